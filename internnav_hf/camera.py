@@ -1,0 +1,109 @@
+"""One camera: what the simulator renders with, what a dataset was recorded with, what a policy expects.
+
+Pixels are continuous: (0, 0) is the top left corner of the image and pixel (column i, row j) covers [i, i+1) x [j, j+1), so
+the principal point is (width / 2, height / 2) and rays go through pixel centres at +0.5, as Habitat's pinhole camera does.
+"""
+
+import difflib
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class CameraSpec:
+    """The defaults are the published `125cm_0_30` setting of InternData-N1."""
+
+    width: int = 640
+    height: int = 480
+    hfov_deg: float = 79.0
+    height_m: float = 1.25
+    """of the optical centre above the floor"""
+    pitch_deg: float = 0.0
+    """of the ordinary view; positive looks down"""
+    look_down_pitch_deg: float = 30.0
+    depth_scale: float = 1000.0
+    """units of a depth PNG per metre"""
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ValueError(
+                f"A camera needs at least one pixel; found {self.width}x{self.height}."
+            )
+        if not 0 < self.hfov_deg < 180:
+            raise ValueError(
+                f"Camera field hfov_deg must lie between 0 and 180; found {self.hfov_deg}."
+            )
+        if self.height_m <= 0 or self.depth_scale <= 0:
+            raise ValueError(
+                f"Camera fields height_m and depth_scale must be positive; found {self.height_m}, {self.depth_scale}."
+            )
+        for name in ("pitch_deg", "look_down_pitch_deg"):
+            if not -90 <= getattr(self, name) <= 90:
+                raise ValueError(
+                    f"Camera field {name} must lie between -90 and 90; found {getattr(self, name)}."
+                )
+
+    @property
+    def intrinsics(self) -> np.ndarray:
+        """(3, 3) matrix from camera coordinates to pixels; square pixels."""
+        focal_px = self.width / 2 / math.tan(math.radians(self.hfov_deg) / 2)
+        return np.array([[focal_px, 0, self.width / 2], [0, focal_px, self.height / 2], [0, 0, 1]])
+
+    @property
+    def height_cm(self) -> int:
+        return round(self.height_m * 100)
+
+    @property
+    def setting(self) -> str:
+        """As in dataset names: `125cm_0_30`."""
+        return f"{self.height_cm}cm_{round(self.pitch_deg)}_{round(self.look_down_pitch_deg)}"
+
+    def pitch_setting(self, look_down: bool) -> str:
+        """As in column and folder names: `125cm_30deg`."""
+        pitch_deg = self.look_down_pitch_deg if look_down else self.pitch_deg
+        return f"{self.height_cm}cm_{round(pitch_deg)}deg"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "CameraSpec":
+        known = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = (
+                    f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(known)}."
+                )
+                raise ValueError(f"CameraSpec has no field {name!r}; {hint}")
+        return cls(**values)
+
+    def difference(self, other: "CameraSpec") -> str | None:
+        """One sentence on how `other` differs from the camera that was trained with; None if it does not."""
+        if self == other:
+            return None
+        mine, theirs = self._words(), other._words()
+        shown = [(a, b) for a, b in zip(mine, theirs, strict=True) if a != b]
+        return f"trained at {', '.join(a for a, _ in shown)}; this camera is {', '.join(b for _, b in shown)}"
+
+    def _words(self) -> list[str]:
+        return [
+            f"{self.height_m * 100:g} cm",
+            f"{self.pitch_deg:g}°/{self.look_down_pitch_deg:g}°",
+            f"{self.width}x{self.height} px",
+            f"{self.hfov_deg:g}° wide",
+            f"{self.depth_scale:g} depth units/m",
+        ]
+
+
+def resize_view(
+    image: Image.Image,
+    size: tuple[int, int],
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+) -> Image.Image:
+    """To (width, height), aspect not kept; the one resize of training and inference."""
+    return image if image.size == size else image.resize(size, resample)
