@@ -1,0 +1,64 @@
+"""What an evaluation remembers: decisions and rollouts, and their form in `rollouts.jsonl`."""
+
+from dataclasses import asdict, dataclass, field, fields
+
+import numpy as np
+
+
+@dataclass
+class DecisionRecord:
+    """One answer of System2.
+
+    `step` counts the actions taken before it. `image` is the JPEG that System2 pointed in (the
+    look-down view) or judged (the ordinary one); it and `heatmap` are kept only for drawn episodes.
+    """
+
+    step: int
+    kind: str  # name of an AnswerKind
+    text: str
+    position: tuple[float, float]
+    goal_pixel: tuple[float, float] | None = None
+    goal_position: tuple[float, float] | None = None  # where the follower went, world frame
+    goal_confidence: float | None = None
+    image: str | None = None  # path relative to the output folder
+    heatmap: list | None = None  # rows x columns
+
+
+@dataclass
+class Rollout:
+    """One episode as an agent walked it. T actions, T + 1 positions.
+
+    positions (T + 1, 2) metres, world frame; goal_distances (T + 1,) geodesic metres;
+    collisions (T,) bool; actions (T,) Action; reference_path (N, 2) metres.
+    """
+
+    agent: str
+    scene: str
+    episode_id: str
+    instruction: str
+    positions: np.ndarray
+    goal_distances: np.ndarray
+    collisions: np.ndarray
+    actions: np.ndarray
+    reference_path: np.ndarray
+    goal_position: tuple[float, float]
+    stop_called: bool
+    num_unparsable: int = 0
+    decisions: list[DecisionRecord] = field(default_factory=list)
+
+    def to_dict(self) -> dict:
+        """JSON-ready values."""
+        values = asdict(self)
+        arrays = {name: v.tolist() for name, v in values.items() if isinstance(v, np.ndarray)}
+        return values | arrays
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Rollout":
+        """The rollout that `to_dict` wrote."""
+        arrays = {
+            item.name: np.asarray(values[item.name])
+            for item in fields(cls)
+            if item.type is np.ndarray
+        }
+        decisions = [DecisionRecord(**decision) for decision in values["decisions"]]
+        return cls(**(values | arrays | {"decisions": decisions}))
