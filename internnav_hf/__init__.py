@@ -1,3 +1,53 @@
-"""Train, evaluate and run embodied-navigation models with Hugging Face Transformers."""
+"""Train, evaluate and run embodied-navigation models with Hugging Face Transformers.
+
+Importing this package makes transformers' Auto classes know its models. Everything else loads when it is used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from internnav_hf._registration import register
+
+if TYPE_CHECKING:
+    from internnav_hf.camera import CameraSpec
+    from internnav_hf.models.system2 import System2Model, System2Output
+    from internnav_hf.models.system2_config import System2Config
+    from internnav_hf.models.system2_processor import System2Processor
+    from internnav_hf.policies import Decision, System2Policy
 
 __version__ = "0.1.0"
+
+_MODULE_OF_NAME = {
+    "CameraSpec": "camera",
+    "Decision": "policies",
+    "System2Config": "models.system2_config",
+    "System2Model": "models.system2",
+    "System2Output": "models.system2",
+    "System2Policy": "policies",
+    "System2Processor": "models.system2_processor",
+}
+_SUBMODULES = ("data", "evaluation", "geometry", "models", "sim", "trainer")
+
+__all__ = [
+    "CameraSpec",
+    "Decision",
+    "System2Config",
+    "System2Model",
+    "System2Output",
+    "System2Policy",
+    "System2Processor",
+]
+
+register()
+
+
+def __getattr__(name: str):
+    if name in _MODULE_OF_NAME:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF_NAME[name]}"), name)
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, *_SUBMODULES])

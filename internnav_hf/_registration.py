@@ -1,0 +1,86 @@
+"""Makes transformers' Auto classes know our models before any of our model code is imported.
+
+Registering the real classes would import them, and with them transformers' modelling code: about as long again as
+`import torch, transformers`. So a `LazyClass` is registered in their place. And as the registry of processors comes
+with that modelling code, we wait for it: an import hook registers ours as soon as somebody imports `AutoProcessor`.
+"""
+
+import importlib
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.util import find_spec
+from typing import Any
+
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, PreTrainedConfig
+
+from internnav_hf.models.system2_config import System2Config
+
+PROCESSOR_REGISTRY = "transformers.models.auto.processing_auto"
+
+
+class LazyClass:
+    """Stands for the class `name` of `module`, and becomes it when called or asked for an attribute.
+
+    The Auto classes call `from_pretrained` and `_from_config` of what is registered and read its `__name__`,
+    `__module__` and `config_class`. `isinstance` and `issubclass` work as with the class itself.
+    """
+
+    def __init__(self, module: str, name: str, config_class: type[PreTrainedConfig]):
+        self.__module__ = module
+        self.__name__ = self.__qualname__ = name
+        self.config_class = config_class
+
+    def _resolve(self) -> type:
+        return getattr(importlib.import_module(self.__module__), self.__name__)
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__"):  # copy and pickle ask for these, and mean the stand-in
+            raise AttributeError(attribute)
+        return getattr(self._resolve(), attribute)
+
+    def __call__(self, *args, **kwargs) -> Any:
+        return self._resolve()(*args, **kwargs)
+
+    def __instancecheck__(self, instance: object) -> bool:
+        return isinstance(instance, self._resolve())
+
+    def __subclasscheck__(self, subclass: type) -> bool:
+        return issubclass(subclass, self._resolve())
+
+
+class _ProcessorHook(MetaPathFinder):
+    """Registers our processors when the registry of processors has been imported, then goes away."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        """The registry's ordinary spec, whose loader calls us when it has run; None for any other module."""
+        if fullname != PROCESSOR_REGISTRY:
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_register(module):
+            execute(module)
+            _register_processors(module)
+
+        spec.loader.exec_module = execute_and_register
+        return spec
+
+
+def _register_processors(registry) -> None:
+    processor = LazyClass("internnav_hf.models.system2_processor", "System2Processor", System2Config)
+    registry.AutoProcessor.register(System2Config, processor, exist_ok=True)
+
+
+def register() -> None:
+    """Enter System2 in AutoConfig, AutoModel, AutoModelForImageTextToText and AutoProcessor."""
+    model = LazyClass("internnav_hf.models.system2", "System2Model", System2Config)
+    AutoConfig.register(System2Config.model_type, System2Config, exist_ok=True)
+    AutoModel.register(System2Config, model, exist_ok=True)
+    AutoModelForImageTextToText.register(System2Config, model, exist_ok=True)
+    if PROCESSOR_REGISTRY in sys.modules:
+        _register_processors(sys.modules[PROCESSOR_REGISTRY])
+    else:
+        sys.meta_path.insert(0, _ProcessorHook())
