@@ -1,0 +1,78 @@
+# `make` alone says what there is. Everything runs in .venv, which is made when pyproject.toml or
+# constraints.txt changed. Another interpreter: `make PYTHON=python3.12 env`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ENV := $(VENV)/.complete
+DEMO := outputs/demo
+SMOKE := outputs/smoke
+LAUNCH := $(BIN)/accelerate launch --num_machines 1 --mixed_precision no --dynamo_backend no
+# Tests compute little and start processes: one thread each, and as many at once as there are cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env demo test check format smoke bench lock clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+env: $(ENV)  ## make the environment in .venv
+
+$(ENV): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "Installing into $(VENV): some minutes, most of them for torch ..."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(ENV)  ## make a dataset, train a small System2, walk it through unseen rooms: outputs/demo/report.html
+	@start=$$(date +%s); $(MAKE) --no-print-directory $(DEMO)/report.html || exit $$?; \
+	seconds=$$(( $$(date +%s) - start )); \
+	echo "Report: $(DEMO)/report.html   numbers: $(DEMO)/metrics.json   time: $$((seconds / 60)) min $$((seconds % 60)) s"
+
+# Each step leaves a file, so that an interrupted demo goes on where it was. The scripts resume too.
+$(DEMO)/data/.complete: | $(ENV)
+	$(BIN)/python scripts/make_dataset.py --format vln_ce --out $(DEMO)/data --scenes 24 --episodes 480 --seed 0
+	@touch $@
+
+$(DEMO)/vlm/.complete: | $(ENV)
+	$(BIN)/python scripts/make_tiny_vlm.py --out $(DEMO)/vlm
+	@touch $@
+
+$(DEMO)/model/.complete: recipes/demo_system2.yaml $(DEMO)/data/.complete $(DEMO)/vlm/.complete | $(ENV)
+	$(LAUNCH) --num_processes 1 recipes/train_system2.py recipes/demo_system2.yaml
+	@touch $@
+
+$(DEMO)/report.html: $(DEMO)/model/.complete | $(ENV)
+	$(BIN)/python scripts/evaluate.py --model $(DEMO)/model --out $(DEMO) --scenes 6 --episodes 60 --seed 1000
+
+test: $(ENV)  ## run every test (ARGS="-k dialogue" for some)
+	$(PYTEST) -n logical --maxprocesses 4 --dist loadfile --durations=15 $(ARGS)
+
+check: $(ENV)  ## lint, formatting, types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+format: $(ENV)  ## put the code in the house's format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+smoke: $(ENV)  ## run each recipe for two steps on a tiny dataset
+	rm -rf $(SMOKE)
+	$(BIN)/python scripts/make_dataset.py --format vln_ce --out $(SMOKE)/data --scenes 2 --episodes 4 --seed 0
+	$(BIN)/python scripts/make_tiny_vlm.py --out $(SMOKE)/vlm
+	$(LAUNCH) --num_processes 1 recipes/train_system2.py recipes/demo_system2.yaml \
+	  --vlm $(SMOKE)/vlm --data_root $(SMOKE)/data --output_dir $(SMOKE)/model --max_steps 2
+
+bench: $(ENV)  ## measure speed and memory (benchmarks/)
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit $$?; done
+
+lock: $(ENV)  ## write the versions installed in .venv to constraints.txt
+	@{ grep '^#' constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//'; } > $(VENV)/constraints.txt
+	@mv $(VENV)/constraints.txt constraints.txt && touch $(ENV)
+
+clean:  ## remove the environment, the demo and caches; your own runs stay
+	rm -rf $(VENV) $(DEMO) $(SMOKE) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
