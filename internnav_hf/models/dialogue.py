@@ -1,0 +1,196 @@
+"""System2's language: every turn of the look-down protocol, built and parsed in this one place.
+
+A decision is a dialogue. The robot shows what it has seen and what it sees; System2 answers with
+turns, `STOP`, or `↓`: "show me the look-down view". Shown that, it answers with the pixel `u v` to
+walk to. Training and inference both come here for the words. The published code writes the same
+dialogue in two ways, and released weights live with both:
+
+* style "training": blanks and line breaks around the images, the instruction verbatim before the
+  sentence's own dot;
+* style "inference": pieces between images stripped, no line breaks, the instruction brings its own
+  dot.
+
+Pure Python: text in, text out. Sources: InternVLA-N1's training and evaluation texts as restated in
+our reference dossier (prompts, labels, parse rules).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
+
+PromptStyle = Literal["training", "inference"]
+
+IMAGE = "<image>"  # stands for one image in a message; the processor turns it into vision tokens
+IMAGE_TOKENS = "<|vision_start|><|image_pad|><|vision_end|>"
+SYSTEM_PROMPT = "You are a helpful assistant."
+TASK_PROMPT = (
+    "You are an autonomous navigation assistant. Your task is to {instruction} Where should you go next to stay on "
+    "track? Please output the next waypoint's coordinates in the image. Please output STOP when you have successfully "
+    "completed the task."
+)
+HISTORY_PROMPT = "These are your historical observations: "
+CONJUNCTIONS = (
+    "you can see ",
+    "in front of you is ",
+    "there is ",
+    "you can spot ",
+    "you are toward the ",
+    "ahead of you is ",
+    "in your sight is ",
+)
+
+LOOK_DOWN = "↓"
+# Discrete actions of VLN-CE by their symbol; 5 asks for the look-down view.
+ACTION_OF_SYMBOL = {"STOP": 0, "↑": 1, "←": 2, "→": 3, LOOK_DOWN: 5}
+SYMBOL_OF_ACTION = {action: symbol for symbol, action in ACTION_OF_SYMBOL.items()}
+_SYMBOLS = re.compile("|".join(map(re.escape, ACTION_OF_SYMBOL)))
+
+
+class AnswerKind(IntEnum):
+    """What an answer is; the first three are also the classes of a training sample
+    (`answer_class`).
+    """
+
+    PIXEL_GOAL = 0
+    TURN = 1
+    STOP = 2
+    LOOK_DOWN = 3
+    UNPARSABLE = 4
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of System2.
+
+    `goal_pixel` is (u, v) in pixels of the look-down image; `actions` are VLN-CE action numbers in
+    order.
+    """
+
+    kind: AnswerKind
+    goal_pixel: tuple[int, int] | None = None
+    actions: tuple[int, ...] = ()
+
+    @classmethod
+    def of_pixel(cls, u: int, v: int) -> "Answer":
+        return cls(AnswerKind.PIXEL_GOAL, goal_pixel=(int(u), int(v)))
+
+    @classmethod
+    def of_actions(cls, actions: Iterable[int]) -> "Answer":
+        """A turn, a stop or a look-down, by its first action: (0,) stops, (5,) looks down, (2, 2,
+        0) turns.
+        """
+        actions = tuple(int(action) for action in actions)
+        if not actions:
+            raise ValueError("An answer by actions needs at least one action.")
+        unknown = [action for action in actions if action not in SYMBOL_OF_ACTION]
+        if unknown:
+            raise ValueError(f"Unknown actions {unknown}; known are {sorted(SYMBOL_OF_ACTION)}.")
+        first = SYMBOL_OF_ACTION[actions[0]]
+        kind = {"STOP": AnswerKind.STOP, LOOK_DOWN: AnswerKind.LOOK_DOWN}.get(
+            first, AnswerKind.TURN
+        )
+        return cls(kind, actions=actions)
+
+    @property
+    def text(self) -> str:
+        """The words: "u v", or the symbols of the actions run together."""
+        if self.goal_pixel is not None:
+            return f"{self.goal_pixel[0]} {self.goal_pixel[1]}"
+        return "".join(SYMBOL_OF_ACTION[action] for action in self.actions)
+
+
+def parse_answer(text: str) -> Answer:
+    """Read System2's text: two integers are a pixel goal, symbols are actions, anything else is
+    UNPARSABLE.
+
+    As published, any digit makes the answer a pixel goal and the first two integers are u and v;
+    but one lone integer, which the published loop cannot use either, is UNPARSABLE here and not a
+    guess.
+    """
+    numbers = re.findall(r"\d+", text)
+    if numbers:
+        if len(numbers) < 2:
+            return Answer(AnswerKind.UNPARSABLE)
+        return Answer.of_pixel(int(numbers[0]), int(numbers[1]))
+    symbols = _SYMBOLS.findall(text)
+    if not symbols:
+        return Answer(AnswerKind.UNPARSABLE)
+    return Answer.of_actions(ACTION_OF_SYMBOL[symbol] for symbol in symbols)
+
+
+def first_user_message(
+    instruction: str,
+    num_history: int,
+    conjunction: str = CONJUNCTIONS[0],
+    style: PromptStyle = "training",
+) -> dict[str, str]:
+    """The question: task, `num_history` past images (oldest first), then the current one, as one
+    user message.
+    """
+    if style == "training":
+        task = TASK_PROMPT.format(instruction=f"{instruction}.")
+        history = f"{HISTORY_PROMPT}{(IMAGE + chr(10)) * num_history}. " if num_history else ""
+        return _user(f"{task} {history}{conjunction}{IMAGE}.")
+    task = TASK_PROMPT.format(instruction=instruction.strip())
+    history = f"{HISTORY_PROMPT}{IMAGE * num_history}. " if num_history else ""
+    return _user(_strip_around_images(f"{task} {history}{conjunction}{IMAGE}."))
+
+
+def look_down_message(
+    conjunction: str = CONJUNCTIONS[0], style: PromptStyle = "training"
+) -> dict[str, str]:
+    """The second question, after System2 said `↓`: one look-down image."""
+    content = f"{conjunction}{IMAGE}."
+    return _user(content if style == "training" else _strip_around_images(content))
+
+
+def training_messages(
+    instruction: str,
+    num_history: int,
+    answer: Answer,
+    conjunctions: Sequence[str] = CONJUNCTIONS[:1] * 2,
+) -> list[dict[str, str]]:
+    """The whole dialogue of one sample; a pixel goal takes two questions, with a conjunction each."""
+    messages = [first_user_message(instruction, num_history, conjunctions[0])]
+    if answer.kind == AnswerKind.PIXEL_GOAL:
+        messages += [_assistant(LOOK_DOWN), look_down_message(conjunctions[1])]
+    return [*messages, _assistant(answer.text)]
+
+
+def render_message(message: dict[str, str]) -> str:
+    """One message in Qwen's chat format, with vision tokens for each image."""
+    return f"{render_opening(message['role'])}{message['content'].replace(IMAGE, IMAGE_TOKENS)}<|im_end|>\n"
+
+
+def render_opening(role: str) -> str:
+    """What precedes a message's content; `render_opening("assistant")` asks the model to answer."""
+    return f"<|im_start|>{role}\n"
+
+
+def render(messages: Sequence[dict[str, str]], add_generation_prompt: bool = False) -> str:
+    """The system turn and `messages` in Qwen's chat format."""
+    system = {"role": "system", "content": SYSTEM_PROMPT}
+    text = "".join(render_message(message) for message in (system, *messages))
+    return text + render_opening("assistant") if add_generation_prompt else text
+
+
+def render_continuation(message: dict[str, str]) -> str:
+    """What follows an assistant's words to ask the next question: closes the answer, asks, opens
+    the next answer.
+    """
+    return f"<|im_end|>\n{render_message(message)}{render_opening('assistant')}"
+
+
+def _user(content: str) -> dict[str, str]:
+    return {"role": "user", "content": content}
+
+
+def _assistant(content: str) -> dict[str, str]:
+    return {"role": "assistant", "content": content}
+
+
+def _strip_around_images(content: str) -> str:
+    pieces = content.replace("\n", "").split(IMAGE)
+    return IMAGE.join(piece.strip() for piece in pieces)

@@ -1,0 +1,28 @@
+"""Strict loading: a checkpoint fits, or there is one clear error."""
+
+from collections.abc import Iterable
+
+_SHOWN = 5
+
+
+def check_loading(path, info: dict, may_be_missing: tuple[str, ...] = ()) -> None:
+    """Raise ValueError when `info`, transformers' loading report for `path`, names keys that did
+    not fit.
+
+    Keys that start with one of `may_be_missing` belong to fresh modules and are allowed to be
+    absent.
+    """
+    missing = [key for key in info["missing_keys"] if not key.startswith(may_be_missing or ("\0",))]
+    problems = [
+        ("lacks", missing),
+        ("has unexpected", info["unexpected_keys"]),
+        ("has other shapes for", [entry[0] for entry in info.get("mismatched_keys", ())]),
+    ]
+    told = [f"{verb} {len(keys)} key(s): {_some(keys)}" for verb, keys in problems if keys]
+    if told:
+        raise ValueError(f"The checkpoint {path} does not fit the model: it {'; it '.join(told)}.")
+
+
+def _some(keys: Iterable[str]) -> str:
+    keys = sorted(keys)
+    return ", ".join(keys[:_SHOWN]) + (", …" if len(keys) > _SHOWN else "")

@@ -1,0 +1,100 @@
+"""The pixel-goal head: where to walk, read off the visual tokens instead of spelt in digits.
+
+The hidden state at the answer position asks, the visual tokens of the last image answer: attention
+logits over the cells of the image, and for each cell an offset inside it. Positions are continuous
+features of the cell's centre, so any grid works. Trained with cross-entropy on the cell of the goal
+and smooth L1 on the offset.
+
+Legend: B batch, N cells (padded to the largest image), D width of the VLM, H width of the head.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_NUM_FREQUENCIES = 8
+_OFFSET_LOSS_WEIGHT = 2.0
+_OFFSET_LOSS_BETA = (
+    0.1  # in cells: a tenth of a cell is where the loss turns from quadratic to linear
+)
+
+
+class PixelGoalHead(nn.Module):
+    """Cells and offsets from the hidden states of one image and one answer position."""
+
+    def __init__(self, hidden_size: int, head_hidden_size: int):
+        super().__init__()
+        self.query = nn.Linear(hidden_size, head_hidden_size)
+        self.key = nn.Linear(hidden_size, head_hidden_size)
+        self.position = nn.Linear(4 * _NUM_FREQUENCIES, head_hidden_size, bias=False)
+        self.offset_hidden = nn.Linear(head_hidden_size, head_hidden_size)
+        self.offset_out = nn.Linear(head_hidden_size, 2)
+
+    def forward(
+        self, answer: Tensor, cells: Tensor, centres: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (B, N), -inf off the image, and offsets (B, N, 2) in cells (right, down) from each
+        cell's centre.
+
+        `answer` (B, D), `cells` (B, N, D), `centres` (B, N, 2) in [0, 1] as (x, y), `mask` (B, N)
+        True on the image.
+        """
+        key = self.key(cells) + self.position(_fourier_features(centres).to(cells.dtype))
+        query = self.query(answer)[:, None]
+        logits = (query * key).sum(-1) / math.sqrt(key.shape[-1])
+        offsets = self.offset_out(F.gelu(self.offset_hidden(key + query)))
+        return logits.float().masked_fill(~mask, float("-inf")), offsets.float()
+
+
+def _fourier_features(centres: Tensor) -> Tensor:
+    """(..., 4 * frequencies): sines and cosines of x and y in [0, 1], periods from 4 image widths
+    down by halves.
+    """
+    frequencies = 2.0 ** torch.arange(_NUM_FREQUENCIES, device=centres.device) * (math.pi / 2)
+    angles = (centres[..., None] * frequencies).flatten(-2)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def cell_centres(rows: Tensor, columns: Tensor, num_cells: int) -> tuple[Tensor, Tensor]:
+    """Centres (B, N, 2) as (x, y) in [0, 1] of `num_cells` cells in reading order, and which of
+    them exist (B, N).
+    """
+    index = torch.arange(num_cells, device=rows.device)[None]
+    column, row = index % columns[:, None], index // columns[:, None]
+    centres = torch.stack([(column + 0.5) / columns[:, None], (row + 0.5) / rows[:, None]], dim=-1)
+    return centres, row < rows[:, None]
+
+
+def pixel_goal_losses(
+    logits: Tensor, offsets: Tensor, goal: Tensor, rows: Tensor, columns: Tensor
+) -> Tensor:
+    """(B,) loss of each sample for `goal` (B, 2) in [0, 1] as (x, y); goals outside are clamped
+    onto the image.
+    """
+    size = torch.stack([columns, rows], dim=-1)
+    in_cells = (goal.clamp(0, 1) * size).clamp(max=size - 1e-3)
+    cell = in_cells.floor()
+    target = (cell[:, 1] * columns + cell[:, 0]).long()
+    wanted = in_cells - cell - 0.5
+    offset = offsets[torch.arange(len(target), device=target.device), target]
+    offset_loss = F.smooth_l1_loss(offset, wanted, beta=_OFFSET_LOSS_BETA, reduction="none").sum(-1)
+    return F.cross_entropy(logits, target, reduction="none") + _OFFSET_LOSS_WEIGHT * offset_loss
+
+
+def read_goal(
+    logits: Tensor, offsets: Tensor, centres: Tensor, rows: Tensor, columns: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The goal (B, 2) in [0, 1] as (x, y), and its confidence (B,).
+
+    The goal is the likeliest cell's centre moved by its offset, at most to the cell's border. The
+    confidence is the probability of that cell and of the cells that touch it.
+    """
+    probability = logits.softmax(-1)
+    best = logits.argmax(-1)
+    batch = torch.arange(len(best), device=best.device)
+    size = torch.stack([columns, rows], dim=-1)
+    goal = centres[batch, best] + offsets[batch, best].clamp(-0.5, 0.5) / size
+    distance = ((centres - centres[batch, best][:, None]) * size[:, None]).abs().amax(-1)
+    return goal, (probability * (distance < 1.5)).sum(-1)

@@ -1,0 +1,370 @@
+"""System2: any Qwen-VL that speaks the look-down dialogue, and a pixel-goal head besides.
+
+From InternVLA-N1 / DualVLN (arXiv 2512.08186): instruction, past frames and the current frame in;
+turns, STOP or "↓" out; after the look-down view, the pixel to walk to. Differs from there: the
+language model is held by composition, so one class serves Qwen2-VL, Qwen2.5-VL and Qwen3-VL; logits
+are computed only where there are labels; a head reads the goal off the visual tokens, beside the
+digits. With `use_pixel_goal_head=False` it is exactly the published model.
+
+Legend: B batch, L tokens, D width, V vocabulary, N cells (merged patches) of an image, P patches.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .dialogue import AnswerKind
+from .loading import check_loading
+from .pixel_goal_head import PixelGoalHead, cell_centres, pixel_goal_losses, read_goal
+from .system2_config import System2Config
+
+IGNORE_INDEX = -100
+_LANDMARK_COVERAGE = 0.12  # a cell shows the landmark when this share of it does
+_LANDMARK_POSITIVE_WEIGHT = 4.0  # most cells do not
+
+
+@dataclass
+class System2Output(ModelOutput):
+    """What `System2Model.forward` returns.
+
+    Losses are means: `language_loss` over label tokens, `pixel_goal_loss` over samples with a goal
+    (0 without any), `landmark_loss` over samples with a mask; `pixel_text_loss`, `turn_loss` and
+    `stop_loss` are `language_loss` over the samples of one class. `loss_counts` says how many items
+    each is a mean over. `goal_pixel` (B, 2) is (u, v) in pixels of the look-down image,
+    `goal_confidence` (B,), `heatmap` (B, rows, columns) sums to 1 over each image and is 0 beyond
+    it. `logits` are (labels, V) when labels are given, else (B, L, V).
+    """
+
+    loss: Tensor | None = None
+    language_loss: Tensor | None = None
+    pixel_goal_loss: Tensor | None = None
+    landmark_loss: Tensor | None = None
+    pixel_text_loss: Tensor | None = None
+    turn_loss: Tensor | None = None
+    stop_loss: Tensor | None = None
+    logits: Tensor | None = None
+    goal_pixel: Tensor | None = None
+    goal_confidence: Tensor | None = None
+    heatmap: Tensor | None = None
+    loss_counts: dict[str, Tensor] | None = None
+
+
+@dataclass
+class LastImage:
+    """The visual tokens of each sample's last image: hidden states (B, N, D), where they are, and
+    its grid.
+    """
+
+    cells: Tensor
+    centres: Tensor  # (B, N, 2) in [0, 1] as (x, y)
+    mask: Tensor  # (B, N)
+    rows: Tensor  # (B,)
+    columns: Tensor  # (B,)
+
+
+class System2Model(PreTrainedModel):
+    """System2. `from_pretrained` takes our checkpoints and plain Qwen-VL ones, and fails on any key
+    that does not fit.
+    """
+
+    config_class = System2Config
+    config: System2Config
+    base_model_prefix = ""
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = True
+    # batch key -> forward argument: how many there are in the whole optimisation step, for exact
+    # accumulation
+    loss_count_keys = {
+        "goal_mask": "num_goals_in_batch",
+        "landmark_valid": "num_landmarks_in_batch",
+    }
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: System2Config, vlm: PreTrainedModel | None = None):
+        """Random weights, or those of `vlm`, a model of `config.vlm_config`, with a fresh head."""
+        super().__init__(config)
+        self.vlm = (
+            vlm if vlm is not None else AutoModelForImageTextToText.from_config(config.vlm_config)
+        )
+        self._no_split_modules = self.vlm._no_split_modules
+        width = config.vlm_config.get_text_config().hidden_size
+        if config.use_pixel_goal_head:
+            self.pixel_goal_head = PixelGoalHead(width, config.head_hidden_size)
+        if config.landmark_loss_weight > 0:
+            self.landmark_head = nn.Linear(width, 1)
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path, *args, config=None, output_loading_info=False, **kwargs
+    ):
+        """Our checkpoint, or a plain Qwen-VL such as `InternRobotics/InternVLA-N1-System2` or
+        `Qwen/Qwen2.5-VL-7B-Instruct`.
+
+        Fields of `System2Config` are accepted as keyword arguments. A head that the checkpoint
+        lacks and the configuration asks for starts fresh; any other missing, unexpected or
+        misshapen key is a ValueError.
+        """
+        path = pretrained_model_name_or_path
+        if config is None:
+            config, kwargs = System2Config.from_pretrained(
+                path, return_unused_kwargs=True, **kwargs
+            )
+        stored, _ = System2Config.get_config_dict(path, **_hub_arguments(kwargs))
+        fresh = () if stored.get("use_pixel_goal_head", True) else ("pixel_goal_head.",)
+        fresh += () if stored.get("landmark_loss_weight", 0.0) > 0 else ("landmark_head.",)
+        if _is_plain(path, kwargs):
+            vlm, info = AutoModelForImageTextToText.from_pretrained(
+                path, *args, config=config.vlm_config, output_loading_info=True, **kwargs
+            )
+            model = cls(config, vlm=vlm).to(vlm.dtype)
+        else:
+            model, info = super().from_pretrained(
+                path, *args, config=config, output_loading_info=True, **kwargs
+            )
+        check_loading(path, info, may_be_missing=fresh)
+        return (model, info) if output_loading_info else model
+
+    def save_vlm(self, save_directory, **kwargs) -> None:
+        """Save the vision-language model alone, as a plain Qwen-VL that other tools load."""
+        self.vlm.save_pretrained(save_directory, **kwargs)
+
+    def get_input_embeddings(self):
+        return self.vlm.get_input_embeddings()
+
+    def set_input_embeddings(self, value):
+        self.vlm.set_input_embeddings(value)
+
+    def get_output_embeddings(self):
+        return self.vlm.get_output_embeddings()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_grid_thw: Tensor | None = None,
+        mm_token_type_ids: Tensor | None = None,
+        goal_pixel: Tensor | None = None,
+        goal_mask: Tensor | None = None,
+        answer_class: Tensor | None = None,
+        landmark_mask: Tensor | None = None,
+        landmark_valid: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        num_goals_in_batch: Tensor | int | None = None,
+        num_landmarks_in_batch: Tensor | int | None = None,
+    ) -> System2Output:
+        """Losses for a batch with `labels`, else logits everywhere; the head's goal in both cases.
+
+        `input_ids, attention_mask, labels, mm_token_type_ids` (B, L); `pixel_values` (P, C);
+        `image_grid_thw` (images, 3); `goal_pixel` (B, 2) as (u, v) px where `goal_mask` (B,);
+        `answer_class` (B,) of `AnswerKind`; `landmark_mask` (B, rows, columns) in [0, 1]: the share
+        of each area of the last image that shows the named object, where `landmark_valid` (B,).
+        `num_*_in_batch` are the counts over the whole optimisation step that the losses are divided
+        by; without them, those of this batch.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if mm_token_type_ids is None:
+            mm_token_type_ids = (input_ids == self.config.vlm_config.image_token_id).long()
+        hidden = self.vlm.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            pixel_values=pixel_values,
+            image_grid_thw=image_grid_thw,
+            mm_token_type_ids=mm_token_type_ids,
+            use_cache=False,
+        ).last_hidden_state
+        output: dict = {}
+        if labels is None:
+            output["logits"] = self.vlm.lm_head(hidden)
+        else:
+            self._add_language_loss(output, hidden, labels, answer_class, num_items_in_batch)
+        if image_grid_thw is not None and (
+            self.config.use_pixel_goal_head or landmark_mask is not None
+        ):
+            image = self.last_image(hidden, input_ids, image_grid_thw)
+            answer = hidden[
+                torch.arange(len(hidden), device=hidden.device),
+                answer_position(attention_mask, labels),
+            ]
+            if self.config.use_pixel_goal_head:
+                self._add_goal(output, answer, image, goal_pixel, goal_mask, num_goals_in_batch)
+            if (
+                landmark_mask is not None
+                and labels is not None
+                and self.config.landmark_loss_weight > 0
+            ):
+                self._add_landmark_loss(
+                    output, image, landmark_mask, landmark_valid, num_landmarks_in_batch
+                )
+        return System2Output(**output)
+
+    def last_image(self, hidden: Tensor, input_ids: Tensor, image_grid_thw: Tensor) -> LastImage:
+        """The visual tokens of the last image of each sample; every sample must have one."""
+        starts = input_ids == self.config.vlm_config.vision_start_token_id
+        last_grid = image_grid_thw[starts.sum(1).cumsum(0) - 1]
+        merge = self.config.vlm_config.vision_config.spatial_merge_size
+        rows, columns = last_grid[:, 1] // merge, last_grid[:, 2] // merge
+        num_cells = int((rows * columns).max())
+        centres, mask = cell_centres(rows, columns, num_cells)
+        position = torch.arange(input_ids.shape[1], device=input_ids.device)
+        first = (starts * position).amax(1) + 1
+        index = (first[:, None] + torch.arange(num_cells, device=hidden.device)).clamp(
+            max=input_ids.shape[1] - 1
+        )
+        cells = hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1]))
+        return LastImage(cells, centres, mask, rows, columns)
+
+    def goal_from(
+        self, answer: Tensor, image: LastImage
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Goal (B, 2) px, confidence (B,), heatmap (B, rows, columns), and the head's logits and
+        offsets.
+        """
+        logits, offsets = self.pixel_goal_head(answer, image.cells, image.centres, image.mask)
+        goal, confidence = read_goal(
+            logits.detach(), offsets.detach(), image.centres, image.rows, image.columns
+        )
+        return (
+            goal * self._image_size(goal),
+            confidence,
+            _heatmap(logits.detach(), image),
+            logits,
+            offsets,
+        )
+
+    def _image_size(self, like: Tensor) -> Tensor:
+        return like.new_tensor([self.config.image_width, self.config.image_height])
+
+    def _add_language_loss(self, output, hidden, labels, answer_class, num_items) -> None:
+        targets = labels[:, 1:]
+        supervised = targets != IGNORE_INDEX
+        output["logits"] = self.vlm.lm_head(hidden[:, :-1][supervised])
+        losses = F.cross_entropy(output["logits"].float(), targets[supervised], reduction="none")
+        output["loss_counts"] = {}
+        output["language_loss"] = _mean(output, "language_loss", losses.sum(), supervised.sum())
+        divisor = output["loss_counts"]["language_loss"] if num_items is None else num_items
+        output["loss"] = losses.sum() / _at_least_one(divisor, losses)
+        if answer_class is not None:
+            classes = answer_class[:, None].expand_as(targets)[supervised]
+            for name, kind in _CLASS_LOSSES.items():
+                chosen = classes == int(kind)
+                output[name] = _mean(output, name, (losses.detach() * chosen).sum(), chosen.sum())
+
+    def _add_goal(self, output, answer, image, goal_pixel, goal_mask, num_goals) -> None:
+        goal, confidence, heatmap, logits, offsets = self.goal_from(answer, image)
+        output |= {"goal_pixel": goal, "goal_confidence": confidence, "heatmap": heatmap}
+        if goal_pixel is None or "loss" not in output:
+            return
+        chosen = (
+            torch.ones_like(confidence, dtype=torch.bool) if goal_mask is None else goal_mask.bool()
+        )
+        wanted = torch.where(chosen[:, None], goal_pixel.float() / self._image_size(logits), 0.5)
+        losses = pixel_goal_losses(logits, offsets, wanted, image.rows, image.columns) * chosen
+        output["pixel_goal_loss"] = _mean(output, "pixel_goal_loss", losses.sum(), chosen.sum())
+        divisor = chosen.sum() if num_goals is None else num_goals
+        output["loss"] = output[
+            "loss"
+        ] + self.config.pixel_goal_loss_weight * losses.sum() / _at_least_one(divisor, losses)
+
+    def _add_landmark_loss(
+        self, output, image, landmark_mask, landmark_valid, num_landmarks
+    ) -> None:
+        valid = (
+            torch.ones(len(image.cells), device=image.cells.device)
+            if landmark_valid is None
+            else landmark_valid
+        )
+        logits = self.landmark_head(image.cells)[..., 0].float()
+        targets = _coverage_of_cells(landmark_mask.float(), image)
+        losses = F.binary_cross_entropy_with_logits(
+            logits,
+            (targets > _LANDMARK_COVERAGE).float(),
+            pos_weight=logits.new_tensor(_LANDMARK_POSITIVE_WEIGHT),
+            reduction="none",
+        )
+        per_sample = (losses * image.mask).sum(1) / image.mask.sum(1) * valid
+        output["landmark_loss"] = _mean(output, "landmark_loss", per_sample.sum(), valid.sum())
+        divisor = valid.sum() if num_landmarks is None else num_landmarks
+        weighted = self.config.landmark_loss_weight * per_sample.sum()
+        output["loss"] = output["loss"] + weighted / _at_least_one(divisor, losses)
+
+
+_CLASS_LOSSES = {
+    "pixel_text_loss": AnswerKind.PIXEL_GOAL,
+    "turn_loss": AnswerKind.TURN,
+    "stop_loss": AnswerKind.STOP,
+}
+
+
+def answer_position(attention_mask: Tensor, labels: Tensor | None = None) -> Tensor:
+    """(B,) index of the token that the last answer is predicted from: the one before its first
+    label, or the last one.
+    """
+    position = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    if labels is None:
+        return (attention_mask * position).amax(1)
+    supervised = labels != IGNORE_INDEX
+    starts = supervised & ~F.pad(supervised, (1, 0))[:, :-1]
+    return ((starts * position).amax(1) - 1).clamp(min=0)
+
+
+def _mean(output: dict, name: str, total: Tensor, count: Tensor) -> Tensor:
+    output["loss_counts"][name] = count.detach()
+    return total / _at_least_one(count, total)
+
+
+def _at_least_one(count, like: Tensor) -> Tensor:
+    return torch.as_tensor(count, device=like.device, dtype=like.dtype).clamp(min=1)
+
+
+def _heatmap(logits: Tensor, image: LastImage) -> Tensor:
+    """(B, most rows, most columns): each sample's probabilities in the top left corner."""
+    rows, columns = int(image.rows.max()), int(image.columns.max())
+    heatmap = logits.new_zeros(len(logits), rows * columns)
+    row = torch.div(
+        torch.arange(logits.shape[1], device=logits.device),
+        image.columns[:, None],
+        rounding_mode="floor",
+    )
+    column = torch.arange(logits.shape[1], device=logits.device) % image.columns[:, None]
+    index = (row * columns + column).clamp(max=rows * columns - 1)
+    heatmap.scatter_add_(1, index, logits.softmax(-1) * image.mask)
+    return rearrange(heatmap, "b (row column) -> b row column", row=rows)
+
+
+def _coverage_of_cells(landmark_mask: Tensor, image: LastImage) -> Tensor:
+    """(B, N): `landmark_mask` averaged over each cell of each sample's own grid."""
+    coverage = landmark_mask.new_zeros(image.mask.shape)
+    for grid in torch.stack([image.rows, image.columns], dim=-1).unique(dim=0):
+        same = (image.rows == grid[0]) & (image.columns == grid[1])
+        pooled = F.adaptive_avg_pool2d(landmark_mask[same], tuple(grid.tolist())).flatten(1)
+        coverage[same] = F.pad(pooled, (0, coverage.shape[1] - pooled.shape[1]))
+    return coverage
+
+
+def _hub_arguments(kwargs: dict) -> dict:
+    names = (
+        "cache_dir",
+        "force_download",
+        "local_files_only",
+        "token",
+        "revision",
+        "subfolder",
+        "trust_remote_code",
+    )
+    return {name: kwargs[name] for name in names if name in kwargs}
+
+
+def _is_plain(path, kwargs: dict) -> bool:
+    stored, _ = PreTrainedConfig.get_config_dict(path, **_hub_arguments(kwargs))
+    return stored.get("model_type") != System2Config.model_type

@@ -1,0 +1,97 @@
+"""Configuration of System2: any Qwen-VL by composition, and a pixel-goal head.
+
+Apart from the model's file so that `import internnav_hf` can register it without importing
+modelling code.
+"""
+
+import difflib
+from dataclasses import fields
+
+from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
+
+# What transformers itself hands over beside declared fields when a configuration is loaded.
+_KEYS_OF_TRANSFORMERS = {
+    "model_type", "name_or_path", "torch_dtype", "auto_map", "attn_implementation", "output_attentions",
+    "experts_implementation", "per_layer_config", "transformers_version", "num_labels",
+}  # fmt: skip
+
+
+class System2Config(PreTrainedConfig):
+    """System2 = `vlm_config` (Qwen2-VL, Qwen2.5-VL or Qwen3-VL) + a pixel-goal head.
+
+    Fields:
+        vlm_config: configuration of the vision-language model, or a dict of it with its
+            `model_type`.
+        use_pixel_goal_head: whether there is a head beside the text answer. False is exactly the
+            published model.
+        pixel_goal_loss_weight: weight of `pixel_goal_loss` beside `language_loss`. 0 is exactly the
+            published recipe.
+        head_hidden_size: width of the head's queries and keys.
+        image_width, image_height: size in pixels of the look-down image that goal pixels refer to.
+        landmark_loss_weight: weight of the auxiliary loss that asks each visual token whether it
+            shows the object that the instruction names. It needs masks that only a simulator has; 0
+            leaves it and its weights out.
+
+    `from_pretrained` also reads the configuration of a plain Qwen-VL, such as the released
+    InternVLA-N1-System2, as a System2 without head. Raises ValueError for an unknown field.
+    """
+
+    model_type = "internnav_system2"
+    sub_configs = {"vlm_config": AutoConfig}
+
+    vlm_config: dict | PreTrainedConfig | None = None
+    use_pixel_goal_head: bool = True
+    pixel_goal_loss_weight: float = 1.0
+    head_hidden_size: int = 512
+    image_width: int = 640
+    image_height: int = 480
+    landmark_loss_weight: float = 0.0
+    tie_word_embeddings: bool = False  # follows the VLM's
+
+    def __post_init__(self, **kwargs):
+        _refuse_unknown(type(self), kwargs)
+        vlm_config = (
+            self.vlm_config if self.vlm_config is not None else {"model_type": "qwen2_5_vl"}
+        )
+        if isinstance(vlm_config, dict):
+            vlm_config = dict(vlm_config)
+            vlm_config = AutoConfig.for_model(
+                vlm_config.pop("model_type", "qwen2_5_vl"), **vlm_config
+            )
+        self.vlm_config = vlm_config
+        super().__post_init__(**kwargs)
+        self.tie_word_embeddings = vlm_config.tie_word_embeddings
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """The dict on disk; that of a plain Qwen-VL is wrapped as a System2 without head."""
+        config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if config_dict.get("model_type", cls.model_type) != cls.model_type:
+            wrapped = {"vlm_config": config_dict, "use_pixel_goal_head": False}
+            config_dict = {"model_type": cls.model_type, **wrapped}
+        return config_dict, kwargs
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """As for every config; our own fields among `kwargs` win over the dict's."""
+        base = {field.name for field in fields(PreTrainedConfig)}
+        own = {field.name for field in fields(cls)} - base
+        config_dict = {
+            **config_dict,
+            **{key: kwargs.pop(key) for key in list(kwargs) if key in own},
+        }
+        return super().from_dict(config_dict, **kwargs)
+
+    def get_text_config(self, *args, **kwargs):
+        return self.vlm_config.get_text_config(*args, **kwargs)
+
+
+def _refuse_unknown(config_class: type, kwargs: dict) -> None:
+    known = _KEYS_OF_TRANSFORMERS | set(GenerationConfig._get_default_generation_params())
+    names = [field.name for field in fields(config_class)]
+    for key in kwargs:
+        if key.startswith("_") or key in known:
+            continue
+        guess = difflib.get_close_matches(key, names, n=1)
+        hint = f" Did you mean {guess[0]!r}?" if guess else ""
+        raise ValueError(f"{config_class.__name__} has no field {key!r}.{hint}")
