@@ -70,7 +70,9 @@ class _ProcessorHook(MetaPathFinder):
 
 
 def _register_processors(registry) -> None:
-    processor = LazyClass("internnav_hf.models.system2_processor", "System2Processor", System2Config)
+    processor = LazyClass(
+        "internnav_hf.models.system2_processor", "System2Processor", System2Config
+    )
     registry.AutoProcessor.register(System2Config, processor, exist_ok=True)
 
 

@@ -1,0 +1,90 @@
+"""`import internnav_hf` is light, and enough for transformers' Auto classes to know our models."""
+
+import copy
+import json
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+import internnav_hf
+from internnav_hf._registration import LazyClass
+from tests.tiny import tiny_processor, tiny_system2
+
+HEAVY = (
+    "datasets diffusers peft deepspeed trimesh embreex matplotlib gymnasium skimage imageio scipy "
+    "tensorboard transformers.modeling_utils transformers.trainer"
+).split()
+
+IMPORT_ORDERS = {
+    "ours first": "import internnav_hf\nfrom transformers import AutoModel, AutoProcessor",
+    "ours last": "from transformers import AutoModel, AutoProcessor\nimport internnav_hf",
+    "ours between": "import transformers\nimport internnav_hf\n"
+    "from transformers.models.auto.processing_auto import AutoProcessor\n"
+    "AutoModel = transformers.AutoModelForImageTextToText",
+    "our classes first": "from internnav_hf import System2Processor, System2Model\n"
+    "from transformers import AutoModel, AutoProcessor",
+}
+
+
+def run_python(code: str) -> dict:
+    """What `code` prints as its last line, as JSON, in a fresh interpreter."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint")
+    tiny_system2().save_pretrained(path)
+    tiny_processor().save_pretrained(path)
+    return path
+
+
+def test_import_leaves_heavy_modules_alone():
+    code = f"import json, sys, internnav_hf\nprint(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    assert run_python(code) == []
+
+
+@pytest.mark.parametrize("imports", IMPORT_ORDERS.values(), ids=IMPORT_ORDERS)
+def test_auto_classes_know_our_models(checkpoint, imports):
+    code = f"""
+{imports}
+import json
+model = AutoModel.from_pretrained({str(checkpoint)!r})
+again = AutoModel.from_config(model.config)
+processor = AutoProcessor.from_pretrained({str(checkpoint)!r})
+print(json.dumps([type(thing).__name__ for thing in (model.config, model, again, processor)]))
+"""
+    names = ["System2Config", "System2Model", "System2Model", "System2Processor"]
+    assert run_python(code) == names
+
+
+def test_every_public_name_resolves():
+    assert set(internnav_hf.__all__) == set(internnav_hf._MODULE_OF_NAME)
+    for name in internnav_hf.__all__:
+        assert getattr(internnav_hf, name).__name__ == name
+        assert name in dir(internnav_hf)
+    for name in internnav_hf._SUBMODULES:
+        assert getattr(internnav_hf, name).__name__ == f"internnav_hf.{name}"
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="Sytem2Model"):
+        internnav_hf.Sytem2Model  # noqa: B018
+
+
+def test_a_lazy_class_passes_for_the_class_it_stands_for():
+    model = tiny_system2()
+    lazy = LazyClass("internnav_hf.models.system2", "System2Model", internnav_hf.System2Config)
+    assert isinstance(model, lazy)
+    assert not isinstance("model", lazy)
+    assert issubclass(type(model), lazy)
+    assert lazy.main_input_name == type(model).main_input_name
+    assert type(lazy(model.config)) is type(model)
+    for twin in (copy.deepcopy(lazy), pickle.loads(pickle.dumps(lazy))):
+        assert twin.__dict__ == lazy.__dict__
+    with pytest.raises(AttributeError, match="no_such_name"):
+        lazy.no_such_name
