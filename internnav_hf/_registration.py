@@ -1,8 +1,9 @@
 """Makes transformers' Auto classes know our models before any of our model code is imported.
 
-Registering the real classes would import them, and with them transformers' modelling code: about as long again as
-`import torch, transformers`. So a `LazyClass` is registered in their place. And as the registry of processors comes
-with that modelling code, we wait for it: an import hook registers ours as soon as somebody imports `AutoProcessor`.
+Registering the real classes would import them, and with them transformers' modelling code: about
+as long again as `import torch, transformers`. So a `LazyClass` is registered in their place. And as
+the registry of processors comes with that modelling code, we wait for it: an import hook registers
+ours as soon as somebody imports `AutoProcessor`.
 """
 
 import importlib
@@ -19,10 +20,11 @@ PROCESSOR_REGISTRY = "transformers.models.auto.processing_auto"
 
 
 class LazyClass:
-    """Stands for the class `name` of `module`, and becomes it when called or asked for an attribute.
+    """Stands for the class `name` of `module`, imported when called or asked for something.
 
-    The Auto classes call `from_pretrained` and `_from_config` of what is registered and read its `__name__`,
-    `__module__` and `config_class`. `isinstance` and `issubclass` work as with the class itself.
+    The Auto classes call `from_pretrained` and `_from_config` of what is registered and read its
+    `__name__`, `__module__` and `config_class`. `isinstance` and `issubclass` work as with the
+    class itself.
     """
 
     def __init__(self, module: str, name: str, config_class: type[PreTrainedConfig]):
@@ -49,10 +51,10 @@ class LazyClass:
 
 
 class _ProcessorHook(MetaPathFinder):
-    """Registers our processors when the registry of processors has been imported, then goes away."""
+    """Registers our processors once their registry has been imported, then goes away."""
 
     def find_spec(self, fullname, path=None, target=None):
-        """The registry's ordinary spec, whose loader calls us when it has run; None for any other module."""
+        """The registry's spec, its loader calling us when it has run; None for other modules."""
         if fullname != PROCESSOR_REGISTRY:
             return None
         sys.meta_path.remove(self)
