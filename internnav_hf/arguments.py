@@ -1,0 +1,135 @@
+"""How a run is described: training arguments, a YAML file, and the command line on top of it."""
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class NavTrainingArguments(TrainingArguments):
+    """TrainingArguments with the defaults of the house; without a GPU: the CPU and float32."""
+
+    _VALID_DICT_FIELDS = (*TrainingArguments._VALID_DICT_FIELDS, "module_learning_rates")
+
+    module_learning_rates: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Module name -> learning rate (JSON, or a mapping in a YAML file). A parameter "
+            "takes the rate of the longest name that its own starts with, else learning_rate."
+        },
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Keep it off: the collator makes what the model takes."}
+    )
+    # HfArgumentParser wants str in second place
+    report_to: None | str | list[str] = field(  # noqa: RUF036
+        default="tensorboard", metadata={"help": "Where to log: tensorboard, wandb, none, ..."}
+    )
+    logging_steps: float = field(
+        default=10, metadata={"help": "Log every so many optimisation steps."}
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Keep it off: NavTrainer stops when a loss is not finite."}
+    )
+    save_total_limit: int | None = field(
+        default=5, metadata={"help": "How many checkpoints to keep."}
+    )
+
+    def __post_init__(self):
+        if not self.use_cpu and not torch.accelerator.is_available():
+            logger.warning("No GPU is visible: training on the CPU.")
+            self.use_cpu = True
+        if self.use_cpu:
+            if self.bf16 or self.fp16:
+                logger.info("On the CPU half precision is slower than float32: float32 it is.")
+            self.bf16 = self.fp16 = False
+            _keep_deepspeed_from_compiling()
+        else:
+            _check_visible_devices()
+        super().__post_init__()
+
+
+def parse_arguments(
+    dataclass_types: Iterable[type], arguments: Sequence[str], description: str | None = None
+) -> tuple:
+    """One instance of each dataclass from `arguments`: a YAML file, if any, then options on top.
+
+    A field that none of them has is a ValueError that names the file and the nearest field.
+    """
+    parser = HfArgumentParser(
+        dataclass_types,  # type: ignore[arg-type]  (any dataclasses)
+        description=description,
+        allow_abbrev=False,
+    )
+    options = list(arguments)
+    if options and options[0].endswith((".yaml", ".yml")):
+        path = options.pop(0)
+        options = _options_of(path, parser) + options
+    *parsed, unknown = parser.parse_args_into_dataclasses(
+        options, return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        raise ValueError(f"Command line: {_unknown_field(unknown[0].lstrip('-'), parser)}")
+    return tuple(parsed)
+
+
+def _options_of(path: str, parser: HfArgumentParser) -> list[str]:
+    """The fields of a YAML file as command line options, so that both get the same checks."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: there is no such file.")
+    fields = yaml.safe_load(Path(path).read_text()) or {}
+    if not isinstance(fields, dict):
+        found = type(fields).__name__
+        raise ValueError(f"{path}: expected one `field: value` a line, found {found}.")
+    options = []
+    for name, value in fields.items():
+        if name not in _field_names(parser):
+            raise ValueError(f"{path}: {_unknown_field(str(name), parser)}")
+        if isinstance(value, list):
+            options += [f"--{name}", *map(str, value)]
+        elif value is not None:
+            options.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
+    return options
+
+
+def _field_names(parser: HfArgumentParser) -> set[str]:
+    return {action.dest for action in parser._actions} - {"help"}
+
+
+def _unknown_field(name: str, parser: HfArgumentParser) -> str:
+    name = name.split("=")[0]
+    close = get_close_matches(name.replace("-", "_"), _field_names(parser), n=1)
+    return f"unknown field {name!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
+
+
+def _keep_deepspeed_from_compiling() -> None:
+    """On the CPU, DeepSpeed would compile a kernel for minutes to do what gloo does as well."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        import deepspeed.ops
+
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def _check_visible_devices() -> None:
+    visible = torch.accelerator.device_count()
+    launched = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if launched > visible:
+        raise ValueError(
+            f"{launched} processes were launched here, but {visible} GPU(s) are visible: pass "
+            f"--num_processes {visible} to accelerate launch, or look at CUDA_VISIBLE_DEVICES."
+        )
+    if os.environ.get("WORLD_SIZE", "1") == "1" and visible > 1:
+        raise ValueError(
+            f"{visible} GPUs are visible to one process. Use all of them with accelerate launch "
+            "--config_file recipes/accelerate/ddp.yaml, or show it one: CUDA_VISIBLE_DEVICES=0."
+        )

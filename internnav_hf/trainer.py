@@ -1,0 +1,329 @@
+"""The trainer of every model here: transformers' Trainer, and what navigation models need besides.
+
+- Every `*_loss` of the model's output is logged by name, as the mean over what it is a mean over.
+- Gradient accumulation and data parallelism are exact for every count that a loss divides by.
+- Each module has its own learning rate; the table of groups is logged, and is in `output_dir`.
+- Samples/s, tokens/s and the share of time spent waiting for data are logged.
+- A loss that is not finite stops the run before it reaches the weights or a checkpoint.
+
+A model takes part by declaring `loss_counts` in its output (name of a loss -> how many items it is
+a mean over) and `loss_count_keys` on its class (key of the batch -> argument of `forward` that gets
+its sum over the whole optimisation step). Both are optional.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from transformers import Trainer
+from transformers.trainer import TRAINER_STATE_NAME
+
+from internnav_hf.arguments import NavTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+_OUT_OF_MEMORY = """Out of memory on {device}: {error}
+What helps, cheapest first: a smaller --per_device_train_batch_size, and larger by the same factor
+--gradient_accumulation_steps (same result); --gradient_checkpointing true; fewer or smaller images;
+ZeRO-2 or ZeRO-3 (recipes/accelerate/); freezing modules, or LoRA; a smaller base model.
+Checkpoints in {output_dir} are intact: --resume_from_checkpoint true goes on from the last one."""
+
+_NOT_FINITE = """Step {step}: {what}. Losses of this batch: {losses}.
+What helps: a lower --learning_rate, a longer --warmup_steps, --max_grad_norm 1, bf16 and not fp16.
+Checkpoints in {output_dir} are intact: --resume_from_checkpoint true goes on from the last one."""
+
+
+class NavTrainer(Trainer):
+    """Trainer with named losses, exact accumulation, learning rates by module, and a guard."""
+
+    args: NavTrainingArguments
+
+    def __init__(
+        self, *args, open_loop: Callable[[nn.Module], dict[str, float]] | None = None, **kwargs
+    ):
+        """`open_loop` gets the model in every evaluation, on every process, and returns metrics."""
+        super().__init__(*args, **kwargs)
+        self.open_loop = open_loop
+        self._sums = _Sums()
+        self._window_start: float | None = None
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
+        """Train. `resume_from_checkpoint=True` goes on from the last complete checkpoint."""
+        output_dir = self.args.output_dir
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_complete_checkpoint(output_dir)
+            if resume_from_checkpoint is None:
+                raise ValueError(f"{output_dir} has no complete checkpoint to resume from.")
+        try:
+            return super().train(resume_from_checkpoint, **kwargs)
+        except torch.OutOfMemoryError as error:
+            advice = _OUT_OF_MEMORY.format(
+                device=self.args.device, error=error, output_dir=output_dir
+            )
+            raise torch.OutOfMemoryError(advice) from error
+
+    # Learning rates by module
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimiser of `args.optim` over `parameter_groups`, whose table is logged."""
+        model = self.model if model is None else model
+        if self.optimizer is None:
+            args = self.args
+            rates = args.module_learning_rates or {}
+            groups = parameter_groups(model, args.learning_rate, rates, args.weight_decay)
+            if self.is_world_process_zero():
+                table = parameter_table(groups)
+                logger.info("Parameter groups:\n%s", table)
+                Path(args.output_dir, "parameter_groups.txt").write_text(table + "\n")
+            trained = [group for group in groups if group.pop("trainable")]
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(args, model)
+            self.optimizer_cls_and_kwargs = (optimizer_class, {**options, "params": trained})
+        return super().create_optimizer(model)
+
+    # Exact accumulation
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device):
+        """Trainer's count of labels; puts those of `loss_count_keys` into every micro-batch."""
+        num_items = super()._get_num_items_in_batch(batch_samples, device)
+        count_keys = getattr(self.model, "loss_count_keys", {})
+        if num_items is None or not count_keys:
+            return num_items
+        counts = torch.zeros(len(count_keys), device=device)
+        for index, key in enumerate(count_keys):
+            for batch in batch_samples:
+                if key in batch:
+                    counts[index] += batch[key].sum().to(device)
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            counts = self.accelerator.reduce(counts, "sum")
+        for batch in batch_samples:
+            batch.update(zip(count_keys.values(), counts, strict=True))
+        return num_items
+
+    def _prepare_input(self, data):
+        """To the device, in its type: under DeepSpeed, Trainer would round pixels to bfloat16."""
+        if isinstance(data, Tensor):
+            return data.to(self.args.device)
+        return super()._prepare_input(data)
+
+    # Named losses and throughput, summed up without reading them until they are logged
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
+        """The micro-batches of one optimisation step; measures how long they take to come."""
+        if self._window_start is None:
+            self._window_start = time.perf_counter()
+        timed = self._timed(epoch_iterator)
+        batches, num_items = super().get_batch_samples(timed, num_batches, device)
+        for batch in batches:
+            self._sums.add("samples", torch.tensor(len(batch[self.model.main_input_name])))
+            if "attention_mask" in batch:
+                self._sums.add("tokens", batch["attention_mask"].sum())
+        if num_items is not None:
+            self._sums.add("steps_without_labels", (num_items == 0).float())
+        return batches, num_items
+
+    def _timed(self, iterator: Iterator) -> Iterator:
+        while True:
+            start = time.perf_counter()
+            batch = next(iterator, None)
+            self._sums.add("wait", torch.tensor(time.perf_counter() - start))
+            if batch is None:
+                return
+            yield batch
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Trainer's loss; remembers the named ones, and refuses one that is not finite."""
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        named = {name: value.detach() for name, value in outputs.items() if name.endswith("_loss")}
+        counts = outputs.get("loss_counts") or {}
+        for name, value in named.items():
+            self._sums.add(name, value, counts.get(name))
+        if not torch.isfinite(loss):
+            self._stop("the loss is not finite", named)
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        grad_norm = super()._get_grad_norm(model, grad_norm)
+        # fp16 may overflow: its scaler then skips the step
+        if grad_norm is not None and not self.args.fp16 and not math.isfinite(grad_norm):
+            self._stop("the loss is finite, but its gradient is not", {})
+        return grad_norm
+
+    def _stop(self, what: str, losses: dict[str, Tensor]) -> None:
+        told = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
+        raise FloatingPointError(
+            _NOT_FINITE.format(
+                step=self.state.global_step + 1,
+                what=what,
+                losses=told or "see the log",
+                output_dir=self.args.output_dir,
+            )
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds named losses and throughput to what Trainer logs while it trains."""
+        if "loss" in logs and self._window_start is not None:
+            logs |= self._summary(self._sums.pop(), time.perf_counter() - self._window_start)
+            self._window_start = None
+        super().log(logs, start_time)
+
+    def _summary(self, sums: dict[str, tuple[float, float]], seconds: float) -> dict[str, float]:
+        steps, world_size = sums.get("steps_without_labels"), self.args.world_size
+        if steps is not None and steps[0] > 0 and self.is_world_process_zero():
+            empty, all_steps = round(steps[0] / world_size), round(steps[1] / world_size)
+            logger.warning("No text was learnt in %d of %d steps: no label.", empty, all_steps)
+        summary = _mean_losses(sums)
+        summary["samples_per_second"] = sums["samples"][0] / seconds
+        if "tokens" in sums:
+            summary["tokens_per_second"] = sums["tokens"][0] / seconds
+        summary["data_wait_share"] = sums["wait"][0] / world_size / seconds
+        return summary
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+        """Trainer's loop, with the named losses and, in evaluations, the metrics of `open_loop`."""
+        training_sums, self._sums = self._sums, _Sums()
+        with self._clock_stopped():
+            output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+            metrics = _mean_losses(self._sums.pop())
+            if self.open_loop is not None and metric_key_prefix.startswith("eval"):
+                metrics |= self.open_loop(self.model)
+        self._sums = training_sums
+        output.metrics.update({f"{metric_key_prefix}_{k}": value for k, value in metrics.items()})
+        return output
+
+    @contextmanager
+    def _clock_stopped(self):
+        start = time.perf_counter()
+        yield
+        if self._window_start is not None:
+            self._window_start += time.perf_counter() - start
+
+    # Checkpoints: trainer_state.json is written last, so where it is, the checkpoint is complete
+
+    def _save_checkpoint(self, model, trial) -> None:
+        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        if self.args.should_save:
+            (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
+        with self._clock_stopped():
+            super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+
+
+def last_complete_checkpoint(output_dir: str | Path) -> str | None:
+    """The newest `checkpoint-N` whose saving was not cut short; a warning names the others."""
+    folders = Path(output_dir).glob("checkpoint-[0-9]*")
+    newest_first = sorted(folders, key=lambda folder: -int(folder.name.split("-")[1]))
+    for folder in newest_first:
+        state = folder / TRAINER_STATE_NAME
+        if state.is_file() and state.read_text().rstrip().endswith("}"):
+            return str(folder)
+        logger.warning("%s was cut short while it was written; an older one is used.", folder)
+    return None
+
+
+def parameter_groups(
+    model: nn.Module,
+    learning_rate: float,
+    module_learning_rates: Mapping[str, float],
+    weight_decay: float,
+) -> list[dict]:
+    """All parameters in groups: `name`, `params`, `lr`, `weight_decay`, `trainable`.
+
+    A parameter belongs to the longest of the module names that its own name starts with, else to
+    "other", which has `learning_rate`. Vectors (norms and biases) have no weight decay. Groups with
+    `learning_rate` come first, because Trainer logs the rate of the first group.
+    """
+    groups: dict[tuple, dict] = {}
+    found: set[str] = set()
+    for name, parameter in model.named_parameters():
+        modules = [module for module in module_learning_rates if _is_in(module, name)]
+        found.update(modules)
+        module = max(modules, key=len, default="other")
+        group = {
+            "name": module,
+            "params": [],
+            "lr": float(module_learning_rates.get(module, learning_rate)),
+            "weight_decay": weight_decay if len(_shape(parameter)) > 1 else 0.0,
+            "trainable": parameter.requires_grad,
+        }
+        key = (module, group["weight_decay"], parameter.requires_grad)
+        groups.setdefault(key, group)["params"].append(parameter)
+    for module in module_learning_rates:
+        if module not in found:
+            _refuse_module(model, module)
+    if not any(group["trainable"] for group in groups.values()):
+        raise ValueError("Every parameter is frozen: there is nothing to train.")
+    return sorted(groups.values(), key=lambda group: group["lr"] != learning_rate)
+
+
+def parameter_table(groups: list[dict]) -> str:
+    """The groups as lines: module, number of parameters, learning rate or "frozen", decay."""
+    rows = [("module", "parameters", "learning rate", "weight decay")]
+    for group in groups:
+        number = sum(math.prod(_shape(parameter)) for parameter in group["params"])
+        rate, decay = f"{group['lr']:g}", f"{group['weight_decay']:g}"
+        told = (rate, decay) if group["trainable"] else ("frozen", "")
+        rows.append((group["name"], f"{number:,}", *told))
+    first, *widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *cells in rows:
+        right = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)]
+        lines.append("  ".join([f"{name:<{first}}", *right]).rstrip())
+    return "\n".join(lines)
+
+
+def _is_in(module: str, parameter_name: str) -> bool:
+    name = parameter_name.removeprefix("base_model.model.")  # what PEFT puts in front
+    return name == module or name.startswith(f"{module}.")
+
+
+def _refuse_module(model: nn.Module, module: str) -> None:
+    names = [name.removeprefix("base_model.model.") for name, _ in model.named_modules() if name]
+    close = get_close_matches(module, names, n=1, cutoff=0.0)
+    raise ValueError(
+        f"module_learning_rates names {module!r}, which {type(model).__name__} does not have; "
+        f"did you mean {', '.join(close)!r}?"
+    )
+
+
+def _shape(parameter: Tensor) -> tuple[int, ...]:
+    # ZeRO-3 leaves an empty tensor in the place of a parameter, and its shape beside it
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
+class _Sums:
+    """Weighted sums by name, on their device and unread until `pop`, which every process calls."""
+
+    def __init__(self):
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, name: str, value: Tensor, weight: Tensor | None = None) -> None:
+        weight = torch.ones_like(value) if weight is None else weight
+        pair = torch.stack([torch.where(weight > 0, value * weight, 0).float(), weight.float()])
+        self._sums[name] = self._sums[name] + pair if name in self._sums else pair
+
+    def pop(self) -> dict[str, tuple[float, float]]:
+        """Name -> (sum of value times weight, sum of weights) over all processes; then empty."""
+        parts = gather_object([{name: pair.tolist() for name, pair in self._sums.items()}])
+        self._sums = {}
+        together: dict[str, tuple[float, float]] = {}
+        for part in parts:
+            for name, (value, weight) in part.items():
+                value_so_far, weight_so_far = together.get(name, (0.0, 0.0))
+                together[name] = (value_so_far + value, weight_so_far + weight)
+        return together
+
+
+def _mean_losses(sums: dict[str, tuple[float, float]]) -> dict[str, float]:
+    """The losses among `sums`; one that had nothing to be a mean over is left out."""
+    losses = {name: pair for name, pair in sums.items() if name.endswith("_loss")}
+    return {name: value / weight for name, (value, weight) in losses.items() if weight > 0}

@@ -1,0 +1,323 @@
+import json
+import logging
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from internnav_hf.trainer import (
+    NavTrainer,
+    NavTrainingArguments,
+    last_complete_checkpoint,
+    parameter_groups,
+    parameter_table,
+)
+from tests.toy_model import ToyDataset, toy_model
+
+
+def trainer(output_dir, model=None, dataset=None, open_loop=None, eval_dataset=None, **options):
+    defaults = {
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "per_device_train_batch_size": 8,
+        "learning_rate": 0.05,
+        "max_steps": 3,
+        "logging_steps": 1,
+        "dataloader_pin_memory": False,
+    }
+    return NavTrainer(
+        model=model or toy_model(),
+        args=NavTrainingArguments(output_dir=str(output_dir), **defaults | options),
+        train_dataset=dataset or ToyDataset(),
+        eval_dataset=eval_dataset,
+        open_loop=open_loop,
+    )
+
+
+def history(run: NavTrainer, key: str) -> list[float]:
+    return [entry[key] for entry in run.state.log_history if key in entry]
+
+
+class GradientRecorder(TrainerCallback):
+    def __init__(self):
+        self.gradients = []
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+        self.gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+
+
+class LossBreaker(TrainerCallback):
+    """Makes a weight NaN before the step after `step`."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, model, **kwargs):
+        if state.global_step == self.step:
+            model.words.weight.data[0, 0] = math.nan
+
+
+# exact accumulation
+
+
+def test_accumulation_is_exact_with_unequal_counts_of_labels_and_goals(tmp_path):
+    recorded = []
+    for batch_size, accumulation in [(8, 1), (2, 4), (1, 8)]:
+        run = trainer(
+            tmp_path,
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=accumulation,
+            max_grad_norm=0,
+            max_steps=4,
+        )
+        run.add_callback(recorder := GradientRecorder())
+        run.train()
+        recorded.append((history(run, "loss"), recorder.gradients, run))
+    for losses, gradients, run in recorded[1:]:
+        assert losses == pytest.approx(recorded[0][0], abs=1e-6)
+        for ours, expected in zip(gradients, recorded[0][1], strict=True):
+            torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)
+        for name in ("word_loss", "goal_loss"):
+            assert history(run, name) == pytest.approx(history(recorded[0][2], name), abs=1e-6)
+
+
+def test_named_losses_are_means_over_their_items_and_add_up_to_the_loss(tmp_path):
+    run = trainer(tmp_path, gradient_accumulation_steps=2, max_steps=2)
+    run.train()
+    total = [
+        w + g for w, g in zip(history(run, "word_loss"), history(run, "goal_loss"), strict=True)
+    ]
+    assert history(run, "loss") == pytest.approx(total, abs=1e-6)
+
+
+def test_a_loss_without_items_is_not_logged(tmp_path):
+    without_goals = [s for s in ToyDataset().samples if not s["goal_mask"]]
+    run = trainer(tmp_path, dataset=without_goals)
+    run.train()
+    assert len(history(run, "word_loss")) == 3
+    assert not history(run, "goal_loss")
+    assert all(math.isfinite(loss) for loss in history(run, "loss"))
+
+
+def test_inputs_keep_their_type_whatever_deepspeed_computes_in(tmp_path):
+    goal = torch.tensor([639.0, 479.0])
+    assert (
+        trainer(tmp_path)._prepare_inputs({"goal_pixel": goal})["goal_pixel"].dtype is torch.float32
+    )
+
+
+# evaluation
+
+
+def test_evaluation_logs_named_losses_and_the_open_loop(tmp_path):
+    data = ToyDataset(seed=1)
+    run = trainer(
+        tmp_path,
+        eval_dataset=data,
+        eval_strategy="steps",
+        eval_steps=2,
+        max_steps=2,
+        per_device_eval_batch_size=5,
+        open_loop=lambda model: {"pixel_error": 7.0, "was_training": float(model.training)},
+    )
+    run.train()
+    evaluation = next(entry for entry in run.state.log_history if "eval_loss" in entry)
+    assert evaluation["eval_pixel_error"] == 7.0
+    assert evaluation["eval_was_training"] == 0.0
+    batch = {key: torch.stack([sample[key] for sample in data]) for key in data[0]}
+    with torch.no_grad():
+        expected = run.model(**batch)
+    assert evaluation["eval_word_loss"] == pytest.approx(expected.word_loss.item(), abs=1e-6)
+    assert evaluation["eval_goal_loss"] == pytest.approx(expected.goal_loss.item(), abs=1e-6)
+
+
+def test_training_losses_are_the_same_with_and_without_evaluations(tmp_path):
+    losses = []
+    for options in ({}, {"eval_strategy": "steps", "eval_steps": 1, "eval_dataset": ToyDataset()}):
+        run = trainer(tmp_path, logging_steps=2, max_steps=4, **options)
+        run.train()
+        losses.append((history(run, "word_loss"), history(run, "loss")))
+    assert losses[0] == losses[1]
+
+
+# parameter groups
+
+
+def test_every_module_has_the_rate_of_its_longest_name():
+    model = toy_model()
+    model.tower.requires_grad_(False)
+    groups = parameter_groups(model, 1e-3, {"trunk": 5e-4, "trunk.0": 1e-4, "tower": 1.0}, 0.1)
+    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert rate[id(model.trunk[0].weight)] == rate[id(model.trunk[0].bias)] == 1e-4
+    assert rate[id(model.goal_head.weight)] == 1e-3
+    assert decay[id(model.goal_head.weight)] == 0.1
+    assert decay[id(model.goal_head.bias)] == decay[id(model.norm.weight)] == 0
+    assert groups[0]["lr"] == 1e-3, "the rate that is logged comes first"
+    assert [group["name"] for group in groups if not group["trainable"]] == ["tower"]
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+def test_the_table_names_rate_decay_and_what_is_frozen():
+    model = toy_model()
+    model.tower.requires_grad_(False)
+    table = parameter_table(parameter_groups(model, 1e-3, {"tower": 1.0, "trunk": 5e-4}, 0.1))
+    lines = {tuple(line.split()) for line in table.splitlines()[1:]}
+    assert ("tower", "128", "frozen") in lines
+    assert ("trunk", "64", "0.0005", "0.1") in lines
+    assert ("trunk", "8", "0.0005", "0") in lines
+    assert table.splitlines()[0].split() == [
+        "module",
+        "parameters",
+        "learning",
+        "rate",
+        "weight",
+        "decay",
+    ]
+
+
+def test_a_name_that_matches_no_module_is_one_clear_error():
+    with pytest.raises(ValueError, match="'goalhead', which ToyModel does not have.*'goal_head'"):
+        parameter_groups(toy_model(), 1e-3, {"goalhead": 1e-4}, 0.0)
+    with pytest.raises(ValueError, match="'goal'"):  # part of a name is not the name
+        parameter_groups(toy_model(), 1e-3, {"goal": 1e-4}, 0.0)
+
+
+def test_nothing_to_train_is_one_clear_error():
+    with pytest.raises(ValueError, match="nothing to train"):
+        parameter_groups(toy_model().requires_grad_(False), 1e-3, {}, 0.0)
+
+
+def test_the_scheduler_honours_every_rate_and_frozen_modules_stay(tmp_path):
+    model = toy_model()
+    model.tower.requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    rates = {"trunk": 0.01, "goal_head": 0.0}
+    run = trainer(
+        tmp_path,
+        model,
+        module_learning_rates=rates,
+        lr_scheduler_type="linear",
+        warmup_steps=2,
+        max_steps=8,
+    )
+    run.train()
+    now = {group["name"]: group["lr"] for group in run.optimizer.param_groups}
+    assert now == {"other": 0.0, "trunk": 0.0, "goal_head": 0.0}
+    run.create_optimizer()
+    starts = {group["name"]: group["initial_lr"] for group in run.optimizer.param_groups}
+    assert starts == {"other": 0.05, "trunk": 0.01, "goal_head": 0.0}
+    assert history(run, "learning_rate")[:4] == pytest.approx([0, 0.025, 0.05, 0.05 * 5 / 6])
+    changed = {n for n, value in model.state_dict().items() if not value.equal(before[n])}
+    assert not any(name.startswith(("tower", "goal_head")) for name in changed)
+    assert {"trunk.0.weight", "words.weight"} <= changed
+    assert "frozen" in (tmp_path / "parameter_groups.txt").read_text()
+
+
+# throughput and guard
+
+
+def test_throughput_is_logged(tmp_path):
+    run = trainer(tmp_path, gradient_accumulation_steps=2, max_steps=2)
+    run.train()
+    for samples, tokens in zip(
+        history(run, "samples_per_second"), history(run, "tokens_per_second"), strict=True
+    ):
+        assert tokens == pytest.approx(6 * samples, rel=1e-6)
+    assert all(0 <= share <= 1 for share in history(run, "data_wait_share"))
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoints(tmp_path):
+    run = trainer(tmp_path, save_strategy="steps", save_steps=1, max_steps=4)
+    run.add_callback(LossBreaker(step=2))
+    with pytest.raises(FloatingPointError, match=r"Step 3: the loss is not finite.*word_loss nan"):
+        run.train()
+    assert Path(last_complete_checkpoint(tmp_path)).name == "checkpoint-2"
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(tmp_path):
+    model = toy_model()
+    model.words.weight.register_hook(lambda gradient: gradient * math.inf)
+    before = model.trunk[0].weight.clone()
+    with pytest.raises(FloatingPointError, match="Step 1: the loss is finite, but its gradient"):
+        trainer(tmp_path, model).train()
+    assert model.trunk[0].weight.equal(before)
+
+
+def test_steps_without_any_label_are_told(tmp_path, caplog):
+    data = ToyDataset()
+    for sample in data.samples:
+        sample["labels"] = torch.full_like(sample["labels"], -100)
+    with caplog.at_level(logging.WARNING, logger="internnav_hf.trainer"):
+        run = trainer(tmp_path, dataset=data, logging_steps=3)
+        run.train()
+    assert "No text was learnt in 3 of 3 steps" in caplog.text
+    assert all(math.isfinite(loss) for loss in history(run, "loss"))
+
+
+def test_out_of_memory_says_what_to_change(tmp_path):
+    class Full(TrainerCallback):
+        def on_step_begin(self, *args, **kwargs):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    run = trainer(tmp_path)
+    run.add_callback(Full())
+    with pytest.raises(torch.OutOfMemoryError, match="--per_device_train_batch_size"):
+        run.train()
+
+
+# checkpoints
+
+
+@pytest.mark.parametrize("stop_at", [3, 5])
+def test_resuming_gives_the_losses_of_the_uninterrupted_run(tmp_path, stop_at):
+    """20 samples, 2 x 2 a step: five steps an epoch; the run goes on into the third epoch."""
+    options = {
+        "dataset": ToyDataset(20),
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "max_steps": 12,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "save_total_limit": 20,
+        "module_learning_rates": {"goal_head": 0.01},
+    }
+    whole = trainer(tmp_path, **options)
+    whole.train()
+    again = trainer(tmp_path / "again", model=toy_model(seed=1), **options)
+    again.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{stop_at}"))
+    for name in ("loss", "word_loss", "goal_loss", "grad_norm", "learning_rate"):
+        assert history(again, name) == history(whole, name)
+    for ours, expected in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert ours.equal(expected)
+
+
+def test_a_checkpoint_cut_short_is_passed_over(tmp_path, caplog):
+    options = {"save_strategy": "steps", "save_steps": 1}
+    trainer(tmp_path, **options).train()
+    (tmp_path / "checkpoint-3" / "trainer_state.json").unlink()
+    (tmp_path / "checkpoint-10").mkdir()
+    (tmp_path / "checkpoint-10" / "trainer_state.json").write_text('{"global_step": 1')
+    assert Path(last_complete_checkpoint(tmp_path)).name == "checkpoint-2"
+    assert "checkpoint-3 was cut short" in caplog.text
+    assert "checkpoint-10 was cut short" in caplog.text
+    run = trainer(tmp_path, **options)
+    run.train(resume_from_checkpoint=True)
+    assert run.state.global_step == 3
+    assert json.loads((tmp_path / "checkpoint-3" / "trainer_state.json").read_text())
+
+
+def test_nothing_to_resume_from_is_one_clear_error(tmp_path):
+    with pytest.raises(ValueError, match="no complete checkpoint"):
+        trainer(tmp_path).train(resume_from_checkpoint=True)
+
+
+def test_a_checkpoint_keeps_everything_that_resuming_needs(tmp_path):
+    trainer(tmp_path, save_strategy="steps", save_steps=3).train()
+    names = {path.name for path in (tmp_path / "checkpoint-3").iterdir()}
+    needed = "model.safetensors optimizer.pt scheduler.pt rng_state.pth trainer_state.json"
+    assert set(needed.split()) <= names
