@@ -1,0 +1,121 @@
+"""What an episode must be before a sample is taken from it. Each failure is one ValueError from
+`broken`."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..geometry import Action
+from .episode import Episode, broken, frame_folder, frame_name, parquet_path
+from .lerobot import EpisodeRecord, read_episode
+from .names import DatasetName
+
+START = -1
+KNOWN_ACTIONS = [START, *(action for action in Action if action != Action.LOOK_UP)]
+
+
+class FrameFiles:
+    """The image files of one scene; each folder is listed once."""
+
+    def __init__(self, scene: Path):
+        self.scene = scene
+        self._sizes: dict[Path, dict[str, int]] = {}
+
+    def sizes(self, folder: Path) -> dict[str, int]:
+        """Bytes by file name; empty where there is no such folder."""
+        if folder not in self._sizes:
+            self._sizes[folder] = {}
+            if folder.is_dir():
+                with os.scandir(folder) as entries:
+                    self._sizes[folder] = {entry.name: entry.stat().st_size for entry in entries}
+        return self._sizes[folder]
+
+    def check(self, episode: Episode, kind: str, setting: str) -> None:
+        """Every frame has a file, and no file is empty."""
+        folder = frame_folder(self.scene, episode.episode_index, kind, setting)
+        sizes = self.sizes(folder)
+        for frame in range(episode.length):
+            name = frame_name(episode.episode_index, kind, frame)
+            if not sizes.get(name):
+                found = "an empty file" if name in sizes else "no file"
+                expected = f"an image for each of {episode.length} frames"
+                raise broken(folder / name, "file", found, expected)
+
+    def has_landmarks(self, episode: Episode, setting: str) -> bool:
+        """Whether the simulator wrote masks of the named object for this episode."""
+        folder = frame_folder(self.scene, episode.episode_index, "landmark", setting)
+        return frame_name(episode.episode_index, "landmark", 0) in self.sizes(folder)
+
+
+def check_episode(
+    record: EpisodeRecord, name: DatasetName, files: FrameFiles
+) -> tuple[Episode, tuple[int, int], bool]:
+    """The episode, its image size (width, height), and whether it has landmark masks."""
+    episode = read_episode(record, [name.look_down_setting])
+    path = parquet_path(episode.root, episode.episode_index)
+    check_values(episode, name.look_down_setting, path)
+    for setting in {name.setting, name.look_down_setting}:
+        files.check(episode, "rgb", setting)
+    has_landmarks = files.has_landmarks(episode, name.look_down_setting)
+    if has_landmarks:
+        files.check(episode, "landmark", name.look_down_setting)
+    size = image_size(episode.frame_path("rgb", name.look_down_setting, 0))
+    level_path = episode.frame_path("rgb", name.setting, 0)
+    if image_size(level_path) != size:
+        raise broken(level_path, "size", image_size(level_path), f"{size} as in the look-down view")
+    check_goals(episode, name.look_down_setting, size, path)
+    return episode, size, has_landmarks
+
+
+def check_values(episode: Episode, setting: str, path: Path) -> None:
+    """Known actions, finite poses, waypoints that the camera reaches within the episode."""
+    if episode.length == 0:
+        raise broken(path, "length", "0 rows", "at least one frame")
+    action = episode.columns["action"]
+    unknown = np.flatnonzero(~np.isin(action, KNOWN_ACTIONS) | (action == START))
+    unknown = unknown[unknown > 0]
+    if len(unknown):
+        frame = unknown[0]
+        expected = f"one of {[int(known) for known in KNOWN_ACTIONS[1:]]}"
+        raise broken(path, "action", f"{action[frame]} at frame {frame}", expected)
+    pose = episode.columns[f"pose.{setting}"]
+    infinite = np.flatnonzero(~np.isfinite(pose).all(axis=(1, 2)))
+    if len(infinite):
+        found = f"nan or infinity at frame {infinite[0]}"
+        raise broken(path, f"pose.{setting}", found, "finite numbers")
+    check_relative_goals(episode, setting, path)
+
+
+def check_relative_goals(episode: Episode, setting: str, path: Path) -> None:
+    """-1, or a number of frames that stays inside the episode."""
+    name = f"relative_goal_frame_id.{setting}"
+    ahead = episode.columns[name]
+    outside = np.flatnonzero((ahead < -1) | (np.arange(len(ahead)) + ahead >= len(ahead)))
+    if len(outside):
+        frame = outside[0]
+        found = f"{ahead[frame]} at frame {frame} of {len(ahead)}"
+        raise broken(path, name, found, "-1 or a frame inside the episode")
+
+
+def check_goals(episode: Episode, setting: str, size: tuple[int, int], path: Path) -> None:
+    """Wherever there is a waypoint, its pixel lies inside the image."""
+    name = f"goal.{setting}"
+    goal = episode.columns[name]
+    has_goal = episode.columns[f"relative_goal_frame_id.{setting}"] > 0
+    outside = np.flatnonzero(has_goal & ((goal < 0) | (goal >= size)).any(axis=1))
+    if len(outside):
+        frame = outside[0]
+        found = f"{goal[frame].tolist()} at frame {frame}"
+        raise broken(path, name, found, f"a pixel [u, v] inside {size[0]}x{size[1]}")
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) from the file's header; no pixel is decoded."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, SyntaxError) as error:
+        found = f"{path.stat().st_size} bytes that are no image"
+        raise broken(path, "file", found, "an image") from error

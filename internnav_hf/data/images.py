@@ -1,0 +1,49 @@
+"""Image files to PIL images: decoding that never fills in pixels, and the published
+augmentation."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageFile, ImageOps
+
+from .episode import broken
+
+JITTER = 0.2  # brightness and saturation are scaled by 1 - JITTER .. 1 + JITTER
+POSTERIZE_BITS = 4
+SHARPNESS = 1.5
+
+
+def open_image(path: Path, mode: str = "RGB") -> Image.Image:
+    """Decode the whole file now; a truncated one is an error that names it."""
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise ValueError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, and would turn broken files grey;"
+            " set it to False"
+        )
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, SyntaxError) as error:
+        size = f"{path.stat().st_size} bytes" if path.exists() else "no file"
+        raise broken(path, "image", f"{size} ({error})", "a whole image") from error
+    return image if image.mode == mode else image.convert(mode)
+
+
+def open_mask(path: Path) -> np.ndarray:
+    """(rows, columns) float32 in [0, 1] from an 8-bit grey image."""
+    return np.asarray(open_image(path, "L"), dtype=np.float32) / 255
+
+
+def augment(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Colour jitter always; posterise, sharpen and autocontrast each half of the time, in this
+    order."""
+    enhancers = [ImageEnhance.Brightness, ImageEnhance.Color]
+    for position in rng.permutation(len(enhancers)):
+        image = enhancers[position](image).enhance(rng.uniform(1 - JITTER, 1 + JITTER))
+    if rng.random() < 0.5:
+        image = ImageOps.posterize(image, POSTERIZE_BITS)
+    if rng.random() < 0.5:
+        image = ImageEnhance.Sharpness(image).enhance(SHARPNESS)
+    if rng.random() < 0.5:
+        image = ImageOps.autocontrast(image)
+    return image

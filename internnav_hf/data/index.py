@@ -1,0 +1,333 @@
+"""The table of samples of one dataset: built and checked once, then memory-mapped.
+
+Building reads every parquet file and lists every image folder. The result is two Arrow files in a
+cache folder named after what they were made from, so that the next start, and every other rank,
+compares file stamps and maps memory."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from filelock import FileLock
+from tqdm import tqdm
+
+from .checks import FrameFiles, check_episode
+from .episode import broken
+from .lerobot import EPISODES_FILE, episode_lines, parse_record
+from .names import DatasetName, scene_folders
+from .sampling import PIXEL_GOAL, STOP, TURN, SamplingRules, sample_episode
+
+logger = logging.getLogger(__name__)
+
+READER_VERSION = 1  # part of the cache's name; raise it when rules, checks or columns change
+NUM_THREADS = min(16, os.cpu_count() or 1)
+INFO_FILE = "meta/info.json"
+
+
+def _field(name: str, kind: pa.DataType, meaning: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"meaning": meaning})
+
+
+SAMPLE_SCHEMA = pa.schema(
+    [
+        _field("episode", pa.int32(), "row of the episodes table"),
+        _field("instruction_index", pa.int16(), "which of the episode's instructions"),
+        _field("frame_index", pa.int32(), "the frame at which System2 is asked"),
+        _field("end_frame", pa.int32(), "one past the last frame; a waypoint is reached before it"),
+        _field("answer_class", pa.int8(), "0 pixel goal, 1 turn, 2 stop"),
+        _field("goal_u", pa.int16(), "pixel goal in the look-down image, -1 for none"),
+        _field("goal_v", pa.int16(), "pixel goal in the look-down image, -1 for none"),
+        _field("actions", pa.list_(pa.int8()), "answered actions of a turn or a stop"),
+    ]
+)
+EPISODE_SCHEMA = pa.schema(
+    [
+        _field("scene", pa.string(), "folder below the dataset's"),
+        _field("episode_index", pa.int32(), "number in the file names"),
+        _field("length", pa.int32(), "frames"),
+        _field("width", pa.int16(), "of the images, px"),
+        _field("height", pa.int16(), "of the images, px"),
+        _field("has_landmarks", pa.bool_(), "whether masks of the named object exist"),
+        _field("instructions", pa.list_(pa.string()), "as written, verbatim"),
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """Tables `samples` and `episodes` of the schemas above; `hfov_deg` is None where no scene
+    records it."""
+
+    name: DatasetName
+    samples: pa.Table
+    episodes: pa.Table
+    hfov_deg: float | None
+    num_episodes: int
+    broken_episodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SceneIndex:
+    """What one scene adds; `episode` in `samples` counts from this scene's first."""
+
+    samples: pa.Table
+    episodes: pa.Table
+    hfov_deg: float | None
+    num_episodes: int
+    broken_episodes: list[str]
+
+
+def open_index(
+    data_root: Path,
+    name: DatasetName,
+    rules: SamplingRules,
+    cache_dir: Path,
+    max_broken_fraction: float = 0.01,
+) -> Index:
+    """Map the cached index, or build it first; broken episodes are left out with a warning, or
+    refused if too many."""
+    scenes = scene_folders(data_root, name)
+    folder = cache_dir / f"{name}-{fingerprint(scenes, name, rules)}"
+    if not folder.is_dir():
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                _build(scenes, name, rules, folder, max_broken_fraction)
+    index = _load(folder, name)
+    report_broken(index, max_broken_fraction, folder)
+    return index
+
+
+def fingerprint(scenes: list[Path], name: DatasetName, rules: SamplingRules) -> str:
+    """Names, sizes and times of everything an index is made from, image folders included, images
+    not."""
+    settings = (name.setting, name.look_down_setting)
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(json.dumps([READER_VERSION, str(name), asdict(rules)]).encode())
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        for stamps in pool.map(lambda scene: scene_stamps(scene, settings), scenes):
+            digest.update(stamps)
+    return digest.hexdigest()
+
+
+def scene_stamps(scene: Path, settings: Iterable[str]) -> bytes:
+    """A line per file: relative path, size, time of change."""
+    lines = [_stamp(scene.name, scene / file) for file in (EPISODES_FILE, INFO_FILE)]
+    for chunk in sorted((scene / "data").glob("chunk-*")):
+        with os.scandir(chunk) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                stat = entry.stat()
+                lines.append(f"{chunk.name}/{entry.name} {stat.st_size} {stat.st_mtime_ns}")
+    for chunk in sorted((scene / "videos").glob("chunk-*")):
+        for setting in settings:
+            for kind in ("rgb", "landmark"):
+                folder = f"observation.images.{kind}.{setting}"
+                lines.append(_stamp(f"{chunk.name}/{folder}", chunk / folder))
+    return "\n".join(lines).encode()
+
+
+def _stamp(label: str, path: Path) -> str:
+    if not path.exists():
+        return f"{label} none"
+    stat = path.stat()
+    return f"{label}/{path.name} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def _build(
+    scenes: list[Path],
+    name: DatasetName,
+    rules: SamplingRules,
+    folder: Path,
+    max_broken_fraction: float,
+) -> None:
+    """Write to a temporary folder and rename it, so that a half-written index is never found."""
+    logger.info(
+        "Checking %d scenes of %s and building their index in %s", len(scenes), name, folder
+    )
+    parts = list(_index_scenes(scenes, name, rules))
+    index = join_scenes(parts, name, rules)
+    _refuse_too_many_broken(index, max_broken_fraction)
+    if index.samples.num_rows == 0:
+        raise ValueError(f"{scenes[0].parent}: no sample in {index.num_episodes} episodes")
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        _save(index, temporary)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    logger.info("%s: %d samples of %d episodes", name, index.samples.num_rows, index.num_episodes)
+
+
+def _index_scenes(
+    scenes: list[Path], name: DatasetName, rules: SamplingRules
+) -> Iterator[SceneIndex]:
+    """In the order of `scenes`, with a progress bar (a line every half minute in a log file)."""
+    seconds = 0.2 if sys.stderr.isatty() else 30
+    progress = tqdm(desc=f"index {name}", unit=" episodes", mininterval=seconds)
+    with progress, ThreadPoolExecutor(NUM_THREADS) as pool:
+        for part in pool.map(lambda scene: index_scene(scene, name, rules), scenes):
+            progress.update(part.num_episodes)
+            yield part
+
+
+def index_scene(scene: Path, name: DatasetName, rules: SamplingRules) -> SceneIndex:
+    """Check every episode of a scene and take its samples, stops once."""
+    files = FrameFiles(scene)
+    episodes, samples, problems, seen = [], [], [], set()
+    lines = episode_lines(scene)
+    for number, line in lines:
+        try:
+            record = parse_record(scene, number, line)
+            if record.episode_index in seen:
+                where = f"{scene / EPISODES_FILE}:{number}"
+                raise broken(where, "episode_index", f"{record.episode_index} again", "each once")
+            seen.add(record.episode_index)
+            episode, size, has_landmarks = check_episode(record, name, files)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        found = sample_episode(
+            episode.actions,
+            episode.columns[f"relative_goal_frame_id.{name.look_down_setting}"],
+            episode.columns[f"goal.{name.look_down_setting}"],
+            rules,
+        )
+        for number_of_instruction in range(len(episode.instructions)):
+            samples += [(len(episodes), number_of_instruction, *sample) for sample in found]
+        key = (scene.name, episode.episode_index, episode.length)
+        episodes.append((*key, *size, has_landmarks, episode.instructions))
+    return SceneIndex(
+        _table(samples, SAMPLE_SCHEMA),
+        _table(episodes, EPISODE_SCHEMA),
+        recorded_hfov_deg(scene),
+        len(lines),
+        problems,
+    )
+
+
+def _table(rows: list[tuple], schema: pa.Schema) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else [[] for _ in schema]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def join_scenes(parts: list[SceneIndex], name: DatasetName, rules: SamplingRules) -> Index:
+    """All pixel goals, then all turns, then the whole list of stops `stop_repeat` times: the
+    published order."""
+    tables, first_episode = [], 0
+    for part in parts:
+        tables.append(shift_episodes(part.samples, first_episode))
+        first_episode += part.episodes.num_rows
+    samples = pa.concat_tables(tables)
+    classes = samples["answer_class"].to_numpy()
+    by_class = {
+        kind: samples.filter(pa.array(classes == kind)) for kind in (PIXEL_GOAL, TURN, STOP)
+    }
+    ordered = [by_class[PIXEL_GOAL]]
+    if not rules.pixel_goal_only:
+        ordered += [by_class[TURN], *[by_class[STOP]] * rules.stop_repeat]
+    return Index(
+        name,
+        pa.concat_tables(ordered),
+        pa.concat_tables([part.episodes for part in parts]),
+        _only_hfov_deg(parts, name),
+        sum(part.num_episodes for part in parts),
+        tuple(problem for part in parts for problem in part.broken_episodes),
+    )
+
+
+def shift_episodes(samples: pa.Table, first_episode: int) -> pa.Table:
+    """Let `episode` point into a longer table, in which these samples' episodes start later."""
+    field = SAMPLE_SCHEMA.field("episode")
+    shifted = pa.array(samples["episode"].to_numpy() + np.int32(first_episode), field.type)
+    return samples.set_column(0, field, shifted)
+
+
+def recorded_hfov_deg(scene: Path) -> float | None:
+    """Our simulator writes its camera into `meta/info.json`; InternData-N1 does not."""
+    path = scene / INFO_FILE
+    if not path.is_file():
+        return None
+    try:
+        camera = json.loads(path.read_text(encoding="utf-8")).get("camera", {})
+        return float(camera["hfov_deg"]) if "hfov_deg" in camera else None
+    except (ValueError, AttributeError, TypeError) as error:
+        raise broken(path, "camera", f"something unreadable ({error})", "hfov_deg") from error
+
+
+def _only_hfov_deg(parts: list[SceneIndex], name: DatasetName) -> float | None:
+    values = sorted({part.hfov_deg for part in parts if part.hfov_deg is not None})
+    if len(values) > 1:
+        raise ValueError(f"{name}: its scenes have different cameras: hfov_deg {values}")
+    return values[0] if values else None
+
+
+def _refuse_too_many_broken(index: Index, max_broken_fraction: float) -> None:
+    problems, total = index.broken_episodes, index.num_episodes
+    if len(problems) <= max_broken_fraction * total:
+        return
+    shown = "\n  ".join(problems[:5])
+    more = f"\n  and {len(problems) - 5} more" if problems[5:] else ""
+    raise ValueError(
+        f"{index.name}: {len(problems)} of {total} episodes are broken, more than"
+        f" max_broken_fraction={max_broken_fraction:g} allows:\n  {shown}{more}"
+    )
+
+
+def report_broken(index: Index, max_broken_fraction: float, folder: Path) -> None:
+    """A warning for each broken episode, also when the index comes from the cache."""
+    _refuse_too_many_broken(index, max_broken_fraction)
+    for problem in index.broken_episodes:
+        logger.warning("%s: episode left out: %s", index.name, problem)
+    if index.broken_episodes:
+        logger.warning(
+            "%s: %d of %d episodes are broken and left out (images repaired in place are noticed"
+            " when %s is removed)",
+            index.name,
+            len(index.broken_episodes),
+            index.num_episodes,
+            folder,
+        )
+
+
+def _save(index: Index, folder: Path) -> None:
+    for key, table in (("samples", index.samples), ("episodes", index.episodes)):
+        with pa.OSFile(str(folder / f"{key}.arrow"), "wb") as sink:
+            whole = table.combine_chunks()
+            with pa.ipc.new_file(sink, whole.schema) as writer:
+                writer.write_table(whole)
+    info = {
+        "hfov_deg": index.hfov_deg,
+        "num_episodes": index.num_episodes,
+        "broken_episodes": index.broken_episodes,
+    }
+    (folder / "info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
+
+
+def _load(folder: Path, name: DatasetName) -> Index:
+    info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
+    samples, episodes = (open_table(folder / f"{key}.arrow") for key in ("samples", "episodes"))
+    return Index(
+        name,
+        samples,
+        episodes,
+        info["hfov_deg"],
+        info["num_episodes"],
+        tuple(info["broken_episodes"]),
+    )
+
+
+def open_table(path: Path) -> pa.Table:
+    """Memory-mapped: rows cost nothing until they are read, and all processes share them."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
