@@ -1,5 +1,6 @@
 """What an episode must be before a sample is taken from it. Each failure is one ValueError from
-`broken`."""
+`broken`.
+"""
 
 import os
 from pathlib import Path

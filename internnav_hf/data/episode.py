@@ -1,7 +1,8 @@
 """One walk through a scene, as every reader yields it, and where its image files lie.
 
 T frames of the episode. A camera setting S is a name such as "125cm_30deg": height above the floor,
-pitch downwards."""
+pitch downwards.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ FRAME_SUFFIX = {"rgb": ".jpg", "depth": ".png", "landmark": ".png"}
 class Episode:
     """`columns` hold one row per frame: `action` (T,), and for every camera setting S `pose.S` (T,
     4, 4) camera to world, `goal.S` (T, 2) pixels [u, v], `relative_goal_frame_id.S` (T,) frames
-    ahead. -1 is "none"."""
+    ahead. -1 is "none".
+    """
 
     root: Path
     episode_index: int
@@ -43,7 +45,8 @@ class Episode:
 
 def next_actions(action: np.ndarray) -> np.ndarray:
     """The files store the action that led to each frame; shift it to the one that leaves the
-    frame."""
+    frame.
+    """
     return np.append(action[1:], Action.STOP).astype(action.dtype)
 
 

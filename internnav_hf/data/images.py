@@ -1,5 +1,6 @@
 """Image files to PIL images: decoding that never fills in pixels, and the published
-augmentation."""
+augmentation.
+"""
 
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def open_mask(path: Path) -> np.ndarray:
 
 def augment(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Colour jitter always; posterise, sharpen and autocontrast each half of the time, in this
-    order."""
+    order.
+    """
     enhancers = [ImageEnhance.Brightness, ImageEnhance.Color]
     for position in rng.permutation(len(enhancers)):
         image = enhancers[position](image).enhance(rng.uniform(1 - JITTER, 1 + JITTER))

@@ -2,7 +2,8 @@
 
 Building reads every parquet file and lists every image folder. The result is two Arrow files in a
 cache folder named after what they were made from, so that the next start, and every other rank,
-compares file stamps and maps memory."""
+compares file stamps and maps memory.
+"""
 
 import hashlib
 import json
@@ -66,7 +67,8 @@ EPISODE_SCHEMA = pa.schema(
 @dataclass(frozen=True, eq=False)
 class Index:
     """Tables `samples` and `episodes` of the schemas above; `hfov_deg` is None where no scene
-    records it."""
+    records it.
+    """
 
     name: DatasetName
     samples: pa.Table
@@ -95,7 +97,8 @@ def open_index(
     max_broken_fraction: float = 0.01,
 ) -> Index:
     """Map the cached index, or build it first; broken episodes are left out with a warning, or
-    refused if too many."""
+    refused if too many.
+    """
     scenes = scene_folders(data_root, name)
     folder = cache_dir / f"{name}-{fingerprint(scenes, name, rules)}"
     if not folder.is_dir():
@@ -110,7 +113,8 @@ def open_index(
 
 def fingerprint(scenes: list[Path], name: DatasetName, rules: SamplingRules) -> str:
     """Names, sizes and times of everything an index is made from, image folders included, images
-    not."""
+    not.
+    """
     settings = (name.setting, name.look_down_setting)
     digest = hashlib.blake2b(digest_size=8)
     digest.update(json.dumps([READER_VERSION, str(name), asdict(rules)]).encode())
@@ -224,7 +228,8 @@ def _table(rows: list[tuple], schema: pa.Schema) -> pa.Table:
 
 def join_scenes(parts: list[SceneIndex], name: DatasetName, rules: SamplingRules) -> Index:
     """All pixel goals, then all turns, then the whole list of stops `stop_repeat` times: the
-    published order."""
+    published order.
+    """
     tables, first_episode = [], 0
     for part in parts:
         tables.append(shift_episodes(part.samples, first_episode))

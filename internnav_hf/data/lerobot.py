@@ -73,7 +73,8 @@ def read_lerobot(
 
     `settings` such as ["125cm_30deg"] limits the pose and goal columns to read (all by default);
     `extra_columns` are read besides, as they are. The first broken episode raises;
-    `scripts/check_dataset.py` lists all of them."""
+    `scripts/check_dataset.py` lists all of them.
+    """
     for scene in find_scenes(root):
         for line in episode_lines(scene):
             record = parse_record(scene, *line)
@@ -83,7 +84,8 @@ def read_lerobot(
 
 def find_scenes(root: str | Path) -> list[Path]:
     """Scene folders at or below `root`, sorted by path. Links are followed, hidden folders are
-    not."""
+    not.
+    """
     root = Path(root)
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder. It should be a scene or a folder with scenes.")
@@ -150,7 +152,8 @@ def parse_record(scene: Path, line_number: int, line: str) -> EpisodeRecord:
 
 def split_instructions(tasks: object, where: str = "tasks") -> tuple[str, ...]:
     """The instructions in `tasks[0]`, verbatim (R2R's end in a blank, and checkpoints were trained
-    with it)."""
+    with it).
+    """
     if not isinstance(tasks, list) or not tasks or not isinstance(tasks[0], str):
         raise broken(where, "tasks", repr(tasks), "a list with one string")
     instructions = tuple(tasks[0].split(INSTRUCTION_SEPARATOR))
@@ -163,7 +166,8 @@ def read_episode(
     record: EpisodeRecord, settings: Sequence[str], extra_columns: Sequence[str] = ()
 ) -> Episode:
     """Read the needed columns of one parquet file as arrays and compare its length with the
-    record's."""
+    record's.
+    """
     path = parquet_path(record.root, record.episode_index)
     wanted = {"action": COLUMNS["action"]}
     for setting in settings:

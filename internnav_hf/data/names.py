@@ -17,7 +17,8 @@ NAME_PATTERN = re.compile(
 @dataclass(frozen=True)
 class DatasetName:
     """`{folder}_{height}cm_{pitch}_{look-down pitch}`, and `%N` to keep N percent of the
-    samples."""
+    samples.
+    """
 
     folder: str
     height_cm: int
@@ -80,7 +81,8 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 
 def scene_folders(data_root: Path, name: DatasetName) -> list[Path]:
     """The sorted scenes of a dataset, after checking that root, dataset, scenes and camera setting
-    exist."""
+    exist.
+    """
     if not data_root.is_dir():
         raise ValueError(
             f"data_root {data_root}: no such folder. It should hold the folder {name.folder!r}."

@@ -4,7 +4,8 @@ columns.
 Every `sample_step` frames the expert is asked what to do. Where the data names a waypoint at least
 three frames ahead, the answer is its pixel; where it names none and the next action is a turn, the
 answer is the turns up to the next step forward; at the last frame the answer is STOP. All other
-frames are passed over, and so are episodes of fewer than four frames."""
+frames are passed over, and so are episodes of fewer than four frames.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,7 +23,8 @@ PIXEL_GOAL, TURN, STOP = 0, 1, 2  # answer classes, equal to models.dialogue.Ans
 @dataclass(frozen=True)
 class SamplingRules:
     """`stop_repeat`: how often the list of stops is repeated; `pixel_goal_only` leaves turns and
-    stops out."""
+    stops out.
+    """
 
     sample_step: int = 4
     num_future_steps: int = 4
@@ -38,7 +40,8 @@ class SamplingRules:
 
 class Sample(NamedTuple):
     """One decision. `end_frame` is exclusive: a pixel goal is the camera's place at frame
-    `end_frame - 1`."""
+    `end_frame - 1`.
+    """
 
     frame_index: int
     end_frame: int
@@ -54,7 +57,8 @@ def sample_episode(
     """Decisions in frame order, the stop last and once.
 
     `actions` (T,) leave each frame (see `next_actions`), `relative_goal` (T,) frames ahead or -1,
-    `goal` (T, 2) [u, v] px."""
+    `goal` (T, 2) [u, v] px.
+    """
     length = len(actions)
     if length < MIN_EPISODE_LENGTH:
         return []
@@ -83,7 +87,8 @@ def turns_before_forward(actions: np.ndarray) -> tuple[int, ...]:
 
 def history_indices(frame_index: int, num_history: int) -> np.ndarray:
     """Frames before `frame_index` to remember, evenly spread and ascending; fewer than
-    `num_history` near the start."""
+    `num_history` near the start.
+    """
     if frame_index == 0 or num_history == 0:
         return np.zeros(0, np.int32)
     return np.unique(np.linspace(0, frame_index - 1, num_history).astype(np.int32))

@@ -60,7 +60,8 @@ class System2Dataset(Dataset):
 
     The ordinary view and its history are resized to `history_size` (width, height); the look-down
     image keeps its size. `num_history` and `history_size` are the processor's, or the published 8
-    and (384, 384)."""
+    and (384, 384).
+    """
 
     def __init__(
         self,
@@ -132,7 +133,8 @@ class System2Dataset(Dataset):
         right answer.
 
         `instruction`, `history` (list of images), `image`, `look_down`, `answer_class`,
-        `goal_pixel` (u, v) or None, `actions`."""
+        `goal_pixel` (u, v) or None, `actions`.
+        """
         sample, episode, name = self._row(index)
         frame = sample["frame_index"]
         paths = [episode.frame_path("rgb", name.setting, f) for f in self._history(sample)]
@@ -148,7 +150,8 @@ class System2Dataset(Dataset):
 
     def set_epoch(self, epoch: int) -> None:
         """Draw other augmentations and conjunctions; workers see it when they start (not persistent
-        ones)."""
+        ones).
+        """
         self.epoch = epoch
 
     def _position(self, index: int) -> int:
@@ -232,7 +235,8 @@ class System2Collator:
 
 def join_indexes(indexes: list[Index], seed: int) -> tuple[pa.Table, pa.Table]:
     """Episodes of all datasets with the dataset's number, and their samples after `%N`, which point
-    to them."""
+    to them.
+    """
     episodes, samples, first_episode = [], [], 0
     for number, index in enumerate(indexes):
         column = pa.array(np.full(index.episodes.num_rows, number, np.int16))
