@@ -1,0 +1,180 @@
+"""Say what a dataset folder holds, and which of its episodes are broken.
+
+    python scripts/check_dataset.py data/vln_ce/traj_data
+    python scripts/check_dataset.py data/vln_ce/traj_data/r2r --dataset r2r_125cm_0_30
+
+Reads every episode anew, without the cache. Exit code 1 if something is broken or nothing readable
+is found.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from internnav_hf.data.episode import frame_folder, parquet_path
+from internnav_hf.data.images import open_image
+from internnav_hf.data.index import Index, index_scene, join_scenes
+from internnav_hf.data.lerobot import SETTING_COLUMNS, episode_lines, find_scenes, parse_record
+from internnav_hf.data.names import DatasetName, camera_settings, parse_dataset_names
+from internnav_hf.data.sampling import SamplingRules
+
+PUBLISHED_CAMERAS = ("125cm_0_30", "125cm_0_45", "60cm_15_15", "60cm_30_30")
+CLASS_NAMES = ("pixel goals", "turns", "stops")
+
+
+def main() -> int:
+    """Print the report; the number of broken things decides the exit code."""
+    options = parse_arguments()
+    try:
+        scenes = find_scenes(options.root)
+        wanted = parse_dataset_names(options.dataset) if options.dataset else []
+    except ValueError as error:
+        print(error)
+        return 1
+    num_broken = 0
+    groups = [(folder, list(group)) for folder, group in groupby(scenes, lambda s: s.parent)]
+    for name in wanted:
+        if name.folder not in [folder.name for folder, _ in groups]:
+            print(f"no folder {name.folder!r}; there is {[folder.name for folder, _ in groups]}")
+            num_broken += 1
+    for folder, group in groups:
+        num_broken += report_folder(folder, group, wanted, options)
+    print(f"{num_broken} broken" if num_broken else "nothing is broken")
+    return 1 if num_broken else 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """See `--help`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
+    parser.add_argument("root", type=Path, help="a scene, a dataset, or a folder of datasets")
+    parser.add_argument("--dataset", help="only these, as in r2r_125cm_0_30,rxr_60cm_15_15")
+    parser.add_argument("--verify-images", action="store_true", help="decode every image")
+    parser.add_argument("--max-listed", type=int, default=20, help="broken episodes to print")
+    return parser.parse_args()
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    pass
+
+
+def report_folder(
+    folder: Path, scenes: list[Path], wanted: list[DatasetName], options: argparse.Namespace
+) -> int:
+    """One dataset: its layout, then each camera; returns how much is broken."""
+    names = [name for name in wanted if name.folder == folder.name]
+    if wanted and not names:
+        return 0
+    print(f"\n{folder}: {len(scenes)} scenes")
+    layout, columns = detect_layout(scenes[0])
+    print(f"  layout: {layout}")
+    settings = sorted({setting for scene in scenes for setting in camera_settings(scene)})
+    print(f"  cameras with images: {', '.join(settings) or 'none'}")
+    report_columns(settings, columns)
+    names = names or usable_names(folder.name, settings, columns)
+    if not names:
+        print("  no camera has images, poses and goals: System2 cannot learn from this folder")
+        return 1
+    return sum(report_dataset(name, scenes, options) for name in names)
+
+
+def detect_layout(scene: Path) -> tuple[str, list[str]]:
+    """A guess in words from the first episode, and its columns."""
+    info_path = scene / "meta" / "info.json"
+    info = json.loads(info_path.read_text(encoding="utf-8")) if info_path.is_file() else {}
+    version = info.get("codebase_version", "version not recorded")
+    try:
+        record = parse_record(scene, *episode_lines(scene)[0])
+        path = parquet_path(scene, record.episode_index)
+        columns = pq.read_schema(path).names
+    except (ValueError, OSError) as error:
+        return f"unreadable first episode: {error}", []
+    if any(column.startswith("pose.") for column in columns):
+        return f"InternData-N1 vln_ce, a dialect of LeRobot v2.1 ({version})", columns
+    if "observation.camera_extrinsic" in columns:
+        return f"InternData-N1 vln_n1 ({version}): for System1, not for System2", columns
+    return f"LeRobot ({version}) without pose columns: {', '.join(columns)}", columns
+
+
+def report_columns(settings: list[str], columns: list[str]) -> None:
+    """Print which columns the first episode lacks for the cameras that have images."""
+    wanted = ["action"]
+    wanted += [name.replace(".S", f".{s}") for s in settings for name in SETTING_COLUMNS]
+    missing = [name for name in wanted if name not in columns]
+    if missing and columns:
+        print(f"  missing columns in the first episode: {', '.join(missing)}")
+
+
+def usable_names(folder: str, settings: list[str], columns: list[str]) -> list[DatasetName]:
+    """The published cameras that are there; else the lowest pitch of each height with every steeper
+    one.
+    """
+
+    def is_usable(camera: str) -> bool:
+        name = DatasetName.parse(f"{folder}_{camera}")
+        has_columns = f"goal.{name.look_down_setting}" in columns
+        return has_columns and {name.setting, name.look_down_setting} <= set(settings)
+
+    cameras = [camera for camera in PUBLISHED_CAMERAS if is_usable(camera)]
+    if not cameras:
+        cameras = [camera for camera in _pairs(settings) if is_usable(camera)]
+    return [DatasetName.parse(f"{folder}_{camera}") for camera in cameras]
+
+
+def _pairs(settings: list[str]) -> Iterator[str]:
+    parts = sorted(tuple(map(int, s.removesuffix("deg").split("cm_"))) for s in settings)
+    for height, group in groupby(parts, lambda part: part[0]):
+        pitches = [pitch for _, pitch in group]
+        for steeper in pitches[1:] or pitches:
+            yield f"{height}cm_{pitches[0]}_{steeper}"
+
+
+def report_dataset(name: DatasetName, scenes: list[Path], options: argparse.Namespace) -> int:
+    """Check all episodes for one camera and count what System2 would learn from them."""
+    try:
+        progress = tqdm(scenes, desc=f"  {name}", unit=" scenes", leave=False, disable=None)
+        parts = [index_scene(scene, name, SamplingRules(stop_repeat=1)) for scene in progress]
+        index = join_scenes(parts, name, SamplingRules(stop_repeat=1))
+    except ValueError as error:
+        print(f"  {name}: {error}")
+        return 1
+    num_instructions = sum(len(texts) for texts in index.episodes["instructions"].to_pylist())
+    counts = Counter(index.samples["answer_class"].to_pylist())
+    shown = ", ".join(f"{counts[kind]} {word}" for kind, word in enumerate(CLASS_NAMES))
+    print(f"  {name}: {index.num_episodes} episodes, {num_instructions} instructions")
+    print(f"    samples: {shown} (x5 in training)")
+    problems = list(index.broken_episodes)
+    if options.verify_images:
+        problems += broken_images(index, scenes)
+    for problem in problems[: options.max_listed]:
+        print(f"    broken: {problem}")
+    if len(problems) > options.max_listed:
+        print(f"    and {len(problems) - options.max_listed} more")
+    return len(problems)
+
+
+def broken_images(index: Index, scenes: list[Path]) -> list[str]:
+    """Decode every frame that training may open."""
+    folders = {scene.name: scene for scene in scenes}
+    settings = {index.name.setting, index.name.look_down_setting}
+    problems = []
+    for row in tqdm(index.episodes.to_pylist(), desc="  images", leave=False, disable=None):
+        for setting in settings:
+            number = row["episode_index"]
+            folder = frame_folder(folders[row["scene"]], number, "rgb", setting)
+            for frame in range(row["length"]):
+                try:
+                    open_image(folder / f"episode_{number:06d}_{frame}.jpg")
+                except ValueError as error:
+                    problems.append(str(error))
+    return problems
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Look at what System2 is shown and asked: one HTML page with pictures, prompts and answers.
+
+python scripts/preview_dataset.py data/vln_ce/traj_data --dataset r2r_125cm_0_30 --out preview.html
+"""
+
+import argparse
+import base64
+import html
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from internnav_hf.camera import resize_view
+from internnav_hf.data import System2Dataset
+from internnav_hf.models.dialogue import IMAGE, render
+
+CLASS_NAMES = ("pixel goal", "turn", "stop")
+THUMBNAIL_WIDTH = 120
+VIEW_WIDTH = 320
+GOAL_COLOR = (255, 40, 90)
+IMAGE_MARK = "🖼"
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 15px/1.45 system-ui, sans-serif; color: #222;
+  max-width: 1060px; margin: 2em auto; padding: 0 1em }}
+section {{ border-top: 1px solid #ccc; padding: 1em 0 }}
+h2 {{ font-size: 1.05em; margin: 0 0 .4em }}
+.strip {{ display: flex; gap: 4px; flex-wrap: wrap; margin: .5em 0 }} figure {{ margin: 0 }}
+img {{ display: block; border-radius: 3px }} figcaption {{ font-size: .8em; color: #666 }}
+pre {{ white-space: pre-wrap; background: #f5f5f3; padding: .7em; border-radius: 4px;
+  font-size: .82em }}
+</style><h1>{title}</h1><p>{summary}</p>{sections}</html>"""
+
+
+def main() -> None:
+    """Write the page and say where it is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
+    parser.add_argument("data_root", type=Path, help="the folder that holds r2r/, rxr/, ...")
+    parser.add_argument("--dataset", default="r2r_125cm_0_30", help="one or more, comma separated")
+    parser.add_argument("--num-samples", type=int, default=12, help="spread over the classes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("preview.html"))
+    options = parser.parse_args()
+    dataset = System2Dataset(options.data_root, options.dataset, seed=options.seed)
+    indices = choose(dataset, options.num_samples, options.seed)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(page(dataset, options.dataset, indices), encoding="utf-8")
+    print(f"{len(indices)} of {len(dataset)} samples: {options.out}")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    pass
+
+
+def choose(dataset: System2Dataset, num_samples: int, seed: int) -> list[int]:
+    """As many of each class as there are, in turn, so that the rare ones are seen too."""
+    rng = np.random.default_rng(seed)
+    classes = dataset.samples["answer_class"].to_numpy()
+    shuffled = [rng.permutation(np.flatnonzero(classes == kind)) for kind in range(3)]
+    longest = max(len(indices) for indices in shuffled)
+    turns = [int(i[n]) for n in range(longest) for i in shuffled if n < len(i)]
+    return sorted(turns[:num_samples])
+
+
+def page(dataset: System2Dataset, title: str, indices: list[int]) -> str:
+    """The whole page, pictures inside."""
+    classes = dataset.samples["answer_class"].to_numpy()
+    counts = ", ".join(f"{(classes == k).sum()} {word}" for k, word in enumerate(CLASS_NAMES))
+    camera = dataset.camera
+    summary = (
+        f"{len(dataset)} samples ({counts}), {dataset.episodes.num_rows} episodes,"
+        f" {camera.width}x{camera.height} pixels, camera {camera.setting}"
+    )
+    sections = "\n".join(section(dataset, index) for index in indices)
+    return PAGE.format(title=html.escape(title), summary=summary, sections=sections)
+
+
+def section(dataset: System2Dataset, index: int) -> str:
+    """One sample: history, the two views with the goal, the dialogue."""
+    decision, messages = dataset.decision(index), dataset[index]["messages"]
+    kind, answer = CLASS_NAMES[decision["answer_class"]], messages[-1]["content"]
+    history = [figure(image, THUMBNAIL_WIDTH, "") for image in decision["history"]]
+    look_down = decision["look_down"]
+    if decision["goal_pixel"] is not None:
+        look_down = draw_goal(look_down, decision["goal_pixel"])
+    views = [
+        figure(decision["image"], VIEW_WIDTH, "now"),
+        figure(look_down, VIEW_WIDTH, "looking down"),
+    ]
+    marked = [{**m, "content": m["content"].replace(IMAGE, IMAGE_MARK)} for m in messages]
+    return (
+        f"<section><h2>{index} · {kind}: {html.escape(answer)}</h2>"
+        f"<p>{html.escape(decision['instruction'])}</p>"
+        f"<div class=strip>{''.join(history)}</div><div class=strip>{''.join(views)}</div>"
+        f"<pre>{html.escape(render(marked))}</pre></section>"
+    )
+
+
+def draw_goal(image: Image.Image, goal: tuple[int, int]) -> Image.Image:
+    """A ring and a dot at pixel (u, v)."""
+    image = image.copy()
+    draw = ImageDraw.Draw(image)
+    radius = max(image.width // 40, 3)
+    for size, width in ((radius, max(radius // 4, 1)), (max(radius // 5, 1), 2)):
+        draw.circle(goal, size, outline=GOAL_COLOR, width=width)
+    return image
+
+
+def figure(image: Image.Image, width: int, caption: str) -> str:
+    """An embedded JPEG."""
+    buffer = io.BytesIO()
+    height = round(image.height * width / image.width)
+    resize_view(image, (width, height)).save(buffer, "JPEG", quality=85)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    source = (
+        f'<img src="data:image/jpeg;base64,{data}" width={width} height={height} alt="{caption}">'
+    )
+    return f"<figure>{source}<figcaption>{caption}</figcaption></figure>"
+
+
+if __name__ == "__main__":
+    main()
