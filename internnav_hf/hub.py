@@ -1,4 +1,5 @@
-"""What travels with a checkpoint: key names of released ones, and a model card that tells the truth.
+"""What travels with a checkpoint: key names of released ones, and a model card that tells the
+truth.
 
 `from_pretrained` uses transformers' own renaming for plain Qwen-VL files; `convert_released` is the
 same map in the open, for state dicts at hand and for tests against the released key lists.
@@ -68,7 +69,7 @@ def model_card(
     command: str,
     metrics: Mapping[str, float] | None = None,
 ) -> str:
-    """The README.md of a checkpoint: licence, base, data, camera size, command, measured numbers."""
+    """The README.md of a checkpoint: licence, base, data, image size, command, numbers."""
     licence = licence_of(base_model, datasets)
     header = ["---", "library_name: internnav_hf", "pipeline_tag: robotics"]
     header += [f"license: {licence}"] if licence else []

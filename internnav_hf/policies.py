@@ -154,7 +154,8 @@ class System2Policy:
         history = history if history is not None else [[] for _ in images]
         if not len(images) == len(instruction) == len(history):
             raise ValueError(
-                f"{len(images)} images, {len(instruction)} instructions and {len(history)} histories do not match."
+                f"{len(images)} images, {len(instruction)} instructions and {len(history)} "
+                "histories do not match."
             )
         if not len(images):
             return []
@@ -176,10 +177,7 @@ class System2Policy:
             segments.append(self.processor.encode_text(text, frames))
         session = System2Session(self.model)
         session.extend(segments)
-        if force:
-            texts = [LOOK_DOWN] * len(images)
-        else:
-            texts = self._generate(session)
+        texts = [LOOK_DOWN] * len(images) if force else self._generate(session)
         decisions = [_decision(parse_answer(text), text) for text in texts]
         asking = [
             row for row, decision in enumerate(decisions) if decision.kind == AnswerKind.LOOK_DOWN
@@ -229,7 +227,7 @@ class System2Policy:
         return [tokenizer.decode(answer, skip_special_tokens=True) for answer in answers]
 
     def _checked(self, answer: Answer, text: str) -> Decision:
-        """A goal outside the image is no answer; neither is asking to look down while looking down."""
+        """A goal outside the image is no answer; nor is asking for the view that is shown."""
         size = (self.model.config.image_width, self.model.config.image_height)
         outside = answer.goal_pixel is not None and any(
             p >= s for p, s in zip(answer.goal_pixel, size, strict=True)

@@ -8,6 +8,7 @@ tokenizer.
 
 import base64
 import functools
+import itertools
 from importlib import resources
 from pathlib import Path
 
@@ -25,7 +26,10 @@ SPECIAL_TOKENS = (
     ]
     + ["<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
 )
-_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 @functools.cache
@@ -72,9 +76,7 @@ def _halves(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
     """The last merge that makes `token`: apply the earlier merges until two parts are left."""
     parts = [bytes([byte]) for byte in token]
     while len(parts) > 2:
-        joined = [
-            ranks.get(left + right, 1 << 60) for left, right in zip(parts, parts[1:], strict=False)
-        ]
+        joined = [ranks.get(left + right, 1 << 60) for left, right in itertools.pairwise(parts)]
         best = min(range(len(joined)), key=joined.__getitem__)
         parts[best : best + 2] = [parts[best] + parts[best + 1]]
     return parts[0], parts[1]

@@ -1,4 +1,6 @@
-"""One batch of System2 as the collator makes it: a pixel goal, a turn and a stop, images of two sizes."""
+"""One batch of System2 as the collator makes it: a pixel goal, a turn and a stop, images of two
+sizes.
+"""
 
 import numpy as np
 import torch

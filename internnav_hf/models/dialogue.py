@@ -26,9 +26,10 @@ IMAGE = "<image>"  # stands for one image in a message; the processor turns it i
 IMAGE_TOKENS = "<|vision_start|><|image_pad|><|vision_end|>"
 SYSTEM_PROMPT = "You are a helpful assistant."
 TASK_PROMPT = (
-    "You are an autonomous navigation assistant. Your task is to {instruction} Where should you go next to stay on "
-    "track? Please output the next waypoint's coordinates in the image. Please output STOP when you have successfully "
-    "completed the task."
+    "You are an autonomous navigation assistant. Your task is to {instruction} "
+    "Where should you go next to stay on track? "
+    "Please output the next waypoint's coordinates in the image. "
+    "Please output STOP when you have successfully completed the task."
 )
 HISTORY_PROMPT = "These are your historical observations: "
 CONJUNCTIONS = (
@@ -74,6 +75,7 @@ class Answer:
 
     @classmethod
     def of_pixel(cls, u: int, v: int) -> "Answer":
+        """The goal at pixel (u, v) of the look-down image."""
         return cls(AnswerKind.PIXEL_GOAL, goal_pixel=(int(u), int(v)))
 
     @classmethod
@@ -152,7 +154,7 @@ def training_messages(
     answer: Answer,
     conjunctions: Sequence[str] = CONJUNCTIONS[:1] * 2,
 ) -> list[dict[str, str]]:
-    """The whole dialogue of one sample; a pixel goal takes two questions, with a conjunction each."""
+    """The whole dialogue of one sample; a pixel goal takes two questions, a conjunction each."""
     messages = [first_user_message(instruction, num_history, conjunctions[0])]
     if answer.kind == AnswerKind.PIXEL_GOAL:
         messages += [_assistant(LOOK_DOWN), look_down_message(conjunctions[1])]
@@ -161,7 +163,8 @@ def training_messages(
 
 def render_message(message: dict[str, str]) -> str:
     """One message in Qwen's chat format, with vision tokens for each image."""
-    return f"{render_opening(message['role'])}{message['content'].replace(IMAGE, IMAGE_TOKENS)}<|im_end|>\n"
+    content = message["content"].replace(IMAGE, IMAGE_TOKENS)
+    return f"{render_opening(message['role'])}{content}<|im_end|>\n"
 
 
 def render_opening(role: str) -> str:

@@ -137,12 +137,15 @@ class System2Model(PreTrainedModel):
         self.vlm.save_pretrained(save_directory, **kwargs)
 
     def get_input_embeddings(self):
+        """The VLM's token embeddings."""
         return self.vlm.get_input_embeddings()
 
     def set_input_embeddings(self, value):
+        """Replace the VLM's token embeddings."""
         self.vlm.set_input_embeddings(value)
 
     def get_output_embeddings(self):
+        """The VLM's language-model head."""
         return self.vlm.get_output_embeddings()
 
     def forward(

@@ -4,6 +4,7 @@ Apart from the model's file so that `import internnav_hf` can register it withou
 modelling code.
 """
 
+import copy
 import difflib
 from dataclasses import fields
 
@@ -11,8 +12,9 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
 
 # What transformers itself hands over beside declared fields when a configuration is loaded.
 _KEYS_OF_TRANSFORMERS = {
-    "model_type", "name_or_path", "torch_dtype", "auto_map", "attn_implementation", "output_attentions",
-    "experts_implementation", "per_layer_config", "transformers_version", "num_labels",
+    "model_type", "name_or_path", "torch_dtype", "auto_map", "attn_implementation",
+    "output_attentions", "experts_implementation", "per_layer_config", "transformers_version",
+    "num_labels",
 }  # fmt: skip
 
 
@@ -58,7 +60,8 @@ class System2Config(PreTrainedConfig):
             vlm_config = AutoConfig.for_model(
                 vlm_config.pop("model_type", "qwen2_5_vl"), **vlm_config
             )
-        self.vlm_config = vlm_config
+        # A copy: the base class writes its attention implementation into sub-configurations.
+        self.vlm_config = copy.deepcopy(vlm_config)
         super().__post_init__(**kwargs)
         self.tie_word_embeddings = vlm_config.tie_word_embeddings
 
@@ -83,6 +86,7 @@ class System2Config(PreTrainedConfig):
         return super().from_dict(config_dict, **kwargs)
 
     def get_text_config(self, *args, **kwargs):
+        """The language model's part of `vlm_config`."""
         return self.vlm_config.get_text_config(*args, **kwargs)
 
 

@@ -54,7 +54,8 @@ class System2Processor(ProcessorMixin):
         missing = [token for token in _NEEDED_TOKENS if token not in tokenizer.get_vocab()]
         if missing:
             raise ValueError(
-                f"The tokenizer has no {', '.join(missing)}; System2 needs the tokenizer of a Qwen-VL."
+                f"The tokenizer has no {', '.join(missing)}; "
+                "System2 needs the tokenizer of a Qwen-VL."
             )
         self.num_history = num_history
         self.history_size = tuple(history_size)
@@ -112,6 +113,7 @@ class System2Processor(ProcessorMixin):
 
     @property
     def image_token_id(self) -> int:
+        """The token that stands for one merged patch of an image."""
         return self.tokenizer.convert_tokens_to_ids(IMAGE_PAD)
 
     @property
@@ -137,7 +139,8 @@ class System2Processor(ProcessorMixin):
         is_image = token_ids == self.image_token_id
         if is_image.sum() != len(grids):
             raise ValueError(
-                f"The text has {is_image.sum()} places for images ({IMAGE_TOKENS}), but {len(grids)} came."
+                f"The text has {is_image.sum()} places for images ({IMAGE_TOKENS}), "
+                f"but {len(grids)} came."
             )
         repeats = np.ones(len(token_ids), dtype=np.int64)
         repeats[is_image] = grids.prod(axis=1) // self.image_processor.merge_size**2

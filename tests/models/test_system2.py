@@ -23,7 +23,7 @@ def family(request) -> str:
 
 
 def test_equal_to_the_reference_network():
-    """Goldens of the reference's tiny Qwen2.5-VL; what stands before its latent queries is plain System2."""
+    """The reference's tiny Qwen2.5-VL; what stands before its latent queries is plain System2."""
     golden = load_file(GOLDEN / "system2_tiny.safetensors")
     config = System2Config(vlm_config=_golden_config(), use_pixel_goal_head=False)
     model = System2Model(config).eval()

@@ -56,7 +56,9 @@ def _spans(processor: System2Processor, encoded: dict[str, np.ndarray]) -> list[
 
 
 def test_positions_equal_the_published_ones():
-    """The golden sequence was made with another tokenizer: only its images and their places are given."""
+    """The golden sequence was made with another tokenizer: only its images and their places are
+    given.
+    """
     golden = load_file(GOLDEN / "rope_positions.safetensors")
     model = tiny_system2()
     ids = torch.where(golden["is_image"].bool(), model.config.vlm_config.image_token_id, 0)

@@ -1,0 +1,164 @@
+"""Write a small Qwen2.5-VL with random weights, to train from nothing on a laptop.
+
+    python scripts/make_tiny_vlm.py --out outputs/demo/vlm --data_root outputs/demo/data --datasets
+    r2r_125cm_30_30
+
+It is an ordinary Qwen2.5-VL folder (`--vlm` of the recipe takes it as it takes the 7B) with about a
+million parameters and a tokenizer made for the dataset's instructions. So that two cores do not
+spend their time on words that never change, the fixed sentences of System2's prompt are one token
+each.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    HfArgumentParser,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from internnav_hf.data import read_lerobot
+from internnav_hf.models.dialogue import (
+    ACTION_OF_SYMBOL,
+    CONJUNCTIONS,
+    HISTORY_PROMPT,
+    SYSTEM_PROMPT,
+    TASK_PROMPT,
+)
+from internnav_hf.models.system2_processor import System2Processor
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
+    "<|video_pad|>",
+)  # fmt: skip
+
+
+@dataclass
+class TinyVLMArguments:
+    """Sizes of the small Qwen2.5-VL."""
+
+    out: str = field(metadata={"help": "Folder to write."})
+    data_root: str = field(
+        metadata={"help": "Dataset whose instructions the tokenizer is made for."}
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of the weights."})
+    vocab_size: int = field(default=1000, metadata={"help": "Size of the tokenizer, at most."})
+    hidden_size: int = field(default=128, metadata={"help": "Width of the language model."})
+    num_hidden_layers: int = field(default=3, metadata={"help": "Layers of the language model."})
+    vision_hidden_size: int = field(default=96, metadata={"help": "Width of the vision tower."})
+    vision_depth: int = field(default=2, metadata={"help": "Layers of the vision tower."})
+    patch_size: int = field(default=16, metadata={"help": "Pixels a side of a visual token."})
+    initializer_range: float = field(
+        default=0.08,
+        metadata={
+            "help": "Standard deviation of the random weights; 0.02 starts far more slowly at this size."
+        },
+    )
+
+
+def make_tokenizer(instructions: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over the instructions; digits, symbols and fixed sentences are single tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*instructions, "user", "assistant", "system"], trainer)
+    before, after = TASK_PROMPT.split("{instruction}")
+    fixed = [SYSTEM_PROMPT, before, after, HISTORY_PROMPT, *CONJUNCTIONS, *ACTION_OF_SYMBOL]
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in fixed])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+
+
+def make_config(arguments: TinyVLMArguments, tokenizer: PreTrainedTokenizerFast):
+    """The configuration of the small Qwen2.5-VL: every visual token attends to its whole image."""
+    names = ("image_pad", "video_pad", "vision_start", "vision_end")
+    image, video, start, end = (tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in names)
+    hidden = arguments.hidden_size
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": arguments.num_hidden_layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 4096,
+        "initializer_range": arguments.initializer_range,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10_000.0,
+            "mrope_section": [hidden // 32, 3 * hidden // 64, 3 * hidden // 64],
+        },
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {
+        "depth": arguments.vision_depth,
+        "hidden_size": arguments.vision_hidden_size,
+        "intermediate_size": 2 * arguments.vision_hidden_size,
+        "num_heads": 3,
+        "patch_size": arguments.patch_size,
+        "spatial_merge_size": 1,
+        "temporal_patch_size": 1,
+        "out_hidden_size": hidden,
+        "fullatt_block_indexes": list(range(arguments.vision_depth)),
+        "initializer_range": arguments.initializer_range,
+    }
+    return AutoConfig.for_model(
+        "qwen2_5_vl",
+        text_config=text,
+        vision_config=vision,
+        tie_word_embeddings=True,
+        image_token_id=image,
+        video_token_id=video,
+        vision_start_token_id=start,
+        vision_end_token_id=end,
+    )
+
+
+def main() -> None:
+    """Write the folder."""
+    (arguments,) = HfArgumentParser(TinyVLMArguments).parse_args_into_dataclasses()
+    set_seed(arguments.seed)
+    instructions = sorted(
+        {text for episode in read_lerobot(arguments.data_root) for text in episode.instructions}
+    )
+    tokenizer = make_tokenizer(instructions, arguments.vocab_size)
+    model = AutoModelForImageTextToText.from_config(
+        make_config(arguments, tokenizer), dtype=torch.float32
+    )
+    image_processor = Qwen2VLImageProcessorPil(
+        patch_size=arguments.patch_size,
+        merge_size=1,
+        temporal_patch_size=1,
+        size={"shortest_edge": arguments.patch_size**2, "longest_edge": 12_845_056},
+    )
+    Path(arguments.out).mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(arguments.out)
+    System2Processor(image_processor, tokenizer).save_pretrained(arguments.out)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    logging.info("%s: %d parameters, %d tokens", arguments.out, size, len(tokenizer))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main()

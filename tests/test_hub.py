@@ -1,0 +1,60 @@
+"""Licences follow base and data; the card says how a model was made."""
+
+import pytest
+import torch
+
+from internnav_hf.hub import NON_COMMERCIAL, convert_released, licence_of, model_card
+from tests.tiny import tiny_system2
+
+
+@pytest.mark.parametrize(
+    ("base", "datasets", "licence"),
+    [
+        ("InternRobotics/InternVLA-N1-System2", ["mine_125cm_0_30"], NON_COMMERCIAL),
+        ("Qwen/Qwen2.5-VL-3B-Instruct", ["r2r_125cm_0_30%30", "mine_125cm_0_30"], NON_COMMERCIAL),
+        ("Qwen/Qwen2.5-VL-3B-Instruct", ["mine_125cm_0_30"], None),
+    ],
+)
+def test_the_licence_follows_base_and_data(base, datasets, licence):
+    assert licence_of(base, datasets) == licence
+
+
+def test_the_card_names_base_data_command_and_numbers():
+    datasets = ["r2r_125cm_0_30"]
+    card = model_card(
+        tiny_system2(), "Qwen/X", datasets, "python recipes/train_system2.py", {"sr": 0.5}
+    )
+    for words in (
+        f"license: {NON_COMMERCIAL}",
+        "`Qwen/X`",
+        "`r2r_125cm_0_30`",
+        "112x84",
+        "| sr | 0.5 |",
+    ):
+        assert words in card
+    assert "| metric" not in model_card(tiny_system2(), "Qwen/X", datasets, "x")
+
+
+def test_released_names_are_converted_in_old_and_new_layout():
+    model = tiny_system2(use_pixel_goal_head=False)
+    ours = model.state_dict()
+    new = {key.removeprefix("vlm."): value for key, value in ours.items()}
+    old = {
+        key.replace("model.visual.", "visual.").replace("model.language_model.", "model."): value
+        for key, value in new.items()
+    }
+    assert "visual.patch_embed.proj.weight" in old
+    for released in (new, old):
+        converted = convert_released(released, model)
+        assert converted.keys() == ours.keys()
+        assert all(torch.equal(converted[key], ours[key]) for key in ours)
+
+
+def test_a_tied_output_layer_may_be_left_out():
+    model = tiny_system2(use_pixel_goal_head=False)
+    released = {key.removeprefix("vlm."): value for key, value in model.state_dict().items()}
+    del released["lm_head.weight"]
+    assert "vlm.lm_head.weight" in convert_released(released, model)
+    untied = tiny_system2(use_pixel_goal_head=False, tie_word_embeddings=False)
+    with pytest.raises(ValueError, match="vlm.lm_head.weight"):
+        convert_released(released, untied)
