@@ -20,7 +20,7 @@ CLASS_NAMES = ("pixel goal", "turn", "stop")
 THUMBNAIL_WIDTH = 120
 VIEW_WIDTH = 320
 GOAL_COLOR = (255, 40, 90)
-IMAGE_MARK = "🖼"
+IMAGE_MARK = "[image]"
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 15px/1.45 system-ui, sans-serif; color: #222;

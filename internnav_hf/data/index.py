@@ -165,7 +165,7 @@ def _build(
         raise ValueError(f"{scenes[0].parent}: no sample in {index.num_episodes} episodes")
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
-        _save(index, temporary)
+        save_index(index, temporary)
         temporary.rename(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -306,7 +306,8 @@ def report_broken(index: Index, max_broken_fraction: float, folder: Path) -> Non
         )
 
 
-def _save(index: Index, folder: Path) -> None:
+def save_index(index: Index, folder: Path) -> None:
+    """One record batch a table, so that a row is found without search."""
     for key, table in (("samples", index.samples), ("episodes", index.episodes)):
         with pa.OSFile(str(folder / f"{key}.arrow"), "wb") as sink:
             whole = table.combine_chunks()

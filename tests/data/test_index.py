@@ -230,7 +230,7 @@ def test_an_interrupted_build_leaves_nothing_to_be_found(root, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("internnav_hf.data.index._save", interrupt)
+        patch.setattr("internnav_hf.data.index.save_index", interrupt)
         with pytest.raises(KeyboardInterrupt):
             make(root)
     assert [path.suffix for path in (root.parent / "cache").iterdir()] in ([], [".lock"])
