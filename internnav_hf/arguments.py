@@ -3,16 +3,25 @@
 import json
 import logging
 import os
+from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 logger = logging.getLogger(__name__)
+
+
+def option(default: Any, text: str) -> Any:
+    """A field of a dataclass with its help text; a list is copied."""
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"help": text})
+    return field(default=default, metadata={"help": text})
 
 
 @dataclass
@@ -28,22 +37,28 @@ class NavTrainingArguments(TrainingArguments):
             "takes the rate of the longest name that its own starts with, else learning_rate."
         },
     )
-    remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Keep it off: the collator makes what the model takes."}
+    output_dir: str = option("outputs/train", "Checkpoints, logs and the final model.")
+    resume_from_checkpoint: str | None = option(
+        None, "A folder, true (the last checkpoint in output_dir), or auto (true if there is one)."
     )
+    bf16: bool = option(True, "Compute in bfloat16; on the CPU it is float32 always.")
+    dataloader_num_workers: int = option(4, "Processes that prepare samples, for each GPU.")
+    remove_unused_columns: bool = option(False, "Keep it off: collators make what models take.")
     # HfArgumentParser wants str in second place
     report_to: None | str | list[str] = field(  # noqa: RUF036
-        default="tensorboard", metadata={"help": "Where to log: tensorboard, wandb, none, ..."}
+        default="tensorboard", metadata={"help": "tensorboard, wandb, none, ..."}
     )
-    logging_steps: float = field(
-        default=10, metadata={"help": "Log every so many optimisation steps."}
-    )
-    logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Keep it off: NavTrainer stops when a loss is not finite."}
-    )
-    save_total_limit: int | None = field(
-        default=5, metadata={"help": "How many checkpoints to keep."}
-    )
+    logging_steps: float = option(10, "Optimisation steps between two lines of the log.")
+    logging_nan_inf_filter: bool = option(False, "Keep it off: NavTrainer stops at such a loss.")
+    save_steps: float = option(5000, "Optimisation steps between checkpoints.")
+    save_total_limit: int | None = option(5, "How many checkpoints to keep.")
+    eval_strategy: str = option("steps", "When to evaluate, if there is something to evaluate on.")
+    eval_steps: float | None = option(5000, "Optimisation steps between evaluations.")
+
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """What to load a model in: float32 unless DeepSpeed keeps float32 weights besides."""
+        return torch.bfloat16 if self.bf16 and self.deepspeed_plugin else torch.float32
 
     def __post_init__(self):
         if not self.use_cpu and not torch.accelerator.is_available():
@@ -59,6 +74,10 @@ class NavTrainingArguments(TrainingArguments):
         super().__post_init__()
 
 
+class _Help(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Defaults beside the options, and the description as it is written."""
+
+
 def parse_arguments(
     dataclass_types: Iterable[type], arguments: Sequence[str], description: str | None = None
 ) -> tuple:
@@ -70,6 +89,7 @@ def parse_arguments(
         dataclass_types,  # type: ignore[arg-type]  (any dataclasses)
         description=description,
         allow_abbrev=False,
+        formatter_class=_Help,
     )
     options = list(arguments)
     if options and options[0].endswith((".yaml", ".yml")):

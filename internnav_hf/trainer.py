@@ -14,18 +14,19 @@ its sum over the whole optimisation step). Both are optional.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from transformers import Trainer
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import TRAINER_STATE_NAME, _is_peft_model
+from transformers.trainer_utils import IntervalStrategy
 
 from internnav_hf.arguments import NavTrainingArguments
+from internnav_hf.tuning import parameter_groups, parameter_table
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +47,16 @@ class NavTrainer(Trainer):
     args: NavTrainingArguments
 
     def __init__(
-        self, *args, open_loop: Callable[[nn.Module], dict[str, float]] | None = None, **kwargs
+        self,
+        model: nn.Module,
+        args: NavTrainingArguments,
+        open_loop: Callable[[nn.Module], dict[str, float]] | None = None,
+        **kwargs,
     ):
         """`open_loop` gets the model in every evaluation, on every process, and returns metrics."""
-        super().__init__(*args, **kwargs)
+        if kwargs.get("eval_dataset") is None:
+            args.eval_strategy = IntervalStrategy.NO
+        super().__init__(model, args, **kwargs)
         self.open_loop = open_loop
         self._sums = _Sums()
         self._window_start: float | None = None
@@ -68,6 +75,19 @@ class NavTrainer(Trainer):
                 device=self.args.device, error=error, output_dir=output_dir
             )
             raise torch.OutOfMemoryError(advice) from error
+
+    def run(self, resume_from_checkpoint: str | None = None) -> None:
+        """Train, evaluate if there is something to evaluate on, save metrics and the final model.
+
+        LoRA is merged into the final model, so that it loads like any other.
+        """
+        metrics = self.train(resume_from_checkpoint).metrics
+        self.save_metrics("train", metrics | {"world_size": self.args.world_size})
+        if self.eval_dataset is not None:
+            self.save_metrics("eval", self.evaluate())
+        if _is_peft_model(self.model):
+            self.model = self.model.merge_and_unload()
+        self.save_model()
 
     # Learning rates by module
 
@@ -192,7 +212,8 @@ class NavTrainer(Trainer):
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
             metrics = _mean_losses(self._sums.pop())
             if self.open_loop is not None and metric_key_prefix.startswith("eval"):
-                metrics |= self.open_loop(self.model)
+                with torch.no_grad(), self.accelerator.autocast():
+                    metrics |= self.open_loop(self.model)
         self._sums = training_sums
         output.metrics.update({f"{metric_key_prefix}_{k}": value for k, value in metrics.items()})
         return output
@@ -218,6 +239,27 @@ class NavTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
 
+def checkpoint_to_resume(args: NavTrainingArguments) -> str | None:
+    """What `--resume_from_checkpoint` asks for: true, false, auto (true if there is one), a path.
+
+    Raises ValueError if `output_dir` has checkpoints and nothing was said about them.
+    """
+    choice = (args.resume_from_checkpoint or "").lower()
+    newest = last_complete_checkpoint(args.output_dir)
+    if choice in ("auto", "true"):
+        if newest is None and choice == "true":
+            raise ValueError(f"{args.output_dir} has no complete checkpoint to resume from.")
+        return newest
+    if choice not in ("", "false"):
+        return args.resume_from_checkpoint
+    if newest is not None:
+        raise ValueError(
+            f"{args.output_dir} has checkpoints, up to {Path(newest).name}. Go on from there with "
+            "--resume_from_checkpoint true, choose another --output_dir, or delete it."
+        )
+    return None
+
+
 def last_complete_checkpoint(output_dir: str | Path) -> str | None:
     """The newest `checkpoint-N` whose saving was not cut short; a warning names the others."""
     folders = Path(output_dir).glob("checkpoint-[0-9]*")
@@ -230,76 +272,6 @@ def last_complete_checkpoint(output_dir: str | Path) -> str | None:
     return None
 
 
-def parameter_groups(
-    model: nn.Module,
-    learning_rate: float,
-    module_learning_rates: Mapping[str, float],
-    weight_decay: float,
-) -> list[dict]:
-    """All parameters in groups: `name`, `params`, `lr`, `weight_decay`, `trainable`.
-
-    A parameter belongs to the longest of the module names that its own name starts with, else to
-    "other", which has `learning_rate`. Vectors (norms and biases) have no weight decay. Groups with
-    `learning_rate` come first, because Trainer logs the rate of the first group.
-    """
-    groups: dict[tuple, dict] = {}
-    found: set[str] = set()
-    for name, parameter in model.named_parameters():
-        modules = [module for module in module_learning_rates if _is_in(module, name)]
-        found.update(modules)
-        module = max(modules, key=len, default="other")
-        group = {
-            "name": module,
-            "params": [],
-            "lr": float(module_learning_rates.get(module, learning_rate)),
-            "weight_decay": weight_decay if len(_shape(parameter)) > 1 else 0.0,
-            "trainable": parameter.requires_grad,
-        }
-        key = (module, group["weight_decay"], parameter.requires_grad)
-        groups.setdefault(key, group)["params"].append(parameter)
-    for module in module_learning_rates:
-        if module not in found:
-            _refuse_module(model, module)
-    if not any(group["trainable"] for group in groups.values()):
-        raise ValueError("Every parameter is frozen: there is nothing to train.")
-    return sorted(groups.values(), key=lambda group: group["lr"] != learning_rate)
-
-
-def parameter_table(groups: list[dict]) -> str:
-    """The groups as lines: module, number of parameters, learning rate or "frozen", decay."""
-    rows = [("module", "parameters", "learning rate", "weight decay")]
-    for group in groups:
-        number = sum(math.prod(_shape(parameter)) for parameter in group["params"])
-        rate, decay = f"{group['lr']:g}", f"{group['weight_decay']:g}"
-        told = (rate, decay) if group["trainable"] else ("frozen", "")
-        rows.append((group["name"], f"{number:,}", *told))
-    first, *widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, *cells in rows:
-        right = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)]
-        lines.append("  ".join([f"{name:<{first}}", *right]).rstrip())
-    return "\n".join(lines)
-
-
-def _is_in(module: str, parameter_name: str) -> bool:
-    name = parameter_name.removeprefix("base_model.model.")  # what PEFT puts in front
-    return name == module or name.startswith(f"{module}.")
-
-
-def _refuse_module(model: nn.Module, module: str) -> None:
-    names = [name.removeprefix("base_model.model.") for name, _ in model.named_modules() if name]
-    close = get_close_matches(module, names, n=1, cutoff=0.0)
-    raise ValueError(
-        f"module_learning_rates names {module!r}, which {type(model).__name__} does not have; "
-        f"did you mean {', '.join(close)!r}?"
-    )
-
-
-def _shape(parameter: Tensor) -> tuple[int, ...]:
-    # ZeRO-3 leaves an empty tensor in the place of a parameter, and its shape beside it
-    return tuple(getattr(parameter, "ds_shape", parameter.shape))
-
-
 class _Sums:
     """Weighted sums by name, on their device and unread until `pop`, which every process calls."""
 
@@ -307,8 +279,8 @@ class _Sums:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, name: str, value: Tensor, weight: Tensor | None = None) -> None:
-        weight = torch.ones_like(value) if weight is None else weight
-        pair = torch.stack([torch.where(weight > 0, value * weight, 0).float(), weight.float()])
+        weights = torch.ones_like(value) if weight is None else weight
+        pair = torch.stack([torch.where(weights > 0, value * weights, 0), weights]).float()
         self._sums[name] = self._sums[name] + pair if name in self._sums else pair
 
     def pop(self) -> dict[str, tuple[float, float]]:

@@ -27,7 +27,7 @@ def trainer(output_dir, model=None, dataset=None, open_loop=None, eval_dataset=N
         "learning_rate": 0.05,
         "max_steps": 3,
         "logging_steps": 1,
-        "dataloader_pin_memory": False,
+        "dataloader_num_workers": 0,
     }
     return NavTrainer(
         model=model or toy_model(),
