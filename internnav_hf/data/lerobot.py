@@ -3,7 +3,7 @@
 One dataset per scene; one parquet per episode; images as single files; several instructions in one
 string:
 
-<scene>/meta/episodes.jsonl                     {"episode_index", "tasks": [str], "length"} a line
+    <scene>/meta/episodes.jsonl                     {"episode_index", "tasks": [str], "length"}
     <scene>/data/chunk-000/episode_000000.parquet   one row per frame, columns as in `COLUMNS`
     <scene>/videos/chunk-000/observation.images.rgb.125cm_30deg/episode_000000_0.jpg   frame 0
 

@@ -190,18 +190,17 @@ class System2Dataset(Dataset):
 class System2Collator:
     """Encoded samples to one batch; sequences are padded on the right.
 
-    Two samples, a pixel goal with one history frame and a stop without, at 384x384 and 640x480
-    pixels, give:
+    Two samples, a pixel goal and a stop with one history frame each, at 384x384 and 640x480 pixels:
 
-        input_ids          (2, 813)    int64    padded with pad_token_id
-        attention_mask     (2, 813)    int64    1 on tokens, 0 on padding
-        labels             (2, 813)    int64    -100 wherever nothing is learnt
-        mm_token_type_ids  (2, 813)    int64    1 on image tokens
-        pixel_values       (3916, 1176) float32 patches of all images: 784 + 784 + 1564, then 784
-        image_grid_thw     (4, 3)      int64    [[1, 28, 28], [1, 28, 28], [1, 34, 46], [1, 28, 28]]
-        goal_pixel         (2, 2)      float32  [[312, 260], [0, 0]], pixels of the look-down image
-        goal_mask          (2,)        bool     [True, False]
-        answer_class       (2,)        int64    [0, 2]
+        input_ids          (2, 899)      int64    padded with pad_token_id
+        attention_mask     (2, 899)      int64    1 on tokens, 0 on padding
+        labels             (2, 899)      int64    -100 wherever nothing is learnt
+        mm_token_type_ids  (2, 899)      int64    1 on image tokens
+        pixel_values       (4700, 1176)  float32  patches of all images, one after the other
+        image_grid_thw     (5, 3)        int64    [1, 28, 28] twice, [1, 34, 46], [1, 28, 28] twice
+        goal_pixel         (2, 2)        float32  [[330, 371], [0, 0]] in the look-down image
+        goal_mask          (2,)          bool     [True, False]
+        answer_class       (2,)          int64    [0, 2]
 
     and, if a sample brings a `landmark_mask`, that as (2, rows, columns) and `landmark_valid` (2,).
     """

@@ -1,16 +1,30 @@
+import json
 import multiprocessing
+import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from internnav_hf.data import System2Collator, System2Dataset
 from internnav_hf.data.images import open_image
-from internnav_hf.models.dialogue import CONJUNCTIONS, IMAGE
+from internnav_hf.models.dialogue import CONJUNCTIONS, IMAGE, render
+from internnav_hf.models.system2_processor import System2Processor
+from tests.qwen_tokenizer import qwen_tokenizer
 
-from .vln_ce import DOWN, LEVEL, golden, golden_image, image_of, straight_episode, write_scene
+from .vln_ce import (
+    DOWN,
+    GOLDEN,
+    LEVEL,
+    golden,
+    golden_image,
+    image_of,
+    straight_episode,
+    write_scene,
+)
 
 SIZE = (64, 48)
 
@@ -331,3 +345,32 @@ def test_two_processes_build_one_index_at_once(root):
         lengths = pool.map(_length_of, [(root,), (root,)])
     assert lengths[0] == lengths[1] == len(make(root))
     assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
+
+
+def test_the_batch_in_the_docstring_is_real(golden_root, tmp_path):
+    processor = System2Processor(
+        Qwen2VLImageProcessorPil(size={"shortest_edge": 3136, "longest_edge": 12_845_056}),
+        qwen_tokenizer(),
+        num_history=1,
+    )
+    dataset = make(golden_root, processor=processor, cache_dir=tmp_path)
+    batch = System2Collator(processor.pad_token_id)([dataset[1], dataset[12]])
+    described = {}
+    for line in System2Collator.__doc__.splitlines():
+        match = re.match(r"\s+(\w+)\s+(\([\d, ]+\))\s+(\w+)", line)
+        if match:
+            described[match[1]] = (match[2], f"torch.{match[3]}")
+    assert described == {key: (str(tuple(v.shape)), str(v.dtype)) for key, v in batch.items()}
+
+
+def test_text_equals_the_golden_prompts(golden_root, tmp_path):
+    prompts = json.loads((GOLDEN.parent / "prompts_train.json").read_text(encoding="utf-8"))
+    dataset = make(golden_root, cache_dir=tmp_path, num_history=3)
+    for name, row in (("pixel_goal_start0", 0), ("pixel_goal_history", 1), ("turn", 8)):
+        messages = dataset[row]["messages"]
+        golden_text = prompts["samples"][name]["text"]
+        golden_text = re.sub(r"(<\|image_pad\|>)\{x\d+\}", r"\1", golden_text)
+        text = render(messages)
+        for conjunction in CONJUNCTIONS:
+            text = text.replace(f"{conjunction}<|vision", f"{CONJUNCTIONS[0]}<|vision")
+        assert text == golden_text

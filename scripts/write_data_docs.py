@@ -1,0 +1,155 @@
+"""Write docs/DATA.md from the code that reads, indexes and batches the data.
+
+    python scripts/write_data_docs.py
+
+A test compares the file with what this writes.
+"""
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from internnav_hf.data import System2Collator, System2Dataset, lerobot, sampling
+from internnav_hf.data.index import EPISODE_SCHEMA, SAMPLE_SCHEMA
+from internnav_hf.data.lerobot import COLUMNS, EPISODES_FILE, INSTRUCTION_SEPARATOR
+
+PATH = Path(__file__).parents[1] / "docs" / "DATA.md"
+
+PAGE = """# Data
+
+This page is written by `python scripts/write_data_docs.py`; a test keeps it in step with the code.
+
+See what a folder holds with `python scripts/check_dataset.py FOLDER`, and what System2 is shown
+with `python scripts/preview_dataset.py DATA_ROOT --dataset r2r_125cm_0_30`.
+
+## On disk: `vln_ce` folders
+
+{lerobot}
+
+`data_root` is the folder above the datasets: `data_root/r2r/<scene>/...`. A dataset is named by
+its folder and its camera, `NAME_HEIGHTcm_PITCH_PITCH`: `r2r_125cm_0_30` is the folder `r2r`, a
+camera 125 cm above the floor, the ordinary view at 0° and the look-down view at 30°. `%30` at the
+end keeps a seeded 30 percent of the samples. Archives must be unpacked first.
+
+A line of `{episodes_file}`:
+
+| field | meaning |
+|---|---|
+| `episode_index` | number in the file names; `chunk-000`, ... hold a thousand each |
+| `tasks` | the first string holds the instructions, separated by `{separator}`, verbatim |
+| `length` | number of frames = rows of the parquet file |
+
+Columns of an episode's parquet file; `S` is a camera setting such as `125cm_30deg`, and poses and
+goals are read for the look-down view. Other columns may be there and are not read.
+
+| column | type of a row | meaning |
+|---|---|---|
+{columns}
+
+Images of `observation.images.rgb.S` are JPEG, one size throughout. Depth
+(`observation.images.depth.S`, 16-bit PNG in millimetres) is not needed for System2. Our simulator
+adds `observation.images.landmark.S`: small 8-bit PNG, how much of each cell the named object
+covers; and `camera` in `meta/info.json`.
+
+## What is checked
+
+Once, when the index is built: every file can be read, columns have their types and shapes,
+lengths agree, every frame has a file that is not empty, poses are finite, actions are known,
+waypoints lie in the episode and in the image. A broken episode is named, counted and left out;
+more than `max_broken_fraction` (default {max_broken_fraction:g}) of them, an empty scene folder
+or images of several sizes stop the run before it starts. Images are decoded when they are used,
+and a truncated one stops the run with its name (`scripts/check_dataset.py --verify-images`
+decodes all beforehand).
+
+## From episodes to samples
+
+{sampling}
+
+{rules}
+
+A dataset's list is all pixel goals, then all turns, then the stops `stop_repeat` times.
+
+## The index
+
+Two Arrow files, memory-mapped, in a cache folder named after the dataset and a hash of the names,
+sizes and times of the files it was made from (default: `internnav_hf/index` in the Hugging Face
+home; `cache_dir=` elsewhere). It can be deleted at any time. `System2Dataset(...).samples`:
+
+| column | type | meaning |
+|---|---|---|
+{samples}
+
+`System2Dataset(...).episodes` (and `dataset`, the number of the dataset's name):
+
+| column | type | meaning |
+|---|---|---|
+{episodes}
+
+## Items
+
+{dataset}
+
+## Batches
+
+{collator}
+"""
+
+
+def main() -> None:
+    """Write the page beside the other documents."""
+    PATH.write_text(render(), encoding="utf-8")
+    print(PATH)
+
+
+def render() -> str:
+    """The whole page."""
+    parameters = inspect.signature(System2Dataset).parameters
+    return PAGE.format(
+        lerobot=documentation(lerobot),
+        episodes_file=EPISODES_FILE,
+        separator=INSTRUCTION_SEPARATOR,
+        columns=column_rows(),
+        max_broken_fraction=parameters["max_broken_fraction"].default,
+        sampling=documentation(sampling),
+        rules=", ".join(f"`{name}` {value}" for name, value in rule_defaults().items()) + ".",
+        samples=schema_rows(SAMPLE_SCHEMA),
+        episodes=schema_rows(EPISODE_SCHEMA),
+        dataset=documentation(System2Dataset),
+        collator=documentation(System2Collator),
+    )
+
+
+def documentation(thing: object) -> str:
+    """Its docstring; indented parts become code blocks, as Markdown wants."""
+    return inspect.getdoc(thing) or ""
+
+
+def rule_defaults() -> dict[str, object]:
+    """Of the sampling, as published."""
+    rules = sampling.SamplingRules()
+    return {name: getattr(rules, name) for name in sampling.SamplingRules.__dataclass_fields__}
+
+
+def column_rows() -> str:
+    """A row per column of an episode."""
+    rows = []
+    for name, column in COLUMNS.items():
+        kind = np.dtype(column.dtype).name
+        shape = f" {'x'.join(map(str, column.shape))}" if column.shape else ""
+        rows.append(f"| `{name}` | {kind}{shape} | {column.meaning} |")
+    return "\n".join(rows)
+
+
+def schema_rows(schema: pa.Schema) -> str:
+    """A row per column of an Arrow table."""
+    rows = []
+    for field in schema:
+        kind = f"list of {field.type.value_type}" if pa.types.is_list(field.type) else field.type
+        rows.append(f"| `{field.name}` | {kind} | {field.metadata[b'meaning'].decode()} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()
