@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import warnings
 from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -71,7 +72,10 @@ class NavTrainingArguments(TrainingArguments):
             _keep_deepspeed_from_compiling()
         else:
             _check_visible_devices()
-        super().__post_init__()
+        with warnings.catch_warnings():
+            # its new name, activation_checkpointing, is unknown to transformers 5.17
+            warnings.filterwarnings("ignore", "`gradient_checkpointing", FutureWarning)
+            super().__post_init__()
 
 
 class _Help(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):

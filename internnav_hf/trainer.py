@@ -21,11 +21,12 @@ from pathlib import Path
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 from transformers.trainer import TRAINER_STATE_NAME, _is_peft_model
 from transformers.trainer_utils import IntervalStrategy
 
 from internnav_hf.arguments import NavTrainingArguments
+from internnav_hf.models.loading import check_loading
 from internnav_hf.tuning import parameter_groups, parameter_table
 
 logger = logging.getLogger(__name__)
@@ -237,6 +238,25 @@ class NavTrainer(Trainer):
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        """By `from_pretrained`, strictly. Trainer takes keys as they are on disk, where Qwen-VL's
+        have other names than in memory, and goes on with the weights it has.
+        """
+        model = self.model if model is None else model
+        if self.is_fsdp_enabled or not isinstance(model, PreTrainedModel):
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        loaded, info = type(model).from_pretrained(
+            resume_from_checkpoint, config=model.config, dtype=model.dtype, output_loading_info=True
+        )
+        check_loading(resume_from_checkpoint, info)
+        model.load_state_dict(loaded.state_dict())
+
+    def _load_best_model(self) -> None:
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled or _is_peft_model(self.model):
+            super()._load_best_model()
+        else:
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
 
 
 def checkpoint_to_resume(args: NavTrainingArguments) -> str | None:
