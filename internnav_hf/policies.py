@@ -22,7 +22,7 @@ from internnav_hf.models.dialogue import (
     render,
     render_continuation,
 )
-from internnav_hf.models.system2 import LastImage, System2Model
+from internnav_hf.models.system2 import LastImage, System2Model, is_plain_vlm
 from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.models.system2_session import System2Session
 
@@ -62,7 +62,7 @@ class System2Policy:
         model: System2Model,
         processor: System2Processor,
         answer_with: AnswerWith | None = None,
-        max_new_tokens: int = 128,
+        max_new_tokens: int = 32,  # a pixel goal takes 9; the published limit is 128
     ):
         self.model = model.eval()
         self.processor = processor
@@ -77,10 +77,12 @@ class System2Policy:
     def from_pretrained(
         cls, path, answer_with: AnswerWith | None = None, **kwargs
     ) -> "System2Policy":
-        """Model and processor from a folder or Hub repository; `kwargs` go to
-        `System2Model.from_pretrained`.
+        """Model and processor from a folder or Hub repository; `kwargs` go to the model's loading.
+
+        Released System2s, which are plain Qwen-VLs, are asked in the published words of inference.
         """
-        processor = System2Processor.from_pretrained(path)
+        style = {"prompt_style": "inference"} if is_plain_vlm(path) else {}
+        processor = System2Processor.from_pretrained(path, **style)
         return cls(System2Model.from_pretrained(path, **kwargs), processor, answer_with)
 
     def reset(self, instruction: str) -> None:

@@ -162,3 +162,13 @@ def test_misfitting_inputs_are_refused():
     with pytest.raises(ValueError, match="2 images, 1 instructions"):
         policy.decide(_frames(2), ["Go."])
     assert policy.decide([], []) == []
+
+
+def test_released_models_are_asked_in_the_published_words(tmp_path):
+    model = tiny_system2()
+    for folder, save in (("ours", model.save_pretrained), ("released", model.save_vlm)):
+        save(tmp_path / folder)
+        tiny_processor().save_pretrained(tmp_path / folder)
+    assert System2Policy.from_pretrained(tmp_path / "ours").processor.prompt_style == "training"
+    released = System2Policy.from_pretrained(tmp_path / "released")
+    assert (released.processor.prompt_style, released.answer_with) == ("inference", "text")

@@ -120,7 +120,7 @@ class System2Model(PreTrainedModel):
         stored, _ = System2Config.get_config_dict(path, **_hub_arguments(kwargs))
         fresh = () if stored.get("use_pixel_goal_head", True) else ("pixel_goal_head.",)
         fresh += () if stored.get("landmark_loss_weight", 0.0) > 0 else ("landmark_head.",)
-        if _is_plain(path, kwargs):
+        if is_plain_vlm(path, **_hub_arguments(kwargs)):
             vlm, info = AutoModelForImageTextToText.from_pretrained(
                 path, *args, config=config.vlm_config, output_loading_info=True, **kwargs
             )
@@ -368,6 +368,7 @@ def _hub_arguments(kwargs: dict) -> dict:
     return {name: kwargs[name] for name in names if name in kwargs}
 
 
-def _is_plain(path, kwargs: dict) -> bool:
-    stored, _ = PreTrainedConfig.get_config_dict(path, **_hub_arguments(kwargs))
+def is_plain_vlm(path, **hub_arguments) -> bool:
+    """Whether `path`, a folder or Hub name, holds a plain Qwen-VL, as released System2s are."""
+    stored, _ = PreTrainedConfig.get_config_dict(path, **hub_arguments)
     return stored.get("model_type") != System2Config.model_type
