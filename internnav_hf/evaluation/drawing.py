@@ -3,35 +3,19 @@
 import base64
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from internnav_hf.evaluation.records import DecisionRecord, Rollout
+from internnav_hf.sim.render import top_down
+from internnav_hf.sim.scenes import Scene
 
 AGENT_COLORS = {"system2": "#d6336c", "oracle": "#2b8a3e", "random": "#e8890c"}
 OTHER_COLORS = ("#7048e8", "#0c8599", "#5c940d", "#a61e4d")
 GOAL_COLOR = (255, 45, 120)
-FREE_COLOR, BLOCKED_COLOR = (250, 249, 246), (88, 92, 102)
-
-
-@dataclass
-class MapObject:
-    """A piece of furniture seen from above: its rectangle in metres and colour (r, g, b) in 0..1."""
-
-    name: str
-    low_xy: tuple[float, float]
-    size_xy: tuple[float, float]
-    color: tuple[float, float, float]
-
-
-@dataclass
-class SceneMap:
-    """Ground plan: `free` (rows, columns) bool over `extent` (x0, x1, y0, y1) metres, row 0 at y0."""
-
-    free: np.ndarray
-    extent: tuple[float, float, float, float]
-    objects: list[MapObject]
+PLAN_PIXELS_PER_METRE = 60.0
 
 
 def agent_color(name: str, position: int = 0) -> str:
@@ -39,56 +23,66 @@ def agent_color(name: str, position: int = 0) -> str:
     return AGENT_COLORS.get(name, OTHER_COLORS[position % len(OTHER_COLORS)])
 
 
-def draw_map(scene_map: SceneMap, rollouts: list[Rollout], success_distance: float) -> bytes:
-    """PNG of the ground plan with everyone's path; the first rollout is drawn on top."""
-    figure, axes = _figure(scene_map.extent)
-    colors = np.where(scene_map.free[..., None], FREE_COLOR, BLOCKED_COLOR).astype(np.uint8)
-    axes.imshow(colors, extent=scene_map.extent, origin="lower", interpolation="nearest")
-    for item in scene_map.objects:
-        _draw_object(axes, item)
-    _draw_reference(axes, rollouts[0], success_distance)
+def draw_map(scene: Scene, rollouts: list[Rollout], success_distance: float) -> bytes:
+    """PNG of the plan seen from above with everyone's path; the first rollout is drawn on top."""
+    plan, T_pixel_world = top_down(scene, PLAN_PIXELS_PER_METRE)
+    figure, axes = _figure(plan.shape[1] / plan.shape[0])
+    axes.imshow(plan)
+    plot = PlanAxes(axes, T_pixel_world)
+    for item in scene.objects:
+        halo = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.8}
+        place = plot.pixels([item.position])[0]
+        axes.text(*place, item.name, fontsize=6.5, ha="center", va="center", bbox=halo, zorder=3)
+    _draw_reference(plot, rollouts[0], success_distance)
     for position, rollout in reversed(list(enumerate(rollouts))):
-        _draw_path(axes, rollout, agent_color(rollout.agent, position), is_main=position == 0)
+        _draw_path(plot, rollout, agent_color(rollout.agent, position), is_main=position == 0)
+    axes.set_xlim(0, plan.shape[1])
+    axes.set_ylim(plan.shape[0], 0)
     axes.set_axis_off()
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, frameon=False, fontsize=8)
     return _png(figure)
 
 
-def _draw_object(axes, item: MapObject) -> None:
-    from matplotlib.patches import Rectangle
+@dataclass
+class PlanAxes:
+    """Matplotlib axes over a plan image, drawn on in metres."""
 
-    dark = np.array(item.color) * 0.55
-    axes.add_patch(Rectangle(item.low_xy, *item.size_xy, fc=item.color, ec=dark, lw=1.2, zorder=2))
-    center = np.add(item.low_xy, np.array(item.size_xy) / 2)
-    halo = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.75}
-    axes.text(*center, item.name, fontsize=6, ha="center", va="center", bbox=halo, zorder=3)
+    axes: Any
+    T_pixel_world: np.ndarray
+
+    def pixels(self, xy: Any) -> np.ndarray:
+        """Plan pixels (N, 2) of places (N, 2)."""
+        xy = np.asarray(xy, dtype=float)
+        return np.concatenate([xy, np.ones((len(xy), 1))], axis=1) @ self.T_pixel_world.T
+
+    def plot(self, xy: Any, *args, **kwargs) -> None:
+        """As matplotlib's plot, for places (N, 2)."""
+        self.axes.plot(*self.pixels(xy).T, *args, **kwargs)
 
 
-def _draw_reference(axes, rollout: Rollout, success_distance: float) -> None:
-    from matplotlib.patches import Circle
-
-    goal = rollout.goal_position
-    disc = Circle(goal, success_distance, fc="#ffd43b", ec="#f08c00", alpha=0.3, ls=":", zorder=1)
-    axes.add_patch(disc)
-    axes.plot(*rollout.reference_path.T, "--", color="#495057", lw=1.5, label="reference", zorder=4)
-    goal_style = {"marker": "*", "ms": 15, "mfc": "#ffd43b", "mec": "#5f3dc4", "ls": "none"}
-    axes.plot(*goal, label="goal", zorder=8, **goal_style)
+def _draw_reference(plot: PlanAxes, rollout: Rollout, success_distance: float) -> None:
+    angle = np.linspace(0, 2 * np.pi, 60)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1) * success_distance
+    plot.plot(circle + rollout.goal_position, ":", color="#f08c00", lw=1.6, zorder=3)
+    plot.plot(rollout.reference_path, "--", color="black", lw=1.4, label="reference", zorder=4)
+    goal_style = {"marker": "*", "ms": 15, "mfc": "#ffd43b", "mec": "black", "ls": "none"}
+    plot.plot([rollout.goal_position], label="goal", zorder=8, **goal_style)
     start_style = {"marker": "o", "ms": 8, "mfc": "white", "mec": "black", "mew": 2, "ls": "none"}
-    axes.plot(*rollout.positions[0], label="start", zorder=8, **start_style)
+    plot.plot(rollout.positions[:1], label="start", zorder=8, **start_style)
 
 
-def _draw_path(axes, rollout: Rollout, color: str, is_main: bool) -> None:
+def _draw_path(plot: PlanAxes, rollout: Rollout, color: str, is_main: bool) -> None:
+    halo, width = (4.6, 2.8) if is_main else (3.0, 1.6)
     ending = "stopped" if rollout.stop_called else "step limit"
-    style = {"lw": 2.8, "alpha": 0.95} if is_main else {"lw": 1.6, "alpha": 0.7}
+    order = 6 if is_main else 5
+    plot.plot(rollout.positions, "-", color="white", lw=halo, alpha=0.8, zorder=order)
     label = f"{rollout.agent} ({ending})"
-    axes.plot(
-        *rollout.positions.T, "-", color=color, label=label, zorder=6 if is_main else 5, **style
-    )
+    plot.plot(rollout.positions, "-", color=color, lw=width, label=label, zorder=order)
     marker = "s" if rollout.stop_called else "X"
-    axes.plot(*rollout.positions[-1], marker, color=color, ms=8, mec="white", zorder=7)
+    plot.plot(rollout.positions[-1:], marker, color=color, ms=8, mec="white", zorder=7)
     if is_main and rollout.decisions:
-        asked = np.array([decision.position for decision in rollout.decisions])
-        axes.plot(*asked.T, ".", color="white", ms=4, zorder=7)
+        asked = [decision.position for decision in rollout.decisions]
+        plot.plot(asked, ".", color="white", ms=4, zorder=7)
 
 
 def draw_decision(
@@ -104,7 +98,7 @@ def draw_decision(
 
 
 def overlay_heatmap(image: Image.Image, heatmap: np.ndarray, opacity: float) -> Image.Image:
-    """`heatmap` (rows, columns) of any scale; its largest value gets `opacity`, zero stays clear."""
+    """`heatmap` (rows, columns) of any scale: its largest value gets `opacity`, 0 stays clear."""
     from matplotlib import colormaps
 
     values = heatmap.astype(np.float32) / max(float(heatmap.max()), 1e-9)
@@ -150,12 +144,12 @@ def _is_curve(name: str) -> bool:
     return name.endswith("loss") or "pixel_error" in name
 
 
-def _figure(extent: tuple[float, float, float, float]):
+def _figure(aspect: float):
+    """`aspect` is width / height."""
     from matplotlib.figure import Figure
 
-    width, height = extent[1] - extent[0], extent[3] - extent[2]
-    inches = 5.0 / max(width, height)
-    figure = Figure(figsize=(max(width * inches, 3.2), height * inches + 0.6), layout="constrained")
+    height = 5.0 / max(aspect, 1.0)
+    figure = Figure(figsize=(max(height * aspect, 3.2), height + 0.7), layout="constrained")
     axes = figure.subplots()
     axes.set_aspect("equal")
     return figure, axes

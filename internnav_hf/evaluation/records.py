@@ -9,8 +9,10 @@ import numpy as np
 class DecisionRecord:
     """One answer of System2.
 
-    `step` counts the actions taken before it. `image` is the JPEG that System2 pointed in (the
-    look-down view) or judged (the ordinary one); it and `heatmap` are kept only for drawn episodes.
+    `step` counts the actions taken before it. `view` is a JPEG of what System2 pointed in (the
+    look-down view, whose pixels `goal_pixel` means) or judged (the ordinary view). Views and
+    heatmaps of the episodes that the report draws are kept, the view as the file `image` in the
+    output folder.
     """
 
     step: int
@@ -20,8 +22,9 @@ class DecisionRecord:
     goal_pixel: tuple[float, float] | None = None
     goal_position: tuple[float, float] | None = None  # where the follower went, world frame
     goal_confidence: float | None = None
-    image: str | None = None  # path relative to the output folder
+    image: str | None = None
     heatmap: list | None = None  # rows x columns
+    view: bytes | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -47,8 +50,10 @@ class Rollout:
     decisions: list[DecisionRecord] = field(default_factory=list)
 
     def to_dict(self) -> dict:
-        """JSON-ready values."""
+        """JSON-ready values; views stay out."""
         values = asdict(self)
+        for decision in values["decisions"]:
+            del decision["view"]
         arrays = {name: v.tolist() for name, v in values.items() if isinstance(v, np.ndarray)}
         return values | arrays
 

@@ -1,0 +1,102 @@
+"""Agents: what answers observations with actions, for many environments at once.
+
+One interface, no base class:
+
+    name                                    its row in the table
+    needs_images                            False lets the rollout skip rendering
+    reset(env_index, env, instruction)      a new episode begins in environment `env_index`
+    act(env_indices, observations, infos)   the next Action of each listed environment
+    decisions(env_index)                    what System2 said in this episode; [] for others
+
+`env` is a `NavigationEnv`; observations and infos are what it returned, in the order of
+`env_indices`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from internnav_hf.evaluation.follower import next_action
+from internnav_hf.evaluation.records import DecisionRecord
+from internnav_hf.geometry import Action
+from internnav_hf.sim.env import NavigationEnv
+
+
+class Agent(Protocol):
+    """The interface above, for type checkers."""
+
+    name: str
+    needs_images: bool
+
+    def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
+        """A new episode begins."""
+        ...
+
+    def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
+        """The next action of each listed environment."""
+        ...
+
+    def decisions(self, env_index: int) -> Sequence[DecisionRecord]:
+        """What was decided in the current episode."""
+        ...
+
+
+class RandomWalker:
+    """VLN-CE's random agent: every action drawn from the expert's frequencies, whatever is seen.
+
+    STOP 2%, FORWARD 68%, TURN_LEFT 15%, TURN_RIGHT 15%. Each episode has its own generator, seeded
+    by `seed` and the episode's name, so that a result does not depend on how many run in parallel.
+    """
+
+    name = "random"
+    needs_images = False
+    actions = (Action.STOP, Action.FORWARD, Action.TURN_LEFT, Action.TURN_RIGHT)
+    probabilities = (0.02, 0.68, 0.15, 0.15)
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        self.generators: dict[int, np.random.Generator] = {}
+
+    def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
+        """Seed by the episode."""
+        episode_name = f"{env.scene.name}/{env.episode.episode_id}"
+        self.generators[env_index] = np.random.default_rng([self.seed, *episode_name.encode()])
+
+    def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
+        """Draw."""
+        return [
+            int(self.generators[i].choice(self.actions, p=self.probabilities)) for i in env_indices
+        ]
+
+    def decisions(self, env_index: int) -> list[DecisionRecord]:
+        """None."""
+        return []
+
+
+class OracleAgent:
+    """Knows map and goal: follows the shortest path and stops as near to the goal as it gets."""
+
+    name = "oracle"
+    needs_images = False
+
+    def __init__(self) -> None:
+        self.places: dict[int, tuple[Any, Any]] = {}
+
+    def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
+        """Measure the distance to the goal from everywhere."""
+        self.places[env_index] = env.space, env.space.distance_field(env.episode.goal_xy)
+
+    def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
+        """Follow, or STOP."""
+        return [
+            self._next(*self.places[i], info) for i, info in zip(env_indices, infos, strict=True)
+        ]
+
+    def _next(self, space: Any, field: Any, info: dict) -> int:
+        action = next_action(space, field, info["position"], info["yaw"])
+        return int(Action.STOP if action is None else action)
+
+    def decisions(self, env_index: int) -> list[DecisionRecord]:
+        """None."""
+        return []

@@ -1,0 +1,176 @@
+"""Open loop: System2's answers on held-out samples of a dataset, without a simulator.
+
+Each sample is asked twice. Once as it is: the kind of the answer is compared with the expert's. And
+where the expert points at a pixel, once with "↓" put in System2's mouth, so that every pixel goal
+counts, also where System2 would rather have turned; `pixel_error_own_px` is the error where "↓" was
+its own answer. Under several processes each answers its share, and all return the result of all.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from tqdm import tqdm
+
+from internnav_hf.data.system2 import System2Dataset
+from internnav_hf.geometry import Action
+from internnav_hf.models.dialogue import AnswerKind
+from internnav_hf.policies import Decision, System2Policy
+
+WITHIN_PX = 20
+CLASSES = ("pixel goal", "turn", "stop")
+ANSWERS = (*CLASSES, "unparsable")
+# Turning to the wrong side is wrong: accuracies tell left from right.
+ACTIONS = ("pixel goal", "turn left", "turn right", "stop")
+
+
+def evaluate_open_loop(
+    policy: System2Policy,
+    dataset: System2Dataset,
+    num_samples: int | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+    constant_goal: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """Metrics over `num_samples` samples drawn with `seed` (None: all); see `summarize_answers`.
+
+    `constant_goal` (u, v) is the answer to beat, for example the median of the training goals; None
+    takes the median of this dataset's goals. For fair shares make the dataset with `stop_repeat=1`.
+    """
+    chosen = choose_samples(len(dataset), num_samples, seed)
+    state = PartialState()
+    mine = chosen[state.process_index :: state.num_processes]
+    rows: list[dict] = []
+    batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
+    for batch in tqdm(batches, desc="open loop", disable=not state.is_main_process, leave=False):
+        rows += _answer_batch(policy, [dataset.decision(int(index)) for index in batch])
+    constant = median_goal(dataset) if constant_goal is None else np.asarray(constant_goal)
+    result = summarize_answers(gather_object(rows), constant)
+    return {**result, "image_size": list(dataset.image_size)}
+
+
+def choose_samples(num_available: int, num_samples: int | None, seed: int) -> np.ndarray:
+    """Sorted indices without repetition; all of them if there are not more."""
+    if num_samples is None or num_samples >= num_available:
+        return np.arange(num_available)
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.choice(num_available, size=num_samples, replace=False))
+
+
+def median_goal(dataset: System2Dataset) -> np.ndarray | None:
+    """(2,) the component-wise median of the dataset's pixel goals; None if it has none."""
+    goals = [dataset.samples[name].to_numpy() for name in ("goal_u", "goal_v")]
+    is_goal = dataset.samples["answer_class"].to_numpy() == AnswerKind.PIXEL_GOAL
+    return np.median(np.stack(goals, axis=1)[is_goal], axis=0) if is_goal.any() else None
+
+
+def _answer_batch(policy: System2Policy, samples: list[dict]) -> list[dict]:
+    free = policy.decide(*_questions(samples))
+    pointing = [i for i, sample in enumerate(samples) if sample["goal_pixel"] is not None]
+    asked = [samples[i] for i in pointing]
+    views = [sample["look_down"] for sample in asked]
+    forced = policy.decide(*_questions(asked), look_down=views, force_look_down=True)
+    goals = dict(zip(pointing, forced, strict=True))
+    return [_row(sample, free[i], goals.get(i)) for i, sample in enumerate(samples)]
+
+
+def _questions(samples: list[dict]) -> tuple[list, list, list]:
+    return (
+        [sample["image"] for sample in samples],
+        [sample["instruction"] for sample in samples],
+        [sample["history"] for sample in samples],
+    )
+
+
+def _row(sample: dict, decision: Decision, pointed: Decision | None) -> dict:
+    goal = None if pointed is None else pointed.goal_pixel
+    return {
+        "class": int(sample["answer_class"]),
+        "action": _action_name(AnswerKind(sample["answer_class"]), sample["actions"]),
+        "answer": _answer_class(decision.kind),
+        "answer_action": _action_name(decision.kind, decision.actions),
+        "goal": sample["goal_pixel"],
+        "answer_goal": goal,
+        "is_valid": AnswerKind.UNPARSABLE not in (decision.kind, pointed and pointed.kind),
+    }
+
+
+def _answer_class(kind: AnswerKind) -> int:
+    """Column of the confusion matrix; asking to look down announces a pixel goal."""
+    if kind == AnswerKind.UNPARSABLE:
+        return ANSWERS.index("unparsable")
+    return int(AnswerKind.PIXEL_GOAL if kind == AnswerKind.LOOK_DOWN else kind)
+
+
+def _action_name(kind: AnswerKind, actions: Sequence[int]) -> str:
+    if kind in (AnswerKind.PIXEL_GOAL, AnswerKind.LOOK_DOWN):
+        return "pixel goal"
+    if kind == AnswerKind.UNPARSABLE:
+        return "unparsable"
+    first = {Action.STOP: "stop", Action.TURN_LEFT: "turn left", Action.TURN_RIGHT: "turn right"}
+    return first.get(Action(actions[0]), "forward")
+
+
+def summarize_answers(rows: list[dict], constant_goal: np.ndarray | None) -> dict[str, Any]:
+    """The metrics of all rows; what there is no sample for is left out.
+
+    * `pixel_error_px`, `pixel_error_median_px`, `within_20px`: goals asked for with a forced "↓";
+      one that is missing is not within, and left out of the errors (`num_goals_missing`)
+    * `pixel_error_own_px`: where System2 said "↓" itself; `pixel_error_constant_px`: constant goal
+    * `action_accuracy`, `balanced_accuracy` (mean recall), `recall` by action
+    * `format_validity`: share of samples of which every answer could be parsed
+    * `confusion`: `counts` of expert classes (rows) and answers (columns)
+    """
+    if not rows:
+        raise ValueError("There is no sample to evaluate; the dataset is empty.")
+    counts = np.zeros((len(CLASSES), len(ANSWERS)), dtype=int)
+    for row in rows:
+        counts[row["class"], row["answer"]] += 1
+    hits = {name: _hits(rows, name) for name in ACTIONS}
+    recall = {name: float(np.mean(found)) for name, found in hits.items() if found}
+    return {
+        "num_samples": len(rows),
+        "action_accuracy": float(np.mean([row["action"] == row["answer_action"] for row in rows])),
+        "balanced_accuracy": float(np.mean(list(recall.values()))),
+        "format_validity": float(np.mean([row["is_valid"] for row in rows])),
+        **_pixel_metrics([row for row in rows if row["goal"] is not None], constant_goal),
+        "recall": recall,
+        "confusion": {"classes": CLASSES, "answers": ANSWERS, "counts": counts.tolist()},
+    }
+
+
+def _hits(rows: list[dict], name: str) -> list[bool]:
+    return [row["answer_action"] == name for row in rows if row["action"] == name]
+
+
+def _pixel_metrics(rows: list[dict], constant_goal: np.ndarray | None) -> dict[str, Any]:
+    answered = [row for row in rows if row["answer_goal"] is not None]
+    metrics: dict[str, Any] = {
+        "num_pixel_goals": len(rows),
+        "num_goals_missing": len(rows) - len(answered),
+    }
+    if rows and constant_goal is not None:
+        errors = np.linalg.norm(np.array([row["goal"] for row in rows]) - constant_goal, axis=1)
+        metrics["pixel_error_constant_px"] = float(errors.mean())
+    if answered:
+        errors = np.array([_pixel_error(row) for row in answered])
+        metrics["pixel_error_px"] = float(errors.mean())
+        metrics["pixel_error_median_px"] = float(np.median(errors))
+        metrics["within_20px"] = float((errors <= WITHIN_PX).sum() / len(rows))
+    own = [_pixel_error(row) for row in answered if row["answer_action"] == "pixel goal"]
+    if own:
+        metrics["pixel_error_own_px"] = float(np.mean(own))
+    return metrics
+
+
+def _pixel_error(row: dict) -> float:
+    return float(np.linalg.norm(np.subtract(row["answer_goal"], row["goal"])))
+
+
+def scalars(result: dict[str, Any]) -> dict[str, float]:
+    """The numbers among the metrics, by name, for a training log."""
+    numbers = {name: float(value) for name, value in result.items() if np.isscalar(value)}
+    recalls = {f"recall_{name.replace(' ', '_')}": v for name, v in result["recall"].items()}
+    return numbers | recalls

@@ -1,0 +1,166 @@
+"""What an evaluation leaves: `metrics.json`, `metrics.md`, a self-contained `report.html`."""
+
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from internnav_hf.evaluation.drawing import (
+    agent_color,
+    data_uri,
+    draw_decision,
+    draw_map,
+    jpeg,
+    plot_training_curve,
+)
+from internnav_hf.evaluation.metrics import episode_metrics
+from internnav_hf.evaluation.records import DecisionRecord, Rollout
+from internnav_hf.sim.scenes import Scene
+
+# name in a summary -> (heading, what it means, number format)
+COLUMNS = {
+    "sr": ("SR ↑", "success rate: stopped by itself, close to the goal", "{:.1%}"),
+    "spl": ("SPL ↑", "success weighted by shortest / walked distance", "{:.3f}"),
+    "os": ("OS ↑", "oracle success: was close to the goal at any moment", "{:.1%}"),
+    "ne": ("NE ↓", "navigation error: metres to the goal at the end", "{:.2f} m"),
+    "ndtw": ("nDTW ↑", "how faithfully the reference path was followed", "{:.3f}"),
+    "collision_rate": ("CR ↓", "share of actions that ran into something", "{:.1%}"),
+    "tl": ("TL", "metres walked", "{:.1f} m"),
+    "steps": ("steps", "actions, STOP included", "{:.0f}"),
+}
+MAX_FILMSTRIP_VIEWS = 8
+VIEW_WIDTH = 300  # px of a view in the report
+
+
+def write_metrics(out: Path, results: dict) -> None:
+    """`metrics.json` and `metrics.md`; `results["agents"]` maps agent names to summaries."""
+    (out / "metrics.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    (out / "metrics.md").write_text(markdown_table(results["agents"]) + "\n")
+
+
+def markdown_table(agents: dict[str, dict]) -> str:
+    """One row an agent."""
+    lines = [
+        "| agent | " + " | ".join(heading for heading, _, _ in COLUMNS.values()) + " | episodes |",
+        "|---|" + "---|" * (len(COLUMNS) + 1),
+    ]
+    for name, summary in agents.items():
+        cells = [number.format(summary[key]) for key, (_, _, number) in COLUMNS.items()]
+        lines.append(f"| {name} | {' | '.join(cells)} | {summary['num_episodes']} |")
+    return "\n".join(lines)
+
+
+def write_report(
+    out: Path,
+    results: dict,
+    rollouts: dict[str, list[Rollout]],
+    scene_of: Callable[[str], Scene],
+    success_distance: float,
+    log_history: list[dict] | None = None,
+) -> Path:
+    """`report.html`, its pictures inside; `log_history` is that of a `trainer_state.json`."""
+    page = _template().render(
+        results=results,
+        rows=_table_rows(results["agents"]),
+        columns=COLUMNS,
+        success_distance=success_distance,
+        episodes=_episode_cards(out, rollouts, scene_of, success_distance),
+        open_loop=_open_loop(results.get("open_loop")),
+        curve=data_uri(plot_training_curve(log_history), "png") if log_history else None,
+    )
+    path = out / "report.html"
+    path.write_text(page)
+    return path
+
+
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string((files(__package__) / "report.html").read_text("utf-8"))
+
+
+def _table_rows(agents: dict[str, dict]) -> list[dict]:
+    return [
+        {
+            "name": name,
+            "color": agent_color(name, position),
+            "cells": [number.format(summary[key]) for key, (_, _, number) in COLUMNS.items()],
+            "interval": summary["sr_interval"],
+            "sr": summary["sr"],
+            "num_episodes": summary["num_episodes"],
+        }
+        for position, (name, summary) in enumerate(agents.items())
+    ]
+
+
+def _episode_cards(
+    out: Path,
+    rollouts: dict[str, list[Rollout]],
+    scene_of: Callable[[str], Scene],
+    success_distance: float,
+) -> list[dict]:
+    """Of the first agent: the episodes whose views were kept, successes first."""
+    main, *others = rollouts.values()
+    others_by_name = [{(r.scene, r.episode_id): r for r in agent} for agent in others]
+    cards = []
+    for rollout in choose_episodes(main, success_distance):
+        same = [agent.get((rollout.scene, rollout.episode_id)) for agent in others_by_name]
+        walked = [rollout, *(other for other in same if other is not None)]
+        picture = draw_map(scene_of(rollout.scene), walked, success_distance)
+        cards.append(
+            {
+                "instruction": rollout.instruction,
+                "name": f"{rollout.scene}, episode {rollout.episode_id}",
+                "metrics": episode_metrics(rollout, success_distance),
+                "rollout": rollout,
+                "map": data_uri(picture, "png"),
+                "views": [_film_view(out, decision) for decision in _filmstrip(rollout)],
+                "num_decisions": len(rollout.decisions),
+            }
+        )
+    return cards
+
+
+def choose_episodes(
+    rollouts: list[Rollout], success_distance: float, num_each: int = 3
+) -> list[Rollout]:
+    """The first successes and failures, those with pictures before those without."""
+    chosen = []
+    for wanted in (1.0, 0.0):
+        same = [r for r in rollouts if episode_metrics(r, success_distance)["success"] == wanted]
+        same.sort(key=lambda rollout: not any(d.image for d in rollout.decisions))
+        chosen += same[:num_each]
+    return chosen
+
+
+def _filmstrip(rollout: Rollout) -> list[DecisionRecord]:
+    """Decisions with pictures, evenly spread, the first and the last among them."""
+    shown = [decision for decision in rollout.decisions if decision.image]
+    count = min(MAX_FILMSTRIP_VIEWS, len(shown))
+    return [shown[i] for i in np.unique(np.linspace(0, len(shown) - 1, count).round().astype(int))]
+
+
+def _film_view(out: Path, decision: DecisionRecord) -> dict:
+    assert decision.image is not None
+    with Image.open(BytesIO((out / decision.image).read_bytes())) as image:
+        picture = draw_decision(image, decision)
+    size = (VIEW_WIDTH, round(VIEW_WIDTH * picture.height / picture.width))
+    picture = picture.resize(size, Image.Resampling.LANCZOS)
+    return {"picture": data_uri(jpeg(picture), "jpeg"), "decision": decision}
+
+
+def _open_loop(results: dict | None) -> dict | None:
+    """With the confusion matrix as shares of each row, for shading."""
+    if results is None:
+        return None
+    counts = np.array(results["confusion"]["counts"], dtype=float)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return {**results, "shares": shares.tolist()}

@@ -1,0 +1,197 @@
+"""Closed loop: an agent walks episodes in several environments in lockstep.
+
+`out/rollouts.jsonl` receives every episode as it ends, under a key made of everything that the
+result depends on; a later run with the same key finds it there and goes on with the rest.
+"""
+
+import hashlib
+import json
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from internnav_hf.evaluation.agents import Agent
+from internnav_hf.evaluation.records import DecisionRecord, Rollout
+from internnav_hf.geometry import Action
+from internnav_hf.models.dialogue import AnswerKind
+from internnav_hf.sim.env import NavigationEnv
+from internnav_hf.sim.episodes import NavigationEpisode
+
+logger = logging.getLogger(__name__)
+
+Task = tuple[str, NavigationEpisode]  # scene name, episode
+
+
+@dataclass
+class _Walker:
+    """One environment in the middle of an episode."""
+
+    env: NavigationEnv
+    scene: str
+    episode: NavigationEpisode
+    observation: dict
+    info: dict
+    positions: list = field(default_factory=list)
+    distances: list = field(default_factory=list)
+    collisions: list = field(default_factory=list)
+    actions: list = field(default_factory=list)
+
+    def note(self, info: dict) -> None:
+        self.info = info
+        self.positions.append(np.asarray(info["position"], dtype=float))
+        self.distances.append(float(info["geodesic_distance"]))
+
+    def step(self, action: int) -> bool:
+        """True when the episode is over."""
+        self.observation, _, terminated, truncated, info = self.env.step(action)
+        self.note(info)
+        self.actions.append(int(action))
+        self.collisions.append(bool(info["collided"]))
+        return terminated or truncated
+
+    def rollout(self, agent: str, decisions: list[DecisionRecord]) -> Rollout:
+        return Rollout(
+            agent=agent,
+            scene=self.scene,
+            episode_id=str(self.episode.episode_id),
+            instruction=self.info["instruction"],
+            positions=np.array(self.positions),
+            goal_distances=np.array(self.distances),
+            collisions=np.array(self.collisions, dtype=bool),
+            actions=np.array(self.actions, dtype=int),
+            reference_path=np.asarray(self.episode.reference_path, dtype=float),
+            goal_position=(float(self.episode.goal_xy[0]), float(self.episode.goal_xy[1])),
+            stop_called=self.actions[-1] == Action.STOP,
+            num_unparsable=sum(d.kind == AnswerKind.UNPARSABLE.name for d in decisions),
+            decisions=list(decisions),
+        )
+
+
+def run_agent(
+    agent: Agent,
+    tasks: list[Task],
+    make_env: Callable[[str], NavigationEnv],
+    num_parallel: int,
+    on_finished: Callable[[Rollout], None],
+) -> None:
+    """Walk all `tasks`, at most `num_parallel` at a time; `make_env` takes a scene's name."""
+    waiting, walkers = deque(tasks), dict[int, _Walker]()
+    with tqdm(total=len(tasks), desc=agent.name, unit="episode") as progress:
+        while waiting or walkers:
+            for index in range(num_parallel):
+                if index not in walkers and waiting:
+                    walkers[index] = _start(agent, index, *waiting.popleft(), make_env)
+            indices = sorted(walkers)
+            observations = [walkers[i].observation for i in indices]
+            actions = agent.act(indices, observations, [walkers[i].info for i in indices])
+            for index, action in zip(indices, actions, strict=True):
+                if walkers[index].step(action):
+                    decisions = list(agent.decisions(index))
+                    on_finished(walkers.pop(index).rollout(agent.name, decisions))
+                    progress.update()
+
+
+def _start(
+    agent: Agent,
+    index: int,
+    scene: str,
+    episode: NavigationEpisode,
+    make_env: Callable[[str], NavigationEnv],
+) -> _Walker:
+    env = make_env(scene)
+    observation, info = env.reset(options={"episode": episode})
+    agent.reset(index, env, info["instruction"])
+    walker = _Walker(env, scene, episode, observation, info)
+    walker.note(info)
+    return walker
+
+
+@dataclass
+class RolloutStore:
+    """Finished episodes in `out/rollouts.jsonl`, and pictures of a few in `out/frames`.
+
+    Pictures are kept of the first `num_drawn` successes and as many failures of each agent.
+    """
+
+    out: Path
+    success_distance: float
+    num_drawn: int = 3
+
+    @property
+    def path(self) -> Path:
+        """One line an episode."""
+        return self.out / "rollouts.jsonl"
+
+    def load(self, key: str) -> list[Rollout]:
+        """Episodes that an earlier run finished under `key`; a line cut off is dropped."""
+        if not self.path.exists():
+            return []
+        content = self.path.read_bytes()
+        complete = content[: content.rfind(b"\n") + 1]
+        if len(complete) < len(content):
+            logger.warning("%s: the last line is incomplete and is dropped.", self.path)
+            self.path.write_bytes(complete)
+        lines = [json.loads(line) for line in complete.splitlines()]
+        return [Rollout.from_dict(line["rollout"]) for line in lines if line["key"] == key]
+
+    def append(self, key: str, rollout: Rollout, draw: bool) -> None:
+        """Write one episode, with its views if `draw`."""
+        for decision in rollout.decisions:
+            decision.heatmap = decision.heatmap if draw else None
+            decision.image = self._save_view(rollout, decision) if draw else None
+            decision.view = None
+        with self.path.open("a") as file:
+            file.write(json.dumps({"key": key, "rollout": rollout.to_dict()}) + "\n")
+
+    def _save_view(self, rollout: Rollout, decision: DecisionRecord) -> str | None:
+        if decision.view is None:
+            return None
+        name = f"frames/{rollout.agent}/{rollout.scene}_{rollout.episode_id}_{decision.step}.jpg"
+        target = self.out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(decision.view)
+        return name
+
+
+def evaluate_agent(
+    agent: Agent,
+    tasks: list[Task],
+    make_env: Callable[[str], NavigationEnv],
+    store: RolloutStore,
+    settings: dict,
+    num_parallel: int = 1,
+) -> list[Rollout]:
+    """Rollouts of all `tasks` in their order; those already in the store under `settings` are read.
+
+    `settings` (JSON values) must name everything that the rollouts depend on.
+    """
+    key = settings_key({"agent": agent.name, **settings})
+    names = [(scene, str(episode.episode_id)) for scene, episode in tasks]
+    finished = {(r.scene, r.episode_id): r for r in store.load(key)}
+    finished = {name: finished[name] for name in names if name in finished}
+    remaining = [task for task, name in zip(tasks, names, strict=True) if name not in finished]
+    if finished:
+        logger.info("%s: %d episodes were finished before.", agent.name, len(finished))
+
+    def on_finished(rollout: Rollout) -> None:
+        same = [r for r in finished.values() if is_success(r, store) == is_success(rollout, store)]
+        store.append(key, rollout, draw=len(same) < store.num_drawn)
+        finished[rollout.scene, rollout.episode_id] = rollout
+
+    run_agent(agent, remaining, make_env, num_parallel, on_finished)
+    return [finished[name] for name in names]
+
+
+def is_success(rollout: Rollout, store: RolloutStore) -> bool:
+    """By the store's distance."""
+    return rollout.stop_called and rollout.goal_distances[-1] < store.success_distance
+
+
+def settings_key(settings: dict) -> str:
+    """A short hash of JSON values."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
