@@ -24,7 +24,7 @@ PACKAGE = "internnav_hf"
 
 # Who may import whom, by the first part of a module's name in the package. A dot names one module.
 BELOW = {"camera", "geometry", "models", "data", "sim"}
-MIDDLE = {"policies", "parameter_groups", "arguments", "trainer", "hub"}
+MIDDLE = {"policies", "arguments", "tuning", "trainer", "hub"}
 LAYERS = {
     "camera": set(),
     "geometry": set(),
