@@ -11,8 +11,6 @@ from internnav_hf.trainer import (
     NavTrainer,
     NavTrainingArguments,
     last_complete_checkpoint,
-    parameter_groups,
-    parameter_table,
 )
 from tests.toy_model import ToyDataset, toy_model
 
@@ -144,52 +142,7 @@ def test_training_losses_are_the_same_with_and_without_evaluations(tmp_path):
     assert losses[0] == losses[1]
 
 
-# parameter groups
-
-
-def test_every_module_has_the_rate_of_its_longest_name():
-    model = toy_model()
-    model.tower.requires_grad_(False)
-    groups = parameter_groups(model, 1e-3, {"trunk": 5e-4, "trunk.0": 1e-4, "tower": 1.0}, 0.1)
-    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
-    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
-    assert rate[id(model.trunk[0].weight)] == rate[id(model.trunk[0].bias)] == 1e-4
-    assert rate[id(model.goal_head.weight)] == 1e-3
-    assert decay[id(model.goal_head.weight)] == 0.1
-    assert decay[id(model.goal_head.bias)] == decay[id(model.norm.weight)] == 0
-    assert groups[0]["lr"] == 1e-3, "the rate that is logged comes first"
-    assert [group["name"] for group in groups if not group["trainable"]] == ["tower"]
-    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
-
-
-def test_the_table_names_rate_decay_and_what_is_frozen():
-    model = toy_model()
-    model.tower.requires_grad_(False)
-    table = parameter_table(parameter_groups(model, 1e-3, {"tower": 1.0, "trunk": 5e-4}, 0.1))
-    lines = {tuple(line.split()) for line in table.splitlines()[1:]}
-    assert ("tower", "128", "frozen") in lines
-    assert ("trunk", "64", "0.0005", "0.1") in lines
-    assert ("trunk", "8", "0.0005", "0") in lines
-    assert table.splitlines()[0].split() == [
-        "module",
-        "parameters",
-        "learning",
-        "rate",
-        "weight",
-        "decay",
-    ]
-
-
-def test_a_name_that_matches_no_module_is_one_clear_error():
-    with pytest.raises(ValueError, match="'goalhead', which ToyModel does not have.*'goal_head'"):
-        parameter_groups(toy_model(), 1e-3, {"goalhead": 1e-4}, 0.0)
-    with pytest.raises(ValueError, match="'goal'"):  # part of a name is not the name
-        parameter_groups(toy_model(), 1e-3, {"goal": 1e-4}, 0.0)
-
-
-def test_nothing_to_train_is_one_clear_error():
-    with pytest.raises(ValueError, match="nothing to train"):
-        parameter_groups(toy_model().requires_grad_(False), 1e-3, {}, 0.0)
+# learning rates
 
 
 def test_the_scheduler_honours_every_rate_and_frozen_modules_stay(tmp_path):

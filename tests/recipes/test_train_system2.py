@@ -150,6 +150,8 @@ def test_two_processes_have_the_losses_of_one(
     )
     launch(arguments, *accelerate(config, 2, port))
     assert world_size(tmp_path) == 2
+    is_deepspeed = any((tmp_path / "checkpoint-6").glob("global_step6/*zero_pp_rank_1*"))
+    assert is_deepspeed == (config == "zero2.yaml")
     for name in LOSSES:
         assert history(tmp_path, name) == pytest.approx(history(reference, name), abs=1e-5), name
     for name in ("grad_norm", "learning_rate"):
@@ -190,7 +192,11 @@ def test_lora_trains_adapters_and_saves_a_whole_model(base, tmp_path):
     assert (tmp_path / "checkpoint-1" / "adapter_model.safetensors").is_file()
     table = (tmp_path / "parameter_groups.txt").read_text()
     assert "frozen" in table
+    again = options(base, tmp_path / "again", lora_rank=2, max_steps=2, save_steps=2)
+    train([*again, f"--resume_from_checkpoint={tmp_path / 'checkpoint-1'}"])
     model = System2Model.from_pretrained(tmp_path)
+    resumed = System2Model.from_pretrained(tmp_path / "again").state_dict()
+    assert all(value.equal(resumed[name]) for name, value in model.state_dict().items())
     start = System2Model.from_pretrained(base / "vlm")
     moved = "vlm.model.language_model.layers.0.self_attn.q_proj.weight"
     stayed = "vlm.model.visual.merger.mlp.0.weight"
