@@ -1,6 +1,7 @@
 """Train, evaluate and run embodied-navigation models with Hugging Face Transformers.
 
-Importing this package makes transformers' Auto classes know its models. Everything else loads when it is used.
+Importing this package makes transformers' Auto classes know its models. Everything else loads when
+it is used.
 """
 
 import importlib
