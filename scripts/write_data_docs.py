@@ -38,7 +38,7 @@ A line of `{episodes_file}`:
 | field | meaning |
 |---|---|
 | `episode_index` | number in the file names; `chunk-000`, ... hold a thousand each |
-| `tasks` | the first string holds the instructions, separated by `{separator}`, verbatim |
+| `tasks` | the instructions, verbatim; a string may hold several, separated by `{separator}` |
 | `length` | number of frames = rows of the parquet file |
 
 Columns of an episode's parquet file; `S` is a camera setting such as `125cm_30deg`, and poses and

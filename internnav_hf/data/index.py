@@ -23,7 +23,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from .checks import FrameFiles, check_episode
-from .episode import broken
+from .episode import Episode, broken
 from .lerobot import EPISODES_FILE, episode_lines, parse_record
 from .names import DatasetName, scene_folders
 from .sampling import PIXEL_GOAL, STOP, TURN, SamplingRules, sample_episode
@@ -187,37 +187,44 @@ def _index_scenes(
 
 def index_scene(scene: Path, name: DatasetName, rules: SamplingRules) -> SceneIndex:
     """Check every episode of a scene and take its samples, stops once."""
-    files = FrameFiles(scene)
-    episodes, samples, problems, seen = [], [], [], set()
-    lines = episode_lines(scene)
-    for number, line in lines:
-        try:
-            record = parse_record(scene, number, line)
-            if record.episode_index in seen:
-                where = f"{scene / EPISODES_FILE}:{number}"
-                raise broken(where, "episode_index", f"{record.episode_index} again", "each once")
-            seen.add(record.episode_index)
-            episode, size, has_landmarks = check_episode(record, name, files)
-        except ValueError as error:
-            problems.append(str(error))
-            continue
+    episodes, samples, problems = [], [], []
+    for episode, size, has_landmarks in _sound_episodes(scene, name, problems):
         found = sample_episode(
             episode.actions,
             episode.columns[f"relative_goal_frame_id.{name.look_down_setting}"],
             episode.columns[f"goal.{name.look_down_setting}"],
             rules,
         )
-        for number_of_instruction in range(len(episode.instructions)):
-            samples += [(len(episodes), number_of_instruction, *sample) for sample in found]
+        for instruction_index in range(len(episode.instructions)):
+            samples += [(len(episodes), instruction_index, *sample) for sample in found]
         key = (scene.name, episode.episode_index, episode.length)
         episodes.append((*key, *size, has_landmarks, episode.instructions))
     return SceneIndex(
         _table(samples, SAMPLE_SCHEMA),
         _table(episodes, EPISODE_SCHEMA),
         recorded_hfov_deg(scene),
-        len(lines),
+        len(episodes) + len(problems),
         problems,
     )
+
+
+def _sound_episodes(
+    scene: Path, name: DatasetName, problems: list[str]
+) -> Iterator[tuple[Episode, tuple[int, int], bool]]:
+    """Episodes that pass every check; a sentence about each other one is added to `problems`."""
+    files, seen = FrameFiles(scene), set()
+    for number, line in episode_lines(scene):
+        try:
+            record = parse_record(scene, number, line)
+            if record.episode_index in seen:
+                where = f"{scene / EPISODES_FILE}:{number}"
+                raise broken(where, "episode_index", f"{record.episode_index} again", "each once")
+            seen.add(record.episode_index)
+            checked = check_episode(record, name, files)
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            yield checked
 
 
 def _table(rows: list[tuple], schema: pa.Schema) -> pa.Table:

@@ -151,14 +151,12 @@ def parse_record(scene: Path, line_number: int, line: str) -> EpisodeRecord:
 
 
 def split_instructions(tasks: object, where: str = "tasks") -> tuple[str, ...]:
-    """The instructions in `tasks[0]`, verbatim (R2R's end in a blank, and checkpoints were trained
-    with it).
-    """
-    if not isinstance(tasks, list) or not tasks or not isinstance(tasks[0], str):
-        raise broken(where, "tasks", repr(tasks), "a list with one string")
-    instructions = tuple(tasks[0].split(INSTRUCTION_SEPARATOR))
+    """All instructions, verbatim (R2R's end in a blank, and checkpoints were trained with it)."""
+    if not isinstance(tasks, list) or not tasks or not all(isinstance(t, str) for t in tasks):
+        raise broken(where, "tasks", repr(tasks), "a list of strings")
+    instructions = tuple(part for task in tasks for part in task.split(INSTRUCTION_SEPARATOR))
     if not all(instruction.strip() for instruction in instructions):
-        raise broken(where, "tasks", repr(tasks[0]), "no empty instruction")
+        raise broken(where, "tasks", repr(tasks), "no empty instruction")
     return instructions
 
 

@@ -36,8 +36,15 @@ HISTORY_SIZE = (384, 384)
 class Encoder(Protocol):
     """What the dataset needs of `System2Processor`."""
 
-    num_history: int
-    history_size: tuple[int, int]
+    @property
+    def num_history(self) -> int:
+        """Past frames at most."""
+        ...
+
+    @property
+    def history_size(self) -> Sequence[int]:
+        """(width, height) of past and current frames."""
+        ...
 
     def encode(
         self, messages: list[dict[str, str]], images: list[Image.Image]

@@ -4,6 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from internnav_hf.data import read_lerobot
+from internnav_hf.data.lerobot import split_instructions
 
 from .vln_ce import DOWN, LEVEL, golden, image_of, parquet_of, straight_episode, write_scene
 
@@ -50,6 +51,10 @@ def test_an_episode_holds_arrays_and_all_its_instructions(root):
     assert episode.columns[f"pose.{DOWN}"][3, 0, 3] == 0.75
     assert episode.columns[f"goal.{DOWN}"][0].tolist() == [312, 260]
     assert (episode.columns[f"goal.{LEVEL}"] == -1).all()
+
+
+def test_several_tasks_are_several_instructions():
+    assert split_instructions(["a. <INSTRUCTION_SEP>b", "c"]) == ("a. ", "b", "c")
 
 
 def test_actions_are_shifted_to_the_next_one(root):

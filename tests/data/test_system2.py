@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import pickle
 import re
 import shutil
 
@@ -332,6 +333,12 @@ def test_an_index_out_of_range_ends_iteration(root):
         dataset[len(dataset)]
     last, same = dataset[-1], dataset[np.int64(len(dataset) - 1)]
     assert last["messages"] == same["messages"]
+
+
+def test_a_dataset_travels_to_another_process(root):
+    dataset = make(root)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert copy[3]["messages"] == dataset[3]["messages"]
 
 
 def _length_of(arguments):
