@@ -57,6 +57,14 @@ class NavTrainingArguments(TrainingArguments):
     eval_steps: float | None = option(5000, "Optimisation steps between evaluations.")
 
     @property
+    def rates_by_module(self) -> dict[str, float]:
+        """`module_learning_rates` as a mapping, empty if there are none."""
+        rates = self.module_learning_rates or {}
+        if isinstance(rates, str):
+            raise ValueError(f"module_learning_rates: expected a JSON mapping, found {rates!r}.")
+        return rates
+
+    @property
     def weights_dtype(self) -> torch.dtype:
         """What to load a model in: float32 unless DeepSpeed keeps float32 weights besides."""
         return torch.bfloat16 if self.bf16 and self.deepspeed_plugin else torch.float32

@@ -17,13 +17,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer
-from transformers.trainer import TRAINER_STATE_NAME, _is_peft_model
-from transformers.trainer_utils import IntervalStrategy
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import IntervalStrategy, _is_peft_model
 
 from internnav_hf.arguments import NavTrainingArguments
 from internnav_hf.models.loading import check_loading
@@ -46,6 +48,7 @@ class NavTrainer(Trainer):
     """Trainer with named losses, exact accumulation, learning rates by module, and a guard."""
 
     args: NavTrainingArguments
+    model: Any
 
     def __init__(
         self,
@@ -59,6 +62,10 @@ class NavTrainer(Trainer):
             args.eval_strategy = IntervalStrategy.NO
         super().__init__(model, args, **kwargs)
         self.open_loop = open_loop
+        if open_loop is not None and is_deepspeed_zero3_enabled():
+            # each process answers its own samples, so they would wait for each other's layers
+            logger.warning("ZeRO-3 shares the weights out: evaluations leave the open loop out.")
+            self.open_loop = None
         self._sums = _Sums()
         self._window_start: float | None = None
 
@@ -82,8 +89,8 @@ class NavTrainer(Trainer):
 
         LoRA is merged into the final model, so that it loads like any other.
         """
-        metrics = self.train(resume_from_checkpoint).metrics
-        self.save_metrics("train", metrics | {"world_size": self.args.world_size})
+        result = self.train(resume_from_checkpoint)
+        self.save_metrics("train", result.metrics | {"world_size": self.args.world_size})
         if self.eval_dataset is not None:
             self.save_metrics("eval", self.evaluate())
         if _is_peft_model(self.model):
@@ -92,12 +99,12 @@ class NavTrainer(Trainer):
 
     # Learning rates by module
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The optimiser of `args.optim` over `parameter_groups`, whose table is logged."""
         model = self.model if model is None else model
         if self.optimizer is None:
             args = self.args
-            rates = args.module_learning_rates or {}
+            rates = args.rates_by_module
             groups = parameter_groups(model, args.learning_rate, rates, args.weight_decay)
             if self.is_world_process_zero():
                 table = parameter_table(groups)
@@ -146,7 +153,7 @@ class NavTrainer(Trainer):
             if "attention_mask" in batch:
                 self._sums.add("tokens", batch["attention_mask"].sum())
         if num_items is not None:
-            self._sums.add("steps_without_labels", (num_items == 0).float())
+            self._sums.add("steps_without_labels", torch.as_tensor(num_items) == 0)
         return batches, num_items
 
     def _timed(self, iterator: Iterator) -> Iterator:
@@ -160,6 +167,7 @@ class NavTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Trainer's loss; remembers the named ones, and refuses one that is not finite."""
+        outputs: Any
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         named = {name: value.detach() for name, value in outputs.items() if name.endswith("_loss")}
         counts = outputs.get("loss_counts") or {}
@@ -216,8 +224,8 @@ class NavTrainer(Trainer):
                 with torch.no_grad(), self.accelerator.autocast():
                     metrics |= self.open_loop(self.model)
         self._sums = training_sums
-        output.metrics.update({f"{metric_key_prefix}_{k}": value for k, value in metrics.items()})
-        return output
+        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        return output._replace(metrics=(output.metrics or {}) | named)
 
     @contextmanager
     def _clock_stopped(self):
@@ -246,7 +254,8 @@ class NavTrainer(Trainer):
         model = self.model if model is None else model
         if self.is_fsdp_enabled or not isinstance(model, PreTrainedModel):
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
-        loaded, info = type(model).from_pretrained(
+        model_class: Any = type(model)
+        loaded, info = model_class.from_pretrained(
             resume_from_checkpoint, config=model.config, dtype=model.dtype, output_loading_info=True
         )
         check_loading(resume_from_checkpoint, info)
@@ -256,7 +265,7 @@ class NavTrainer(Trainer):
         if self.is_deepspeed_enabled or self.is_fsdp_enabled or _is_peft_model(self.model):
             super()._load_best_model()
         else:
-            self._load_from_checkpoint(self.state.best_model_checkpoint)
+            self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
 
 def checkpoint_to_resume(args: NavTrainingArguments) -> str | None:
@@ -299,6 +308,7 @@ class _Sums:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, name: str, value: Tensor, weight: Tensor | None = None) -> None:
+        value = value.float()
         weights = torch.ones_like(value) if weight is None else weight
         pair = torch.stack([torch.where(weights > 0, value * weights, 0), weights]).float()
         self._sums[name] = self._sums[name] + pair if name in self._sums else pair

@@ -55,7 +55,7 @@ def choose_what_learns(
                 parameter.requires_grad_(tune)
             if parameters:
                 rates[module] = args.learning_rate if rate is None else rate
-    args.module_learning_rates = rates | (args.module_learning_rates or {})
+    args.module_learning_rates = rates | args.rates_by_module
 
 
 def add_lora(model: nn.Module, rank: int) -> nn.Module:

@@ -13,15 +13,14 @@ fewer keep 128 a step by --gradient_accumulation_steps: the result is the same. 
 stage took 1,500 GPU hours, as reported. --pixel_goal_loss_weight 1 adds our pixel-goal head.
 
 --published documented | executed: the vision tower was meant to learn at 5e-6; the code used
-learning_rate. Not taken over from that code: image bounds that it ignored, a limit of 8,192 tokens
-(a sample has 2,300), `%N` subsets and orders that differed by rank and run (here: --seed),
-checkpoints without image processor.
+learning_rate. Not taken over from it: ignored image bounds, a limit of 8,192 tokens (a sample has
+2,300), `%N` subsets and orders that differed by rank and run, checkpoints without image processor.
 """
 
 import logging
 import sys
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from torch.utils.data import Subset
 from transformers import set_seed
@@ -111,7 +110,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
     # ---------------------------------- model ---------------------------------
     head = {"use_pixel_goal_head": True, "head_hidden_size": model_args.head_hidden_size}
     width, height = train_dataset.image_size
-    model = System2Model.from_pretrained(
+    model: Any = System2Model.from_pretrained(
         model_args.vlm,
         image_width=width,
         image_height=height,
@@ -127,6 +126,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
 
     # -------------------------------- training --------------------------------
     def open_loop(_) -> dict[str, float]:
+        assert held_out is not None
         policy, num, batch_size = System2Policy(model, processor), len(chosen), args.eval_batch_size
         return scalars(evaluate_open_loop(policy, held_out, num, batch_size, args.seed))
 

@@ -83,6 +83,13 @@ def test_a_value_of_the_wrong_type_names_its_option(tmp_path, capsys):
     assert "argument --rate: invalid float value: 'fast'" in capsys.readouterr().err
 
 
+def test_learning_rates_by_module_must_be_a_mapping():
+    _, training = parse("--data_root", "here", "--module_learning_rates", "head=1e-3")
+    with pytest.raises(ValueError, match="expected a JSON mapping, found 'head=1e-3'"):
+        training.rates_by_module  # noqa: B018
+    assert parse("--data_root", "here")[1].rates_by_module == {}
+
+
 def test_on_the_cpu_training_is_in_float32():
     _, training = parse("--data_root", "here", "--bf16", "true")
     assert not training.bf16

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from internnav_hf.trainer import (
@@ -247,6 +248,34 @@ def test_resuming_gives_the_losses_of_the_uninterrupted_run(tmp_path, stop_at):
         assert history(again, name) == history(whole, name)
     for ours, expected in zip(again.model.parameters(), whole.model.parameters(), strict=True):
         assert ours.equal(expected)
+
+
+def test_the_best_model_is_loaded_at_the_end(tmp_path):
+    run = trainer(
+        tmp_path,
+        eval_dataset=ToyDataset(seed=1),
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        max_steps=3,
+        learning_rate=5.0,  # gets worse
+        load_best_model_at_end=True,
+    )
+    run.train()
+    losses = history(run, "eval_loss")
+    assert losses[-1] > min(losses)
+    assert run.evaluate()["eval_loss"] == pytest.approx(min(losses), abs=1e-6)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path):
+    trainer(tmp_path, save_strategy="steps", save_steps=1).train()
+    weights = tmp_path / "checkpoint-1" / "model.safetensors"
+    tensors = load_file(weights)
+    del tensors["words.weight"]
+    save_file(tensors, weights, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"checkpoint-1 does not fit.*words\.weight"):
+        trainer(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
 
 
 def test_a_checkpoint_cut_short_is_passed_over(tmp_path, caplog):
