@@ -105,7 +105,7 @@ def overlay_heatmap(image: Image.Image, heatmap: np.ndarray, opacity: float) -> 
     smooth = Image.fromarray(values).resize(image.size, Image.Resampling.BICUBIC)
     strength = np.clip(np.asarray(smooth), 0, 1)[..., None]
     colors = colormaps["turbo"](0.35 + 0.6 * strength[..., 0])[..., :3] * 255
-    weight = strength * opacity
+    weight = np.sqrt(strength) * opacity  # the tail of a sharp heatmap stays visible
     return Image.fromarray((np.asarray(image) * (1 - weight) + colors * weight).astype(np.uint8))
 
 

@@ -157,10 +157,28 @@ def _film_view(out: Path, decision: DecisionRecord) -> dict:
     return {"picture": data_uri(jpeg(picture), "jpeg"), "decision": decision}
 
 
+# name in the open-loop result -> (what to call it, number format)
+HEADLINES = {
+    "pixel_error_px": ("mean pixel error", "{:.1f} px"),
+    "pixel_error_median_px": ("median pixel error", "{:.1f} px"),
+    "pixel_error_constant_px": ("error of the best constant answer", "{:.1f} px"),
+    "within_20px": ("within 20 px", "{:.1%}"),
+    "pixel_error_own_px": ("error where it chose to point", "{:.1f} px"),
+    "action_accuracy": ("right action", "{:.1%}"),
+    "balanced_accuracy": ("right action, classes weighing the same", "{:.1%}"),
+    "format_validity": ("answers that can be parsed", "{:.1%}"),
+}
+
+
 def _open_loop(results: dict | None) -> dict | None:
-    """With the confusion matrix as shares of each row, for shading."""
+    """With numbers to read, and the confusion matrix as shares of each row, for shading."""
     if results is None:
         return None
+    headline = {
+        words: number.format(results[name])
+        for name, (words, number) in HEADLINES.items()
+        if name in results
+    }
     counts = np.array(results["confusion"]["counts"], dtype=float)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return {**results, "shares": shares.tolist()}
+    return {**results, "shares": shares.tolist(), "headline": headline}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from internnav_hf.evaluation.agents import Agent
 from internnav_hf.evaluation.records import DecisionRecord, Rollout
-from internnav_hf.geometry import Action
+from internnav_hf.geometry import FORWARD_STEP_M, Action
 from internnav_hf.models.dialogue import AnswerKind
 from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.sim.episodes import NavigationEpisode
@@ -64,12 +64,23 @@ class _Walker:
             goal_distances=np.array(self.distances),
             collisions=np.array(self.collisions, dtype=bool),
             actions=np.array(self.actions, dtype=int),
-            reference_path=np.asarray(self.episode.reference_path, dtype=float),
+            reference_path=resample(np.asarray(self.episode.reference_path, dtype=float)),
             goal_position=(float(self.episode.goal_xy[0]), float(self.episode.goal_xy[1])),
             stop_called=self.actions[-1] == Action.STOP,
             num_unparsable=sum(d.kind == AnswerKind.UNPARSABLE.name for d in decisions),
             decisions=list(decisions),
         )
+
+
+def resample(path: np.ndarray, spacing: float = FORWARD_STEP_M) -> np.ndarray:
+    """Points at most `spacing` metres apart along the corners (N, 2), its ends among them.
+
+    VLN-CE's nDTW compares with a reference of one point a step; with bare corners every step
+    between two of them would cost.
+    """
+    distance = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+    places = np.linspace(0, distance[-1], int(np.ceil(distance[-1] / spacing)) + 1)
+    return np.stack([np.interp(places, distance, axis) for axis in path.T], axis=1)
 
 
 def run_agent(
@@ -145,6 +156,7 @@ class RolloutStore:
             decision.heatmap = decision.heatmap if draw else None
             decision.image = self._save_view(rollout, decision) if draw else None
             decision.view = None
+        self.out.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as file:
             file.write(json.dumps({"key": key, "rollout": rollout.to_dict()}) + "\n")
 

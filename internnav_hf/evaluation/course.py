@@ -1,0 +1,73 @@
+"""Where agents are compared: scenes nobody has trained in, and the episodes in them."""
+
+from dataclasses import dataclass, replace
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.evaluation.rollout import Task
+from internnav_hf.sim.env import NavigationEnv
+from internnav_hf.sim.episodes import NavigationEpisode, sample_episodes
+from internnav_hf.sim.navigation import NavigableSpace
+from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene
+
+# Agents that see nothing need no image, and the simulator need not render one.
+BLIND_SIZE = {"width": 8, "height": 6}
+
+# Scene seeds of evaluations start here, those of datasets far below.
+UNSEEN_SEEDS = 1_000_000_000
+UNSEEN_SEEDS_PER_RUN = 10_000
+
+
+@dataclass
+class CourseScene:
+    """A scene, where one can be in it, and the episodes."""
+
+    scene: Scene
+    space: NavigableSpace
+    episodes: list[NavigationEpisode]
+
+
+class Course:
+    """Scenes by name, and environments in them."""
+
+    def __init__(self, scenes: list[Scene], num_episodes: int, seed: int):
+        """`num_episodes` in each scene; `seed` decides which."""
+        self.scenes: dict[str, CourseScene] = {}
+        for position, scene in enumerate(scenes):
+            space = NavigableSpace(scene)
+            episodes = sample_episodes(scene, space, num_episodes, seed=seed + position)
+            self.scenes[scene.name] = CourseScene(scene, space, episodes)
+
+    def scene(self, name: str) -> Scene:
+        """By name."""
+        return self.scenes[name].scene
+
+    @property
+    def tasks(self) -> list[Task]:
+        """Every episode, scene by scene."""
+        return [(name, episode) for name, s in self.scenes.items() for episode in s.episodes]
+
+    def make_env(
+        self,
+        name: str,
+        camera: CameraSpec,
+        success_distance: float,
+        max_steps: int,
+        see: bool = True,
+    ) -> NavigationEnv:
+        """An environment in the named scene; with `see=False` its images are tiny."""
+        place = self.scenes[name]
+        camera = camera if see else replace(camera, **BLIND_SIZE)
+        return NavigationEnv(
+            place.scene,
+            camera,
+            place.episodes,
+            success_distance_m=success_distance,
+            max_steps=max_steps,
+            space=place.space,
+        )
+
+
+def unseen_scenes(num_scenes: int, seed: int, config: SceneConfig | None = None) -> list[Scene]:
+    """Generated scenes with seeds that no dataset uses: datasets count up from their `--seed`."""
+    first = UNSEEN_SEEDS + seed * UNSEEN_SEEDS_PER_RUN
+    return [generate_scene(first + i, config) for i in range(num_scenes)]
