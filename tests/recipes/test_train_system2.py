@@ -21,6 +21,7 @@ from tests.tiny import tiny_processor, tiny_system2
 
 ROOT = Path(__file__).parents[2]
 RECIPE = "recipes/train_system2.py"
+KINDS = (recipe.ModelArguments, recipe.DataArguments, recipe.System2TrainingArguments)
 STEPS, BATCH = 6, 4
 HELD_OUT = {"eval_datasets": "r2r_val_unseen_125cm_0_30", "eval_steps": 3}
 LOSSES = ("loss", "language_loss", "pixel_goal_loss")
@@ -62,8 +63,7 @@ def options(base: Path, output_dir: Path, **changes) -> list[str]:
 
 
 def train(arguments: list[str]) -> None:
-    kinds = (recipe.ModelArguments, recipe.DataArguments, recipe.System2TrainingArguments)
-    recipe.main(*parse_arguments(kinds, arguments))
+    recipe.main(*parse_arguments(KINDS, arguments))
 
 
 def launch(arguments: list[str], *launcher: str) -> str:
@@ -268,11 +268,17 @@ def test_a_file_with_an_unknown_field_is_refused(base, tmp_path):
 
 
 def test_without_options_the_recipe_is_the_published_one():
-    kinds = (recipe.ModelArguments, recipe.DataArguments, recipe.System2TrainingArguments)
-    model_args, data_args, args = parse_arguments(kinds, ["--data_root=d", "--use_cpu"])
+    model_args, data_args, args = parse_arguments(KINDS, ["--data_root=d", "--use_cpu"])
     assert model_args.vlm == "Qwen/Qwen2.5-VL-7B-Instruct"
     assert data_args.datasets.count(",") == 7
     assert (args.learning_rate, args.num_train_epochs, args.max_grad_norm) == (2e-5, 2, 1)
     assert (args.weight_decay, args.save_steps, args.save_total_limit) == (0, 5000, 5)
     assert args.lr_scheduler_type == "cosine"
     assert args.get_warmup_steps(10_000) == 30
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("recipes/*_system2.yaml")), ids=lambda p: p.name)
+def test_every_file_of_settings_is_understood(path):
+    model_args, _, args = parse_arguments(KINDS, [str(path)])
+    assert args.max_steps > 0
+    assert model_args.vlm.startswith("outputs/")
