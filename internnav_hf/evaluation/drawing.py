@@ -39,7 +39,7 @@ def draw_map(scene: Scene, rollouts: list[Rollout], success_distance: float) -> 
     axes.set_xlim(0, plan.shape[1])
     axes.set_ylim(plan.shape[0], 0)
     axes.set_axis_off()
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, frameon=False, fontsize=8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=8)
     return _png(figure)
 
 
@@ -157,7 +157,7 @@ def _figure(aspect: float):
 
 def _png(figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=130)
+    figure.savefig(buffer, dpi=130, bbox_inches="tight", pad_inches=0.05)
     return buffer.getvalue()
 
 

@@ -1,0 +1,124 @@
+"""The report: complete, self-contained, readable."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from internnav_hf.evaluation.agents import OracleAgent, RandomWalker
+from internnav_hf.evaluation.drawing import draw_decision, overlay_heatmap, plot_training_curve
+from internnav_hf.evaluation.metrics import episode_metrics, summarize
+from internnav_hf.evaluation.open_loop import summarize_answers
+from internnav_hf.evaluation.records import DecisionRecord
+from internnav_hf.evaluation.report import choose_episodes, write_metrics, write_report
+from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent
+from internnav_hf.evaluation.system2_agent import System2Agent
+from internnav_hf.models.dialogue import AnswerKind
+from internnav_hf.policies import Decision
+from tests.evaluation.fakes import LOOK_DOWN, ScriptedPolicy
+
+LOG = [{"step": 10, "loss": 2.0, "pixel_goal_loss": 1.0}, {"step": 20, "loss": 1.0}]
+
+
+@pytest.fixture(scope="module")
+def written(course, tmp_path_factory):
+    """Output folder, results and rollouts of three agents."""
+    out = tmp_path_factory.mktemp("report")
+    goal = Decision(AnswerKind.PIXEL_GOAL, "↓", (30.0, 40.0), 0.5, np.eye(3, 4))
+    system2 = System2Agent(ScriptedPolicy(lambda *_: LOOK_DOWN, lambda view: goal))
+    rollouts = {}
+    for agent in (system2, RandomWalker(0), OracleAgent()):
+        rollouts[agent.name] = walk(agent, course, out)
+    results = {
+        "agents": {
+            name: summarize([episode_metrics(rollout, 1.0) for rollout in found])
+            for name, found in rollouts.items()
+        },
+        "model": "outputs/<model>",
+        "command": "python scripts/evaluate.py",
+        "settings": {"num_scenes": 1, "scene": None},
+        "open_loop": {**summarize_answers([ROW], np.array([0, 0])), "image_size": [64, 48]},
+    }
+    write_metrics(out, results)
+    write_report(out, results, rollouts, course.scene, 1.0, LOG)
+    return out, results, rollouts
+
+
+ROW = {
+    "class": 0,
+    "action": "pixel goal",
+    "answer": 1,
+    "answer_action": "turn left",
+    "goal": (3, 4),
+    "answer_goal": (3, 4),
+    "is_valid": True,
+}
+
+
+def walk(agent, course, out):
+    from tests.evaluation.conftest import CAMERA
+
+    def make_env(name):
+        return course.make_env(name, CAMERA, success_distance=1.0, max_steps=30)
+
+    return evaluate_agent(agent, course.tasks, make_env, RolloutStore(out, 1.0), {}, 2)
+
+
+def test_metrics_are_written_for_every_agent(written):
+    out, _, _ = written
+    agents = json.loads((out / "metrics.json").read_text())["agents"]
+    assert set(agents) == {"system2", "random", "oracle"}
+    for summary in agents.values():
+        assert {"sr", "spl", "os", "ne", "ndtw", "collision_rate"} <= set(summary)
+    table = (out / "metrics.md").read_text().splitlines()
+    assert len(table) == 5
+    assert {line.count("|") for line in table} == {11}
+
+
+def test_the_report_needs_nothing_but_itself(written):
+    page = (written[0] / "report.html").read_text()
+    assert "://" not in page
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert "outputs/&lt;model&gt;" in page
+
+
+def test_the_report_has_maps_views_and_a_curve(written):
+    out, _, rollouts = written
+    page = (out / "report.html").read_text()
+    drawn = choose_episodes(rollouts["system2"], 1.0)
+    pictures = re.findall(r'src="data:image/(\w+);base64,([^"]+)"', page)
+    assert [kind for kind, _ in pictures].count("png") == len(drawn) + 1
+    assert [kind for kind, _ in pictures].count("jpeg") >= len(drawn)
+    for _, content in pictures:
+        image = Image.open(io.BytesIO(base64.b64decode(content)))
+        assert len(np.unique(np.asarray(image.convert("L")))) > 10
+    for rollout in drawn:
+        assert rollout.instruction in page
+
+
+def test_the_heatmap_shows_where_it_is_high_and_leaves_the_rest(tmp_path):
+    image = Image.new("RGB", (64, 48), (100, 100, 100))
+    heatmap = np.zeros((12, 16))
+    heatmap[2, 3] = 0.7
+    drawn = np.asarray(overlay_heatmap(image, heatmap, 0.5)).astype(int)
+    assert np.abs(drawn[10, 14] - 100).max() > 30
+    assert np.abs(drawn[40, 50] - 100).max() == 0
+
+
+def test_a_goal_is_drawn_at_its_pixel():
+    image = Image.new("RGB", (64, 48))
+    decision = DecisionRecord(0, "PIXEL_GOAL", "↓", (0.0, 0.0), goal_pixel=(40.0, 20.0))
+    drawn = np.asarray(draw_decision(image, decision)).sum(axis=2)
+    v, u = np.nonzero(drawn)
+    assert u.mean() == pytest.approx(40, abs=1)
+    assert v.mean() == pytest.approx(20, abs=1)
+    assert np.asarray(image).sum() == 0
+
+
+def test_a_training_curve_is_a_picture():
+    picture = Image.open(io.BytesIO(plot_training_curve(LOG)))
+    assert picture.width > 300

@@ -1,0 +1,104 @@
+"""The evaluation command, with a tiny model."""
+
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+
+from internnav_hf import CameraSpec
+from scripts import evaluate
+from tests.data.vln_ce import straight_episode, write_scene
+from tests.tiny import tiny_processor, tiny_system2
+
+CAMERA = CameraSpec(width=112, height=84)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_system2().save_pretrained(folder)
+    tiny_processor(camera=CAMERA.to_dict()).save_pretrained(folder)
+    return folder
+
+
+def arguments(out, **changes) -> evaluate.Arguments:
+    values = {
+        "scenes": 1,
+        "episodes": 2,
+        "max_steps": 3,
+        "num_rooms": [1, 1],
+        "num_objects": [2, 2],
+    }
+    return evaluate.Arguments(out=str(out), **(values | changes))
+
+
+def test_the_command_writes_metrics_and_report(model, tmp_path):
+    root = tmp_path / "data"
+    write_scene(root / "r2r_val_unseen" / "a", [straight_episode(0)], size=(112, 84))
+    args = arguments(
+        tmp_path / "out",
+        model=str(model),
+        data_root=str(root),
+        num_samples=2,
+        cache_dir=str(tmp_path / "cache"),
+    )
+    evaluate.main(args)
+    results = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert set(results["agents"]) == {"system2", "random", "oracle"}
+    for summary in results["agents"].values():
+        assert {"sr", "spl", "os", "ne", "ndtw", "collision_rate"} <= set(summary)
+        assert summary["num_episodes"] == 2
+    assert results["model"] == str(model)
+    assert results["settings"]["camera"] == CAMERA.to_dict()
+    assert results["open_loop"]["num_samples"] == 2
+    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+    lines = (tmp_path / "out" / "rollouts.jsonl").read_text()
+    evaluate.main(args)
+    assert (tmp_path / "out" / "rollouts.jsonl").read_text() == lines
+
+
+def test_baselines_walk_without_a_model(tmp_path):
+    evaluate.main(arguments(tmp_path, max_steps=200))
+    agents = json.loads((tmp_path / "metrics.json").read_text())["agents"]
+    assert set(agents) == {"random", "oracle"}
+    assert agents["oracle"]["sr"] == 1
+
+
+def test_another_camera_is_a_plain_warning(model, tmp_path, caplog):
+    policy = evaluate.load_policy(str(model), None)
+    args = arguments(tmp_path, model=str(model), camera_height_m=0.45)
+    with caplog.at_level(logging.WARNING):
+        camera = evaluate.choose_camera(args, policy)
+    assert camera == replace(CAMERA, height_m=0.45)
+    assert "125 cm" in caplog.text
+    assert "45 cm" in caplog.text
+
+
+def test_a_folder_that_is_no_model_is_named(tmp_path, model):
+    with pytest.raises(ValueError, match="nowhere: there is no such folder"):
+        evaluate.load_policy(str(tmp_path / "nowhere"), None)
+    with pytest.raises(ValueError, match=r"no model in it \(config.json\)"):
+        evaluate.load_policy(str(tmp_path), None)
+    (tmp_path / "config.json").write_text((model / "config.json").read_text())
+    with pytest.raises(ValueError, match="no processor in it"):
+        evaluate.load_policy(str(tmp_path), None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"agents": ["system3"]}, "system3; known are system2"),
+        ({"episodes": 0}, "--episodes: found 0"),
+        ({"num_rooms": [1]}, "--num_rooms"),
+        ({"scene": "home.glb"}, "--scene home.glb: there is no such file"),
+    ],
+)
+def test_bad_arguments_are_named(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        arguments(tmp_path, **changes)
+
+
+def test_system2_alone_needs_a_model(tmp_path):
+    with pytest.raises(ValueError, match="needs --model"):
+        evaluate.main(arguments(tmp_path, agents=["system2"]))
