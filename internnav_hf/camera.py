@@ -1,7 +1,9 @@
-"""One camera: what the simulator renders with, what a dataset was recorded with, what a policy expects.
+"""One camera: what the simulator renders with, what a dataset was recorded with, what a policy
+expects.
 
-Pixels are continuous: (0, 0) is the top left corner of the image and pixel (column i, row j) covers [i, i+1) x [j, j+1), so
-the principal point is (width / 2, height / 2) and rays go through pixel centres at +0.5, as Habitat's pinhole camera does.
+Pixels are continuous: (0, 0) is the top left corner of the image and pixel (column i, row j) covers
+[i, i+1) x [j, j+1), so the principal point is (width / 2, height / 2) and rays go through pixel
+centres at +0.5, as Habitat's pinhole camera does.
 """
 
 import difflib
@@ -83,7 +85,9 @@ class CameraSpec:
         return cls(**values)
 
     def difference(self, other: "CameraSpec") -> str | None:
-        """One sentence on how `other` differs from the camera that was trained with; None if it does not."""
+        """One sentence on how `other` differs from the camera that was trained with; None if it
+        does not.
+        """
         if self == other:
             return None
         mine, theirs = self._words(), other._words()

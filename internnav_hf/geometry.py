@@ -1,7 +1,8 @@
 """Poses, pixels and the floor.
 
-World and robot: x forward, y left, z up, yaw counter-clockwise. Camera: x right, y down, z forward (OpenCV). Pixels: (u, v),
-origin top left, continuous (see `internnav_hf.camera`). A `T_world_camera` (4, 4) takes camera to world coordinates.
+World and robot: x forward, y left, z up, yaw counter-clockwise. Camera: x right, y down, z forward
+(OpenCV). Pixels: (u, v), origin top left, continuous (see `internnav_hf.camera`). A
+`T_world_camera` (4, 4) takes camera to world coordinates.
 """
 
 from enum import IntEnum
@@ -41,7 +42,9 @@ def camera_pose(x: float, y: float, yaw: float, height_m: float, pitch: float) -
 
 
 def robot_pose(T_world_camera: np.ndarray) -> tuple[float, float, float]:
-    """(x, y, yaw) of the robot below the camera; from the camera's right axis, which is level at any pitch."""
+    """(x, y, yaw) of the robot below the camera; from the camera's right axis, which is level at
+    any pitch.
+    """
     x, y = T_world_camera[:2, 3]
     yaw = np.arctan2(T_world_camera[0, 0], -T_world_camera[1, 0])
     return float(x), float(y), float(yaw)
@@ -50,7 +53,9 @@ def robot_pose(T_world_camera: np.ndarray) -> tuple[float, float, float]:
 def project(
     points_world: np.ndarray, T_world_camera: np.ndarray, intrinsics: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (N, 2) and depth along the optical axis (N,); pixels are nan where the depth is not positive."""
+    """Pixels (N, 2) and depth along the optical axis (N,); pixels are nan where the depth is not
+    positive.
+    """
     rotation, position = T_world_camera[:3, :3], T_world_camera[:3, 3]
     points_camera = (
         np.asarray(points_world) - position
@@ -74,7 +79,9 @@ def lift(
 def pixel_to_floor(
     uv: np.ndarray, T_world_camera: np.ndarray, intrinsics: np.ndarray
 ) -> np.ndarray:
-    """World points (N, 3) where the pixels' rays meet the plane z = 0; nan at and above the horizon."""
+    """World points (N, 3) where the pixels' rays meet the plane z = 0; nan at and above the
+    horizon.
+    """
     directions = pixel_directions(uv, T_world_camera, intrinsics)
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = np.where(directions[:, 2] < -1e-9, -T_world_camera[2, 3] / directions[:, 2], np.nan)
@@ -84,7 +91,9 @@ def pixel_to_floor(
 def pixel_directions(
     uv: np.ndarray, T_world_camera: np.ndarray, intrinsics: np.ndarray
 ) -> np.ndarray:
-    """World directions (N, 3) of the rays through `uv` (N, 2), of length 1 along the optical axis (not normalised)."""
+    """World directions (N, 3) of the rays through `uv` (N, 2), of length 1 along the optical axis
+    (not normalised).
+    """
     uv = np.asarray(uv, dtype=np.float64)
     directions_camera = (
         np.concatenate([uv, np.ones((len(uv), 1))], axis=1) @ np.linalg.inv(intrinsics).T

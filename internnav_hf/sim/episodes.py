@@ -1,0 +1,173 @@
+"""Navigation episodes: where to start, what to reach, and how it is said.
+
+A goal is not the object itself but a place beside it: within `STOP_DISTANCE_M` of its footprint, in
+its room, where the robot can stand. Of these places the one that is nearest on the way counts.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from internnav_hf.geometry import wrap_angle
+
+from .instructions import describe
+from .navigation import DistanceField, NavigableSpace
+from .scenes import Scene, SceneObject
+
+STOP_DISTANCE_M = 0.7
+PLANNING_CLEARANCE_WEIGHT = 1.5
+"""Paths keep off walls and corners where that is cheap; see `NavigableSpace.field_to`."""
+_TRIES_PER_EPISODE = 60
+_NEAR_M = (0.3, 1.5)
+"""Distances of starts that are near their goal."""
+
+
+@dataclass(frozen=True)
+class NavigationEpisode:
+    """One task. `start` is (x, y, yaw); `reference_path` (N, 2) leads from there to `goal_xy`.
+
+    `goal_object` is None where a scene names nothing: then the instruction tells the way.
+    """
+
+    episode_id: str
+    scene_name: str
+    start: tuple[float, float, float]
+    goal_xy: tuple[float, float]
+    goal_object: SceneObject | None
+    instructions: tuple[str, ...]
+    reference_path: np.ndarray
+    geodesic_distance: float
+
+
+def sample_episodes(
+    scene: Scene,
+    space: NavigableSpace,
+    num_episodes: int,
+    seed: int,
+    min_distance_m: float = 1.5,
+    near_fraction: float = 0.0,
+) -> list[NavigationEpisode]:
+    """Episodes with random starts, headings and goals.
+
+    Starts lie at least `min_distance_m` of walking from the goal; `near_fraction` of them, for
+    training data, lie anywhere within 1.5 m of it instead. Fewer episodes than asked for are
+    returned when the scene is too small; ValueError if there is none.
+    """
+    rng = np.random.default_rng(seed)
+    sampler = EpisodeSampler(scene, space, min_distance_m, near_fraction)
+    episodes: list[NavigationEpisode] = []
+    for _ in range(_TRIES_PER_EPISODE * num_episodes):
+        if len(episodes) == num_episodes:
+            break
+        drawn = sampler.draw(rng, f"{scene.name}_{len(episodes):04d}")
+        if drawn is not None:
+            episodes.append(drawn[0])
+    if not episodes:
+        raise ValueError(
+            f"Scene {scene.name}: no start is {min_distance_m} m or more of walking from a goal."
+        )
+    return episodes
+
+
+class EpisodeSampler:
+    """Draws episodes of one scene; distance fields are computed once for each goal."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        space: NavigableSpace,
+        min_distance_m: float = 1.5,
+        near_fraction: float = 0.0,
+    ) -> None:
+        self._scene, self._space = scene, space
+        self._min_distance_m, self._near_fraction = min_distance_m, near_fraction
+        self._goals = GoalFields(scene, space)
+
+    def draw(
+        self, rng: np.random.Generator, episode_id: str
+    ) -> tuple[NavigationEpisode, DistanceField] | None:
+        """An episode and the planning field to its goal; None when the draw does not fit."""
+        near = rng.random() < self._near_fraction
+        low, high = _NEAR_M if near else (self._min_distance_m, np.inf)
+        goal, field = self._goals.draw(rng)
+        start = _draw_start(self._space, field, rng, low, high)
+        if start is None:
+            return None
+        return self._episode(episode_id, start, goal, field, rng), field
+
+    def _episode(
+        self,
+        episode_id: str,
+        start: tuple[float, float, float],
+        goal: SceneObject | None,
+        field: DistanceField,
+        rng: np.random.Generator,
+    ) -> NavigationEpisode:
+        here = np.array(start[:2])
+        path = self._space.tighten(np.concatenate([[here], field.path_from(here)[1:]]))
+        return NavigationEpisode(
+            episode_id=episode_id,
+            scene_name=self._scene.name,
+            start=start,
+            goal_xy=(float(path[-1][0]), float(path[-1][1])),
+            goal_object=goal,
+            instructions=describe(self._scene, path, start[2], goal, rng),
+            reference_path=path,
+            geodesic_distance=self._space.geodesic_distance(here, path[-1]),
+        )
+
+
+class GoalFields:
+    """Distance fields to the goals of one scene, each computed when it is first drawn."""
+
+    def __init__(self, scene: Scene, space: NavigableSpace) -> None:
+        self._space = space
+        self._objects = [thing for thing in scene.objects if len(self._places(scene, thing))]
+        self._cells = [self._places(scene, thing) for thing in self._objects]
+        self._fields: dict[int, DistanceField] = {}
+
+    def draw(self, rng: np.random.Generator) -> tuple[SceneObject | None, DistanceField]:
+        """A goal and the planning field to it: an object, or any place where nothing has a name."""
+        if not self._objects:
+            place = self._space.sample(rng)
+            return None, self._space.distance_field(place, 0.0, PLANNING_CLEARANCE_WEIGHT)
+        index = int(rng.integers(len(self._objects)))
+        if index not in self._fields:
+            cells = self._cells[index]
+            self._fields[index] = self._space.field_to(cells, PLANNING_CLEARANCE_WEIGHT)
+        return self._objects[index], self._fields[index]
+
+    def _places(self, scene: Scene, thing: SceneObject) -> np.ndarray:
+        """Cells (N, 2) beside an object, on its side of the walls."""
+        cells = np.argwhere(self._space.navigable)
+        centers = self._space.center(cells)
+        beside = thing.distance(centers) <= STOP_DISTANCE_M
+        if scene.rooms:
+            beside &= scene.rooms[thing.room].contains(centers)
+        return cells[beside]
+
+
+def scene_seeds(seed: int, split: str, count: int) -> list[int]:
+    """Seeds of a split's scenes; splits and base seeds share none (hashed to 63 bits)."""
+    entropy = [seed, *split.encode()]
+    words = np.random.SeedSequence(entropy).generate_state(count, np.uint64)
+    return [int(word >> np.uint64(1)) for word in words]
+
+
+def _draw_start(
+    space: NavigableSpace,
+    field: DistanceField,
+    rng: np.random.Generator,
+    low: float,
+    high: float,
+) -> tuple[float, float, float] | None:
+    """(x, y, yaw): half of the headings are random, half lean towards the way."""
+    xy = space.sample(rng)
+    distance = float(field(xy))
+    if not (np.isfinite(distance) and low <= distance <= high):
+        return None
+    yaw = rng.uniform(-np.pi, np.pi)
+    if rng.random() < 0.5:
+        ahead = field.path_from(xy)[:12][-1] - xy
+        yaw = np.arctan2(ahead[1], ahead[0]) + rng.normal(0, 0.7)
+    return float(xy[0]), float(xy[1]), float(wrap_angle(yaw))

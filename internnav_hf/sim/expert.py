@@ -1,0 +1,158 @@
+"""The expert: walks the planned way in VLN-CE's actions, and what its walk teaches.
+
+A frame's pixel goal is where the robot will be some frames later, projected to the floor of the
+look-down view: the farthest such place that is inside the image, not hidden and at most
+`MAX_GOAL_DISTANCE_M` away. This follows the published data in form (`goal`,
+`relative_goal_frame_id`); the published choice of frames is not documented.
+
+Legend: T frames.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.geometry import (
+    FORWARD_STEP_M,
+    TURN_STEP,
+    Action,
+    camera_pose,
+    project,
+    wrap_angle,
+)
+
+from .episodes import NavigationEpisode
+from .follower import next_action
+from .navigation import DistanceField, NavigableSpace
+from .render import View
+
+MAX_STEPS = 200
+MIN_GOAL_FRAMES, MAX_GOAL_FRAMES = 3, 16
+MAX_GOAL_DISTANCE_M = 3.0
+_OCCLUSION_TOLERANCE_M = 0.25
+_FACING = TURN_STEP / 2 + 1e-6
+_ARRIVED_M = 0.3
+NO_GOAL = -1
+UNTAUGHT = 1
+"""`relative_goal_frame_id` of frames that must teach nothing; the sampling rules drop 1 and 2."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """`poses` (T, 3) as (x, y, yaw); `actions` (T,) taken at each frame, the last one STOP.
+
+    `exploring` (T,) marks frames whose action was drawn at random and not the expert's.
+    """
+
+    poses: np.ndarray
+    actions: np.ndarray
+    exploring: np.ndarray
+
+
+def walk(
+    space: NavigableSpace,
+    field: DistanceField,
+    episode: NavigationEpisode,
+    rng: np.random.Generator,
+    exploration: float = 0.0,
+) -> Walk | None:
+    """The expert's walk; None when it does not arrive within `MAX_STEPS`.
+
+    With `exploration`, each step starts with that probability a burst of one to four random
+    actions, from which the expert recovers: states off the path, as a learner will meet them.
+    """
+    x, y, yaw = episode.start
+    position = np.array([x, y])
+    poses, actions, exploring, burst = [], [], [], []
+    while len(poses) < MAX_STEPS:
+        if not burst and rng.random() < exploration:
+            burst = _burst(rng)
+        exploring.append(bool(burst))
+        action = burst.pop() if burst else _expert_action(space, field, episode, position, yaw)
+        poses.append((*position, yaw))
+        actions.append(int(action))
+        if action == Action.STOP:
+            if float(field(position)) > _ARRIVED_M:
+                return None
+            return Walk(np.array(poses), np.array(actions), np.array(exploring))
+        if action == Action.FORWARD:
+            ahead = FORWARD_STEP_M * np.array([np.cos(yaw), np.sin(yaw)])
+            position, _ = space.move(position, position + ahead)
+        else:
+            yaw = float(wrap_angle(yaw + (TURN_STEP if action == Action.TURN_LEFT else -TURN_STEP)))
+    return None
+
+
+def _burst(rng: np.random.Generator) -> list[Action]:
+    turn = Action.TURN_LEFT if rng.random() < 0.5 else Action.TURN_RIGHT
+    choices = [turn, turn, Action.FORWARD]
+    return [choices[int(rng.integers(3))] for _ in range(int(rng.integers(1, 5)))]
+
+
+def _expert_action(
+    space: NavigableSpace,
+    field: DistanceField,
+    episode: NavigationEpisode,
+    position: np.ndarray,
+    yaw: float,
+) -> Action:
+    """Towards the goal; there, turn to face the object; then stop."""
+    distance = float(field(position))
+    if distance > 0 and (action := next_action(space, field, position, yaw, 0.0)) is not None:
+        return action
+    if episode.goal_object is None:
+        return Action.STOP
+    towards = np.array(episode.goal_object.position) - position
+    bearing = float(wrap_angle(np.arctan2(towards[1], towards[0]) - yaw))
+    if abs(bearing) <= _FACING:
+        return Action.STOP
+    return Action.TURN_LEFT if bearing > 0 else Action.TURN_RIGHT
+
+
+def pixel_goals(
+    walk: Walk, views: list[View], camera: CameraSpec, pitch_deg: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Goals (T, 2) int32 as (u, v), and how many frames ahead they lie (T,); -1 where there is
+    none.
+
+    Frames that random actions disturb get `UNTAUGHT` and the image's centre.
+    """
+    num_frames = len(walk.poses)
+    goals = np.full((num_frames, 2), NO_GOAL, dtype=np.int32)
+    ahead = np.full(num_frames, NO_GOAL, dtype=np.int32)
+    explored = np.append(np.flatnonzero(walk.exploring), num_frames)
+    for t in range(num_frames):
+        next_explored = int(explored[np.searchsorted(explored, t)])
+        goal = _farthest_visible(
+            walk, t, min(next_explored, num_frames - 1), views[t], camera, pitch_deg
+        )
+        if goal is not None:
+            goals[t], ahead[t] = goal
+        elif next_explored < min(num_frames, t + MIN_GOAL_FRAMES + 1):
+            goals[t], ahead[t] = (camera.width // 2, camera.height // 2), UNTAUGHT
+    return goals, ahead
+
+
+def _farthest_visible(
+    walk: Walk, t: int, last: int, view: View, camera: CameraSpec, pitch_deg: float
+) -> tuple[tuple[int, int], int] | None:
+    """The pixel and the frames ahead of the farthest goal among frames t+3 ... last."""
+    frames = np.arange(t + MIN_GOAL_FRAMES, min(last, t + MAX_GOAL_FRAMES) + 1)
+    if not len(frames):
+        return None
+    here, there = walk.poses[t, :2], walk.poses[frames, :2]
+    points = np.concatenate([there, np.zeros((len(frames), 1))], axis=1)
+    pose = camera_pose(*walk.poses[t], camera.height_m, np.radians(pitch_deg))
+    uv, depth = project(points, pose, camera.intrinsics)
+    uv = np.nan_to_num(uv, nan=-1.0)
+    distance = np.linalg.norm(there - here, axis=1)
+    fits = (uv >= 0).all(axis=1) & (uv < [camera.width, camera.height]).all(axis=1)
+    fits &= (distance <= MAX_GOAL_DISTANCE_M) & (distance >= 2 * FORWARD_STEP_M - 1e-6)
+    columns, rows = np.where(fits[:, None], uv, 0).astype(int).T
+    seen = view.depth[rows, columns]
+    fits &= (seen == 0) | (seen > depth - _OCCLUSION_TOLERANCE_M)
+    if not fits.any():
+        return None
+    best = int(np.flatnonzero(fits)[np.argmax(distance[fits])])
+    return (int(uv[best, 0]), int(uv[best, 1])), int(frames[best] - t)

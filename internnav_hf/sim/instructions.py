@@ -1,0 +1,106 @@
+"""Templated instructions: a turn to start with, the way, the object to stop at.
+
+They mention what is seen: the named object, doors on the way, furniture that is passed. Words are
+few and common, so that a small model can learn them from a small dataset.
+"""
+
+import numpy as np
+
+from internnav_hf.geometry import wrap_angle
+
+from .scenes import Scene, SceneObject
+
+NUM_INSTRUCTIONS = 2
+_FACING = np.radians(35.0)
+"""Within this angle of the heading the way lies ahead, and nobody says to turn."""
+_BEHIND = np.radians(150.0)
+_PASSED_WITHIN_M = 1.2
+_PATH_SPACING_M = 0.2
+
+_ENDINGS = (
+    "{walk} to the {goal} and stop",
+    "{walk} to the {goal}, then wait there",
+    "{walk} towards the {goal} and stop in front of it",
+)
+_WALKS = ("walk", "go")
+
+
+def describe(
+    scene: Scene,
+    path: np.ndarray,
+    yaw: float,
+    goal: SceneObject | None,
+    rng: np.random.Generator,
+) -> tuple[str, ...]:
+    """`NUM_INSTRUCTIONS` different instructions for walking `path` (N, 2) from heading `yaw`."""
+    if goal is None:
+        return (_sentence([*_turn(path, yaw), *_route(path)]),)
+    ways = _through_doors(scene, path) or _past_furniture(scene, path, goal)
+    texts: list[str] = []
+    for ending in rng.permutation(len(_ENDINGS))[:NUM_INSTRUCTIONS]:
+        walk = _WALKS[int(rng.integers(len(_WALKS)))]
+        last = _ENDINGS[ending].format(walk=walk, goal=goal.name)
+        texts.append(_sentence([*_turn(path, yaw), *ways, last]))
+    return tuple(texts)
+
+
+def _sentence(parts: list[str]) -> str:
+    text = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + f", then {parts[-1]}"
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _turn(path: np.ndarray, yaw: float) -> list[str]:
+    ahead = path[1] - path[0] if len(path) > 1 else np.array([np.cos(yaw), np.sin(yaw)])
+    bearing = float(wrap_angle(np.arctan2(ahead[1], ahead[0]) - yaw))
+    if abs(bearing) <= _FACING:
+        return []
+    if abs(bearing) >= _BEHIND:
+        return [f"turn around to the {'left' if bearing > 0 else 'right'}"]
+    return [f"turn {'left' if bearing > 0 else 'right'}"]
+
+
+def _through_doors(scene: Scene, path: np.ndarray) -> list[str]:
+    crossed = sum(
+        bool((np.linalg.norm(_densify(path) - np.array(door.center), axis=1) < 0.6).any())
+        for door in scene.doors
+    )
+    starts, ends = scene.room_at(path[0]), scene.room_at(path[-1])
+    if not crossed or starts == ends:
+        return []
+    return ["go through the door"] if crossed == 1 else [f"go through {_NUMBERS[crossed]} doors"]
+
+
+_NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
+
+
+def _past_furniture(scene: Scene, path: np.ndarray, goal: SceneObject) -> list[str]:
+    """The piece that the middle of a long way comes closest to."""
+    dense = _densify(path)
+    middle = dense[len(dense) // 4 : 3 * len(dense) // 4]
+    others = [thing for thing in scene.objects if thing.instance_id != goal.instance_id]
+    if len(middle) * _PATH_SPACING_M < 1.5 or not others:
+        return []
+    distances = [float(thing.distance(middle).min()) for thing in others]
+    nearest = int(np.argmin(distances))
+    return [f"pass the {others[nearest].name}"] if distances[nearest] < _PASSED_WITHIN_M else []
+
+
+def _route(path: np.ndarray) -> list[str]:
+    """Metres and turns, where a scene has no names."""
+    parts, legs = [], np.diff(path, axis=0)
+    headings = np.arctan2(legs[:, 1], legs[:, 0])
+    for index, leg in enumerate(legs):
+        if index:
+            turn = float(wrap_angle(headings[index] - headings[index - 1]))
+            parts.append(f"turn {'left' if turn > 0 else 'right'}")
+        parts.append(f"walk {max(1, round(float(np.linalg.norm(leg))))} meters")
+    return [*parts, "stop"]
+
+
+def _densify(path: np.ndarray) -> np.ndarray:
+    """Points (M, 2) every `_PATH_SPACING_M` along the path."""
+    if len(path) < 2:
+        return path
+    lengths = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+    at = np.arange(0, lengths[-1], _PATH_SPACING_M)
+    return np.stack([np.interp(at, lengths, path[:, axis]) for axis in (0, 1)], axis=1)

@@ -1,0 +1,204 @@
+"""Where a robot can be, how far things are, and how it moves: an occupancy grid of the scene."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .scenes import Scene
+
+FLOOR_TOLERANCE_M = 0.1
+"""Lower things are floor: thresholds, carpets. Higher ones are obstacles."""
+
+
+@dataclass(frozen=True)
+class DistanceField:
+    """Metres to walk to the nearest goal, on the grid; at most 8% above the true length."""
+
+    space: "NavigableSpace"
+    values: np.ndarray
+    tracer: Any
+
+    def __call__(self, xy: np.ndarray) -> np.ndarray:
+        """For points (..., 2); inf where the robot cannot be, or cannot come from."""
+        return self.space.lookup(self.values, xy, outside=np.inf)
+
+    def path_from(self, xy: np.ndarray) -> np.ndarray:
+        """(N, 2) cell centres from the point's cell down to a goal, in walking order."""
+        if not np.isfinite(self(np.asarray(xy))):
+            raise ValueError(f"No goal can be reached from {tuple(np.asarray(xy))}.")
+        cells = self.tracer.traceback(tuple(self.space.cell(xy)))
+        return self.space.center(np.array(cells[::-1]))
+
+
+class NavigableSpace:
+    """The cells where the centre of a round robot can be: floor below, nothing within its radius.
+
+    Every triangle is sampled finer than the grid, which treats thin walls, table tops and scanned
+    meshes alike; only the largest connected part counts, so the inside of a cupboard does not.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        resolution_m: float = 0.05,
+        robot_radius_m: float = 0.18,
+        robot_height_m: float = 1.4,
+    ) -> None:
+        self.resolution_m = resolution_m
+        low, high = scene.bounds
+        self.origin = low[:2].astype(np.float64) - resolution_m
+        shape = np.ceil((high[:2] - self.origin) / resolution_m).astype(int) + 1
+        points = _sample_surface(scene, 0.6 * resolution_m, robot_height_m)
+        cells = self.cell(points[:, :2])
+        is_floor = np.abs(points[:, 2]) <= FLOOR_TOLERANCE_M
+        floor, occupied = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+        floor[tuple(cells[is_floor].T)] = True
+        occupied[tuple(cells[~is_floor].T)] = True
+        self.free = floor & ~occupied
+        self.clearance, self.navigable = _erode(self.free, robot_radius_m, resolution_m)
+        if not self.navigable.any():
+            raise ValueError(
+                f"Scene {scene.name} has no floor where a robot of radius {robot_radius_m} m and "
+                f"height {robot_height_m} m can stand. Is it in metres, and z (or y in GLB) up?"
+            )
+        self._cells = np.argwhere(self.navigable)
+
+    def cell(self, xy: np.ndarray) -> np.ndarray:
+        """Grid indices (..., 2) of points (..., 2)."""
+        return np.floor((np.asarray(xy) - self.origin) / self.resolution_m).astype(int)
+
+    def center(self, cell: np.ndarray) -> np.ndarray:
+        """Points (..., 2) in the middle of cells (..., 2)."""
+        return self.origin + (np.asarray(cell) + 0.5) * self.resolution_m
+
+    def lookup(self, grid: np.ndarray, xy: np.ndarray, outside: Any) -> np.ndarray:
+        """Values of `grid` at points (..., 2)."""
+        cell = self.cell(xy)
+        inside = ((cell >= 0) & (cell < grid.shape)).all(axis=-1)
+        cell = np.where(inside[..., None], cell, 0)
+        return np.where(inside, grid[cell[..., 0], cell[..., 1]], outside)
+
+    def is_navigable(self, xy: np.ndarray) -> np.ndarray:
+        """For points (..., 2)."""
+        return self.lookup(self.navigable, xy, outside=False)
+
+    def nearest(self, xy: np.ndarray) -> np.ndarray:
+        """(2,) the nearest place where the robot can be; the point itself if it can."""
+        if self.is_navigable(xy):
+            return np.asarray(xy, dtype=np.float64)
+        centers = self.center(self._cells)
+        return centers[np.linalg.norm(centers - np.asarray(xy), axis=1).argmin()]
+
+    def sample(self, rng: np.random.Generator) -> np.ndarray:
+        """(2,) a place drawn uniformly from the navigable cells."""
+        return self.center(self._cells[rng.integers(len(self._cells))])
+
+    def straight_line_is_free(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Whether the robot can walk straight between points (..., 2), broadcast."""
+        start, end = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
+        longest = np.linalg.norm(end - start, axis=-1).max(initial=0.0)
+        num_points = int(np.ceil(longest / (0.5 * self.resolution_m))) + 2
+        fractions = np.linspace(0, 1, num_points)[:, None]
+        points = start[..., None, :] + (end - start)[..., None, :] * fractions
+        return self.is_navigable(points).all(axis=-1)
+
+    def move(self, xy: np.ndarray, target_xy: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Walks straight and stops at the first obstacle: (place reached, whether it collided).
+
+        There is no sliding along walls, unlike Habitat's default.
+        """
+        start, target = np.asarray(xy, dtype=np.float64), np.asarray(target_xy, dtype=np.float64)
+        distance = float(np.linalg.norm(target - start))
+        num_points = int(np.ceil(distance / (0.5 * self.resolution_m))) + 2
+        points = start + (target - start) * np.linspace(0, 1, num_points)[:, None]
+        blocked = ~self.is_navigable(points)
+        blocked[0] = False  # the robot is where it is
+        if not blocked.any():
+            return target, False
+        return points[blocked.argmax() - 1], True
+
+    def distance_field(
+        self, goal_xy: np.ndarray, radius_m: float = 0.0, clearance_weight: float = 0.0
+    ) -> DistanceField:
+        """To any place within `radius_m` of the goal; see `field_to` for the weight."""
+        centers = self.center(self._cells)
+        distance = np.linalg.norm(centers - np.asarray(goal_xy), axis=1)
+        chosen = distance <= max(radius_m, float(distance.min()) + 1e-9)
+        return self.field_to(self._cells[chosen], clearance_weight)
+
+    def field_to(self, goal_cells: np.ndarray, clearance_weight: float = 0.0) -> DistanceField:
+        """Distances to the nearest of `goal_cells` (N, 2).
+
+        A positive weight makes floor within 0.45 m of an obstacle dearer, up to 1 + weight times:
+        for planning walks that keep clear of corners, no longer for measuring.
+        """
+        from skimage.graph import MCP_Geometric
+
+        costs = 1.0 + clearance_weight * np.clip(1 - self.clearance / 0.45, 0, 1)
+        tracer = MCP_Geometric(np.where(self.navigable, costs, -1.0))
+        values, _ = tracer.find_costs([tuple(cell) for cell in goal_cells])
+        return DistanceField(self, values * self.resolution_m, tracer)
+
+    def geodesic_distance(self, start: np.ndarray, end: np.ndarray) -> float:
+        """Length of the shortest path in metres; inf if there is none."""
+        path = self.shortest_path(start, end)
+        if not len(path):
+            return float("inf")
+        return float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
+
+    def shortest_path(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Corners (N, 2) from start to end, straight lines between them; (0, 2) if there is none."""
+        start, end = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
+        if not (self.is_navigable(start) and self.is_navigable(end)):
+            return np.zeros((0, 2))
+        if self.straight_line_is_free(start, end):
+            return np.stack([start, end])
+        if tuple(start) > tuple(end):  # always planned in one order: there and back are equally far
+            return self.shortest_path(end, start)[::-1]
+        field = self.distance_field(end)
+        if not np.isfinite(field(start)):
+            return np.zeros((0, 2))
+        return self.tighten(np.concatenate([[start], field.path_from(start)[1:-1], [end]]))
+
+    def tighten(self, path: np.ndarray) -> np.ndarray:
+        """Pulls a path (N, 2) straight: keeps only the corners that free lines need."""
+        kept, anchor = [0], 0
+        while anchor < len(path) - 1:
+            rest = path[anchor + 1 :]
+            visible = np.flatnonzero(self.straight_line_is_free(path[anchor], rest))
+            anchor += int(visible[-1]) + 1 if len(visible) else 1
+            kept.append(anchor)
+        return path[kept]
+
+
+def _erode(free: np.ndarray, radius_m: float, resolution_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """Clearance in metres and the largest connected part with more than the radius of it."""
+    from scipy.ndimage import distance_transform_edt, label
+
+    clearance = np.asarray(distance_transform_edt(np.pad(free, 1)))[1:-1, 1:-1] * resolution_m
+    parts, num_parts = label(clearance > radius_m, structure=np.ones((3, 3)))
+    if not num_parts:
+        return clearance, np.zeros_like(free)
+    largest = np.bincount(parts.ravel())[1:].argmax() + 1
+    return clearance, parts == largest
+
+
+def _sample_surface(scene: Scene, spacing_m: float, robot_height_m: float) -> np.ndarray:
+    """Points (N, 3) at most `spacing_m` apart on all triangles, from the floor to the height."""
+    corners = scene.vertices[scene.faces]
+    heights = corners[:, :, 2]
+    relevant = (heights.min(axis=1) <= robot_height_m) & (heights.max(axis=1) >= -FLOOR_TOLERANCE_M)
+    corners = corners[relevant]
+    edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
+    num_parts = np.maximum(np.ceil(edges.max(axis=1) / spacing_m), 1).astype(int)
+    points = []
+    for parts in np.unique(num_parts):
+        i, j = np.meshgrid(np.arange(parts + 1), np.arange(parts + 1))
+        inside = i + j <= parts
+        weights = np.stack([parts - i[inside] - j[inside], i[inside], j[inside]], axis=1) / parts
+        samples = weights.astype(np.float32) @ corners[num_parts == parts]
+        points.append(samples.reshape(-1, 3))
+    stacked = np.concatenate(points) if points else np.zeros((0, 3), dtype=np.float32)
+    keep = (stacked[:, 2] <= robot_height_m) & (stacked[:, 2] >= -FLOOR_TOLERANCE_M)
+    return stacked[keep]

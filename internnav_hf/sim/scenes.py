@@ -1,0 +1,224 @@
+"""What the simulator walks through: generated rooms with coloured, named furniture, or a mesh file."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .furniture import COLORS, KINDS, Furniture, MeshBuilder, make_furniture
+from .layout import Door, Room, build_structure, plan_rooms
+from .mesh_files import MeshTextures, read_mesh_file
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """How scenes are generated; every pair is the smallest and largest value drawn."""
+
+    num_rooms: tuple[int, int] = (2, 4)
+    room_size_m: tuple[float, float] = (4.0, 6.5)
+    num_objects: tuple[int, int] = (5, 8)
+    """in the whole scene; above 8, colours repeat and only colour and kind together are unique"""
+    door_width_m: float = 1.1
+    wall_height_m: float = 2.6
+    object_spacing_m: float = 0.75
+    """free space between two pieces, wide enough to walk through"""
+
+    def __post_init__(self) -> None:
+        for name in ("num_rooms", "room_size_m", "num_objects"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(
+                    f"Scene field {name} needs two positive values in order; found {low}, {high}."
+                )
+        if self.num_objects[1] > len(COLORS) * len(KINDS):
+            raise ValueError(
+                f"Scene field num_objects can be {len(COLORS) * len(KINDS)} at most, one for each "
+                f"colour and kind; found {self.num_objects[1]}."
+            )
+        if self.room_size_m[0] < self.door_width_m + 1.2:
+            raise ValueError(
+                f"Scene field room_size_m must leave 1.2 m of wall beside a door of "
+                f"{self.door_width_m} m; found {self.room_size_m[0]}."
+            )
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """A piece of furniture; its footprint is a rectangle of `size[:2]` turned by `yaw`."""
+
+    name: str
+    color: str
+    kind: str
+    position: tuple[float, float]
+    size: tuple[float, float, float]
+    yaw: float
+    room: int
+    instance_id: int
+
+    def nearest_point(self, xy: np.ndarray) -> np.ndarray:
+        """Of the footprint, to each of the points (..., 2); the point itself when inside."""
+        cos_yaw, sin_yaw = np.cos(self.yaw), np.sin(self.yaw)
+        R_world_object = np.array([[cos_yaw, -sin_yaw], [sin_yaw, cos_yaw]])
+        half = np.array(self.size[:2]) / 2
+        local = (np.asarray(xy) - np.array(self.position)) @ R_world_object
+        return np.clip(local, -half, half) @ R_world_object.T + np.array(self.position)
+
+    def distance(self, xy: np.ndarray) -> np.ndarray:
+        """Metres from points (..., 2) to the footprint; 0 inside."""
+        return np.linalg.norm(np.asarray(xy) - self.nearest_point(xy), axis=-1)
+
+
+@dataclass
+class Scene:
+    """Triangles with colours and instance ids (0 is the building), the floor at z = 0."""
+
+    name: str
+    vertices: np.ndarray
+    faces: np.ndarray
+    face_colors: np.ndarray
+    face_instance: np.ndarray
+    objects: list[SceneObject] = field(default_factory=list)
+    rooms: list[Room] = field(default_factory=list)
+    doors: list[Door] = field(default_factory=list)
+    textures: MeshTextures | None = None
+    light_direction: tuple[float, float, float] = (0.35, 0.2, 0.9)
+    ambient: float = 0.55
+
+    @property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest corner (3,)."""
+        return self.vertices.min(axis=0), self.vertices.max(axis=0)
+
+    def room_at(self, xy: tuple[float, float] | np.ndarray) -> int | None:
+        """Index of the room around a point; None in a doorway or outside."""
+        for room in self.rooms:
+            if room.contains(np.asarray(xy)):
+                return room.index
+        return None
+
+
+def generate_scene(seed: int, config: SceneConfig | None = None) -> Scene:
+    """Rooms, doors and furniture; the same seed and config give the same scene."""
+    config = config or SceneConfig()
+    rng = np.random.default_rng(seed)
+    num_rooms = int(rng.integers(config.num_rooms[0], config.num_rooms[1] + 1))
+    rooms, doors = plan_rooms(rng, num_rooms, config.room_size_m, config.door_width_m)
+    builder = MeshBuilder()
+    build_structure(builder, rng, rooms, doors, config.wall_height_m)
+    objects = _furnish(builder, rng, rooms, doors, config)
+    angle = rng.uniform(0, 2 * np.pi)
+    light = (float(0.4 * np.cos(angle)), float(0.4 * np.sin(angle)), 0.9)
+    vertices, faces, colors, instances = builder.arrays()
+    return Scene(
+        name=f"scene_{seed:06d}",
+        vertices=vertices,
+        faces=faces,
+        face_colors=colors,
+        face_instance=instances,
+        objects=objects,
+        rooms=rooms,
+        doors=doors,
+        light_direction=light,
+        ambient=float(rng.uniform(0.5, 0.65)),
+    )
+
+
+def _furnish(
+    builder: MeshBuilder,
+    rng: np.random.Generator,
+    rooms: list[Room],
+    doors: list[Door],
+    config: SceneConfig,
+) -> list[SceneObject]:
+    """Every room gets its share; a piece that fits nowhere is left out."""
+    num_objects = int(rng.integers(config.num_objects[0], config.num_objects[1] + 1))
+    objects: list[SceneObject] = []
+    for index, (color, kind) in enumerate(_distinct_names(rng, num_objects)):
+        room = rooms[index % len(rooms)]
+        piece = make_furniture(kind, rng)
+        place = _find_place(rng, piece, room, doors, objects, config.object_spacing_m)
+        if place is None:
+            continue
+        position, yaw = place
+        thing = SceneObject(
+            f"{color} {kind}", color, kind, position, piece.size, yaw, room.index, len(objects) + 1
+        )
+        objects.append(thing)
+        shade = np.clip(np.array(COLORS[color]) + rng.integers(-9, 10, size=3), 0, 255)
+        builder.add(_stand(piece, position, yaw), piece.faces, shade.tolist(), thing.instance_id)
+    return objects
+
+
+def _distinct_names(rng: np.random.Generator, num_objects: int) -> list[tuple[str, str]]:
+    """Pairs of colour and kind; colours repeat only after all were used, pairs never."""
+    pairs: list[tuple[str, str]] = []
+    colors: list[str] = []
+    while len(pairs) < num_objects:
+        if not colors:
+            colors = [list(COLORS)[i] for i in rng.permutation(len(COLORS))]
+        color = colors.pop()
+        kinds = [kind for kind in KINDS if (color, kind) not in pairs]
+        pairs.append((color, kinds[int(rng.integers(len(kinds)))]))
+    return pairs
+
+
+def _stand(piece: Furniture, position: tuple[float, float], yaw: float) -> np.ndarray:
+    cos_yaw, sin_yaw = np.cos(yaw), np.sin(yaw)
+    rotation = np.array([[cos_yaw, -sin_yaw, 0], [sin_yaw, cos_yaw, 0], [0, 0, 1]])
+    return piece.vertices @ rotation.T + np.array([*position, 0.0])
+
+
+def _find_place(
+    rng: np.random.Generator,
+    piece: Furniture,
+    room: Room,
+    doors: list[Door],
+    objects: list[SceneObject],
+    spacing_m: float,
+) -> tuple[tuple[float, float], float] | None:
+    """Position and yaw inside the room, away from doors and other pieces; None if none is found."""
+    radius = float(np.hypot(*piece.size[:2])) / 2
+    for _ in range(40):
+        yaw = float(rng.integers(4) * np.pi / 2 + rng.uniform(-0.15, 0.15))
+        cos_yaw, sin_yaw = abs(np.cos(yaw)), abs(np.sin(yaw))
+        half = np.array([[cos_yaw, sin_yaw], [sin_yaw, cos_yaw]]) @ np.array(piece.size[:2]) / 2
+        low, high = np.array(room.low) + half + 0.05, np.array(room.high) - half - 0.05
+        if (low > high).any():
+            continue
+        xy = rng.uniform(low, high)
+        near_door = any(np.hypot(*(xy - door.center)) < radius + 0.9 for door in doors)
+        near_object = any(
+            _gap(xy, half, other) < spacing_m for other in objects if other.room == room.index
+        )
+        if not near_door and not near_object:
+            return (float(xy[0]), float(xy[1])), yaw
+    return None
+
+
+def _gap(xy: np.ndarray, half: np.ndarray, other: SceneObject) -> float:
+    """Metres between a box around `xy` and another piece's footprint, sampled on the box's edge."""
+    corners = np.array([[x, y] for x in (-1, 0, 1) for y in (-1, 0, 1)]) * half + xy
+    inside = (np.abs(np.array(other.position) - xy) <= half).all()
+    return 0.0 if inside else float(other.distance(corners).min())
+
+
+def load_scene(path: str | Path, up_axis: str = "auto") -> Scene:
+    """A mesh file (GLB, PLY, OBJ, ...) in metres; textures, vertex and face colours are kept.
+
+    `up_axis` is "y", "z" or "auto": y for GLB and glTF (their standard), z for the rest. The floor
+    moves to z = 0. Nodes with a name and the size of furniture become objects of instructions.
+    """
+    mesh = read_mesh_file(Path(path), up_axis)
+    objects = [
+        SceneObject(name, "", name, position, size, 0.0, 0, instance)
+        for name, position, size, instance in mesh.objects
+    ]
+    return Scene(
+        name=Path(path).stem,
+        vertices=mesh.vertices,
+        faces=mesh.faces,
+        face_colors=mesh.face_colors,
+        face_instance=mesh.face_instance,
+        objects=objects,
+        textures=mesh.textures,
+    )

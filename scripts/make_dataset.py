@@ -1,0 +1,200 @@
+"""Generate navigation episodes with the embedded simulator.
+
+    python scripts/make_dataset.py --format vln_ce --out DATA --scenes 100 --episodes 20 --seed 0
+    python scripts/make_dataset.py --format vln_ce --out DATA --scene home.glb --episodes 50
+
+Train scenes go to DATA/r2r, held-out ones to DATA/r2r_val_unseen: train with `--data_root DATA
+--datasets r2r_125cm_0_30 --eval_datasets r2r_val_unseen_125cm_0_30`. A killed run goes on where it
+was when it is started again.
+"""
+
+import json
+import logging
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+from transformers import HfArgumentParser
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.sim.episodes import EpisodeSampler, scene_seeds
+from internnav_hf.sim.expert import walk
+from internnav_hf.sim.navigation import NavigableSpace
+from internnav_hf.sim.render import Renderer
+from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene
+from internnav_hf.sim.writer import Recording, SceneWriter
+
+FOLDERS = {"train": "r2r", "val_unseen": "r2r_val_unseen"}
+ARGUMENTS_FILE = "make_dataset.json"
+MAY_CHANGE = ("out", "scenes", "held_out_scenes", "workers")
+MIN_DISTANCE_M = 1.0
+MIN_FRAMES = 4  # System2's sampling rules skip shorter episodes
+TRIES_PER_EPISODE = 20
+
+
+@dataclass
+class DatasetArguments:
+    """What to generate."""
+
+    out: str = field(metadata={"help": "Folder to write; it becomes a data_root."})
+    format: Literal["vln_ce"] = field(default="vln_ce", metadata={"help": "Layout to write."})
+    scenes: int = field(default=100, metadata={"help": "Number of generated train scenes."})
+    held_out_scenes: int | None = field(
+        default=None, metadata={"help": "Number of held-out scenes; default: a tenth, at least 1."}
+    )
+    episodes: int = field(default=20, metadata={"help": "Episodes in each scene."})
+    seed: int = field(default=0, metadata={"help": "Seed of scenes and episodes."})
+    scene: list[str] | None = field(
+        default=None, metadata={"help": "Mesh files (GLB, PLY, OBJ) instead of generated scenes."}
+    )
+    num_rooms: list[int] = field(
+        default_factory=lambda: [2, 4], metadata={"help": "Fewest and most rooms of a scene."}
+    )
+    num_objects: list[int] = field(
+        default_factory=lambda: [5, 8], metadata={"help": "Fewest and most pieces of furniture."}
+    )
+    width: int = field(default=640, metadata={"help": "Of the images, in pixels."})
+    height: int = field(default=480, metadata={"help": "Of the images, in pixels."})
+    hfov: float = field(default=79.0, metadata={"help": "Horizontal field of view, in degrees."})
+    camera_height: float = field(default=1.25, metadata={"help": "Above the floor, in metres."})
+    pitch: float = field(default=0.0, metadata={"help": "Of the ordinary view, degrees down."})
+    look_down_pitch: float = field(default=30.0, metadata={"help": "Of the look-down view."})
+    depth: bool = field(default=True, metadata={"help": "Write depth images."})
+    landmarks: bool = field(
+        default=False, metadata={"help": "Write masks of the object that the instruction names."}
+    )
+    exploration: float = field(
+        default=0.0, metadata={"help": "Probability of a burst of random actions at each step."}
+    )
+    near_fraction: float = field(
+        default=0.0, metadata={"help": "Share of episodes that start close to their goal."}
+    )
+    grid_resolution: float = field(
+        default=0.05, metadata={"help": "Of the planning grid, in metres."}
+    )
+    workers: int = field(default=os.cpu_count() or 1, metadata={"help": "Processes."})
+
+    @property
+    def camera(self) -> CameraSpec:
+        """The camera of all episodes."""
+        return CameraSpec(
+            width=self.width,
+            height=self.height,
+            hfov_deg=self.hfov,
+            height_m=self.camera_height,
+            pitch_deg=self.pitch,
+            look_down_pitch_deg=self.look_down_pitch,
+        )
+
+
+@dataclass(frozen=True)
+class SceneJob:
+    """One scene to write: generated from `scene_seed`, or read from `mesh`."""
+
+    folder: Path
+    scene_seed: int
+    mesh: str | None
+    arguments: DatasetArguments
+
+
+def main(arguments: DatasetArguments) -> None:
+    """Write every scene that is not there yet."""
+    out = Path(arguments.out)
+    _remember_arguments(out, arguments)
+    jobs = [job for job in _jobs(out, arguments) if not job.folder.exists()]
+    for folder in {job.folder.parent for job in jobs}:
+        folder.mkdir(parents=True, exist_ok=True)
+    counts = {"episodes": 0, "frames": 0}
+    with (
+        ProcessPoolExecutor(max(1, arguments.workers)) as pool,
+        tqdm(total=len(jobs), unit="scene", desc=str(out)) as progress,
+    ):
+        for episodes, frames in pool.map(write_scene, jobs):
+            counts["episodes"] += episodes
+            counts["frames"] += frames
+            progress.set_postfix(counts, refresh=False)
+            progress.update()
+    logging.info("%s: %d episodes, %d frames written", out, counts["episodes"], counts["frames"])
+
+
+def write_scene(job: SceneJob) -> tuple[int, int]:
+    """Generate, walk and write one scene; returns how many episodes and frames it has."""
+    arguments, rng = job.arguments, np.random.default_rng(job.scene_seed)
+    scene = _load(job)
+    space = NavigableSpace(scene, resolution_m=arguments.grid_resolution)
+    sampler = EpisodeSampler(scene, space, MIN_DISTANCE_M, arguments.near_fraction)
+    recording = Recording(arguments.camera, arguments.depth, arguments.landmarks)
+    num_episodes = num_frames = 0
+    with SceneWriter(job.folder, Renderer(scene), recording, {"scene": scene.name}) as writer:
+        for _ in range(TRIES_PER_EPISODE * arguments.episodes):
+            if num_episodes == arguments.episodes:
+                break
+            drawn = sampler.draw(rng, f"{scene.name}_{num_episodes:06d}")
+            steps = drawn and walk(space, drawn[1], drawn[0], rng, arguments.exploration)
+            if drawn and steps and len(steps.actions) >= MIN_FRAMES:
+                writer.add(drawn[0], steps)
+                num_episodes += 1
+                num_frames += len(steps.actions)
+        if not num_episodes:
+            raise ValueError(f"Scene {scene.name} is too small: no episode fits into it.")
+    return num_episodes, num_frames
+
+
+def _load(job: SceneJob) -> Scene:
+    if job.mesh is not None:
+        return load_scene(job.mesh)
+    arguments = job.arguments
+    config = SceneConfig(
+        num_rooms=(arguments.num_rooms[0], arguments.num_rooms[1]),
+        num_objects=(arguments.num_objects[0], arguments.num_objects[1]),
+    )
+    return generate_scene(job.scene_seed, config)
+
+
+def _jobs(out: Path, arguments: DatasetArguments) -> list[SceneJob]:
+    """All scenes of all splits; mesh files are train scenes, and nothing is held out of them."""
+    if arguments.scene:
+        seeds = scene_seeds(arguments.seed, "mesh", len(arguments.scene))
+        return [
+            SceneJob(out / FOLDERS["train"] / Path(mesh).stem, seed, mesh, arguments)
+            for seed, mesh in zip(seeds, arguments.scene, strict=True)
+        ]
+    held_out = arguments.held_out_scenes
+    held_out = max(1, arguments.scenes // 10) if held_out is None else held_out
+    counts = {"train": arguments.scenes, "val_unseen": held_out}
+    return [
+        SceneJob(out / FOLDERS[split] / f"scene_{index:05d}", seed, None, arguments)
+        for split, count in counts.items()
+        for index, seed in enumerate(scene_seeds(arguments.seed, split, count))
+    ]
+
+
+def _remember_arguments(out: Path, arguments: DatasetArguments) -> None:
+    """Two runs into one folder must agree on everything but the number of scenes and processes."""
+    ours = {key: value for key, value in asdict(arguments).items() if key not in MAY_CHANGE}
+    path = out / ARGUMENTS_FILE
+    if path.exists():
+        theirs = json.loads(path.read_text())
+        changed = [key for key in ours if ours[key] != theirs.get(key)]
+        if changed:
+            told = ", ".join(f"{key} was {theirs.get(key)}, is {ours[key]}" for key in changed)
+            raise ValueError(f"{out} was made with other arguments ({told}); choose another --out.")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(ours, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    (parsed,) = HfArgumentParser(
+        DatasetArguments, description=__doc__
+    ).parse_args_into_dataclasses()
+    try:
+        main(parsed)
+    except ValueError as error:
+        sys.exit(f"make_dataset: {error}")
