@@ -46,6 +46,7 @@ class Arguments:
     scenes: int = option(10, "Number of generated scenes.")
     episodes: int = option(10, "Episodes in each scene.")
     seed: int = option(0, "Of scenes, episodes, and the random walker.")
+    min_distance: float = option(2.0, "Metres of walking from start to goal, at least.")
     scene: str | None = option(None, "A mesh file (GLB, PLY, OBJ) instead of generated scenes.")
     num_rooms: list[int] = field(
         default_factory=lambda: list(SceneConfig.num_rooms),
@@ -167,9 +168,10 @@ def choose_camera(args: Arguments, policy: System2Policy | None) -> CameraSpec:
 def make_course(args: Arguments) -> Course:
     """Generated scenes with seeds of their own, or the mesh file."""
     if args.scene is not None:
-        return Course([load_scene(args.scene)], args.episodes, args.seed)
+        return Course([load_scene(args.scene)], args.episodes, args.seed, args.min_distance)
     config = SceneConfig(num_rooms=tuple(args.num_rooms), num_objects=tuple(args.num_objects))
-    return Course(unseen_scenes(args.scenes, args.seed, config), args.episodes, args.seed)
+    scenes = unseen_scenes(args.scenes, args.seed, config)
+    return Course(scenes, args.episodes, args.seed, args.min_distance)
 
 
 def make_agents(args: Arguments, policy: System2Policy | None) -> list[Agent]:
@@ -207,7 +209,8 @@ def walk(
 
 def rollout_settings(args: Arguments, agent: Agent, camera: CameraSpec) -> dict:
     """All that an agent's rollouts depend on: a rerun with the same finds them."""
-    names = ["seed", "scenes", "episodes", "scene", "num_rooms", "num_objects", "max_steps"]
+    names = ["seed", "scenes", "episodes", "min_distance", "scene", "num_rooms", "num_objects"]
+    names += ["max_steps"]
     settings = {name: getattr(args, name) for name in names}
     if agent.needs_images:
         names = ["model", "answer_with", "max_steps_per_goal", "use_depth"]
@@ -239,4 +242,7 @@ def read_log_history(path: str | None) -> list[dict] | None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    main(*parse_arguments([Arguments], sys.argv[1:], description=__doc__))
+    try:
+        main(*parse_arguments([Arguments], sys.argv[1:], description=__doc__))
+    except ValueError as error:
+        sys.exit(f"evaluate: {error}")

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from internnav_hf.evaluation.follower import next_action
 from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.geometry import Action
 from internnav_hf.sim.env import NavigationEnv
+from internnav_hf.sim.follower import next_action
 
 
 class Agent(Protocol):

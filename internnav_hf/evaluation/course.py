@@ -5,16 +5,14 @@ from dataclasses import dataclass, replace
 from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.rollout import Task
 from internnav_hf.sim.env import NavigationEnv
-from internnav_hf.sim.episodes import NavigationEpisode, sample_episodes
+from internnav_hf.sim.episodes import NavigationEpisode, sample_episodes, scene_seeds
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene
 
 # Agents that see nothing need no image, and the simulator need not render one.
 BLIND_SIZE = {"width": 8, "height": 6}
 
-# Scene seeds of evaluations start here, those of datasets far below.
-UNSEEN_SEEDS = 1_000_000_000
-UNSEEN_SEEDS_PER_RUN = 10_000
+SPLIT = "evaluation"  # of `scene_seeds`; datasets have other splits, so no scene is shared
 
 
 @dataclass
@@ -29,12 +27,14 @@ class CourseScene:
 class Course:
     """Scenes by name, and environments in them."""
 
-    def __init__(self, scenes: list[Scene], num_episodes: int, seed: int):
-        """`num_episodes` in each scene; `seed` decides which."""
+    def __init__(
+        self, scenes: list[Scene], num_episodes: int, seed: int, min_distance_m: float = 2.0
+    ):
+        """`num_episodes` in each scene, drawn with `seed`, `min_distance_m` of walking or more."""
         self.scenes: dict[str, CourseScene] = {}
         for position, scene in enumerate(scenes):
             space = NavigableSpace(scene)
-            episodes = sample_episodes(scene, space, num_episodes, seed=seed + position)
+            episodes = sample_episodes(scene, space, num_episodes, seed + position, min_distance_m)
             self.scenes[scene.name] = CourseScene(scene, space, episodes)
 
     def scene(self, name: str) -> Scene:
@@ -68,6 +68,7 @@ class Course:
 
 
 def unseen_scenes(num_scenes: int, seed: int, config: SceneConfig | None = None) -> list[Scene]:
-    """Generated scenes with seeds that no dataset uses: datasets count up from their `--seed`."""
-    first = UNSEEN_SEEDS + seed * UNSEEN_SEEDS_PER_RUN
-    return [generate_scene(first + i, config) for i in range(num_scenes)]
+    """Generated scenes that are in no dataset, whatever its seed."""
+    seeds = scene_seeds(seed, SPLIT, num_scenes)
+    scenes = [generate_scene(scene_seed, config) for scene_seed in seeds]
+    return [replace(scene, name=f"unseen_{i:03d}") for i, scene in enumerate(scenes)]

@@ -118,7 +118,7 @@ def _episode_cards(
         cards.append(
             {
                 "instruction": rollout.instruction,
-                "name": f"{rollout.scene}, episode {rollout.episode_id}",
+                "name": rollout.episode_id,
                 "metrics": episode_metrics(rollout, success_distance),
                 "rollout": rollout,
                 "map": data_uri(picture, "png"),

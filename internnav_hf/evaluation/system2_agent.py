@@ -23,12 +23,12 @@ from PIL import Image
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.drawing import jpeg
-from internnav_hf.evaluation.follower import next_action
 from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.geometry import Action, lift, pixel_to_floor
 from internnav_hf.models.dialogue import AnswerKind
 from internnav_hf.policies import Decision
 from internnav_hf.sim.env import NavigationEnv
+from internnav_hf.sim.follower import next_action
 from internnav_hf.sim.render import View
 
 FALLBACK_ACTION = Action.TURN_LEFT

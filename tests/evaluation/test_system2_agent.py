@@ -7,9 +7,10 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.metrics import episode_metrics
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent, resample
 from internnav_hf.evaluation.system2_agent import System2Agent, lift_pixel
-from internnav_hf.geometry import Action, camera_pose, project, robot_pose, wrap_angle
+from internnav_hf.geometry import Action, camera_pose, project, robot_pose
 from internnav_hf.models.dialogue import AnswerKind
 from internnav_hf.policies import Decision
+from internnav_hf.sim.follower import next_action
 from tests.evaluation.fakes import LOOK_DOWN, STOP, UNPARSABLE, ScriptedPolicy, point
 
 
@@ -37,10 +38,8 @@ class Guide(ScriptedPolicy):
         u, v = self.pixel()
         if 0 <= u < self.env.camera.width and 0 <= v < self.env.camera.height:
             return LOOK_DOWN
-        away = self.target() - (x, y)
-        bearing = wrap_angle(np.arctan2(away[1], away[0]) - yaw)
-        turn = Action.TURN_LEFT if bearing > 0 else Action.TURN_RIGHT
-        action = Action.FORWARD if abs(bearing) < 0.14 else turn
+        field = self.env.space.distance_field(self.env.episode.goal_xy)
+        action = next_action(self.env.space, field, (x, y), yaw)
         return Decision(AnswerKind.TURN, "turn", actions=(int(action),))
 
 
