@@ -68,6 +68,9 @@ class DatasetArguments:
     landmarks: bool = field(
         default=False, metadata={"help": "Write masks of the object that the instruction names."}
     )
+    instructions: int = field(
+        default=2, metadata={"help": "Different ones of each episode, 1 to 3."}
+    )
     exploration: float = field(
         default=0.0, metadata={"help": "Probability of a burst of random actions at each step."}
     )
@@ -127,7 +130,9 @@ def write_scene(job: SceneJob) -> tuple[int, int]:
     arguments, rng = job.arguments, np.random.default_rng(job.scene_seed)
     scene = _load(job)
     space = NavigableSpace(scene, resolution_m=arguments.grid_resolution)
-    sampler = EpisodeSampler(scene, space, MIN_DISTANCE_M, arguments.near_fraction)
+    sampler = EpisodeSampler(
+        scene, space, MIN_DISTANCE_M, arguments.near_fraction, arguments.instructions
+    )
     recording = Recording(arguments.camera, arguments.depth, arguments.landmarks)
     num_episodes = num_frames = 0
     with SceneWriter(job.folder, Renderer(scene), recording, {"scene": scene.name}) as writer:

@@ -132,6 +132,15 @@ class System2Model(PreTrainedModel):
         check_loading(path, info, may_be_missing=fresh)
         return (model, info) if output_loading_info else model
 
+    def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
+        """As for every model, under the names that the weights have in memory.
+
+        Qwen's names of old, transformers' default, do not load back with `load_state_dict`.
+        """
+        super().save_pretrained(
+            save_directory, *args, save_original_format=save_original_format, **kwargs
+        )
+
     def save_vlm(self, save_directory, **kwargs) -> None:
         """Save the vision-language model alone, as a plain Qwen-VL that other tools load."""
         self.vlm.save_pretrained(save_directory, **kwargs)

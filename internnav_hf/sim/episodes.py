@@ -46,6 +46,7 @@ def sample_episodes(
     seed: int,
     min_distance_m: float = 1.5,
     near_fraction: float = 0.0,
+    num_instructions: int = 2,
 ) -> list[NavigationEpisode]:
     """Episodes with random starts, headings and goals.
 
@@ -54,7 +55,7 @@ def sample_episodes(
     returned when the scene is too small; ValueError if there is none.
     """
     rng = np.random.default_rng(seed)
-    sampler = EpisodeSampler(scene, space, min_distance_m, near_fraction)
+    sampler = EpisodeSampler(scene, space, min_distance_m, near_fraction, num_instructions)
     episodes: list[NavigationEpisode] = []
     for _ in range(_TRIES_PER_EPISODE * num_episodes):
         if len(episodes) == num_episodes:
@@ -78,9 +79,11 @@ class EpisodeSampler:
         space: NavigableSpace,
         min_distance_m: float = 1.5,
         near_fraction: float = 0.0,
+        num_instructions: int = 2,
     ) -> None:
         self._scene, self._space = scene, space
         self._min_distance_m, self._near_fraction = min_distance_m, near_fraction
+        self._num_instructions = num_instructions
         self._goals = GoalFields(scene, space)
 
     def draw(
@@ -111,7 +114,7 @@ class EpisodeSampler:
             start=start,
             goal_xy=(float(path[-1][0]), float(path[-1][1])),
             goal_object=goal,
-            instructions=describe(self._scene, path, start[2], goal, rng),
+            instructions=describe(self._scene, path, start[2], goal, rng, self._num_instructions),
             reference_path=path,
             geodesic_distance=self._space.geodesic_distance(here, path[-1]),
         )

@@ -10,7 +10,6 @@ from internnav_hf.geometry import wrap_angle
 
 from .scenes import Scene, SceneObject
 
-NUM_INSTRUCTIONS = 2
 _FACING = np.radians(35.0)
 """Within this angle of the heading the way lies ahead, and nobody says to turn."""
 _BEHIND = np.radians(150.0)
@@ -31,16 +30,20 @@ def describe(
     yaw: float,
     goal: SceneObject | None,
     rng: np.random.Generator,
+    num_instructions: int = 2,
 ) -> tuple[str, ...]:
-    """`NUM_INSTRUCTIONS` different instructions for walking `path` (N, 2) from heading `yaw`."""
+    """At most `num_instructions` (of 3) for walking `path` (N, 2) from heading `yaw`.
+
+    The first is the plainest; the others also name what is passed on the way.
+    """
     if goal is None:
         return (_sentence([*_turn(path, yaw), *_route(path)]),)
-    ways = _through_doors(scene, path) or _past_furniture(scene, path, goal)
+    ways, passed = _through_doors(scene, path), _past_furniture(scene, path, goal)
     texts: list[str] = []
-    for ending in rng.permutation(len(_ENDINGS))[:NUM_INSTRUCTIONS]:
+    for number, ending in enumerate(rng.permutation(len(_ENDINGS))[:num_instructions]):
         walk = _WALKS[int(rng.integers(len(_WALKS)))]
         last = _ENDINGS[ending].format(walk=walk, goal=goal.name)
-        texts.append(_sentence([*_turn(path, yaw), *ways, last]))
+        texts.append(_sentence([*_turn(path, yaw), *(ways or (passed if number else [])), last]))
     return tuple(texts)
 
 
