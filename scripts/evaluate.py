@@ -80,6 +80,8 @@ class Arguments:
             raise ValueError(
                 f"--agents: found {', '.join(unknown)}; known are {', '.join(AGENTS)}."
             )
+        if self.answer_with not in (None, "head", "text"):
+            raise ValueError(f"--answer_with: found {self.answer_with}, expected head or text.")
         for name in ("num_rooms", "num_objects"):
             if len(getattr(self, name)) != 2:
                 raise ValueError(f"--{name}: found {getattr(self, name)}, expected MIN MAX.")

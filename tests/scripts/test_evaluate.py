@@ -89,6 +89,7 @@ def test_a_folder_that_is_no_model_is_named(tmp_path, model):
     ("changes", "message"),
     [
         ({"agents": ["system3"]}, "system3; known are system2"),
+        ({"answer_with": "voice"}, "found voice, expected head or text"),
         ({"episodes": 0}, "--episodes: found 0"),
         ({"num_rooms": [1]}, "--num_rooms"),
         ({"scene": "home.glb"}, "--scene home.glb: there is no such file"),
