@@ -31,8 +31,8 @@ def draw_map(scene: Scene, rollouts: list[Rollout], success_distance: float) -> 
     plot = PlanAxes(axes, T_pixel_world)
     for item in scene.objects:
         halo = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.8}
-        place = plot.pixels([item.position])[0]
-        axes.text(*place, item.name, fontsize=6.5, ha="center", va="center", bbox=halo, zorder=3)
+        u, v = plot.pixels([item.position])[0]
+        axes.text(u, v, item.name, fontsize=6.5, ha="center", va="center", bbox=halo, zorder=3)
     _draw_reference(plot, rollouts[0], success_distance)
     for position, rollout in reversed(list(enumerate(rollouts))):
         _draw_path(plot, rollout, agent_color(rollout.agent, position), is_main=position == 0)
