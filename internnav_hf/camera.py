@@ -41,7 +41,8 @@ class CameraSpec:
             )
         if self.height_m <= 0 or self.depth_scale <= 0:
             raise ValueError(
-                f"Camera fields height_m and depth_scale must be positive; found {self.height_m}, {self.depth_scale}."
+                f"Camera fields height_m and depth_scale must be positive; found {self.height_m}, "
+                f"{self.depth_scale}."
             )
         for name in ("pitch_deg", "look_down_pitch_deg"):
             if not -90 <= getattr(self, name) <= 90:
@@ -57,6 +58,7 @@ class CameraSpec:
 
     @property
     def height_cm(self) -> int:
+        """As in settings, whole centimetres."""
         return round(self.height_m * 100)
 
     @property
@@ -70,10 +72,12 @@ class CameraSpec:
         return f"{self.height_cm}cm_{round(pitch_deg)}deg"
 
     def to_dict(self) -> dict[str, Any]:
+        """All fields, for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "CameraSpec":
+        """The camera of `to_dict`; a ValueError names an unknown field. Missing ones default."""
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:
@@ -92,7 +96,8 @@ class CameraSpec:
             return None
         mine, theirs = self._words(), other._words()
         shown = [(a, b) for a, b in zip(mine, theirs, strict=True) if a != b]
-        return f"trained at {', '.join(a for a, _ in shown)}; this camera is {', '.join(b for _, b in shown)}"
+        was, now = (", ".join(words) for words in zip(*shown, strict=True))
+        return f"trained at {was}; this camera is {now}"
 
     def _words(self) -> list[str]:
         return [

@@ -173,8 +173,9 @@ def _build_door(builder: MeshBuilder, door: Door) -> None:
         builder.add_box(post, size, DOOR_COLOR)
     lintel_size = size.copy()
     lintel_size[along], lintel_size[2] = door.width, DOOR_FRAME_M
-    builder.add_box(center + (0, 0, DOOR_HEIGHT_M + DOOR_FRAME_M / 2), lintel_size, DOOR_COLOR)
-    corner, width, thickness = center.copy(), np.zeros(3), np.zeros(3)
+    center[2] = DOOR_HEIGHT_M + DOOR_FRAME_M / 2
+    builder.add_box(center, lintel_size, DOOR_COLOR)
+    corner, width, thickness = np.array([*door.center, 0.0]), np.zeros(3), np.zeros(3)
     corner[along] -= door.width / 2
     corner[door.axis] -= WALL_THICKNESS_M / 2
     width[along], thickness[door.axis] = door.width, WALL_THICKNESS_M

@@ -97,14 +97,19 @@ def _to_z_up(vertices: np.ndarray) -> np.ndarray:
 
 
 def _floor_height(vertices: np.ndarray, faces: np.ndarray) -> float:
-    """The lowest level with at least half as much level area as the largest one."""
+    """The lowest level with at least half as much area as the largest one.
+
+    Faces that look up count, so that a slab's floor is its top; all level ones if none looks up.
+    """
     corners = vertices[faces].astype(np.float64)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2
     area = np.linalg.norm(normals, axis=1)
     level = np.abs(normals[:, 2]) > 0.95 * area
-    heights = corners[:, :, 2].mean(axis=1)
-    if not area[level].sum():
+    if not level.any():
         return float(vertices[:, 2].min())
+    looks_up = level & (normals[:, 2] > 0)
+    level = looks_up if looks_up.any() else level
+    heights = corners[:, :, 2].mean(axis=1)
     bins = np.floor((heights - heights.min()) / 0.05).astype(int)
     area_by_bin = np.bincount(bins[level], weights=area[level])
     lowest = int(np.argmax(area_by_bin >= area_by_bin.max() / 2))
@@ -128,9 +133,11 @@ def _as_object(
 
 
 def _face_colors(mesh: Any) -> np.ndarray:
-    """(F, 3) uint8; a texture counts by its mean here, for its faces show the image itself."""
-    visual = mesh.visual.to_color() if mesh.visual.kind == "texture" else mesh.visual
-    return np.asarray(visual.face_colors)[:, :3].astype(np.uint8)
+    """(F, 3) uint8; of a texture, its colour at the corners: such faces show the image itself."""
+    if mesh.visual.kind != "texture":
+        return np.asarray(mesh.visual.face_colors)[:, :3].astype(np.uint8)
+    corners = np.asarray(mesh.visual.to_color().vertex_colors)[:, :3][mesh.faces]
+    return corners.mean(axis=1).astype(np.uint8)
 
 
 def _textures(meshes: list[Any]) -> MeshTextures | None:

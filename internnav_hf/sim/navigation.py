@@ -1,6 +1,7 @@
 """Where a robot can be, how far things are, and how it moves: an occupancy grid of the scene."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -145,10 +146,10 @@ class NavigableSpace:
         path = self.shortest_path(start, end)
         if not len(path):
             return float("inf")
-        return float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
+        return _length(path)
 
     def shortest_path(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Corners (N, 2) from start to end, straight lines between them; (0, 2) if there is none."""
+        """Corners (N, 2) from start to end, straight between them; (0, 2) if there is no way."""
         start, end = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
         if not (self.is_navigable(start) and self.is_navigable(end)):
             return np.zeros((0, 2))
@@ -159,7 +160,18 @@ class NavigableSpace:
         field = self.distance_field(end)
         if not np.isfinite(field(start)):
             return np.zeros((0, 2))
-        return self.tighten(np.concatenate([[start], field.path_from(start)[1:-1], [end]]))
+        return self._taut(np.concatenate([[start], field.path_from(start)[1:-1], [end]]))
+
+    def _taut(self, path: np.ndarray) -> np.ndarray:
+        """The shortest path around the same obstacles: tightened until nothing is gained.
+
+        Once is not enough, for a way over eight neighbours may bend where nothing is.
+        """
+        length = np.inf
+        while (shorter := _length(path)) < length - 1e-3:
+            length = shorter
+            path = self.tighten(_densify(self.tighten(path)[::-1], self.resolution_m))[::-1]
+        return path
 
     def tighten(self, path: np.ndarray) -> np.ndarray:
         """Pulls a path (N, 2) straight: keeps only the corners that free lines need."""
@@ -170,6 +182,19 @@ class NavigableSpace:
             anchor += int(visible[-1]) + 1 if len(visible) else 1
             kept.append(anchor)
         return path[kept]
+
+
+def _length(path: np.ndarray) -> float:
+    return float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
+
+
+def _densify(path: np.ndarray, spacing_m: float) -> np.ndarray:
+    """The same path with a point at least every `spacing_m`; its corners stay."""
+    pieces = [path[:1]]
+    for start, end in pairwise(path):
+        num_parts = max(1, int(np.ceil(np.linalg.norm(end - start) / spacing_m)))
+        pieces.append(start + (end - start) * np.linspace(0, 1, num_parts + 1)[1:, None])
+    return np.concatenate(pieces)
 
 
 def _erode(free: np.ndarray, radius_m: float, resolution_m: float) -> tuple[np.ndarray, np.ndarray]:

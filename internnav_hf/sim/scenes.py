@@ -1,4 +1,4 @@
-"""What the simulator walks through: generated rooms with coloured, named furniture, or a mesh file."""
+"""What the simulator walks through: generated rooms with named furniture, or a mesh file."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -46,7 +46,7 @@ class Recording:
 
     @property
     def pitches(self) -> dict[str, float]:
-        """Column and folder suffix, such as 125cm_30deg -> pitch in degrees; one if both are equal."""
+        """Column and folder suffix, 125cm_30deg, -> pitch in degrees; one if both are equal."""
         camera = self.camera
         pairs = [(False, camera.pitch_deg), (True, camera.look_down_pitch_deg)]
         return {camera.pitch_setting(look_down): pitch for look_down, pitch in pairs}
