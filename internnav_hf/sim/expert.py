@@ -143,7 +143,8 @@ def _farthest_visible(
         return None
     here, there = walk.poses[t, :2], walk.poses[frames, :2]
     points = np.concatenate([there, np.zeros((len(frames), 1))], axis=1)
-    pose = camera_pose(*walk.poses[t], camera.height_m, np.radians(pitch_deg))
+    x, y, yaw = walk.poses[t]
+    pose = camera_pose(x, y, yaw, camera.height_m, np.radians(pitch_deg))
     uv, depth = project(points, pose, camera.intrinsics)
     uv = np.nan_to_num(uv, nan=-1.0)
     distance = np.linalg.norm(there - here, axis=1)

@@ -31,7 +31,7 @@ def next_action(
     """
     here = np.asarray(position, dtype=float)
     distance = float(distance_to_goal(here[None])[0])
-    if distance <= stop_distance:
+    if distance <= stop_distance or not np.isfinite(distance):
         return None
     headings = yaw + _TURNS * TURN_STEP
     targets = here + FORWARD_STEP_M * np.stack([np.cos(headings), np.sin(headings)], axis=1)

@@ -26,7 +26,7 @@ class Room:
     def contains(self, xy: np.ndarray, margin: float = 0.0) -> np.ndarray:
         """Whether points (..., 2) lie inside, `margin` metres from the walls."""
         inside = (xy >= np.array(self.low) + margin) & (xy <= np.array(self.high) - margin)
-        return inside.all(axis=-1)
+        return np.asarray(inside.all(axis=-1))
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class NavigableSpace:
     def lookup(self, grid: np.ndarray, xy: np.ndarray, outside: Any) -> np.ndarray:
         """Values of `grid` at points (..., 2)."""
         cell = self.cell(xy)
-        inside = ((cell >= 0) & (cell < grid.shape)).all(axis=-1)
+        inside = np.asarray(((cell >= 0) & (cell < grid.shape)).all(axis=-1))
         cell = np.where(inside[..., None], cell, 0)
         return np.where(inside, grid[cell[..., 0], cell[..., 1]], outside)
 
@@ -102,7 +102,7 @@ class NavigableSpace:
         num_points = int(np.ceil(longest / (0.5 * self.resolution_m))) + 2
         fractions = np.linspace(0, 1, num_points)[:, None]
         points = start[..., None, :] + (end - start)[..., None, :] * fractions
-        return self.is_navigable(points).all(axis=-1)
+        return np.asarray(self.is_navigable(points).all(axis=-1))
 
     def move(self, xy: np.ndarray, target_xy: np.ndarray) -> tuple[np.ndarray, bool]:
         """Walks straight and stops at the first obstacle: (place reached, whether it collided).
@@ -202,8 +202,8 @@ def _erode(free: np.ndarray, radius_m: float, resolution_m: float) -> tuple[np.n
     from scipy.ndimage import distance_transform_edt, label
 
     clearance = np.asarray(distance_transform_edt(np.pad(free, 1)))[1:-1, 1:-1] * resolution_m
-    parts, num_parts = label(clearance > radius_m, structure=np.ones((3, 3)))
-    if not num_parts:
+    parts = np.zeros(free.shape, dtype=np.int32)
+    if not label(clearance > radius_m, structure=np.ones((3, 3)), output=parts):
         return clearance, np.zeros_like(free)
     largest = np.bincount(parts.ravel())[1:].argmax() + 1
     return clearance, parts == largest

@@ -95,7 +95,8 @@ class SceneWriter:
         self._num_frames += length
 
     def _pose(self, pose: np.ndarray, pitch_deg: float) -> np.ndarray:
-        return camera_pose(*pose, self._recording.camera.height_m, np.radians(pitch_deg))
+        x, y, yaw = pose
+        return camera_pose(x, y, yaw, self._recording.camera.height_m, np.radians(pitch_deg))
 
     def _base_columns(self, index: int, walk: Walk) -> dict[str, pa.Array]:
         """LeRobot's own columns, and `action`: the one that LED TO each frame, -1 first."""
