@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -82,6 +83,19 @@ class DatasetArguments:
     )
     workers: int = field(default=os.cpu_count() or 1, metadata={"help": "Processes."})
 
+    def __post_init__(self) -> None:
+        for name in ("scenes", "episodes", "workers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1; found {getattr(self, name)}.")
+        if not 1 <= self.instructions <= 3:
+            raise ValueError(f"--instructions must be 1, 2 or 3; found {self.instructions}.")
+        for name in ("num_rooms", "num_objects"):
+            if len(getattr(self, name)) != 2:
+                raise ValueError(f"--{name} takes two numbers; found {getattr(self, name)}.")
+        for name in ("exploration", "near_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"--{name} is a share, 0 to 1; found {getattr(self, name)}.")
+
     @property
     def camera(self) -> CameraSpec:
         """The camera of all episodes."""
@@ -93,6 +107,12 @@ class DatasetArguments:
             pitch_deg=self.pitch,
             look_down_pitch_deg=self.look_down_pitch,
         )
+
+    @property
+    def scene_config(self) -> SceneConfig:
+        """How scenes are generated."""
+        (fewest_rooms, most_rooms), (fewest, most) = self.num_rooms, self.num_objects
+        return SceneConfig(num_rooms=(fewest_rooms, most_rooms), num_objects=(fewest, most))
 
 
 @dataclass(frozen=True)
@@ -108,6 +128,7 @@ class SceneJob:
 def main(arguments: DatasetArguments) -> None:
     """Write every scene that is not there yet."""
     out = Path(arguments.out)
+    _check(arguments)
     _remember_arguments(out, arguments)
     jobs = [job for job in _jobs(out, arguments) if not job.folder.exists()]
     for folder in {job.folder.parent for job in jobs}:
@@ -153,12 +174,7 @@ def write_scene(job: SceneJob) -> tuple[int, int]:
 def _load(job: SceneJob) -> Scene:
     if job.mesh is not None:
         return load_scene(job.mesh)
-    arguments = job.arguments
-    config = SceneConfig(
-        num_rooms=(arguments.num_rooms[0], arguments.num_rooms[1]),
-        num_objects=(arguments.num_objects[0], arguments.num_objects[1]),
-    )
-    return generate_scene(job.scene_seed, config)
+    return generate_scene(job.scene_seed, job.arguments.scene_config)
 
 
 def _jobs(out: Path, arguments: DatasetArguments) -> list[SceneJob]:
@@ -179,11 +195,25 @@ def _jobs(out: Path, arguments: DatasetArguments) -> list[SceneJob]:
     ]
 
 
+def _check(arguments: DatasetArguments) -> None:
+    """Whatever is wrong is said before anything is written."""
+    _ = arguments.camera, arguments.scene_config
+    meshes = [Path(mesh) for mesh in arguments.scene or []]
+    for mesh in meshes:
+        if not mesh.is_file():
+            raise ValueError(f"There is no mesh file {mesh}.")
+    names = [mesh.stem for mesh in meshes]
+    if len(set(names)) < len(names):
+        raise ValueError(f"Mesh files need different names, for folders; found {sorted(names)}.")
+
+
 def _remember_arguments(out: Path, arguments: DatasetArguments) -> None:
     """Two runs into one folder must agree on everything but the number of scenes and processes."""
     ours = {key: value for key, value in asdict(arguments).items() if key not in MAY_CHANGE}
     path = out / ARGUMENTS_FILE
-    if path.exists():
+    if any(any((out / folder).glob("[!.]*")) for folder in FOLDERS.values()):
+        if not path.exists():
+            raise ValueError(f"{out} holds scenes but no {ARGUMENTS_FILE}; choose another --out.")
         theirs = json.loads(path.read_text())
         changed = [key for key in ours if ours[key] != theirs.get(key)]
         if changed:
@@ -194,12 +224,14 @@ def _remember_arguments(out: Path, arguments: DatasetArguments) -> None:
     path.write_text(json.dumps(ours, indent=2) + "\n")
 
 
+class _Formatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Shows the examples as they are, and the defaults."""
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    (parsed,) = HfArgumentParser(
-        DatasetArguments, description=__doc__
-    ).parse_args_into_dataclasses()
+    parser = HfArgumentParser(DatasetArguments, description=__doc__, formatter_class=_Formatter)
     try:
-        main(parsed)
+        main(*parser.parse_args_into_dataclasses())
     except ValueError as error:
         sys.exit(f"make_dataset: {error}")

@@ -1,0 +1,165 @@
+"""The command that writes datasets, and that what it writes is what training reads."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trimesh
+
+from internnav_hf.data import System2Dataset, read_lerobot
+from scripts import make_dataset
+from scripts.make_dataset import DatasetArguments
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "scenes": 2,
+    "held_out_scenes": 1,
+    "episodes": 3,
+    "num_rooms": [1, 2],
+    "num_objects": [3, 4],
+    "width": 64,
+    "height": 48,
+    "workers": 1,
+    "landmarks": True,
+}
+
+
+def arguments(out, **changes) -> DatasetArguments:
+    return DatasetArguments(out=str(out), **(SMALL | changes))
+
+
+def files(folder) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    out = tmp_path_factory.mktemp("data")
+    make_dataset.main(arguments(out))
+    return out
+
+
+def test_scenes_lie_where_dataset_names_look_for_them(data):
+    assert [path.name for path in sorted((data / "r2r").iterdir())] == [
+        "scene_00000",
+        "scene_00001",
+    ]
+    assert [path.name for path in (data / "r2r_val_unseen").iterdir()] == ["scene_00000"]
+    episodes = list(read_lerobot(data / "r2r"))
+    assert len(episodes) == 6
+    assert all(len(episode.instructions) == 2 for episode in episodes)
+
+
+def test_training_reads_what_is_written(data, tmp_path):
+    for names in ("r2r_125cm_0_30", "r2r_val_unseen_125cm_0_30"):
+        dataset = System2Dataset(data, names, landmarks=True, cache_dir=tmp_path / names)
+        classes = {dataset[index]["answer_class"] for index in range(len(dataset))}
+        assert classes == {0, 1, 2}
+        pointing = next(s for s in map(dataset.__getitem__, range(len(dataset))) if s["goal_mask"])
+        assert len(pointing["images"]) >= 2
+        assert pointing["landmark_mask"].shape == (6, 8)
+
+
+def test_the_same_seed_writes_the_same_files_and_two_processes_do_too(data, tmp_path):
+    make_dataset.main(arguments(tmp_path, workers=2))
+    assert files(tmp_path) == files(data)
+
+
+def test_train_and_held_out_scenes_differ(data):
+    train = files(data / "r2r" / "scene_00000")
+    assert files(data / "r2r_val_unseen" / "scene_00000") != train
+    assert files(data / "r2r" / "scene_00001") != train
+
+
+def test_a_second_run_writes_only_what_is_missing(data, tmp_path):
+    make_dataset.main(arguments(tmp_path, scenes=1))
+    finished = tmp_path / "r2r" / "scene_00000" / "meta" / "info.json"
+    written_at = finished.stat().st_mtime_ns
+    make_dataset.main(arguments(tmp_path))
+    assert finished.stat().st_mtime_ns == written_at
+    assert files(tmp_path) == files(data)
+
+
+def test_a_killed_run_leaves_whole_scenes_and_goes_on(tmp_path):
+    many = {"scenes": 30, "episodes": 4, "held_out_scenes": 1, "landmarks": False}
+    options = [f"--{name}={value}" for name, value in (SMALL | many).items() if name[:4] != "num_"]
+    options = [option for option in options if "landmarks" not in option]
+    command = [sys.executable, "-m", "scripts.make_dataset", f"--out={tmp_path}", *options]
+    command += ["--num_rooms", "1", "2", "--num_objects", "3", "4"]
+    running = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    scenes = tmp_path / "r2r"
+    deadline = time.monotonic() + 60
+    while len(list(scenes.glob("scene_*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    survivors = sorted(scenes.glob("scene_*"))
+    assert 2 <= len(survivors) < 30
+    assert len(list(read_lerobot(scenes))) == 4 * len(survivors)  # hidden leftovers do not count
+    make_dataset.main(arguments(tmp_path, **(many | {"scenes": len(survivors) + 1})))
+    assert len(list(read_lerobot(scenes))) == 4 * (len(survivors) + 1)
+    assert not list(scenes.glob(f".{survivors[-1].name}*"))
+
+
+def test_other_arguments_for_the_same_folder_are_refused(data):
+    before = files(data)
+    with pytest.raises(ValueError, match=r"episodes was 3, is 4, seed was 0, is 1"):
+        make_dataset.main(arguments(data, episodes=4, seed=1))
+    assert files(data) == before
+
+
+def test_arguments_may_change_until_a_scene_is_written(tmp_path):
+    (tmp_path / make_dataset.ARGUMENTS_FILE).write_text(json.dumps({"seed": 5}))
+    make_dataset.main(arguments(tmp_path, scenes=1, episodes=1))
+    assert len(list(read_lerobot(tmp_path))) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"episodes": 0}, "--episodes must be at least 1"),
+        ({"num_rooms": [2]}, "--num_rooms takes two numbers"),
+        ({"num_rooms": [3, 2]}, "num_rooms needs two positive values in order"),
+        ({"instructions": 4}, "--instructions must be 1, 2 or 3"),
+        ({"exploration": 1.5}, "--exploration is a share"),
+        ({"hfov": 200.0}, "hfov_deg must lie between"),
+        ({"scene": ["nowhere.glb"]}, r"no mesh file nowhere\.glb"),
+    ],
+)
+def test_wrong_arguments_are_told_before_anything_is_written(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_dataset.main(arguments(tmp_path / "out", **changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_episodes_in_a_mesh_file(tmp_path):
+    home = trimesh.Scene()
+    for name, center, extents in (
+        ("ground", (0, 0, -0.1), (6, 6, 0.2)),
+        ("old chest", (1.5, 1.0, 0.3), (0.7, 0.7, 0.6)),
+    ):
+        mesh = trimesh.creation.box(extents=extents)
+        mesh.apply_translation(center)
+        home.add_geometry(mesh, node_name=name)
+    home.apply_transform(trimesh.transformations.rotation_matrix(-1.5707963, [1, 0, 0]))
+    home.export(tmp_path / "home.glb")
+    make_dataset.main(arguments(tmp_path / "out", scene=[str(tmp_path / "home.glb")]))
+    episodes = list(read_lerobot(tmp_path / "out" / "r2r" / "home"))
+    assert len(episodes) == 3
+    assert all("old chest" in text for episode in episodes for text in episode.instructions)
+
+
+def test_a_broken_mesh_is_named(tmp_path):
+    (tmp_path / "broken.glb").write_bytes(b"not a mesh")
+    with pytest.raises(ValueError, match=r"broken\.glb"):
+        make_dataset.main(arguments(tmp_path / "out", scene=[str(tmp_path / "broken.glb")]))
+    assert not list((tmp_path / "out" / "r2r").iterdir())
