@@ -22,7 +22,8 @@ from internnav_hf.models.dialogue import (
     render,
     render_continuation,
 )
-from internnav_hf.models.system2 import LastImage, System2Model, is_plain_vlm
+from internnav_hf.models.image_tokens import ImageTokens
+from internnav_hf.models.system2 import System2Model, is_plain_vlm
 from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.models.system2_session import System2Session
 
@@ -202,7 +203,7 @@ class System2Policy:
             return [self._checked(parse_answer(text), f"{LOOK_DOWN} {text}") for text in texts]
         return self._read_head(session, images)
 
-    def _read_head(self, session: System2Session, images: LastImage) -> list[Decision]:
+    def _read_head(self, session: System2Session, images: ImageTokens) -> list[Decision]:
         goals, confidences, heatmaps, _, _ = self.model.goal_from(session.last_hidden, images)
         decisions = []
         for row, goal in enumerate(goals.tolist()):

@@ -46,7 +46,7 @@ def tiny_batch(family: str = "qwen2_5_vl", landmarks: bool = False) -> dict[str,
     batch["answer_class"] = torch.tensor([0, 1, 2])
     if landmarks:
         batch["landmark_mask"] = torch.rand(3, 12, 16, generator=torch.Generator().manual_seed(0))
-        batch["landmark_valid"] = torch.ones(3, dtype=torch.bool)
+        batch["num_landmark_images"] = torch.tensor([2, 1, 0])
     return batch
 
 

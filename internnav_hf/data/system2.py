@@ -191,6 +191,9 @@ class System2Dataset(Dataset):
         if self.landmarks and sample["has_landmarks"]:
             path = episode.frame_path("landmark", name.look_down_setting, sample["frame_index"])
             targets["landmark_mask"] = open_mask(path)
+            # The mask is the look-down view's; with one pitch it fits the current view as well.
+            one_pitch = name.setting == name.look_down_setting
+            targets["num_landmark_images"] = int(goal is not None) + int(one_pitch)
         return targets
 
 
@@ -209,7 +212,8 @@ class System2Collator:
         goal_mask          (2,)          bool     [True, False]
         answer_class       (2,)          int64    [0, 2]
 
-    and, if a sample brings a `landmark_mask`, that as (2, rows, columns) and `landmark_valid` (2,).
+    and, if a sample brings a `landmark_mask`, that as (2, rows, columns) and
+    `num_landmark_images` (2,): it belongs to so many of the sample's last images.
     """
 
     padding = {"labels": IGNORED_LABEL, "mm_token_type_ids": 0}
@@ -334,7 +338,7 @@ def _check_encoded(position: int, sample: dict[str, Any]) -> None:
 
 
 def _stack_landmarks(samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Zeros, marked as not valid, where a sample has no mask."""
+    """Zeros, for no image, where a sample has no mask."""
     masks = [sample.get("landmark_mask") for sample in samples]
     shapes = {tuple(mask.shape) for mask in masks if mask is not None}
     if not shapes:
@@ -343,5 +347,5 @@ def _stack_landmarks(samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tenso
         raise ValueError(f"landmark_mask: shapes differ in the batch: {sorted(shapes)}")
     none = torch.zeros(shapes.pop())
     rows = [none if mask is None else torch.as_tensor(mask) for mask in masks]
-    valid = torch.tensor([mask is not None for mask in masks])
-    return {"landmark_mask": torch.stack(rows), "landmark_valid": valid}
+    num_images = torch.tensor([sample.get("num_landmark_images", 0) for sample in samples])
+    return {"landmark_mask": torch.stack(rows), "num_landmark_images": num_images}

@@ -29,8 +29,8 @@ class PixelGoalHead(nn.Module):
         self.query = nn.Linear(hidden_size, head_hidden_size)
         self.key = nn.Linear(hidden_size, head_hidden_size)
         self.position = nn.Linear(4 * _NUM_FREQUENCIES, head_hidden_size, bias=False)
-        self.offset_hidden = nn.Linear(head_hidden_size, head_hidden_size)
-        self.offset_out = nn.Linear(head_hidden_size, 2)
+        self.mixed = nn.Linear(head_hidden_size, head_hidden_size)
+        self.out = nn.Linear(head_hidden_size, 3)
 
     def forward(
         self, answer: Tensor, cells: Tensor, centres: Tensor, mask: Tensor
@@ -43,9 +43,10 @@ class PixelGoalHead(nn.Module):
         """
         key = self.key(cells) + self.position(_fourier_features(centres).to(cells.dtype))
         query = self.query(answer)[:, None]
-        logits = (query * key).sum(-1) / math.sqrt(key.shape[-1])
-        offsets = self.offset_out(F.gelu(self.offset_hidden(key + query)))
-        return logits.float().masked_fill(~mask, float("-inf")), offsets.float()
+        # The product finds what the answer asks for; the mixed term lets a cell speak for itself.
+        score, *offset = self.out(F.gelu(self.mixed(key + query))).float().unbind(-1)
+        logits = (query * key).sum(-1).float() / math.sqrt(key.shape[-1]) + score
+        return logits.masked_fill(~mask, float("-inf")), torch.stack(offset, dim=-1)
 
 
 def _fourier_features(centres: Tensor) -> Tensor:

@@ -14,18 +14,18 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .dialogue import AnswerKind
+from .image_tokens import ImageTokens
+from .landmark_head import LandmarkHead
 from .loading import check_loading
 from .pixel_goal_head import PixelGoalHead, cell_centres, pixel_goal_losses, read_goal
 from .system2_config import System2Config
 
 IGNORE_INDEX = -100
-_LANDMARK_COVERAGE = 0.12  # a cell shows the landmark when this share of it does
-_LANDMARK_POSITIVE_WEIGHT = 4.0  # most cells do not
 
 
 @dataclass
@@ -54,19 +54,6 @@ class System2Output(ModelOutput):
     loss_counts: dict[str, Tensor] | None = None
 
 
-@dataclass
-class LastImage:
-    """The visual tokens of each sample's last image: hidden states (B, N, D), where they are, and
-    its grid.
-    """
-
-    cells: Tensor
-    centres: Tensor  # (B, N, 2) in [0, 1] as (x, y)
-    mask: Tensor  # (B, N)
-    rows: Tensor  # (B,)
-    columns: Tensor  # (B,)
-
-
 class System2Model(PreTrainedModel):
     """System2. `from_pretrained` takes our checkpoints and plain Qwen-VL ones, and fails on any key
     that does not fit.
@@ -81,7 +68,7 @@ class System2Model(PreTrainedModel):
     # accumulation
     loss_count_keys = {
         "goal_mask": "num_goals_in_batch",
-        "landmark_valid": "num_landmarks_in_batch",
+        "num_landmark_images": "num_landmarks_in_batch",
     }
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -98,7 +85,7 @@ class System2Model(PreTrainedModel):
         if config.use_pixel_goal_head:
             self.pixel_goal_head = PixelGoalHead(width, config.head_hidden_size)
         if config.landmark_loss_weight > 0:
-            self.landmark_head = nn.Linear(width, 1)
+            self.landmark_head = LandmarkHead(width)
         self.post_init()
 
     @classmethod
@@ -169,7 +156,7 @@ class System2Model(PreTrainedModel):
         goal_mask: Tensor | None = None,
         answer_class: Tensor | None = None,
         landmark_mask: Tensor | None = None,
-        landmark_valid: Tensor | None = None,
+        num_landmark_images: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         num_goals_in_batch: Tensor | int | None = None,
         num_landmarks_in_batch: Tensor | int | None = None,
@@ -179,7 +166,8 @@ class System2Model(PreTrainedModel):
         `input_ids, attention_mask, labels, mm_token_type_ids` (B, L); `pixel_values` (P, C);
         `image_grid_thw` (images, 3); `goal_pixel` (B, 2) as (u, v) px where `goal_mask` (B,);
         `answer_class` (B,) of `AnswerKind`; `landmark_mask` (B, rows, columns) in [0, 1]: the share
-        of each area of the last image that shows the named object, where `landmark_valid` (B,).
+        of each area that shows the named object, in the last `num_landmark_images` (B,) images
+        (0 to 2) of each sample.
         `num_*_in_batch` are the counts over the whole optimisation step that the losses are divided
         by; without them, those of this batch.
         """
@@ -215,29 +203,35 @@ class System2Model(PreTrainedModel):
                 and labels is not None
                 and self.config.landmark_loss_weight > 0
             ):
+                images = [image, self.last_image(hidden, input_ids, image_grid_thw, back=1)]
                 self._add_landmark_loss(
-                    output, image, landmark_mask, landmark_valid, num_landmarks_in_batch
+                    output, images, landmark_mask, num_landmark_images, num_landmarks_in_batch
                 )
         return System2Output(**output)
 
-    def last_image(self, hidden: Tensor, input_ids: Tensor, image_grid_thw: Tensor) -> LastImage:
-        """The visual tokens of the last image of each sample; every sample must have one."""
+    def last_image(
+        self, hidden: Tensor, input_ids: Tensor, image_grid_thw: Tensor, back: int = 0
+    ) -> ImageTokens:
+        """The visual tokens of the last image of each sample, or of the one `back` before it.
+
+        Where a sample has no such image, its mask is False everywhere.
+        """
         starts = input_ids == self.config.vlm_config.vision_start_token_id
-        last_grid = image_grid_thw[starts.sum(1).cumsum(0) - 1]
+        exists = starts.sum(1) > back
+        grid = image_grid_thw[(starts.sum(1).cumsum(0) - 1 - back).clamp(min=0)]
         merge = self.config.vlm_config.vision_config.spatial_merge_size
-        rows, columns = last_grid[:, 1] // merge, last_grid[:, 2] // merge
+        rows, columns = grid[:, 1] // merge, grid[:, 2] // merge
         num_cells = int((rows * columns).max())
         centres, mask = cell_centres(rows, columns, num_cells)
         position = torch.arange(input_ids.shape[1], device=input_ids.device)
-        first = (starts * position).amax(1) + 1
-        index = (first[:, None] + torch.arange(num_cells, device=hidden.device)).clamp(
-            max=input_ids.shape[1] - 1
-        )
+        first = (starts * position).topk(back + 1, dim=1).values[:, back] + 1
+        index = first[:, None] + torch.arange(num_cells, device=hidden.device)
+        index = index.clamp(max=input_ids.shape[1] - 1)
         cells = hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1]))
-        return LastImage(cells, centres, mask, rows, columns)
+        return ImageTokens(cells, centres, mask & exists[:, None], rows, columns)
 
     def goal_from(
-        self, answer: Tensor, image: LastImage
+        self, answer: Tensor, image: ImageTokens
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Goal (B, 2) px, confidence (B,), heatmap (B, rows, columns), and the head's logits and
         offsets.
@@ -288,26 +282,14 @@ class System2Model(PreTrainedModel):
             "loss"
         ] + self.config.pixel_goal_loss_weight * losses.sum() / _at_least_one(divisor, losses)
 
-    def _add_landmark_loss(
-        self, output, image, landmark_mask, landmark_valid, num_landmarks
-    ) -> None:
-        valid = (
-            torch.ones(len(image.cells), device=image.cells.device)
-            if landmark_valid is None
-            else landmark_valid
+    def _add_landmark_loss(self, output, images, landmark_mask, num_images, num_landmarks) -> None:
+        losses = sum(
+            self.landmark_head(image, landmark_mask) * (num_images > back)
+            for back, image in enumerate(images)
         )
-        logits = self.landmark_head(image.cells)[..., 0].float()
-        targets = _coverage_of_cells(landmark_mask.float(), image)
-        losses = F.binary_cross_entropy_with_logits(
-            logits,
-            (targets > _LANDMARK_COVERAGE).float(),
-            pos_weight=logits.new_tensor(_LANDMARK_POSITIVE_WEIGHT),
-            reduction="none",
-        )
-        per_sample = (losses * image.mask).sum(1) / image.mask.sum(1) * valid
-        output["landmark_loss"] = _mean(output, "landmark_loss", per_sample.sum(), valid.sum())
-        divisor = valid.sum() if num_landmarks is None else num_landmarks
-        weighted = self.config.landmark_loss_weight * per_sample.sum()
+        output["landmark_loss"] = _mean(output, "landmark_loss", losses.sum(), num_images.sum())
+        divisor = num_images.sum() if num_landmarks is None else num_landmarks
+        weighted = self.config.landmark_loss_weight * losses.sum()
         output["loss"] = output["loss"] + weighted / _at_least_one(divisor, losses)
 
 
@@ -339,7 +321,7 @@ def _at_least_one(count, like: Tensor) -> Tensor:
     return torch.as_tensor(count, device=like.device, dtype=like.dtype).clamp(min=1)
 
 
-def _heatmap(logits: Tensor, image: LastImage) -> Tensor:
+def _heatmap(logits: Tensor, image: ImageTokens) -> Tensor:
     """(B, most rows, most columns): each sample's probabilities in the top left corner."""
     rows, columns = int(image.rows.max()), int(image.columns.max())
     heatmap = logits.new_zeros(len(logits), rows * columns)
@@ -352,16 +334,6 @@ def _heatmap(logits: Tensor, image: LastImage) -> Tensor:
     index = (row * columns + column).clamp(max=rows * columns - 1)
     heatmap.scatter_add_(1, index, logits.softmax(-1) * image.mask)
     return rearrange(heatmap, "b (row column) -> b row column", row=rows)
-
-
-def _coverage_of_cells(landmark_mask: Tensor, image: LastImage) -> Tensor:
-    """(B, N): `landmark_mask` averaged over each cell of each sample's own grid."""
-    coverage = landmark_mask.new_zeros(image.mask.shape)
-    for grid in torch.stack([image.rows, image.columns], dim=-1).unique(dim=0):
-        same = (image.rows == grid[0]) & (image.columns == grid[1])
-        pooled = F.adaptive_avg_pool2d(landmark_mask[same], tuple(grid.tolist())).flatten(1)
-        coverage[same] = F.pad(pooled, (0, coverage.shape[1] - pooled.shape[1]))
-    return coverage
 
 
 def _hub_arguments(kwargs: dict) -> dict:

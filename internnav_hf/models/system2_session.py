@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from .system2 import LastImage, System2Model
+from .image_tokens import ImageTokens
+from .system2 import System2Model
 
 
 class System2Session:
@@ -31,7 +32,7 @@ class System2Session:
         self.last_hidden: Tensor | None = None  # (B, D), of each row's last token
 
     @torch.no_grad()
-    def extend(self, segments: Sequence[dict[str, np.ndarray]]) -> LastImage | None:
+    def extend(self, segments: Sequence[dict[str, np.ndarray]]) -> ImageTokens | None:
         """Read one encoded segment (`System2Processor.encode_text`) per row.
 
         Returns the visual tokens of each row's last image when every row has one in this segment.

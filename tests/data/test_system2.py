@@ -265,7 +265,7 @@ def test_landmark_masks_are_read_where_the_dataset_has_them(root):
     assert "landmark_mask" not in dataset[without]
     batch = System2Collator(0)([dataset[index], dataset[without]])
     assert batch["landmark_mask"].shape == (2, 3, 4)
-    assert batch["landmark_valid"].tolist() == [True, False]
+    assert batch["num_landmark_images"].tolist() == [1, 0]
     assert "landmark_mask" not in System2Collator(0)([dataset[without]])
 
 
