@@ -89,13 +89,16 @@ def read_goal(
 ) -> tuple[Tensor, Tensor]:
     """The goal (B, 2) in [0, 1] as (x, y), and its confidence (B,).
 
-    The goal is the likeliest cell's centre moved by its offset, at most to the cell's border. The
-    confidence is the probability of that cell and of the cells that touch it.
+    The goal is the mean, over the cells within two of the likeliest one, of their centres moved by
+    their offsets: a mode kept apart from other modes, but smoother than one cell. The confidence
+    is the probability of the likeliest cell and of those that touch it.
     """
     probability = logits.softmax(-1)
     best = logits.argmax(-1)
-    batch = torch.arange(len(best), device=best.device)
-    size = torch.stack([columns, rows], dim=-1)
-    goal = centres[batch, best] + offsets[batch, best].clamp(-0.5, 0.5) / size
-    distance = ((centres - centres[batch, best][:, None]) * size[:, None]).abs().amax(-1)
+    size = torch.stack([columns, rows], dim=-1)[:, None]
+    likeliest = centres[torch.arange(len(best), device=best.device), best][:, None]
+    distance = ((centres - likeliest) * size).abs().amax(-1)
+    near = probability * (distance < 2.5)
+    points = centres + offsets.clamp(-0.5, 0.5) / size
+    goal = (near[..., None] * points).sum(1) / near.sum(-1, keepdim=True)
     return goal, (probability * (distance < 1.5)).sum(-1)
