@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ENV := $(VENV)/.complete
 DEMO := outputs/demo
+DEMO_ROOMS := --num-rooms 1 1 --num-objects 3 6
 SMOKE := outputs/smoke
 LAUNCH := $(BIN)/accelerate launch --num_machines 1 --mixed_precision no --dynamo_backend no
 # Tests compute little and start processes: one thread each, and as many at once as there are cores.
@@ -34,19 +35,26 @@ demo: $(ENV)  ## make a dataset, train a small System2, walk it through unseen r
 
 # Each step leaves a file, so that an interrupted demo goes on where it was. The scripts resume too.
 $(DEMO)/data/.complete: | $(ENV)
-	$(BIN)/python scripts/make_dataset.py --format vln_ce --out $(DEMO)/data --scenes 24 --episodes 480 --seed 0
+	$(BIN)/python scripts/make_dataset.py --format vln_ce --out $(DEMO)/data --seed 0 \
+	  --scenes 600 --held-out-scenes 30 --episodes 6 --instructions 1 $(DEMO_ROOMS) \
+	  --width 128 --height 96 --pitch 30 --look-down-pitch 30 --depth false --landmarks true \
+	  --exploration 0.02 --near-fraction 0.3 --grid-resolution 0.1
 	@touch $@
 
-$(DEMO)/vlm/.complete: | $(ENV)
-	$(BIN)/python scripts/make_tiny_vlm.py --out $(DEMO)/vlm
+$(DEMO)/vlm/.complete: $(DEMO)/data/.complete | $(ENV)
+	$(BIN)/python scripts/make_tiny_vlm.py --out $(DEMO)/vlm --data-root $(DEMO)/data
 	@touch $@
 
 $(DEMO)/model/.complete: recipes/demo_system2.yaml $(DEMO)/data/.complete $(DEMO)/vlm/.complete | $(ENV)
-	$(LAUNCH) --num_processes 1 recipes/train_system2.py recipes/demo_system2.yaml
+	$(LAUNCH) --num_processes 1 --num_cpu_threads_per_process 2 \
+	  recipes/train_system2.py recipes/demo_system2.yaml --resume_from_checkpoint auto
 	@touch $@
 
 $(DEMO)/report.html: $(DEMO)/model/.complete | $(ENV)
-	$(BIN)/python scripts/evaluate.py --model $(DEMO)/model --out $(DEMO) --scenes 6 --episodes 60 --seed 1000
+	$(BIN)/python scripts/evaluate.py --model $(DEMO)/model --out $(DEMO) --seed 0 \
+	  --scenes 40 --episodes 5 $(DEMO_ROOMS) --max-steps 100 --num-parallel 20 \
+	  --data-root $(DEMO)/data --datasets r2r_val_unseen_125cm_30_30 --num-samples 1000 \
+	  --trainer-state $(DEMO)/model/trainer_state.json
 
 test: $(ENV)  ## run every test (ARGS="-k dialogue" for some)
 	$(PYTEST) -n logical --maxprocesses 4 --dist loadfile --durations=15 $(ARGS)
@@ -63,12 +71,13 @@ format: $(ENV)  ## put the code in the house's format
 smoke: $(ENV)  ## run each recipe for two steps on a tiny dataset
 	rm -rf $(SMOKE)
 	$(BIN)/python scripts/make_dataset.py --format vln_ce --out $(SMOKE)/data --scenes 2 --episodes 4 --seed 0
-	$(BIN)/python scripts/make_tiny_vlm.py --out $(SMOKE)/vlm
+	$(BIN)/python scripts/make_tiny_vlm.py --out $(SMOKE)/vlm --data-root $(SMOKE)/data
 	$(LAUNCH) --num_processes 1 recipes/train_system2.py recipes/demo_system2.yaml \
 	  --vlm $(SMOKE)/vlm --data_root $(SMOKE)/data --output_dir $(SMOKE)/model --max_steps 2
 
 bench: $(ENV)  ## measure speed and memory (benchmarks/)
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit $$?; done
+	@for file in benchmarks/[a-z]*.py; do \
+	  name=benchmarks.$$(basename $$file .py); echo "== $$name"; $(BIN)/python -m $$name || exit $$?; done
 
 lock: $(ENV)  ## write the versions installed in .venv to constraints.txt
 	@{ grep '^#' constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//'; } > $(VENV)/constraints.txt

@@ -5,8 +5,12 @@ truth.
 same map in the open, for state dicts at hand and for tests against the released key lists.
 """
 
+import json
 import re
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from torch import Tensor
 
@@ -96,3 +100,18 @@ def model_card(
         "",
     ]
     return "\n".join([*header, "", *body])
+
+
+def save_model_card(
+    folder: str | Path, model: System2Model, base_model: str, datasets: str
+) -> None:
+    """Write `folder`/README.md: the card with this process's command and `eval_results.json`.
+
+    `datasets` are names separated by commas, as the recipes take them.
+    """
+    results = Path(folder, "eval_results.json")
+    metrics = json.loads(results.read_text()) if results.exists() else {}
+    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    command = f"python {shlex.join(sys.argv)}"
+    card = model_card(model, base_model, datasets.split(","), command, numbers)
+    Path(folder, "README.md").write_text(card)

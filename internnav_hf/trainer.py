@@ -95,6 +95,7 @@ class NavTrainer(Trainer):
             self.save_metrics("eval", self.evaluate())
         if _is_peft_model(self.model):
             self.model = self.model.merge_and_unload()
+        self.save_state()
         self.save_model()
 
     # Learning rates by module

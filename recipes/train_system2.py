@@ -29,12 +29,12 @@ from internnav_hf import System2Model, System2Policy, System2Processor
 from internnav_hf.arguments import NavTrainingArguments, option, parse_arguments
 from internnav_hf.data import System2Collator, System2Dataset
 from internnav_hf.evaluation.open_loop import choose_samples, evaluate_open_loop, scalars
+from internnav_hf.hub import save_model_card
 from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
 from internnav_hf.tuning import TuningArguments, add_lora, choose_what_learns
 
 CAMERAS = ("125cm_0_30", "125cm_0_45", "60cm_15_15", "60cm_30_30")
 DATASETS = ",".join(f"{name}_{camera}" for name in ("r2r", "rxr") for camera in CAMERAS)
-DOCUMENTED_VISION_TOWER_LEARNING_RATE = 5e-6
 
 
 @dataclass
@@ -103,17 +103,15 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
     train_dataset = System2Dataset(datasets=data_args.datasets, **own, **shared)
     if len(set(train_dataset.cameras)) == 1:
         processor.camera = train_dataset.camera.to_dict()
-    held_out = None
-    if data_args.eval_datasets:
-        held_out = System2Dataset(datasets=data_args.eval_datasets, stop_repeat=1, **shared)
+    names = data_args.eval_datasets
+    held_out = System2Dataset(datasets=names, stop_repeat=1, **shared) if names else None
 
     # ---------------------------------- model ---------------------------------
     head = {"use_pixel_goal_head": True, "head_hidden_size": model_args.head_hidden_size}
-    width, height = train_dataset.image_size
     model: Any = System2Model.from_pretrained(
         model_args.vlm,
-        image_width=width,
-        image_height=height,
+        image_width=train_dataset.image_size[0],
+        image_height=train_dataset.image_size[1],
         attn_implementation=model_args.attn_implementation,
         dtype=args.weights_dtype,
         pixel_goal_loss_weight=model_args.pixel_goal_loss_weight,
@@ -121,7 +119,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
         **(head if model_args.pixel_goal_loss_weight > 0 else {}),
     )
     if model_args.published == "documented" and model_args.vision_tower_learning_rate is None:
-        model_args.vision_tower_learning_rate = DOCUMENTED_VISION_TOWER_LEARNING_RATE
+        model_args.vision_tower_learning_rate = 5e-6
     choose_what_learns(model, model_args, args)
 
     # -------------------------------- training --------------------------------
@@ -141,6 +139,8 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
         open_loop=open_loop if held_out else None,
     )
     trainer.run(resume_from_checkpoint=checkpoint)
+    if trainer.is_world_process_zero():
+        save_model_card(args.output_dir, model, model_args.vlm, data_args.datasets)
 
 
 if __name__ == "__main__":

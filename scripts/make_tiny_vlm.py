@@ -35,8 +35,8 @@ from internnav_hf.models.dialogue import (
 from internnav_hf.models.system2_processor import System2Processor
 
 SPECIAL_TOKENS = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
-    "<|video_pad|>",
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
+    "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 
 
@@ -57,14 +57,12 @@ class TinyVLMArguments:
     patch_size: int = field(default=16, metadata={"help": "Pixels a side of a visual token."})
     initializer_range: float = field(
         default=0.08,
-        metadata={
-            "help": "Standard deviation of the random weights; 0.02 starts far more slowly at this size."
-        },
+        metadata={"help": "Standard deviation of the random weights; 0.02 starts far more slowly."},
     )
 
 
 def make_tokenizer(instructions: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over the instructions; digits, symbols and fixed sentences are single tokens."""
+    """Byte-level BPE over the instructions; digits, symbols, fixed sentences are one token each."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from internnav_hf.hub import NON_COMMERCIAL, convert_released, licence_of, model_card
+from internnav_hf.hub import (
+    NON_COMMERCIAL,
+    convert_released,
+    licence_of,
+    model_card,
+    save_model_card,
+)
 from tests.tiny import tiny_system2
 
 
@@ -58,3 +64,12 @@ def test_a_tied_output_layer_may_be_left_out():
     untied = tiny_system2(use_pixel_goal_head=False, tie_word_embeddings=False)
     with pytest.raises(ValueError, match="vlm.lm_head.weight"):
         convert_released(released, untied)
+
+
+def test_a_saved_card_has_the_measured_numbers(tmp_path):
+    (tmp_path / "eval_results.json").write_text('{"eval_pixel_error_px": 12.5, "note": "x"}')
+    save_model_card(tmp_path, tiny_system2(), "Qwen/X", "mine_125cm_0_30")
+    card = (tmp_path / "README.md").read_text()
+    assert "| eval_pixel_error_px | 12.5 |" in card
+    assert "note" not in card
+    assert "license" not in card.split("---")[1]
