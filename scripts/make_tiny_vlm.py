@@ -133,9 +133,8 @@ def make_config(arguments: TinyVLMArguments, tokenizer: PreTrainedTokenizerFast)
     )
 
 
-def main() -> None:
+def main(arguments: TinyVLMArguments) -> None:
     """Write the folder."""
-    (arguments,) = HfArgumentParser(TinyVLMArguments).parse_args_into_dataclasses()
     set_seed(arguments.seed)
     instructions = sorted(
         {text for episode in read_lerobot(arguments.data_root) for text in episode.instructions}
@@ -159,4 +158,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main()
+    (parsed,) = HfArgumentParser(
+        TinyVLMArguments, description=__doc__
+    ).parse_args_into_dataclasses()
+    main(parsed)

@@ -170,7 +170,10 @@ def _pixel_error(row: dict) -> float:
 
 
 def scalars(result: dict[str, Any]) -> dict[str, float]:
-    """The numbers among the metrics, by name, for a training log."""
+    """The numbers among the metrics, by name, for a training log; `confusion_turn_as_stop` counts."""
     numbers = {name: float(value) for name, value in result.items() if np.isscalar(value)}
-    recalls = {f"recall_{name.replace(' ', '_')}": v for name, v in result["recall"].items()}
-    return numbers | recalls
+    numbers |= {f"recall_{name}": value for name, value in result["recall"].items()}
+    for true, counts in zip(CLASSES, result["confusion"]["counts"], strict=True):
+        for answer, count in zip(ANSWERS, counts, strict=True):
+            numbers[f"confusion_{true}_as_{answer}"] = float(count)
+    return {name.replace(" ", "_"): value for name, value in numbers.items()}

@@ -106,6 +106,8 @@ def test_scalars_are_numbers_by_name(dataset):
     numbers = scalars(evaluate_open_loop(KnowsAll(dataset), dataset))
     assert numbers["pixel_error_px"] == 0
     assert numbers["recall_turn_left"] == 1
+    assert numbers["confusion_turn_as_turn"] > 0
+    assert numbers["confusion_turn_as_stop"] == 0
     assert all(isinstance(value, float) for value in numbers.values())
 
 
