@@ -3,9 +3,9 @@
 Legend: H, W height and width of an image.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -28,7 +28,6 @@ from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.models.system2_session import System2Session
 
 Frame = Image.Image | np.ndarray  # RGB, (H, W, 3) uint8
-LookDown = Sequence[Frame] | Callable[[list[int]], Sequence[Frame]]
 AnswerWith = Literal["head", "text"]
 
 
@@ -121,28 +120,14 @@ class System2Policy:
         self.observe(observation["rgb"])
         return decisions[0]
 
-    @overload
-    def decide(
-        self, images: Frame, instruction: str, history: Sequence[Frame] = ..., **kwargs
-    ) -> Decision: ...
-
-    @overload
     def decide(
         self,
-        images: Sequence[Frame],
-        instruction: Sequence[str],
-        history: Sequence[Sequence[Frame]] = ...,
-        **kwargs,
-    ) -> list[Decision]: ...
-
-    def decide(
-        self,
-        images,
-        instruction,
-        history=None,
-        look_down: LookDown | Frame | None = None,
-        force_look_down=False,
-    ):
+        images: Any,
+        instruction: Any,
+        history: Any = None,
+        look_down: Any = None,
+        force_look_down: bool = False,
+    ) -> Any:
         """One decision for each current frame, its instruction and its past frames (oldest first).
 
         Lists give a list of decisions, a single instruction a single one. Of longer histories,

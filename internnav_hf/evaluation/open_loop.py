@@ -170,7 +170,7 @@ def _pixel_error(row: dict) -> float:
 
 
 def scalars(result: dict[str, Any]) -> dict[str, float]:
-    """The numbers among the metrics, by name, for a training log; `confusion_turn_as_stop` counts."""
+    """The numbers among the metrics by name, for a training log; `confusion_*_as_*` are counts."""
     numbers = {name: float(value) for name, value in result.items() if np.isscalar(value)}
     numbers |= {f"recall_{name}": value for name, value in result["recall"].items()}
     for true, counts in zip(CLASSES, result["confusion"]["counts"], strict=True):

@@ -2,8 +2,8 @@
 
 The hidden state at the answer position asks, the visual tokens of the last image answer: attention
 logits over the cells of the image, and for each cell an offset inside it. Positions are continuous
-features of the cell's centre, so any grid works. Trained with cross-entropy on the cell of the goal
-and smooth L1 on the offset.
+features of the cell's centre, so any grid works. Trained with cross-entropy on the four cells
+around the goal, weighted bilinearly, and smooth L1 on the offset.
 
 Legend: B batch, N cells (padded to the largest image), D width of the VLM, H width of the head.
 """
@@ -81,7 +81,23 @@ def pixel_goal_losses(
     wanted = in_cells - cell - 0.5
     offset = offsets[torch.arange(len(target), device=target.device), target]
     offset_loss = F.smooth_l1_loss(offset, wanted, beta=_OFFSET_LOSS_BETA, reduction="none").sum(-1)
-    return F.cross_entropy(logits, target, reduction="none") + _OFFSET_LOSS_WEIGHT * offset_loss
+    cell_loss = -(_bilinear(in_cells, rows, columns, logits.shape[1]) * _finite_log(logits)).sum(-1)
+    return cell_loss + _OFFSET_LOSS_WEIGHT * offset_loss
+
+
+def _bilinear(in_cells: Tensor, rows: Tensor, columns: Tensor, num_cells: int) -> Tensor:
+    """(B, N) weights of the four cells around each point, which sum to 1 and have it as mean."""
+    index = torch.arange(num_cells, device=rows.device)[None]
+    last = torch.stack([columns, rows], dim=-1) - 1
+    point = (in_cells - 0.5).clamp(min=0).minimum(last)
+    x = (1 - (index % columns[:, None] - point[:, :1]).abs()).clamp(min=0)
+    y = (1 - (index // columns[:, None] - point[:, 1:]).abs()).clamp(min=0)
+    return x * y
+
+
+def _finite_log(logits: Tensor) -> Tensor:
+    """Log probabilities; 0 for cells that do not exist, which no target weighs."""
+    return logits.log_softmax(-1).masked_fill(logits == float("-inf"), 0.0)
 
 
 def read_goal(

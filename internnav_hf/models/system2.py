@@ -10,6 +10,7 @@ Legend: B batch, L tokens, D width, V vocabulary, N cells (merged patches) of an
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,15 @@ from .pixel_goal_head import PixelGoalHead, cell_centres, pixel_goal_losses, rea
 from .system2_config import System2Config
 
 IGNORE_INDEX = -100
+_HUB_ARGUMENTS = (
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "token",
+    "revision",
+    "subfolder",
+    "trust_remote_code",
+)
 
 
 @dataclass
@@ -100,22 +110,24 @@ class System2Model(PreTrainedModel):
         misshapen key is a ValueError.
         """
         path = pretrained_model_name_or_path
+        hub_arguments = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
+        loaded: Any
         if config is None:
-            config, kwargs = System2Config.from_pretrained(
-                path, return_unused_kwargs=True, **kwargs
-            )
-        stored, _ = System2Config.get_config_dict(path, **_hub_arguments(kwargs))
+            loaded = System2Config.from_pretrained(path, return_unused_kwargs=True, **kwargs)
+            config, kwargs = loaded[0], loaded[1] | hub_arguments  # a config keeps those for itself
+        stored, _ = System2Config.get_config_dict(path, **hub_arguments)
         fresh = () if stored.get("use_pixel_goal_head", True) else ("pixel_goal_head.",)
         fresh += () if stored.get("landmark_loss_weight", 0.0) > 0 else ("landmark_head.",)
-        if is_plain_vlm(path, **_hub_arguments(kwargs)):
-            vlm, info = AutoModelForImageTextToText.from_pretrained(
+        if is_plain_vlm(path, **hub_arguments):
+            loaded = AutoModelForImageTextToText.from_pretrained(
                 path, *args, config=config.vlm_config, output_loading_info=True, **kwargs
             )
-            model = cls(config, vlm=vlm).to(vlm.dtype)
+            model, info = cls(config, vlm=loaded[0]).to(loaded[0].dtype), loaded[1]
         else:
-            model, info = super().from_pretrained(
+            loaded = super().from_pretrained(
                 path, *args, config=config, output_loading_info=True, **kwargs
             )
+            model, info = loaded
         check_loading(path, info, may_be_missing=fresh)
         return (model, info) if output_loading_info else model
 
@@ -334,19 +346,6 @@ def _heatmap(logits: Tensor, image: ImageTokens) -> Tensor:
     index = (row * columns + column).clamp(max=rows * columns - 1)
     heatmap.scatter_add_(1, index, logits.softmax(-1) * image.mask)
     return rearrange(heatmap, "b (row column) -> b row column", row=rows)
-
-
-def _hub_arguments(kwargs: dict) -> dict:
-    names = (
-        "cache_dir",
-        "force_download",
-        "local_files_only",
-        "token",
-        "revision",
-        "subfolder",
-        "trust_remote_code",
-    )
-    return {name: kwargs[name] for name in names if name in kwargs}
 
 
 def is_plain_vlm(path, **hub_arguments) -> bool:

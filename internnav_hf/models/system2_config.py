@@ -39,7 +39,7 @@ class System2Config(PreTrainedConfig):
     """
 
     model_type = "internnav_system2"
-    sub_configs = {"vlm_config": AutoConfig}
+    sub_configs = {"vlm_config": AutoConfig}  # pyright: ignore[reportAssignmentType]
 
     vlm_config: dict | PreTrainedConfig | None = None
     use_pixel_goal_head: bool = True

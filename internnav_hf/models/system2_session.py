@@ -25,11 +25,9 @@ class System2Session:
     def __init__(self, model: System2Model):
         self.model = model
         self.cache = DynamicCache(config=model.config.vlm_config.get_text_config())
-        self.attention_mask: Tensor | None = None  # (B, S)
-        self.next_position: Tensor | None = (
-            None  # (B, 1), the M-RoPE position of the next text token
-        )
-        self.last_hidden: Tensor | None = None  # (B, D), of each row's last token
+        self.attention_mask = torch.zeros(0, 0, dtype=torch.long)  # (B, S)
+        self.next_position = torch.zeros(0, 1, dtype=torch.long)  # (B, 1), M-RoPE's, of a next text
+        self.last_hidden = torch.zeros(0, 0)  # (B, D), of each row's last token
 
     @torch.no_grad()
     def extend(self, segments: Sequence[dict[str, np.ndarray]]) -> ImageTokens | None:
@@ -38,7 +36,7 @@ class System2Session:
         Returns the visual tokens of each row's last image when every row has one in this segment.
         """
         input_ids, mask = self._pad(segments)
-        if self.attention_mask is None:
+        if not len(self.attention_mask):
             self.attention_mask = mask[:, :0]
             self.next_position = torch.zeros(len(mask), 1, dtype=torch.long, device=mask.device)
         grids = [segment["image_grid_thw"] for segment in segments if "image_grid_thw" in segment]
