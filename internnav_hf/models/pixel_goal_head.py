@@ -1,9 +1,9 @@
 """The pixel-goal head: where to walk, read off the visual tokens instead of spelt in digits.
 
 The hidden state at the answer position asks, the visual tokens of the last image answer: attention
-logits over the cells of the image, and for each cell an offset inside it. Positions are continuous
+logits over the cells of the image, and for each cell an offset to the goal. Positions are continuous
 features of the cell's centre, so any grid works. Trained with cross-entropy on the four cells
-around the goal, weighted bilinearly, and smooth L1 on the offset.
+around the goal, weighted bilinearly, and smooth L1 on the offset from each of them to the goal.
 
 Legend: B batch, N cells (padded to the largest image), D width of the VLM, H width of the head.
 """
@@ -45,7 +45,7 @@ class PixelGoalHead(nn.Module):
         query = self.query(answer)[:, None]
         # The product finds what the answer asks for; the mixed term lets a cell speak for itself.
         score, *offset = self.out(F.gelu(self.mixed(key + query))).float().unbind(-1)
-        logits = (query * key).sum(-1).float() / math.sqrt(key.shape[-1]) + score
+        logits = (query.float() * key.float()).sum(-1) / math.sqrt(key.shape[-1]) + score
         return logits.masked_fill(~mask, float("-inf")), torch.stack(offset, dim=-1)
 
 
@@ -75,14 +75,15 @@ def pixel_goal_losses(
     onto the image.
     """
     size = torch.stack([columns, rows], dim=-1)
-    in_cells = (goal.clamp(0, 1) * size).clamp(max=size - 1e-3)
-    cell = in_cells.floor()
-    target = (cell[:, 1] * columns + cell[:, 0]).long()
-    wanted = in_cells - cell - 0.5
-    offset = offsets[torch.arange(len(target), device=target.device), target]
-    offset_loss = F.smooth_l1_loss(offset, wanted, beta=_OFFSET_LOSS_BETA, reduction="none").sum(-1)
-    cell_loss = -(_bilinear(in_cells, rows, columns, logits.shape[1]) * _finite_log(logits)).sum(-1)
-    return cell_loss + _OFFSET_LOSS_WEIGHT * offset_loss
+    in_cells = goal.clamp(0, 1) * size
+    centres, _ = cell_centres(rows, columns, logits.shape[1])
+    weights = _bilinear(in_cells, rows, columns, logits.shape[1])
+    cell_loss = -(weights * _finite_log(logits)).sum(-1)
+    wanted = in_cells[:, None] - centres * size[:, None]
+    offset_loss = F.smooth_l1_loss(offsets, wanted, beta=_OFFSET_LOSS_BETA, reduction="none").sum(
+        -1
+    )
+    return cell_loss + _OFFSET_LOSS_WEIGHT * (weights * offset_loss).sum(-1)
 
 
 def _bilinear(in_cells: Tensor, rows: Tensor, columns: Tensor, num_cells: int) -> Tensor:
@@ -115,6 +116,6 @@ def read_goal(
     likeliest = centres[torch.arange(len(best), device=best.device), best][:, None]
     distance = ((centres - likeliest) * size).abs().amax(-1)
     near = probability * (distance < 2.5)
-    points = centres + offsets.clamp(-0.5, 0.5) / size
+    points = centres + offsets.clamp(-1, 1) / size
     goal = (near[..., None] * points).sum(1) / near.sum(-1, keepdim=True)
     return goal, (probability * (distance < 1.5)).sum(-1)

@@ -88,3 +88,17 @@ def test_the_loss_falls_towards_the_goal():
     beside = pixel_goal_losses(logits, offsets, goal + 0.1, ROWS, COLUMNS)
     elsewhere = pixel_goal_losses(logits, offsets, 1 - goal, ROWS, COLUMNS)
     assert right < beside < elsewhere
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_what_the_loss_teaches_is_what_is_read(x, y):
+    """A head at the minimum of the loss, in cells and offsets, reads the goal back."""
+    goal = torch.tensor([[x, y]])
+    centres, _ = cell_centres(ROWS, COLUMNS, 12)
+    logits = torch.zeros(1, 12, requires_grad=True)
+    pixel_goal_losses(logits, torch.zeros(1, 12, 2), goal, ROWS, COLUMNS).sum().backward()
+    target = (logits.softmax(-1) - logits.grad).clamp(min=1e-9).log().detach()
+    offsets = (goal[:, None] - centres) * torch.tensor([4.0, 3.0])
+    read, _ = read_goal(target, offsets, centres, ROWS, COLUMNS)
+    torch.testing.assert_close(read, goal, atol=1e-4, rtol=0)
