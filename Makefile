@@ -42,10 +42,11 @@ $(DEMO)/data/.complete: | $(ENV)
 	@touch $@
 
 $(DEMO)/vlm/.complete: $(DEMO)/data/.complete | $(ENV)
-	$(BIN)/python scripts/make_tiny_vlm.py --out $(DEMO)/vlm --data-root $(DEMO)/data
+	$(BIN)/python scripts/make_tiny_vlm.py --out $(DEMO)/vlm --data-root $(DEMO)/data/r2r
 	@touch $@
 
 $(DEMO)/model/.complete: recipes/demo_system2.yaml $(DEMO)/data/.complete $(DEMO)/vlm/.complete | $(ENV)
+	@if [ -e $@ ]; then rm -rf $(DEMO)/model; fi  # finished with other settings: do not resume it
 	$(LAUNCH) --num_processes 1 --num_cpu_threads_per_process 2 \
 	  recipes/train_system2.py recipes/demo_system2.yaml --resume_from_checkpoint auto
 	@touch $@
@@ -70,7 +71,7 @@ format: $(ENV)  ## put the code in the house's format
 
 smoke: $(ENV)  ## run each recipe for two steps on a tiny dataset
 	rm -rf $(SMOKE)
-	$(BIN)/python scripts/make_dataset.py --format vln_ce --out $(SMOKE)/data --scenes 2 --episodes 4 --seed 0
+	$(BIN)/python scripts/make_dataset.py --format vln_ce --out $(SMOKE)/data --scenes 2 --episodes 4 --seed 0 --landmarks true
 	$(BIN)/python scripts/make_tiny_vlm.py --out $(SMOKE)/vlm --data-root $(SMOKE)/data
 	$(LAUNCH) --num_processes 1 recipes/train_system2.py recipes/demo_system2.yaml \
 	  --vlm $(SMOKE)/vlm --data_root $(SMOKE)/data --output_dir $(SMOKE)/model --max_steps 2

@@ -57,12 +57,13 @@ def _our_key(key: str) -> str:
     return key
 
 
-def licence_of(base_model: str, datasets: Sequence[str]) -> str | None:
+def licence_of(base_model: str, datasets: Sequence[str], simulated: bool = False) -> str | None:
     """The licence a fine-tuned model must carry, or None where base and data do not restrict it.
 
     InternVLA-N1's weights and InternData-N1 are CC BY-NC-SA 4.0, and so is what is made from them.
+    `simulated` data, of our own simulator, is free whatever its folder is called.
     """
-    sources = [base_model, *datasets]
+    sources = [base_model, *([] if simulated else datasets)]
     return NON_COMMERCIAL if any(_RESTRICTED.search(source) for source in sources) else None
 
 
@@ -72,9 +73,10 @@ def model_card(
     datasets: Sequence[str],
     command: str,
     metrics: Mapping[str, float] | None = None,
+    simulated: bool = False,
 ) -> str:
     """The README.md of a checkpoint: licence, base, data, image size, command, numbers."""
-    licence = licence_of(base_model, datasets)
+    licence = licence_of(base_model, datasets, simulated)
     header = ["---", "library_name: internnav_hf", "pipeline_tag: robotics"]
     header += [f"license: {licence}"] if licence else []
     header += ["tags:", "- embodied-navigation", "- vision-and-language-navigation", "---"]
@@ -103,7 +105,7 @@ def model_card(
 
 
 def save_model_card(
-    folder: str | Path, model: System2Model, base_model: str, datasets: str
+    folder: str | Path, model: System2Model, base_model: str, datasets: str, simulated: bool = False
 ) -> None:
     """Write `folder`/README.md: the card with this process's command and `eval_results.json`.
 
@@ -113,5 +115,5 @@ def save_model_card(
     metrics = json.loads(results.read_text()) if results.exists() else {}
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
     command = f"python {shlex.join(sys.argv)}"
-    card = model_card(model, base_model, datasets.split(","), command, numbers)
+    card = model_card(model, base_model, datasets.split(","), command, numbers, simulated)
     Path(folder, "README.md").write_text(card)

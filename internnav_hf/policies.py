@@ -23,7 +23,7 @@ from internnav_hf.models.dialogue import (
     render_continuation,
 )
 from internnav_hf.models.image_tokens import ImageTokens
-from internnav_hf.models.system2 import System2Model, is_plain_vlm
+from internnav_hf.models.system2 import HUB_ARGUMENTS, System2Model, is_plain_vlm
 from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.models.system2_session import System2Session
 
@@ -81,8 +81,9 @@ class System2Policy:
 
         Released System2s, which are plain Qwen-VLs, are asked in the published words of inference.
         """
-        style = {"prompt_style": "inference"} if is_plain_vlm(path) else {}
-        processor = System2Processor.from_pretrained(path, **style)
+        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        style = {"prompt_style": "inference"} if is_plain_vlm(path, **hub) else {}
+        processor = System2Processor.from_pretrained(path, **style, **hub)
         return cls(System2Model.from_pretrained(path, **kwargs), processor, answer_with)
 
     def reset(self, instruction: str) -> None:
@@ -166,7 +167,7 @@ class System2Policy:
         session = System2Session(self.model)
         session.extend(segments)
         texts = [LOOK_DOWN] * len(images) if force else self._generate(session)
-        decisions = [_decision(parse_answer(text), text) for text in texts]
+        decisions = [_first_decision(text) for text in texts]
         asking = [
             row for row, decision in enumerate(decisions) if decision.kind == AnswerKind.LOOK_DOWN
         ]
@@ -180,9 +181,8 @@ class System2Policy:
     def _goals(self, session: System2Session, views: Sequence[Frame]) -> list[Decision]:
         """The second turn, on the cache of the first: show the look-down views, read the goals."""
         text = render_continuation(look_down_message(style=self.processor.prompt_style))
-        images = session.extend(
-            [self.processor.encode_text(text, [_image(view)]) for view in views]
-        )
+        frames = [self._look_down_frame(view) for view in views]
+        images = session.extend([self.processor.encode_text(text, [frame]) for frame in frames])
         if self.answer_with == "text":
             texts = self._generate(session)
             return [self._checked(parse_answer(text), f"{LOOK_DOWN} {text}") for text in texts]
@@ -224,6 +224,17 @@ class System2Policy:
             return Decision(AnswerKind.UNPARSABLE, text)
         return _decision(answer, text)
 
+    def _look_down_frame(self, view: Frame) -> Image.Image:
+        """As it is: goals are pixels of it, and the model learnt them for one size."""
+        frame = _image(view)
+        size = (self.model.config.image_width, self.model.config.image_height)
+        if frame.size != size:
+            raise ValueError(
+                f"The look-down view is {frame.size[0]}x{frame.size[1]}, but this System2 was "
+                f"trained for {size[0]}x{size[1]}: resize it, and scale the goals back."
+            )
+        return frame
+
     def _prepare(self, frame: Frame) -> Image.Image:
         """A past or current frame in the size and with the filter of the prompt style."""
         published = self.processor.prompt_style == "inference"
@@ -233,6 +244,14 @@ class System2Policy:
 
 def _image(frame: Frame) -> Image.Image:
     return frame if isinstance(frame, Image.Image) else Image.fromarray(np.asarray(frame))
+
+
+def _first_decision(text: str) -> Decision:
+    """The first turn's answer; a pixel before the view that it would point in is no answer."""
+    answer = parse_answer(text)
+    if answer.kind == AnswerKind.PIXEL_GOAL:
+        return Decision(AnswerKind.UNPARSABLE, text)
+    return _decision(answer, text)
 
 
 def _decision(answer: Answer, text: str) -> Decision:

@@ -4,7 +4,7 @@
 - Gradient accumulation and data parallelism are exact for every count that a loss divides by.
 - Each module has its own learning rate; the table of groups is logged, and is in `output_dir`.
 - Samples/s, tokens/s and the share of time spent waiting for data are logged.
-- A loss that is not finite stops the run before it reaches the weights or a checkpoint.
+- A loss or gradient that is not finite stops the run before it reaches a checkpoint.
 
 A model takes part by declaring `loss_counts` in its output (name of a loss -> how many items it is
 a mean over) and `loss_count_keys` on its class (key of the batch -> argument of `forward` that gets
@@ -93,10 +93,13 @@ class NavTrainer(Trainer):
         self.save_metrics("train", result.metrics | {"world_size": self.args.world_size})
         if self.eval_dataset is not None:
             self.save_metrics("eval", self.evaluate())
-        if _is_peft_model(self.model):
-            self.model = self.model.merge_and_unload()
         self.save_state()
-        self.save_model()
+        if not _is_peft_model(self.model):
+            self.save_model()
+            return
+        self.model = self.model.merge_and_unload()
+        if self.args.should_save:
+            self._save(self.args.output_dir)  # save_model would save what DeepSpeed still wraps
 
     # Learning rates by module
 

@@ -59,10 +59,16 @@ def choose_what_learns(
 
 
 def add_lora(model: nn.Module, rank: int) -> nn.Module:
-    """LoRA beside the language model's projections; our heads train as they are, the rest not."""
+    """LoRA beside the language model's projections; our heads train as they are, the rest not.
+
+    Raises ValueError if the language model is frozen; a frozen head stays frozen.
+    """
     from peft import LoraConfig, get_peft_model
 
-    heads = [head for head in PARTS["heads"] if head in dict(model.named_children())]
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if not any(name.startswith("vlm.model.language_model.") for name in trained):
+        raise ValueError("lora_rank adapts the language model; tune_language_model is false.")
+    heads = [head for head in PARTS["heads"] if any(_is_in(head, name) for name in trained)]
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,

@@ -101,8 +101,8 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
     }
     own = {"stop_repeat": data_args.stop_repeat, "augment": data_args.augment}
     train_dataset = System2Dataset(datasets=data_args.datasets, **own, **shared)
-    if len(set(train_dataset.cameras)) == 1:
-        processor.camera = train_dataset.camera.to_dict()
+    one_camera = len(set(train_dataset.cameras)) == 1
+    processor.camera = train_dataset.camera.to_dict() if one_camera else None
     names = data_args.eval_datasets
     held_out = System2Dataset(datasets=names, stop_repeat=1, **shared) if names else None
 
@@ -140,7 +140,8 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
     )
     trainer.run(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
-        save_model_card(args.output_dir, model, model_args.vlm, data_args.datasets)
+        simulated = train_dataset.is_simulated
+        save_model_card(args.output_dir, model, model_args.vlm, data_args.datasets, simulated)
 
 
 if __name__ == "__main__":

@@ -72,4 +72,6 @@ def test_a_saved_card_has_the_measured_numbers(tmp_path):
     card = (tmp_path / "README.md").read_text()
     assert "| eval_pixel_error_px | 12.5 |" in card
     assert "note" not in card
+    save_model_card(tmp_path, tiny_system2(), "outputs/demo/vlm", "r2r_125cm_30_30", simulated=True)
+    assert "license" not in (tmp_path / "README.md").read_text()
     assert "license" not in card.split("---")[1]

@@ -150,6 +150,19 @@ def test_text_goals_are_read_and_goals_outside_the_image_are_no_answer():
     assert (outside.kind, outside.text) == (AnswerKind.UNPARSABLE, "↓ 50 400")
 
 
+def test_a_pixel_before_the_look_down_view_is_no_answer():
+    policy = System2Policy(tiny_system2(), tiny_processor())
+    _scripted(policy, "12 30")
+    decision = policy.decide(_frames(1)[0], "Go.", look_down=_frames(1, (112, 84))[0])
+    assert (decision.kind, decision.text) == (AnswerKind.UNPARSABLE, "12 30")
+
+
+def test_a_look_down_view_of_another_size_is_refused():
+    policy = System2Policy(tiny_system2(), tiny_processor())
+    with pytest.raises(ValueError, match="is 56x56, but this System2 was trained for 112x84"):
+        policy.decide(_frames(1)[0], "Go.", look_down=_frames(1)[0], force_look_down=True)
+
+
 def test_a_headless_model_answers_with_text_only():
     model = tiny_system2(use_pixel_goal_head=False)
     assert System2Policy(model, tiny_processor()).answer_with == "text"

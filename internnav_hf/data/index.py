@@ -278,6 +278,12 @@ def recorded_hfov_deg(scene: Path) -> float | None:
         raise broken(path, "camera", f"something unreadable ({error})", "hfov_deg") from error
 
 
+def is_simulated(scene: Path) -> bool:
+    """Whether the embedded simulator wrote this scene, as its `meta/info.json` says."""
+    path = scene / "meta" / "info.json"
+    return path.is_file() and json.loads(path.read_text()).get("robot_type") == "simulated"
+
+
 def _only_hfov_deg(parts: list[SceneIndex], name: DatasetName) -> float | None:
     values = sorted({part.hfov_deg for part in parts if part.hfov_deg is not None})
     if len(values) > 1:

@@ -24,7 +24,7 @@ from ..models.dialogue import CONJUNCTIONS, Answer, AnswerKind, training_message
 from .episode import Episode
 from .images import augment as augment_image
 from .images import open_image, open_mask
-from .index import Index, open_index, shift_episodes
+from .index import Index, is_simulated, open_index, shift_episodes
 from .names import DatasetName, parse_dataset_names
 from .sampling import PIXEL_GOAL, SamplingRules, history_indices, subsample
 
@@ -105,11 +105,25 @@ class System2Dataset(Dataset):
         self.image_size = _only_image_size(indexes)
         self.cameras = [_camera(index, self.image_size) for index in indexes]
         self.episodes, self.samples = join_indexes(indexes, seed)
+        if landmarks and not any(self.episodes["has_landmarks"].to_pylist()):
+            raise ValueError(
+                f"landmarks were asked for, but no episode of {datasets} in {data_root} has "
+                "observation.images.landmark.*; scripts/make_dataset.py --landmarks writes them."
+            )
 
     @property
     def camera(self) -> CameraSpec:
         """Of the first dataset named; `cameras` lists all."""
         return self.cameras[0]
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether every dataset named was written by the embedded simulator."""
+        scenes = self.episodes.select(["dataset", "scene"]).group_by("dataset")
+        return all(
+            is_simulated(self.data_root / self.names[row["dataset"]].folder / row["scene_min"])
+            for row in scenes.aggregate([("scene", "min")]).to_pylist()
+        )
 
     def __len__(self) -> int:
         return self.samples.num_rows

@@ -5,17 +5,23 @@ from collections.abc import Iterable
 _SHOWN = 5
 
 
-def check_loading(path, info: dict, may_be_missing: tuple[str, ...] = ()) -> None:
+def check_loading(
+    path,
+    info: dict,
+    may_be_missing: tuple[str, ...] = (),
+    may_be_unexpected: tuple[str, ...] = (),
+) -> None:
     """Raise ValueError when `info`, transformers' loading report for `path`, names keys that did
     not fit.
 
     Keys that start with one of `may_be_missing` belong to fresh modules and are allowed to be
     absent.
     """
-    missing = [key for key in info["missing_keys"] if not key.startswith(may_be_missing or ("\0",))]
+    missing = [key for key in info["missing_keys"] if not key.startswith(may_be_missing)]
+    unexpected = [key for key in info["unexpected_keys"] if not key.startswith(may_be_unexpected)]
     problems = [
         ("lacks", missing),
-        ("has unexpected", info["unexpected_keys"]),
+        ("has unexpected", unexpected),
         ("has other shapes for", [entry[0] for entry in info.get("mismatched_keys", ())]),
     ]
     told = [f"{verb} {len(keys)} key(s): {_some(keys)}" for verb, keys in problems if keys]

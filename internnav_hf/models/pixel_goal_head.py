@@ -1,9 +1,10 @@
 """The pixel-goal head: where to walk, read off the visual tokens instead of spelt in digits.
 
 The hidden state at the answer position asks, the visual tokens of the last image answer: attention
-logits over the cells of the image, and for each cell an offset to the goal. Positions are continuous
-features of the cell's centre, so any grid works. Trained with cross-entropy on the four cells
-around the goal, weighted bilinearly, and smooth L1 on the offset from each of them to the goal.
+logits over the cells of the image, and for each cell an offset to the goal. Positions are
+continuous features of the cell's centre, so any grid works. Trained with cross-entropy on the four
+cells around the goal, weighted bilinearly, and smooth L1 on the offset from each of them to the
+goal.
 
 Legend: B batch, N cells (padded to the largest image), D width of the VLM, H width of the head.
 """

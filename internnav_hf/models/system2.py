@@ -27,7 +27,7 @@ from .pixel_goal_head import PixelGoalHead, cell_centres, pixel_goal_losses, rea
 from .system2_config import System2Config
 
 IGNORE_INDEX = -100
-_HUB_ARGUMENTS = (
+HUB_ARGUMENTS = (
     "cache_dir",
     "force_download",
     "local_files_only",
@@ -62,6 +62,9 @@ class System2Output(ModelOutput):
     goal_confidence: Tensor | None = None
     heatmap: Tensor | None = None
     loss_counts: dict[str, Tensor] | None = None
+
+
+HEADS = {"pixel_goal_head", "landmark_head"}
 
 
 class System2Model(PreTrainedModel):
@@ -110,25 +113,31 @@ class System2Model(PreTrainedModel):
         misshapen key is a ValueError.
         """
         path = pretrained_model_name_or_path
-        hub_arguments = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
+        hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        kept = {name: kwargs[name] for name in (*HUB_ARGUMENTS, "dtype") if name in kwargs}
         loaded: Any
         if config is None:
             loaded = System2Config.from_pretrained(path, return_unused_kwargs=True, **kwargs)
-            config, kwargs = loaded[0], loaded[1] | hub_arguments  # a config keeps those for itself
+            config, kwargs = loaded[0], loaded[1] | kept  # which a configuration keeps for itself
         stored, _ = System2Config.get_config_dict(path, **hub_arguments)
         fresh = () if stored.get("use_pixel_goal_head", True) else ("pixel_goal_head.",)
         fresh += () if stored.get("landmark_loss_weight", 0.0) > 0 else ("landmark_head.",)
+        # Only training uses the landmark head, and it may go on without.
+        dropped = () if config.landmark_loss_weight > 0 else ("landmark_head.",)
         if is_plain_vlm(path, **hub_arguments):
             loaded = AutoModelForImageTextToText.from_pretrained(
                 path, *args, config=config.vlm_config, output_loading_info=True, **kwargs
             )
-            model, info = cls(config, vlm=loaded[0]).to(loaded[0].dtype), loaded[1]
+            model, info = cls(config, vlm=loaded[0]), loaded[1]
+            for head in HEADS & dict(model.named_children()).keys():
+                # Not the whole model: rotary frequencies stay in float32.
+                model.get_submodule(head).to(device=model.vlm.device, dtype=model.vlm.dtype)
         else:
             loaded = super().from_pretrained(
                 path, *args, config=config, output_loading_info=True, **kwargs
             )
             model, info = loaded
-        check_loading(path, info, may_be_missing=fresh)
+        check_loading(path, info, may_be_missing=fresh, may_be_unexpected=dropped)
         return (model, info) if output_loading_info else model
 
     def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
@@ -200,25 +209,18 @@ class System2Model(PreTrainedModel):
             output["logits"] = self.vlm.lm_head(hidden)
         else:
             self._add_language_loss(output, hidden, labels, answer_class, num_items_in_batch)
-        if image_grid_thw is not None and (
-            self.config.use_pixel_goal_head or landmark_mask is not None
-        ):
+        if image_grid_thw is not None and self.config.use_pixel_goal_head:
             image = self.last_image(hidden, input_ids, image_grid_thw)
-            answer = hidden[
-                torch.arange(len(hidden), device=hidden.device),
-                answer_position(attention_mask, labels),
-            ]
-            if self.config.use_pixel_goal_head:
-                self._add_goal(output, answer, image, goal_pixel, goal_mask, num_goals_in_batch)
-            if (
-                landmark_mask is not None
-                and labels is not None
-                and self.config.landmark_loss_weight > 0
-            ):
-                images = [image, self.last_image(hidden, input_ids, image_grid_thw, back=1)]
-                self._add_landmark_loss(
-                    output, images, landmark_mask, num_landmark_images, num_landmarks_in_batch
-                )
+            row = torch.arange(len(hidden), device=hidden.device)
+            answer = hidden[row, answer_position(attention_mask, labels)]
+            self._add_goal(output, answer, image, goal_pixel, goal_mask, num_goals_in_batch)
+        if labels is not None and self.config.landmark_loss_weight > 0:
+            images = []
+            if landmark_mask is not None:
+                images = [self.last_image(hidden, input_ids, image_grid_thw, b) for b in (0, 1)]
+            self._add_landmark_loss(
+                output, images, landmark_mask, num_landmark_images, num_landmarks_in_batch
+            )
         return System2Output(**output)
 
     def last_image(
@@ -295,6 +297,11 @@ class System2Model(PreTrainedModel):
         ] + self.config.pixel_goal_loss_weight * losses.sum() / _at_least_one(divisor, losses)
 
     def _add_landmark_loss(self, output, images, landmark_mask, num_images, num_landmarks) -> None:
+        if not images:  # the head still takes part, or data-parallel training would wait for it
+            output["loss"] = output["loss"] + 0 * sum(
+                p.sum() for p in self.landmark_head.parameters()
+            )
+            return
         losses = sum(
             self.landmark_head(image, landmark_mask) * (num_images > back)
             for back, image in enumerate(images)

@@ -269,6 +269,18 @@ def test_landmark_masks_are_read_where_the_dataset_has_them(root):
     assert "landmark_mask" not in System2Collator(0)([dataset[without]])
 
 
+def test_landmarks_that_no_dataset_has_are_refused(root):
+    with pytest.raises(ValueError, match="landmarks were asked for, but no episode of"):
+        make(root, landmarks=True)
+
+
+def test_simulated_data_says_so(root):
+    assert not make(root).is_simulated
+    info = root / "r2r" / "scene0" / "meta" / "info.json"
+    info.write_text('{"robot_type": "simulated"}')
+    assert make(root).is_simulated
+
+
 @pytest.fixture
 def encoded(root):
     return make(root, processor=ToyProcessor(), num_history=8)

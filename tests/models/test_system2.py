@@ -238,6 +238,35 @@ def test_a_plain_vlm_loads_as_system2_and_leaves_as_a_plain_vlm(family, tmp_path
     assert torch.isfinite(with_head(**batch).goal_pixel).all()
 
 
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("asked", [torch.float32, torch.bfloat16])
+def test_a_plain_vlm_loads_in_the_type_asked_for_with_exact_rotary_frequencies(
+    stored, asked, tmp_path
+):
+    tiny_system2().to(stored).save_vlm(tmp_path)
+    model = System2Model.from_pretrained(tmp_path, use_pixel_goal_head=True, dtype=asked)
+    assert {parameter.dtype for parameter in model.parameters()} == {asked}
+    frequencies = {n: b.dtype for n, b in model.named_buffers() if "inv_freq" in n}
+    assert frequencies
+    assert set(frequencies.values()) == {torch.float32}
+    batch = tiny_batch()
+    output = model(**_floats(batch, asked))
+    assert output.loss.isfinite()
+    assert output.goal_pixel.isfinite().all()
+
+
+def test_a_model_goes_on_without_the_landmark_head_it_was_trained_with(tmp_path):
+    tiny_system2(landmark_loss_weight=1.0).save_pretrained(tmp_path)
+    model = System2Model.from_pretrained(tmp_path, landmark_loss_weight=0.0)
+    assert not hasattr(model, "landmark_head")
+
+
+def test_the_landmark_head_takes_part_in_a_batch_without_masks():
+    model = tiny_system2(landmark_loss_weight=1.0)
+    model(**tiny_batch()).loss.backward()
+    assert all(p.grad is not None and not p.grad.any() for p in model.landmark_head.parameters())
+
+
 def test_a_checkpoint_with_a_missing_or_unknown_key_is_refused(tmp_path):
     tiny_system2().save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
