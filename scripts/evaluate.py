@@ -14,6 +14,8 @@ import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from internnav_hf.arguments import option, parse_arguments
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data.system2 import System2Dataset
@@ -92,6 +94,8 @@ class Arguments:
             path = getattr(self, name)
             if path is not None and not Path(path).is_file():
                 raise ValueError(f"--{name} {path}: there is no such file.")
+        if self.data_root is not None and self.model is None:
+            raise ValueError("--data_root: single decisions are those of a --model; none is given.")
 
 
 def main(args: Arguments) -> None:
@@ -99,6 +103,7 @@ def main(args: Arguments) -> None:
     out = Path(args.out)
     log_history = read_log_history(args.trainer_state)
     policy = load_policy(args.model, args.answer_with) if args.model else None
+    held_out = load_held_out(args, policy)
     out.mkdir(parents=True, exist_ok=True)
     camera = choose_camera(args, policy)
     course = make_course(args)
@@ -114,14 +119,7 @@ def main(args: Arguments) -> None:
             "scene_names": list(course.scenes),
         },
     }
-    if policy is not None and args.data_root is not None:
-        held_out = System2Dataset(
-            args.data_root,
-            args.datasets,
-            policy.processor,
-            stop_repeat=1,
-            cache_dir=args.cache_dir,
-        )
+    if policy is not None and held_out is not None:
         results["open_loop"] = evaluate_open_loop(
             policy, held_out, args.num_samples, args.batch_size, args.seed
         )
@@ -139,7 +137,19 @@ def load_policy(path: str, answer_with: str | None) -> System2Policy:
                 raise ValueError(f"--model {path}: no {what} in it ({' or '.join(names)}).")
     elif path.count("/") != 1 or path.startswith((".", "/", "~")) or folder.parent.is_dir():
         raise ValueError(f"--model {path}: there is no such folder.")
-    return System2Policy.from_pretrained(path, answer_with)
+    policy = System2Policy.from_pretrained(path, answer_with)
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    policy.model.to(device)
+    return policy
+
+
+def load_held_out(args: Arguments, policy: System2Policy | None) -> System2Dataset | None:
+    """The data of the open loop part, before anybody walks: a wrong path fails at once."""
+    if policy is None or args.data_root is None:
+        return None
+    return System2Dataset(
+        args.data_root, args.datasets, policy.processor, stop_repeat=1, cache_dir=args.cache_dir
+    )
 
 
 MODEL_FILES = {
@@ -195,13 +205,13 @@ def walk(
 ) -> dict[str, list[Rollout]]:
     """Rollouts of every agent by name; finished ones are read from the output folder."""
     store = RolloutStore(out, args.success_distance)
-    rollouts = {}
+    rollouts, digest = {}, course.digest()
     for agent in agents:
 
         def make_env(name: str, see: bool = agent.needs_images):
             return course.make_env(name, camera, args.success_distance, args.max_steps, see)
 
-        settings = rollout_settings(args, agent, camera)
+        settings = rollout_settings(args, agent, camera) | {"course": digest}
         parallel = args.num_parallel
         rollouts[agent.name] = evaluate_agent(
             agent, course.tasks, make_env, store, settings, parallel

@@ -1,6 +1,9 @@
 """Where agents are compared: scenes nobody has trained in, and the episodes in them."""
 
+import hashlib
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.rollout import Task
@@ -45,6 +48,24 @@ class Course:
     def tasks(self) -> list[Task]:
         """Every episode, scene by scene."""
         return [(name, episode) for name, s in self.scenes.items() for episode in s.episodes]
+
+    def digest(self) -> str:
+        """Differs wherever scenes or episodes do, whatever their names and seeds."""
+        content = hashlib.sha256()
+        for name, place in self.scenes.items():
+            scene = place.scene
+            content.update(name.encode())
+            arrays = [scene.vertices, scene.faces, scene.face_colors]
+            if scene.textures is not None:
+                arrays += [*scene.textures.images, scene.textures.face_texture]
+                arrays += [scene.textures.face_uv]
+            for array in arrays:
+                content.update(repr((array.shape, array.dtype.str)).encode())
+                content.update(np.ascontiguousarray(array).tobytes())
+            for episode in place.episodes:
+                task = (episode.episode_id, episode.start, episode.goal_xy, episode.instructions)
+                content.update(repr(task).encode())
+        return content.hexdigest()
 
     def make_env(
         self,

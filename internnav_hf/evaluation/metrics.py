@@ -29,7 +29,9 @@ def episode_metrics(rollout: Rollout, success_distance: float) -> dict[str, floa
     """Every metric of one episode by name."""
     positions, distances = rollout.positions, rollout.goal_distances
     reached = success(distances, rollout.stop_called, success_distance)
-    efficiency = spl(positions, distances, reached)
+    known = rollout.shortest_distance
+    shortest = float(distances[0]) if known is None else known
+    efficiency = spl(positions, shortest, reached)
     similarity = ndtw(positions, rollout.reference_path, success_distance)
     return {
         "navigation_error": navigation_error(distances),
@@ -72,10 +74,10 @@ def success(distances: np.ndarray, stop_called: bool, success_distance: float) -
     return float(stop_called and distances[-1] < success_distance)
 
 
-def spl(positions: np.ndarray, distances: np.ndarray, reached: float) -> float:
+def spl(positions: np.ndarray, shortest: float, reached: float) -> float:
     """Success weighted by shortest distance / walked distance; 0 for a start on the goal."""
-    longest = max(float(distances[0]), path_length(positions))
-    return reached * float(distances[0]) / longest if longest > 0 else 0.0
+    longest = max(shortest, path_length(positions))
+    return reached * shortest / longest if longest > 0 else 0.0
 
 
 def oracle_navigation_error(distances: np.ndarray) -> float:

@@ -37,7 +37,7 @@ def evaluate_open_loop(
     """Metrics over `num_samples` samples drawn with `seed` (None: all); see `summarize_answers`.
 
     `constant_goal` (u, v) is the answer to beat, for example the median of the training goals; None
-    takes the median of this dataset's goals. For fair shares make the dataset with `stop_repeat=1`.
+    takes `median_goal`, the best constant. For fair shares make the dataset with `stop_repeat=1`.
     """
     chosen = choose_samples(len(dataset), num_samples, seed)
     state = PartialState()
@@ -60,10 +60,23 @@ def choose_samples(num_available: int, num_samples: int | None, seed: int) -> np
 
 
 def median_goal(dataset: System2Dataset) -> np.ndarray | None:
-    """(2,) the component-wise median of the dataset's pixel goals; None if it has none."""
+    """(2,) the constant with the least mean error; None if the dataset has no pixel goal."""
     goals = [dataset.samples[name].to_numpy() for name in ("goal_u", "goal_v")]
     is_goal = dataset.samples["answer_class"].to_numpy() == AnswerKind.PIXEL_GOAL
-    return np.median(np.stack(goals, axis=1)[is_goal], axis=0) if is_goal.any() else None
+    return geometric_median(np.stack(goals, axis=1)[is_goal]) if is_goal.any() else None
+
+
+def geometric_median(points: np.ndarray, num_iterations: int = 50) -> np.ndarray:
+    """(2,) the point with the least mean distance to `points` (N, 2), by Weiszfeld's iteration.
+
+    Distances are smoothed by a tenth of a pixel, so that it does not get stuck on one of `points`.
+    """
+    points = points.astype(float)
+    center = np.median(points, axis=0)
+    for _ in range(num_iterations):
+        weights = 1 / np.hypot(np.linalg.norm(points - center, axis=1), 0.1)
+        center = weights @ points / weights.sum()
+    return center
 
 
 def _answer_batch(policy: System2Policy, samples: list[dict]) -> list[dict]:
@@ -117,8 +130,9 @@ def summarize_answers(rows: list[dict], constant_goal: np.ndarray | None) -> dic
     """The metrics of all rows; what there is no sample for is left out.
 
     * `pixel_error_px`, `pixel_error_median_px`, `within_20px`: goals asked for with a forced "↓";
-      one that is missing is not within, and left out of the errors (`num_goals_missing`)
-    * `pixel_error_own_px`: where System2 said "↓" itself; `pixel_error_constant_px`: constant goal
+      one that is missing (`num_goals_missing`) is not within, and has the constant goal's error
+    * `pixel_error_constant_px`: of the constant goal, over the same samples
+    * `pixel_error_own_px`: where System2 said "↓" itself and a goal followed
     * `action_accuracy`, `balanced_accuracy` (mean recall), `recall` by action
     * `format_validity`: share of samples of which every answer could be parsed
     * `confusion`: `counts` of expert classes (rows) and answers (columns)
@@ -152,13 +166,18 @@ def _pixel_metrics(rows: list[dict], constant_goal: np.ndarray | None) -> dict[s
         "num_goals_missing": len(rows) - len(answered),
     }
     if rows and constant_goal is not None:
-        errors = np.linalg.norm(np.array([row["goal"] for row in rows]) - constant_goal, axis=1)
-        metrics["pixel_error_constant_px"] = float(errors.mean())
-    if answered:
-        errors = np.array([_pixel_error(row) for row in answered])
+        constants = [{**row, "answer_goal": constant_goal} for row in rows]
+        metrics["pixel_error_constant_px"] = float(np.mean([_pixel_error(c) for c in constants]))
+        pairs = zip(rows, constants, strict=True)
+        filled = [other if row["answer_goal"] is None else row for row, other in pairs]
+    else:
+        filled = answered
+    if filled:
+        errors = np.array([_pixel_error(row) for row in filled])
         metrics["pixel_error_px"] = float(errors.mean())
         metrics["pixel_error_median_px"] = float(np.median(errors))
-        metrics["within_20px"] = float((errors <= WITHIN_PX).sum() / len(rows))
+        within = [_pixel_error(row) <= WITHIN_PX for row in answered]
+        metrics["within_20px"] = sum(within) / len(rows)
     own = [_pixel_error(row) for row in answered if row["answer_action"] == "pixel goal"]
     if own:
         metrics["pixel_error_own_px"] = float(np.mean(own))

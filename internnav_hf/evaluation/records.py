@@ -32,7 +32,8 @@ class Rollout:
     """One episode as an agent walked it. T actions, T + 1 positions.
 
     positions (T + 1, 2) metres, world frame; goal_distances (T + 1,) geodesic metres;
-    collisions (T,) bool; actions (T,) Action; reference_path (N, 2) metres.
+    collisions (T,) bool; actions (T,) Action; reference_path (N, 2) metres. `shortest_distance`
+    is the episode's exact way from start to goal; None: the first of goal_distances.
     """
 
     agent: str
@@ -46,6 +47,7 @@ class Rollout:
     reference_path: np.ndarray
     goal_position: tuple[float, float]
     stop_called: bool
+    shortest_distance: float | None = None
     num_unparsable: int = 0
     decisions: list[DecisionRecord] = field(default_factory=list)
 

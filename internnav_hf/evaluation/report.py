@@ -39,8 +39,9 @@ VIEW_WIDTH = 300  # px of a view in the report
 
 def write_metrics(out: Path, results: dict) -> None:
     """`metrics.json` and `metrics.md`; `results["agents"]` maps agent names to summaries."""
-    (out / "metrics.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    (out / "metrics.md").write_text(markdown_table(results["agents"]) + "\n")
+    numbers = json.dumps(results, indent=2, ensure_ascii=False)
+    (out / "metrics.json").write_text(numbers + "\n", encoding="utf-8")
+    (out / "metrics.md").write_text(markdown_table(results["agents"]) + "\n", encoding="utf-8")
 
 
 def markdown_table(agents: dict[str, dict]) -> str:
@@ -74,7 +75,7 @@ def write_report(
         curve=data_uri(plot_training_curve(log_history), "png") if log_history else None,
     )
     path = out / "report.html"
-    path.write_text(page)
+    path.write_text(page, encoding="utf-8")
     return path
 
 

@@ -7,6 +7,7 @@ result depends on; a later run with the same key finds it there and goes on with
 import hashlib
 import json
 import logging
+import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,6 +68,7 @@ class _Walker:
             reference_path=resample(np.asarray(self.episode.reference_path, dtype=float)),
             goal_position=(float(self.episode.goal_xy[0]), float(self.episode.goal_xy[1])),
             stop_called=self.actions[-1] == Action.STOP,
+            shortest_distance=float(self.episode.geodesic_distance),
             num_unparsable=sum(d.kind == AnswerKind.UNPARSABLE.name for d in decisions),
             decisions=list(decisions),
         )
@@ -146,7 +148,7 @@ class RolloutStore:
         complete = content[: content.rfind(b"\n") + 1]
         if len(complete) < len(content):
             logger.warning("%s: the last line is incomplete and is dropped.", self.path)
-            self.path.write_bytes(complete)
+            os.truncate(self.path, len(complete))
         lines = [json.loads(line) for line in complete.splitlines()]
         return [Rollout.from_dict(line["rollout"]) for line in lines if line["key"] == key]
 
@@ -157,7 +159,7 @@ class RolloutStore:
             decision.image = self._save_view(rollout, decision) if draw else None
             decision.view = None
         self.out.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"key": key, "rollout": rollout.to_dict()}) + "\n")
 
     def _save_view(self, rollout: Rollout, decision: DecisionRecord) -> str | None:

@@ -75,7 +75,7 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """The usual five; `terminated` after STOP, `truncated` after `max_steps`."""
-        action, looked = Action(action), self.look_down
+        action = Action(action)
         before, self._collided = self._distance, False
         is_look = action in (Action.LOOK_DOWN, Action.LOOK_UP)
         self.look_down = action == Action.LOOK_DOWN
@@ -86,7 +86,8 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
         elif action in (Action.TURN_LEFT, Action.TURN_RIGHT):
             turn = TURN_STEP if action == Action.TURN_LEFT else -TURN_STEP
             self._yaw = float(wrap_angle(self._yaw + turn))
-        self.num_steps += not is_look or looked
+        self.num_steps += not is_look or self._looked
+        self._looked = is_look
         self.stopped = action == Action.STOP
         truncated = not self.stopped and self.num_steps >= self.max_steps
         reward = before - self._distance
@@ -114,7 +115,8 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
         self.episode = episode
         x, y, self._yaw = episode.start
         self._xy = np.array([x, y])
-        self.num_steps, self.look_down, self.stopped, self._collided = 0, False, False, False
+        self.num_steps, self.look_down, self._looked = 0, False, False
+        self.stopped, self._collided = False, False
         self._field = self.space.distance_field(np.array(episode.goal_xy))
         self._distance = self._geodesic_distance()
 

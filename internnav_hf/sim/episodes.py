@@ -61,13 +61,19 @@ def sample_episodes(
         if len(episodes) == num_episodes:
             break
         drawn = sampler.draw(rng, f"{scene.name}_{len(episodes):04d}")
-        if drawn is not None:
+        if drawn is not None and _is_far_enough(*drawn, min_distance_m):
             episodes.append(drawn[0])
     if not episodes:
         raise ValueError(
             f"Scene {scene.name}: no start is {min_distance_m} m or more of walking from a goal."
         )
     return episodes
+
+
+def _is_far_enough(episode: NavigationEpisode, field: DistanceField, min_distance_m: float) -> bool:
+    """The sampler compares the planning cost, which is longer than the way; near starts stay."""
+    is_near_start = float(field(np.array(episode.start[:2]))) < min_distance_m
+    return is_near_start or episode.geodesic_distance >= min_distance_m
 
 
 class EpisodeSampler:

@@ -70,7 +70,8 @@ def _through_doors(scene: Scene, path: np.ndarray) -> list[str]:
     starts, ends = scene.room_at(path[0]), scene.room_at(path[-1])
     if not crossed or starts == ends:
         return []
-    return ["go through the door"] if crossed == 1 else [f"go through {_NUMBERS[crossed]} doors"]
+    number = _NUMBERS.get(crossed, "several")
+    return ["go through the door"] if crossed == 1 else [f"go through {number} doors"]
 
 
 _NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}

@@ -158,7 +158,8 @@ class SceneWriter:
             ("tasks", tasks),
             ("episodes_stats", self._stats),
         ):
-            (meta / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (meta / f"{name}.jsonl").write_text(lines, encoding="utf-8")
         info = {
             "codebase_version": "v2.1",
             "robot_type": "simulated",
@@ -174,7 +175,7 @@ class SceneWriter:
             "camera": self._recording.camera.to_dict(),
             **self._info,
         }
-        (meta / "info.json").write_text(json.dumps(info, indent=2) + "\n")
+        (meta / "info.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
 
 
 def _landmark(view: View, instance_id: int) -> Image.Image:

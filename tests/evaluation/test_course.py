@@ -1,5 +1,7 @@
 """Where agents are compared."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from internnav_hf.camera import CameraSpec
@@ -31,7 +33,15 @@ def test_every_scene_has_its_episodes_far_enough_away(course):
     again = Course([course.scene("unseen_000")], num_episodes=4, seed=0)
     for (_, episode), (_, same) in zip(course.tasks, again.tasks, strict=True):
         assert episode.start == same.start
-        assert episode.geodesic_distance > 1.8
+        assert episode.geodesic_distance >= 2.0
+
+
+def test_the_digest_differs_by_scene_and_by_episode(course):
+    scene = course.scene("unseen_000")
+    same, others = Course([scene], 4, seed=0), [Course([scene], 4, seed=1)]
+    others.append(Course([replace(scene, face_colors=255 - scene.face_colors)], 4, seed=0))
+    assert same.digest() == course.digest()
+    assert len({course.digest(), *(other.digest() for other in others)}) == 3
 
 
 def test_nothing_is_rendered_for_the_blind(course):

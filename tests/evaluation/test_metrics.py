@@ -48,6 +48,14 @@ def test_metrics_equal_the_golden(case):
         assert metrics[GOLDEN_NAMES.get(name, name)] == pytest.approx(expected, abs=1e-9), name
 
 
+def test_spl_takes_the_exact_shortest_way_where_it_is_known():
+    rollout = rollout_of([[0, 0], [1, 0]], [1.08, 0], [[0, 0], [1, 0]], True)
+    rollout.shortest_distance = 0.8
+    assert episode_metrics(rollout, 0.5)["spl"] == pytest.approx(0.8)
+    rollout.shortest_distance = None
+    assert episode_metrics(rollout, 0.5)["spl"] == pytest.approx(1.0)
+
+
 def test_a_start_on_the_goal_has_no_nan():
     metrics = episode_metrics(rollout_of([[0, 0]] * 2, [0, 0], [[0, 0]], True), 1.0)
     assert (metrics["spl"], metrics["success"], metrics["ndtw"]) == (0, 1, 1)

@@ -7,6 +7,7 @@ from internnav_hf.data.system2 import System2Dataset
 from internnav_hf.evaluation.open_loop import (
     choose_samples,
     evaluate_open_loop,
+    geometric_median,
     median_goal,
     scalars,
     summarize_answers,
@@ -69,7 +70,20 @@ def test_another_constant_can_be_the_one_to_beat(dataset):
     policy = ScriptedPolicy(lambda *_: STOP, lambda view: point(10, 20))
     result = evaluate_open_loop(policy, dataset, constant_goal=(10, 20))
     assert result["pixel_error_px"] == result["pixel_error_constant_px"]
-    assert median_goal(dataset).tolist() == [12, 20.5]
+    assert median_goal(dataset) == pytest.approx([12, 20.5])
+
+
+def test_no_constant_is_better_than_the_geometric_median():
+    points = np.array([[0, 0], [40, 0], [0, 30], [5, 5], [6, 2], [90, 80], [5, 2]])
+
+    def error(constant):
+        return np.linalg.norm(points - constant, axis=1).mean()
+
+    best = geometric_median(points)
+    assert error(best) < error(np.median(points, axis=0))
+    for shift in ([0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]):
+        assert error(best) < error(best + shift)
+    assert geometric_median(points[:1]).tolist() == [0, 0]
 
 
 def test_the_wrong_side_is_the_right_class_but_the_wrong_action(dataset):
@@ -89,11 +103,22 @@ def test_unparsable_answers_count_as_invalid_and_wrong(dataset):
     assert [row[3] for row in result["confusion"]["counts"]] == [4, 2, 2]
 
 
-def test_a_missing_goal_is_not_within_and_not_an_error(dataset):
+def test_a_missing_goal_is_not_within_and_has_the_error_of_the_constant(dataset):
     result = evaluate_open_loop(ScriptedPolicy(lambda *_: LOOK_DOWN, lambda v: UNPARSABLE), dataset)
     assert result["num_goals_missing"] == 4
-    assert "pixel_error_px" not in result
+    assert result["pixel_error_px"] == result["pixel_error_constant_px"] > 0
+    assert result["within_20px"] == 0
+    assert "pixel_error_own_px" not in result
     assert result["format_validity"] == 0.5
+
+
+def test_errors_are_over_the_same_samples_when_some_goals_are_missing(dataset):
+    goals = iter([UNPARSABLE, point(14, 21), UNPARSABLE, point(14, 21)])
+    policy = ScriptedPolicy(lambda *_: LOOK_DOWN, lambda view: next(goals))
+    result = evaluate_open_loop(policy, dataset, constant_goal=(14, 21))
+    assert result["num_goals_missing"] == 2
+    assert result["pixel_error_px"] == pytest.approx(result["pixel_error_constant_px"])
+    assert result["within_20px"] == 0.5
 
 
 def test_samples_are_drawn_once_and_repeatably(dataset):

@@ -44,6 +44,7 @@ def test_what_a_rollout_remembers(course, make_env, tmp_path):
     assert len(rollout.positions) == len(rollout.goal_distances) == len(rollout.actions) + 1
     assert len(rollout.collisions) == len(rollout.actions) <= 120
     assert rollout.stop_called == (rollout.actions[-1] == Action.STOP)
+    assert rollout.shortest_distance == course.tasks[0][1].geodesic_distance
     assert rollout.positions[0] == pytest.approx(course.tasks[0][1].start[:2])
 
 

@@ -5,10 +5,13 @@ import logging
 from dataclasses import replace
 
 import pytest
+import torch
+import trimesh
 
 from internnav_hf import CameraSpec
 from scripts import evaluate
 from tests.data.vln_ce import straight_episode, write_scene
+from tests.sim.boxes import hall
 from tests.tiny import tiny_processor, tiny_system2
 
 CAMERA = CameraSpec(width=112, height=84)
@@ -31,6 +34,11 @@ def arguments(out, **changes) -> evaluate.Arguments:
         "num_objects": [2, 2],
     }
     return evaluate.Arguments(out=str(out), **(values | changes))
+
+
+def accelerator_type() -> str:
+    accelerator = torch.accelerator.current_accelerator()
+    return accelerator.type if accelerator and torch.accelerator.is_available() else "cpu"
 
 
 def test_the_command_writes_metrics_and_report(model, tmp_path):
@@ -67,6 +75,7 @@ def test_baselines_walk_without_a_model(tmp_path):
 
 def test_another_camera_is_a_plain_warning(model, tmp_path, caplog):
     policy = evaluate.load_policy(str(model), None)
+    assert next(policy.model.parameters()).device.type == accelerator_type()
     args = arguments(tmp_path, model=str(model), camera_height_m=0.45)
     with caplog.at_level(logging.WARNING):
         camera = evaluate.choose_camera(args, policy)
@@ -92,12 +101,34 @@ def test_a_folder_that_is_no_model_is_named(tmp_path, model):
         ({"answer_with": "voice"}, "found voice, expected head or text"),
         ({"episodes": 0}, "--episodes: found 0"),
         ({"num_rooms": [1]}, "--num_rooms"),
+        ({"data_root": "data"}, "--data_root: .* --model"),
         ({"scene": "home.glb"}, "--scene home.glb: there is no such file"),
     ],
 )
 def test_bad_arguments_are_named(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         arguments(tmp_path, **changes)
+
+
+def test_missing_held_out_data_fails_before_anybody_walks(model, tmp_path):
+    args = arguments(tmp_path / "out", model=str(model), data_root=str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="nowhere"):
+        evaluate.main(args)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mesh_file_with_other_content_is_walked_again(tmp_path):
+    mesh = tmp_path / "home.ply"
+    mesh.touch()
+    args = arguments(tmp_path / "out", scene=str(mesh), agents=["oracle"])
+    rollouts = tmp_path / "out" / "rollouts.jsonl"
+    counts = []
+    for size in (6.0, 6.0, 5.0):
+        scene = hall(size=size)
+        trimesh.Trimesh(scene.vertices, scene.faces, process=False).export(mesh)
+        evaluate.main(args)
+        counts.append(len(rollouts.read_text().splitlines()))
+    assert counts == [2, 2, 4]
 
 
 def test_system2_alone_needs_a_model(tmp_path):

@@ -38,13 +38,20 @@ def test_looking_down_costs_no_step_and_shows_the_same_place(env):
     assert np.array_equal(ordinary["rgb"], first["rgb"])
 
 
-def test_who_looks_for_ever_is_cut_off(env):
+@pytest.mark.parametrize(
+    "looks",
+    [[Action.LOOK_DOWN], [Action.LOOK_UP], [Action.LOOK_DOWN, Action.LOOK_UP]],
+    ids=["down", "up", "down and up"],
+)
+def test_who_looks_for_ever_is_cut_off(env, looks):
     env.reset(seed=0)
-    for _ in range(100):
-        *_, truncated, _ = env.step(Action.LOOK_DOWN)
-        if truncated:
-            break
-    assert truncated
+    for step in range(61):
+        *_, truncated, info = env.step(looks[step % len(looks)])
+        assert info["num_steps"] == step  # the first look is free
+        assert truncated == (step == 60)
+    *_, info = env.reset(seed=0)
+    *_, info = env.step(looks[0])
+    assert info["num_steps"] == 0
 
 
 def test_turns_are_fifteen_degrees_and_steps_a_quarter_of_a_metre(env):

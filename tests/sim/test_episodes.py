@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from internnav_hf.sim.episodes import (
     scene_seeds,
 )
 from internnav_hf.sim.instructions import describe
+from internnav_hf.sim.layout import Door, Room
 from internnav_hf.sim.navigation import NavigableSpace
-from internnav_hf.sim.scenes import SceneConfig, generate_scene
+from internnav_hf.sim.scenes import SceneConfig, SceneObject, generate_scene
 
 from .boxes import hall
 
@@ -68,6 +70,13 @@ def test_near_starts_are_near(scene, space):
     assert max(distances) <= 1.6
 
 
+def test_far_starts_are_as_far_to_walk_as_asked_and_near_ones_stay(scene, space):
+    far = sample_episodes(scene, space, 20, seed=1, min_distance_m=2.5)
+    assert min(episode.geodesic_distance for episode in far) >= 2.5
+    near = sample_episodes(scene, space, 5, seed=1, min_distance_m=2.5, near_fraction=1.0)
+    assert max(episode.geodesic_distance for episode in near) <= 1.6
+
+
 def test_instructions_name_the_object_the_first_turn_and_the_doors(scene, episodes):
     for episode in episodes:
         ahead = episode.reference_path[1] - episode.reference_path[0]
@@ -91,6 +100,16 @@ def test_instructions_use_few_words():
         for episode in sample_episodes(scene, NavigableSpace(scene, 0.1), 6, seed, 1.0, 0.0, 3):
             words |= set(re.findall(r"[a-z]+", " ".join(episode.instructions).lower()))
     assert len(words) < 50
+
+
+def test_many_doors_on_the_way_are_several():
+    rooms = [Room(0, (0.0, 0.0), (1.0, 2.0)), Room(1, (7.0, 0.0), (9.0, 2.0))]
+    doors = [Door((float(x), 1.0), 0, (0, 1), 0.9) for x in range(1, 8)]
+    goal = SceneObject("chair", "red", "chair", (8.5, 1.0), (0.5, 0.5, 1.0), 0.0, 1, 1)
+    scene = replace(hall(), rooms=rooms, doors=doors, objects=[goal])
+    path = np.array([[0.5, 1.0], [8.0, 1.0]])
+    (text,) = describe(scene, path, 0.0, goal, np.random.default_rng(0), 1)
+    assert text.startswith("Go through several doors")
 
 
 def test_a_scene_without_names_gets_the_way_told():
