@@ -14,6 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from internnav_hf.data import System2Dataset
 from internnav_hf.models.loading import check_loading
 from internnav_hf.models.system2 import System2Model
 
@@ -105,15 +106,13 @@ def model_card(
 
 
 def save_model_card(
-    folder: str | Path, model: System2Model, base_model: str, datasets: str, simulated: bool = False
+    folder: str | Path, model: System2Model, base_model: str, dataset: System2Dataset
 ) -> None:
-    """Write `folder`/README.md: the card with this process's command and `eval_results.json`.
-
-    `datasets` are names separated by commas, as the recipes take them.
-    """
+    """Write `folder`/README.md: the card with this process's command and `eval_results.json`."""
     results = Path(folder, "eval_results.json")
     metrics = json.loads(results.read_text()) if results.exists() else {}
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
     command = f"python {shlex.join(sys.argv)}"
-    card = model_card(model, base_model, datasets.split(","), command, numbers, simulated)
-    Path(folder, "README.md").write_text(card)
+    names = [str(name) for name in dataset.names]
+    card = model_card(model, base_model, names, command, numbers, dataset.is_simulated)
+    Path(folder, "README.md").write_text(card, encoding="utf-8")

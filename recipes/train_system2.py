@@ -140,8 +140,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
     )
     trainer.run(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
-        simulated = train_dataset.is_simulated
-        save_model_card(args.output_dir, model, model_args.vlm, data_args.datasets, simulated)
+        save_model_card(args.output_dir, model, model_args.vlm, train_dataset)
 
 
 if __name__ == "__main__":

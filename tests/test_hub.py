@@ -1,5 +1,7 @@
 """Licences follow base and data; the card says how a model was made."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -68,10 +70,17 @@ def test_a_tied_output_layer_may_be_left_out():
 
 def test_a_saved_card_has_the_measured_numbers(tmp_path):
     (tmp_path / "eval_results.json").write_text('{"eval_pixel_error_px": 12.5, "note": "x"}')
-    save_model_card(tmp_path, tiny_system2(), "Qwen/X", "mine_125cm_0_30")
+    save_model_card(tmp_path, tiny_system2(), "Qwen/X", _dataset("mine_125cm_0_30"))
     card = (tmp_path / "README.md").read_text()
     assert "| eval_pixel_error_px | 12.5 |" in card
     assert "note" not in card
-    save_model_card(tmp_path, tiny_system2(), "outputs/demo/vlm", "r2r_125cm_30_30", simulated=True)
-    assert "license" not in (tmp_path / "README.md").read_text()
     assert "license" not in card.split("---")[1]
+    for simulated in (False, True):
+        dataset = _dataset("r2r_125cm_30_30", simulated)
+        save_model_card(tmp_path, tiny_system2(), "outputs/demo/vlm", dataset)
+        card = (tmp_path / "README.md").read_text()
+        assert (f"license: {NON_COMMERCIAL}" in card) is not simulated
+
+
+def _dataset(name: str, is_simulated: bool = False):
+    return SimpleNamespace(names=[name], is_simulated=is_simulated)

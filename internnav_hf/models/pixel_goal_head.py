@@ -31,7 +31,8 @@ class PixelGoalHead(nn.Module):
         self.key = nn.Linear(hidden_size, head_hidden_size)
         self.position = nn.Linear(4 * _NUM_FREQUENCIES, head_hidden_size, bias=False)
         self.mixed = nn.Linear(head_hidden_size, head_hidden_size)
-        self.out = nn.Linear(head_hidden_size, 3)
+        self.score = nn.Linear(head_hidden_size, 1, bias=False)  # softmax would cancel a bias
+        self.offset = nn.Linear(head_hidden_size, 2)
 
     def forward(
         self, answer: Tensor, cells: Tensor, centres: Tensor, mask: Tensor
@@ -45,9 +46,10 @@ class PixelGoalHead(nn.Module):
         key = self.key(cells) + self.position(_fourier_features(centres).to(cells.dtype))
         query = self.query(answer)[:, None]
         # The product finds what the answer asks for; the mixed term lets a cell speak for itself.
-        score, *offset = self.out(F.gelu(self.mixed(key + query))).float().unbind(-1)
+        mixed = F.gelu(self.mixed(key + query))
+        score = self.score(mixed)[..., 0].float()
         logits = (query.float() * key.float()).sum(-1) / math.sqrt(key.shape[-1]) + score
-        return logits.masked_fill(~mask, float("-inf")), torch.stack(offset, dim=-1)
+        return logits.masked_fill(~mask, float("-inf")), self.offset(mixed).float()
 
 
 def _fourier_features(centres: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from internnav_hf import System2Model, System2Processor
 from internnav_hf.models.dialogue import (
@@ -35,7 +35,8 @@ def test_it_loads_as_a_plain_vlm_and_as_a_system2(folder):
 
 def test_fixed_sentences_digits_and_symbols_are_one_token_each(folder):
     tokenizer = System2Processor.from_pretrained(folder).tokenizer
-    assert len(tokenizer) == AutoModelForImageTextToText.from_pretrained(folder).vocab_size
+    config = AutoConfig.from_pretrained(folder)
+    assert len(tokenizer) == config.text_config.vocab_size
     for text in ("↓", "←", "STOP", "7", CONJUNCTIONS[3]):
         assert len(tokenizer(text, add_special_tokens=False)["input_ids"]) == 1, text
     prompt = render([first_user_message("Go past the table.", 0)], add_generation_prompt=True)
