@@ -30,6 +30,7 @@ $(ENV): pyproject.toml constraints.txt
 
 demo: $(ENV)  ## make a dataset, train a small System2, walk it through unseen rooms: outputs/demo/report.html
 	@start=$$(date +%s); $(MAKE) --no-print-directory $(DEMO)/report.html || exit $$?; \
+	$(BIN)/python scripts/check_demo.py $(DEMO)/metrics.json || exit $$?; \
 	seconds=$$(( $$(date +%s) - start )); \
 	echo "Report: $(DEMO)/report.html   numbers: $(DEMO)/metrics.json   time: $$((seconds / 60)) min $$((seconds % 60)) s"
 
