@@ -70,6 +70,11 @@ class NavTrainingArguments(TrainingArguments):
         return torch.bfloat16 if self.bf16 and self.deepspeed_plugin else torch.float32
 
     def __post_init__(self):
+        if self.use_liger_kernel:
+            raise ValueError(
+                "use_liger_kernel would do nothing: liger knows models by their type, and finds no "
+                "System2. Apply its kernels to `model.vlm` in your own recipe."
+            )
         if not self.use_cpu and not torch.accelerator.is_available():
             logger.warning("No GPU is visible: training on the CPU.")
             self.use_cpu = True

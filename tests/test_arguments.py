@@ -112,3 +112,8 @@ def test_a_wrong_number_of_gpus_is_one_clear_error(monkeypatch, visible, launche
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=message):
         NavTrainingArguments(output_dir="unused")
+
+
+def test_an_option_that_would_do_nothing_is_refused():
+    with pytest.raises(ValueError, match="use_liger_kernel would do nothing"):
+        NavTrainingArguments(output_dir="unused", use_cpu=True, use_liger_kernel=True)
