@@ -73,6 +73,7 @@ class Arguments:
     datasets: str = option("r2r_val_unseen_125cm_0_30", "Held-out datasets below --data_root.")
     cache_dir: str | None = option(None, "Where the data's index is kept; by default with HF's.")
     num_samples: int = option(500, "Samples of the open loop part.")
+    sample_step: int = option(4, "Frames between two of them in an episode, as in training.")
     batch_size: int = option(16, "Samples in one batch of the open loop part.")
     trainer_state: str | None = option(None, "A trainer_state.json; its curve joins the report.")
 
@@ -148,7 +149,12 @@ def load_held_out(args: Arguments, policy: System2Policy | None) -> System2Datas
     if policy is None or args.data_root is None:
         return None
     return System2Dataset(
-        args.data_root, args.datasets, policy.processor, stop_repeat=1, cache_dir=args.cache_dir
+        args.data_root,
+        args.datasets,
+        policy.processor,
+        stop_repeat=1,
+        sample_step=args.sample_step,
+        cache_dir=args.cache_dir,
     )
 
 
