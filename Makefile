@@ -55,7 +55,7 @@ $(DEMO)/model/.complete: recipes/demo_system2.yaml $(DEMO)/data/.complete $(DEMO
 $(DEMO)/report.html: $(DEMO)/model/.complete | $(ENV)
 	$(BIN)/python scripts/evaluate.py --model $(DEMO)/model --out $(DEMO) --seed 0 \
 	  --scenes 40 --episodes 5 $(DEMO_ROOMS) --max-steps 100 --num-parallel 20 \
-	  --data-root $(DEMO)/data --datasets r2r_val_unseen_125cm_30_30 --num-samples 2000 --sample-step 1 \
+	  --data-root $(DEMO)/data --datasets r2r_val_unseen_125cm_30_30 --num-samples 1000 --sample-step 1 \
 	  --trainer-state $(DEMO)/model/trainer_state.json
 
 test: $(ENV)  ## run every test (ARGS="-k dialogue" for some)

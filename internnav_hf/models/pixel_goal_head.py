@@ -109,16 +109,17 @@ def read_goal(
 ) -> tuple[Tensor, Tensor]:
     """The goal (B, 2) in [0, 1] as (x, y), and its confidence (B,).
 
-    The goal is the mean, over the cells within two of the likeliest one, of their centres moved by
-    their offsets: a mode kept apart from other modes, but smoother than one cell. The confidence
-    is the probability of the likeliest cell and of those that touch it.
+    The confidence is the probability of the likeliest block of 3x3 cells. The goal is the mean over
+    that block of the points that its cells point to: one mode, apart from others, but smoother
+    than a single cell.
     """
     probability = logits.softmax(-1)
-    best = logits.argmax(-1)
     size = torch.stack([columns, rows], dim=-1)[:, None]
-    likeliest = centres[torch.arange(len(best), device=best.device), best][:, None]
-    distance = ((centres - likeliest) * size).abs().amax(-1)
-    near = probability * (distance < 2.5)
+    places = centres * size
+    touching = (places[:, :, None] - places[:, None]).abs().amax(-1) < 1.5  # (B, N, N)
+    blocks = (touching * probability[:, None]).sum(-1).masked_fill(logits == float("-inf"), -1.0)
+    confidence, best = blocks.max(-1)
+    near = probability * touching[torch.arange(len(best), device=best.device), best]
     points = centres + offsets.clamp(-1, 1) / size
     goal = (near[..., None] * points).sum(1) / near.sum(-1, keepdim=True)
-    return goal, (probability * (distance < 1.5)).sum(-1)
+    return goal.clamp(0, 1), confidence

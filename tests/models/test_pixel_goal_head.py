@@ -77,7 +77,7 @@ def test_cells_that_do_not_exist_are_never_chosen():
     logits, offsets = head(torch.randn(1, 8), torch.randn(1, 12, 8), centres, mask)
     assert torch.isinf(logits[0, 2:]).all()
     assert offsets.shape == (1, 12, 2)
-    goal, _ = read_goal(logits, offsets, centres, torch.tensor([1]), torch.tensor([2]))
+    goal, _ = read_goal(logits, 9 * offsets, centres, torch.tensor([1]), torch.tensor([2]))
     assert ((goal >= 0) & (goal <= 1)).all()
 
 
