@@ -23,14 +23,15 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "internnav_hf"
 
 # Who may import whom, by the first part of a module's name in the package. A dot names one module.
-BELOW = {"camera", "geometry", "models", "data", "sim"}
-MIDDLE = {"policies", "arguments", "tuning", "trainer", "hub"}
+BELOW = {"camera", "geometry", "trajectory", "models", "data", "sim"}
+MIDDLE = {"policies", "arguments", "tuning", "latent_drift", "trainer", "hub"}
 LAYERS = {
     "camera": set(),
     "geometry": set(),
+    "trajectory": {"geometry"},
     "models": {"models"},
-    "data": {"camera", "geometry", "data", "models.dialogue"},
-    "sim": {"camera", "geometry", "sim"},
+    "data": {"camera", "geometry", "trajectory", "data", "models.dialogue"},
+    "sim": {"camera", "geometry", "trajectory", "sim"},
     **dict.fromkeys(MIDDLE, BELOW | MIDDLE),
     "evaluation": BELOW | MIDDLE | {"evaluation"},
 }
@@ -269,7 +270,7 @@ def test_every_module_has_a_test_file():
 
 
 def test_goldens_stay_small():
-    assert sum(path.stat().st_size for path in tracked("tests/golden/*")) < 20_000_000
+    assert sum(path.stat().st_size for path in tracked("tests/golden/*")) < 40_000_000
 
 
 def test_only_scripts_are_executable():

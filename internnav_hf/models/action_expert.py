@@ -1,0 +1,71 @@
+"""What every action expert, the fast half of the dual system, promises.
+
+An expert turns System2's latent plan and what the robot sees into a short trajectory. It is a
+`PreTrainedModel` whose configuration has `plan_hidden_size`, `action_horizon` and `image_size`, and
+which honours `ActionExpert`; nothing else is asked of it.
+
+Frames are those of one decision in the order of time: frame 0 is the look-down view that System2
+pointed in, each frame is "the current view" in its turn. Actions are steps in the robot's frame at
+their frame: (dx, dy, dyaw) in metres and radians, x forward, y left, counter-clockwise.
+
+Legend: B samples, T frames, Q query tokens of a plan, D width of System2, H horizon, S image size.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class ActionExpertOutput(ModelOutput):
+    """Of an expert's or the dual system's `forward`.
+
+    `action_loss` is the mean over valid frames of the squared error of what the diffusion model
+    predicts; `loss` is what to descend. `loss_counts["action_loss"]` is the number of valid frames.
+    """
+
+    loss: Tensor | None = None
+    action_loss: Tensor | None = None
+    loss_counts: dict[str, Tensor] | None = None
+
+
+class ActionExpert(Protocol):
+    """See the module; for type checkers and readers."""
+
+    def forward(
+        self,
+        plan: Tensor,
+        rgb: Tensor | None = None,
+        depth: Tensor | None = None,
+        actions: Tensor | None = None,
+        frame_mask: Tensor | None = None,
+        num_frames_in_batch: Tensor | int | None = None,
+        noise: Tensor | None = None,
+        timesteps: Tensor | None = None,
+    ) -> ActionExpertOutput:
+        """Loss for `actions` (B, T, H, 3), of frames where `frame_mask` (B, T).
+
+        `plan` (B, Q, D); `rgb` (B, T, 3, S, S), uint8 or floats in [0, 1]; `depth` (B, T, S, S) in
+        metres. `num_frames_in_batch` counts the valid frames of the whole optimisation step.
+        `noise` (B, T, H, 3) and `timesteps` (B, T) replace what is drawn.
+        """
+        ...
+
+    def sample(
+        self,
+        plan: Tensor,
+        rgb: Tensor | None = None,
+        depth: Tensor | None = None,
+        num_samples: int = 32,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Actions (B, num_samples, H, 3) for the last of the T frames.
+
+        `rgb` (B, 2, 3, S, S) and `depth` (B, 2, S, S) show the view of the decision and the current
+        one. `noise` (B, num_samples, H, 3) replaces the first draw.
+        """
+        ...
