@@ -54,6 +54,10 @@ class ActionExpert(Protocol):
         """
         ...
 
+    def encode_views(self, rgb: Tensor, depth: Tensor | None = None) -> Tensor:
+        """Features (B, T, N, C) of each frame by itself, to be kept while an episode runs."""
+        ...
+
     def sample(
         self,
         plan: Tensor,
@@ -62,10 +66,12 @@ class ActionExpert(Protocol):
         num_samples: int = 32,
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
+        views: Tensor | None = None,
     ) -> Tensor:
-        """Actions (B, num_samples, H, 3) for the last of the T frames.
+        """Actions (B, num_samples, H, 3) for the current view.
 
         `rgb` (B, 2, 3, S, S) and `depth` (B, 2, S, S) show the view of the decision and the current
-        one. `noise` (B, num_samples, H, 3) replaces the first draw.
+        one; `views` (B, 2, N, C), their features from `encode_views`, replaces both. `noise`
+        (B, num_samples, H, 3) replaces the first draw.
         """
         ...
