@@ -5,17 +5,11 @@ modelling code.
 """
 
 import copy
-import difflib
 from dataclasses import fields
 
-from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
-# What transformers itself hands over beside declared fields when a configuration is loaded.
-_KEYS_OF_TRANSFORMERS = {
-    "model_type", "name_or_path", "torch_dtype", "auto_map", "attn_implementation",
-    "output_attentions", "experts_implementation", "per_layer_config", "transformers_version",
-    "num_labels",
-}  # fmt: skip
+from .config_checks import refuse_unknown
 
 
 class System2Config(PreTrainedConfig):
@@ -51,7 +45,7 @@ class System2Config(PreTrainedConfig):
     tie_word_embeddings: bool = False  # follows the VLM's
 
     def __post_init__(self, **kwargs):
-        _refuse_unknown(type(self), kwargs)
+        refuse_unknown(type(self), kwargs)
         vlm_config = (
             self.vlm_config if self.vlm_config is not None else {"model_type": "qwen2_5_vl"}
         )
@@ -88,14 +82,3 @@ class System2Config(PreTrainedConfig):
     def get_text_config(self, *args, **kwargs):
         """The language model's part of `vlm_config`."""
         return self.vlm_config.get_text_config(*args, **kwargs)
-
-
-def _refuse_unknown(config_class: type, kwargs: dict) -> None:
-    known = _KEYS_OF_TRANSFORMERS | set(GenerationConfig._get_default_generation_params())
-    names = [field.name for field in fields(config_class)]
-    for key in kwargs:
-        if key.startswith("_") or key in known:
-            continue
-        guess = difflib.get_close_matches(key, names, n=1)
-        hint = f" Did you mean {guess[0]!r}?" if guess else ""
-        raise ValueError(f"{config_class.__name__} has no field {key!r}.{hint}")
