@@ -5,10 +5,13 @@
 - Each module has its own learning rate; the table of groups is logged, and is in `output_dir`.
 - Samples/s, tokens/s and the share of time spent waiting for data are logged.
 - A loss or gradient that is not finite stops the run before it reaches a checkpoint.
+- Where System2 learns below an action expert, `LatentDrift` tells how far its plans have moved, and
+  may hold them.
 
 A model takes part by declaring `loss_counts` in its output (name of a loss -> how many items it is
 a mean over) and `loss_count_keys` on its class (key of the batch -> argument of `forward` that gets
-its sum over the whole optimisation step). Both are optional.
+its sum over the whole optimisation step). Both are optional. Batches need no `labels`: a model
+without them divides its loss by those counts alone.
 """
 
 import logging
@@ -28,6 +31,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, _is_peft_model
 
 from internnav_hf.arguments import NavTrainingArguments
+from internnav_hf.latent_drift import LatentDrift
 from internnav_hf.models.loading import check_loading
 from internnav_hf.tuning import parameter_groups, parameter_table
 
@@ -55,19 +59,37 @@ class NavTrainer(Trainer):
         model: nn.Module,
         args: NavTrainingArguments,
         open_loop: Callable[[nn.Module], dict[str, float]] | None = None,
+        drift: LatentDrift | None = None,
         **kwargs,
     ):
-        """`open_loop` gets the model in every evaluation, on every process, and returns metrics."""
+        """`open_loop` gets the model in every evaluation, on every process, and returns metrics.
+
+        `drift` records the plans of `model` as it is now, before any checkpoint is loaded.
+        """
         if kwargs.get("eval_dataset") is None:
             args.eval_strategy = IntervalStrategy.NO
         super().__init__(model, args, **kwargs)
         self.open_loop = open_loop
-        if open_loop is not None and is_deepspeed_zero3_enabled():
-            # each process answers its own samples, so they would wait for each other's layers
-            logger.warning("ZeRO-3 shares the weights out: evaluations leave the open loop out.")
-            self.open_loop = None
+        self.drift = drift
+        if is_deepspeed_zero3_enabled():
+            self._leave_out_what_needs_whole_weights()
+        # what says that a batch can be scored, in evaluations
+        self.label_names = self.label_names or list(getattr(self.model, "loss_count_keys", ()))
+        if self.drift is not None:
+            with self.accelerator.autocast():
+                self.drift.record(self.model.to(args.device))
         self._sums = _Sums()
         self._window_start: float | None = None
+
+    def _leave_out_what_needs_whole_weights(self) -> None:
+        if self.open_loop is not None:
+            # each process answers its own samples, so they would wait for each other's layers
+            logger.warning("ZeRO-3 shares the weights out: evaluations leave the open loop out.")
+        if self.drift is not None:
+            if self.drift.weight > 0:
+                raise ValueError("distillation_weight: ZeRO-3 shares the weights out; use ZeRO-2.")
+            logger.warning("ZeRO-3 shares the weights out: latent drift is not measured.")
+        self.open_loop = self.drift = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
         """Train. `resume_from_checkpoint=True` goes on from the last complete checkpoint."""
@@ -122,10 +144,13 @@ class NavTrainer(Trainer):
     # Exact accumulation
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device):
-        """Trainer's count of labels; puts those of `loss_count_keys` into every micro-batch."""
+        """Trainer's count of labels; puts those of `loss_count_keys` into every micro-batch.
+
+        Without labels the sum of the latter, so that Trainer sees that the loss is already divided.
+        """
         num_items = super()._get_num_items_in_batch(batch_samples, device)
         count_keys = getattr(self.model, "loss_count_keys", {})
-        if num_items is None or not count_keys:
+        if not count_keys:
             return num_items
         counts = torch.zeros(len(count_keys), device=device)
         for index, key in enumerate(count_keys):
@@ -136,7 +161,7 @@ class NavTrainer(Trainer):
             counts = self.accelerator.reduce(counts, "sum")
         for batch in batch_samples:
             batch.update(zip(count_keys.values(), counts, strict=True))
-        return num_items
+        return counts.sum() if num_items is None else num_items
 
     def _prepare_input(self, data):
         """To the device, in its type: under DeepSpeed, Trainer would round pixels to bfloat16."""
@@ -156,7 +181,7 @@ class NavTrainer(Trainer):
             self._sums.add("samples", torch.tensor(len(batch[self.model.main_input_name])))
             if "attention_mask" in batch:
                 self._sums.add("tokens", batch["attention_mask"].sum())
-        if num_items is not None:
+        if num_items is not None and "labels" in batches[0]:
             self._sums.add("steps_without_labels", torch.as_tensor(num_items) == 0)
         return batches, num_items
 
@@ -172,8 +197,15 @@ class NavTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Trainer's loss; remembers the named ones, and refuses one that is not finite."""
         outputs: Any
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        forward = model if "labels" in inputs else _without_num_items(model)
+        loss, outputs = super().compute_loss(forward, inputs, True, num_items_in_batch)
         named = {name: value.detach() for name, value in outputs.items() if name.endswith("_loss")}
+        # once a step, with its last micro-batch: the same whatever the accumulation
+        if model.training and self.drift is not None and self.accelerator.sync_gradients:
+            held = self.drift.loss(self.model, self.state.global_step)
+            if held is not None:
+                loss = loss + held
+                named["distillation_loss"] = held.detach()
         counts = outputs.get("loss_counts") or {}
         for name, value in named.items():
             self._sums.add(name, value, counts.get(name))
@@ -204,7 +236,14 @@ class NavTrainer(Trainer):
         if "loss" in logs and self._window_start is not None:
             logs |= self._summary(self._sums.pop(), time.perf_counter() - self._window_start)
             self._window_start = None
+            logs |= self._drift_now()
         super().log(logs, start_time)
+
+    def _drift_now(self) -> dict[str, float]:
+        if self.drift is None:
+            return {}
+        with self._clock_stopped(), self.accelerator.autocast():
+            return {"latent_drift": self.drift.measure(self.model)}
 
     def _summary(self, sums: dict[str, tuple[float, float]], seconds: float) -> dict[str, float]:
         steps, world_size = sums.get("steps_without_labels"), self.args.world_size
@@ -224,9 +263,11 @@ class NavTrainer(Trainer):
         with self._clock_stopped():
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
             metrics = _mean_losses(self._sums.pop())
-            if self.open_loop is not None and metric_key_prefix.startswith("eval"):
-                with torch.no_grad(), self.accelerator.autocast():
-                    metrics |= self.open_loop(self.model)
+            if metric_key_prefix.startswith("eval"):
+                metrics |= self._drift_now()
+                if self.open_loop is not None:
+                    with torch.no_grad(), self.accelerator.autocast():
+                        metrics |= self.open_loop(self.model)
         self._sums = training_sums
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         return output._replace(metrics=(output.metrics or {}) | named)
@@ -270,6 +311,15 @@ class NavTrainer(Trainer):
             super()._load_best_model()
         else:
             self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+
+def _without_num_items(model: nn.Module) -> Callable[..., Any]:
+    """`model` for Trainer, which gives each that `accepts_loss_kwargs` its count of labels."""
+
+    def forward(num_items_in_batch=None, **inputs):
+        return model(**inputs)
+
+    return forward
 
 
 def checkpoint_to_resume(args: NavTrainingArguments) -> str | None:

@@ -1,6 +1,7 @@
 """What learns, and how fast: freezing, LoRA, and learning rates by module for the optimiser."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -9,18 +10,24 @@ from torch import Tensor, nn
 
 from internnav_hf.arguments import NavTrainingArguments, option
 
-# Parts of a model that holds a Qwen-VL as `vlm`. The longest name wins: the merger is apart.
+# Parts of a System2, and of a dual system, where System2's names have SYSTEM2 in front. The longest
+# name wins: the merger is apart from the vision tower.
 PARTS = {
     "vision_tower": ("vlm.model.visual",),
     "merger": ("vlm.model.visual.merger", "vlm.model.visual.deepstack_merger_list"),
-    "language_model": ("vlm.model.language_model", "vlm.lm_head"),
+    "language_model": ("vlm.model.language_model",),
+    "output_layer": ("vlm.lm_head",),
     "heads": ("pixel_goal_head", "landmark_head"),
+    "latent_queries": ("latent_queries",),
+    "action_expert": ("action_expert",),
 }
+SYSTEM2 = "system2."
+_SAVED = ".modules_to_save.default."
 
 
 @dataclass
 class TuningArguments:
-    """What learns in a model that holds a Qwen-VL, and how fast; see `choose_what_learns`."""
+    """What learns in a System2, and how fast; see `choose_what_learns`."""
 
     tune_vision_tower: bool = option(True, "Train the vision tower.")
     tune_merger: bool = option(True, "Train the merger of vision tower and language model.")
@@ -34,48 +41,103 @@ class TuningArguments:
         0, "Above 0: train LoRA of this rank in the language model, and the heads; nothing else."
     )
 
+    def choices(self) -> dict[str, tuple[bool, float | None]]:
+        """Part -> (whether it learns, its learning rate if it has one of its own)."""
+        return {
+            "vision_tower": (self.tune_vision_tower, self.vision_tower_learning_rate),
+            "merger": (self.tune_merger, self.merger_learning_rate),
+            "language_model": (self.tune_language_model, self.language_model_learning_rate),
+            "output_layer": (self.tune_language_model, self.language_model_learning_rate),
+            "heads": (self.tune_heads, self.heads_learning_rate),
+        }
+
+
+@dataclass
+class DualTuningArguments:
+    """What learns in a dual system: published, the action expert and the latent queries alone."""
+
+    tune_vision_tower: bool = option(False, "Train System2's vision tower.")
+    tune_merger: bool = option(False, "Train the merger of vision tower and language model.")
+    tune_language_model: bool = option(False, "Train System2's language model, whole.")
+    tune_latent_queries: bool = option(True, "Train the query tokens' embeddings.")
+    tune_action_expert: bool = option(True, "Train the action expert.")
+    vision_tower_learning_rate: float | None = option(None, "Default: learning_rate.")
+    merger_learning_rate: float | None = option(None, "Default: learning_rate.")
+    language_model_learning_rate: float | None = option(None, "Default: learning_rate.")
+    latent_queries_learning_rate: float | None = option(None, "Default: learning_rate.")
+    action_expert_learning_rate: float | None = option(None, "Default: learning_rate.")
+    lora_rank: int = option(0, "Above 0: train LoRA of this rank in System2's language model too.")
+
+    def choices(self) -> dict[str, tuple[bool, float | None]]:
+        """Part -> (whether it learns, its learning rate if it has one of its own).
+
+        No plan depends on System2's heads and output layer.
+        """
+        return {
+            "vision_tower": (self.tune_vision_tower, self.vision_tower_learning_rate),
+            "merger": (self.tune_merger, self.merger_learning_rate),
+            "language_model": (self.tune_language_model, self.language_model_learning_rate),
+            "output_layer": (False, None),
+            "heads": (False, None),
+            "latent_queries": (self.tune_latent_queries, self.latent_queries_learning_rate),
+            "action_expert": (self.tune_action_expert, self.action_expert_learning_rate),
+        }
+
 
 def choose_what_learns(
-    model: nn.Module, tuning: TuningArguments, args: NavTrainingArguments
+    model: nn.Module, tuning: TuningArguments | DualTuningArguments, args: NavTrainingArguments
 ) -> None:
     """Freezes the parts that are not to be tuned, and enters the learning rate of every part in
     `args.module_learning_rates`, where a rate that is there already stays.
     """
-    choices = {
-        "vision_tower": (tuning.tune_vision_tower, tuning.vision_tower_learning_rate),
-        "merger": (tuning.tune_merger, tuning.merger_learning_rate),
-        "language_model": (tuning.tune_language_model, tuning.language_model_learning_rate),
-        "heads": (tuning.tune_heads, tuning.heads_learning_rate),
-    }
     rates = {}
-    for part, (tune, rate) in choices.items():
-        for module in PARTS[part]:
-            parameters = [p for name, p in model.named_parameters() if _is_in(module, name)]
-            for parameter in parameters:
-                parameter.requires_grad_(tune)
-            if parameters:
-                rates[module] = args.learning_rate if rate is None else rate
+    for part, (tune, rate) in tuning.choices().items():
+        for module in _modules(model, part):
+            for name, parameter in model.named_parameters():
+                if _is_in(module, name):
+                    parameter.requires_grad_(tune)
+            rates[module] = args.learning_rate if rate is None else rate
     args.module_learning_rates = rates | args.rates_by_module
 
 
 def add_lora(model: nn.Module, rank: int) -> nn.Module:
-    """LoRA beside the language model's projections; our heads train as they are, the rest not.
+    """LoRA beside the language model's projections. Of the rest, our heads, latent queries and
+    action expert train as they would have without; the VLM itself does not.
 
-    Raises ValueError if the language model is frozen; a frozen head stays frozen.
+    Raises ValueError if the language model of a System2 is frozen, which contradicts LoRA; in a
+    dual system that is the default.
     """
     from peft import LoraConfig, get_peft_model
 
-    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    if not any(name.startswith("vlm.model.language_model.") for name in trained):
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    language_model = _modules(model, "language_model")[0]
+    is_dual = language_model.startswith(SYSTEM2)
+    if not is_dual and not any(_is_in(language_model, name) for name in trained):
         raise ValueError("lora_rank adapts the language model; tune_language_model is false.")
-    heads = [head for head in PARTS["heads"] if any(_is_in(head, name) for name in trained)]
+    whole = [
+        module
+        for part in ("heads", "latent_queries", "action_expert")
+        for module in _modules(model, part)
+        if any(_is_in(module, name) for name in trained)
+    ]
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
-        target_modules=r"vlm\.model\.language_model\..*_proj",
-        modules_to_save=heads or None,
+        target_modules=re.escape(language_model) + r"\..*_proj",
+        modules_to_save=whole or None,
     )
-    return get_peft_model(model, config)  # type: ignore[arg-type]  (a PreTrainedModel)
+    adapted = get_peft_model(model, config)  # type: ignore[arg-type]  (a PreTrainedModel)
+    for name, parameter in adapted.named_parameters():
+        if _SAVED in name:  # what was frozen in a part stays so in PEFT's copy of it
+            parameter.requires_grad_(_plain(name) in trained)
+    return adapted
+
+
+def _modules(model: nn.Module, part: str) -> list[str]:
+    """Names of the modules of `part` that `model` has."""
+    names = [name for name, _ in model.named_parameters()]
+    modules = [f"{prefix}{module}" for module in PARTS[part] for prefix in ("", SYSTEM2)]
+    return [module for module in modules if any(_is_in(module, name) for name in names)]
 
 
 def parameter_groups(
@@ -130,8 +192,13 @@ def parameter_table(groups: list[dict]) -> str:
 
 
 def _is_in(module: str, parameter_name: str) -> bool:
-    name = parameter_name.removeprefix("base_model.model.")  # what PEFT puts in front
+    name = _plain(parameter_name)
     return name == module or name.startswith(f"{module}.")
+
+
+def _plain(parameter_name: str) -> str:
+    """Without what PEFT puts in front, and in the middle of a part that is saved whole."""
+    return parameter_name.removeprefix("base_model.model.").replace(_SAVED, ".")
 
 
 def _refuse_module(model: nn.Module, module: str) -> None:

@@ -8,15 +8,24 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
+from internnav_hf.latent_drift import LatentDrift
 from internnav_hf.trainer import (
     NavTrainer,
     NavTrainingArguments,
     last_complete_checkpoint,
 )
-from tests.toy_model import ToyDataset, toy_model
+from tests.toy_model import (
+    ToyActionDataset,
+    ToyDataset,
+    toy_action_model,
+    toy_model,
+    toy_probe,
+)
 
 
-def trainer(output_dir, model=None, dataset=None, open_loop=None, eval_dataset=None, **options):
+def trainer(
+    output_dir, model=None, dataset=None, open_loop=None, eval_dataset=None, drift=None, **options
+):
     defaults = {
         "use_cpu": True,
         "report_to": "none",
@@ -34,6 +43,7 @@ def trainer(output_dir, model=None, dataset=None, open_loop=None, eval_dataset=N
         train_dataset=dataset or ToyDataset(),
         eval_dataset=eval_dataset,
         open_loop=open_loop,
+        drift=drift,
     )
 
 
@@ -82,6 +92,27 @@ def test_accumulation_is_exact_with_unequal_counts_of_labels_and_goals(tmp_path)
             torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)
         for name in ("word_loss", "goal_loss"):
             assert history(run, name) == pytest.approx(history(recorded[0][2], name), abs=1e-6)
+
+
+def test_accumulation_is_exact_without_labels(tmp_path):
+    recorded = []
+    for batch_size, accumulation in [(8, 1), (2, 4), (1, 8)]:
+        run = trainer(
+            tmp_path,
+            toy_action_model(),
+            ToyActionDataset(),
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=accumulation,
+            max_grad_norm=0,
+        )
+        run.add_callback(recorder := GradientRecorder())
+        run.train()
+        recorded.append((history(run, "loss"), recorder.gradients))
+        assert history(run, "action_loss") == pytest.approx(history(run, "loss"), abs=1e-6)
+    for losses, gradients in recorded[1:]:
+        assert losses == pytest.approx(recorded[0][0], abs=1e-6)
+        for ours, expected in zip(gradients, recorded[0][1], strict=True):
+            torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)
 
 
 def test_named_losses_are_means_over_their_items_and_add_up_to_the_loss(tmp_path):
@@ -134,6 +165,25 @@ def test_evaluation_logs_named_losses_and_the_open_loop(tmp_path):
     assert evaluation["eval_goal_loss"] == pytest.approx(expected.goal_loss.item(), abs=1e-6)
 
 
+def test_a_model_without_labels_is_evaluated_too(tmp_path):
+    data = ToyActionDataset(seed=1)
+    run = trainer(
+        tmp_path,
+        toy_action_model(),
+        data,
+        eval_dataset=data,
+        eval_strategy="steps",
+        eval_steps=3,
+        per_device_eval_batch_size=5,
+    )
+    run.train()
+    batch = {key: torch.stack([sample[key] for sample in data]) for key in data[0]}
+    with torch.no_grad():
+        expected = run.model(**batch).loss.item()
+    assert history(run, "eval_action_loss") == [pytest.approx(expected, abs=1e-6)]
+    assert len(history(run, "eval_loss")) == 1
+
+
 def test_training_losses_are_the_same_with_and_without_evaluations(tmp_path):
     losses = []
     for options in ({}, {"eval_strategy": "steps", "eval_steps": 1, "eval_dataset": ToyDataset()}):
@@ -141,6 +191,65 @@ def test_training_losses_are_the_same_with_and_without_evaluations(tmp_path):
         run.train()
         losses.append((history(run, "word_loss"), history(run, "loss")))
     assert losses[0] == losses[1]
+
+
+# latent drift
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_drift_is_logged_and_distillation_is_a_term_of_the_loss(tmp_path, accumulation):
+    data = ToyActionDataset()
+    run = trainer(
+        tmp_path,
+        toy_action_model(),
+        data,
+        drift=LatentDrift([toy_probe()], weight=0.5),
+        eval_dataset=data,
+        eval_strategy="steps",
+        eval_steps=3,
+        per_device_train_batch_size=8 // accumulation,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=1e-3,
+    )
+    run.train()
+    drift = history(run, "latent_drift")
+    assert 0 < drift[0] < drift[-1]
+    assert history(run, "eval_latent_drift") == [pytest.approx(drift[-1], abs=1e-6)]
+    held = history(run, "distillation_loss")
+    assert held[0] == 0 < held[-1]
+    total = [a + d for a, d in zip(history(run, "action_loss"), held, strict=True)]
+    assert history(run, "loss") == pytest.approx(total, abs=1e-5)
+
+
+def test_distillation_does_not_depend_on_accumulation_and_holds_the_plans(tmp_path):
+    drift = {}
+    for key in [(0.0, 1), (5.0, 1), (5.0, 4)]:
+        run = trainer(
+            tmp_path,
+            toy_action_model(),
+            ToyActionDataset(),
+            drift=LatentDrift([toy_probe(0), toy_probe(1)], weight=key[0]),
+            per_device_train_batch_size=8 // key[1],
+            gradient_accumulation_steps=key[1],
+            max_steps=6,
+        )
+        run.train()
+        drift[key] = history(run, "latent_drift")
+    assert drift[5.0, 4] == pytest.approx(drift[5.0, 1], abs=1e-6)
+    assert drift[5.0, 1][-1] < drift[0.0, 1][-1]
+
+
+def test_a_resumed_run_measures_drift_from_the_base(tmp_path):
+    def start(folder):
+        drift = LatentDrift([toy_probe()], weight=0.5)
+        options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+        return trainer(folder, toy_action_model(), ToyActionDataset(), drift=drift, **options)
+
+    whole, again = start(tmp_path / "whole"), start(tmp_path / "again")
+    whole.train()
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert history(again, "latent_drift") == history(whole, "latent_drift")
+    assert history(again, "loss") == history(whole, "loss")
 
 
 # learning rates

@@ -96,3 +96,84 @@ class ToyDataset(torch.utils.data.Dataset):
 def toy_model(seed: int = 0) -> ToyModel:
     torch.manual_seed(seed)
     return ToyModel(ToyConfig())
+
+
+@dataclass
+class ToyActionOutput(ModelOutput):
+    loss: Tensor | None = None
+    action_loss: Tensor | None = None
+    loss_counts: dict | None = None
+    plan: Tensor | None = None
+
+
+class ToyActionModel(PreTrainedModel):
+    """Learns `actions` (B, T) where `frame_mask` (B, T), without labels; its plan is (B, 1, W)."""
+
+    config_class = ToyConfig
+    main_input_name = "input_ids"
+    accepts_loss_kwargs = True
+    loss_count_keys = {"frame_mask": "num_frames_in_batch"}
+
+    def __init__(self, config: ToyConfig):
+        super().__init__(config)
+        self.latent_queries = nn.Linear(config.width, config.width, bias=False)
+        self.system2 = nn.Embedding(16, config.width)
+        self.action_expert = nn.Linear(config.width, 1)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids,
+        attention_mask=None,
+        mm_token_type_ids=None,
+        pixel_values=None,
+        image_grid_thw=None,
+        actions=None,
+        frame_mask=None,
+        num_frames_in_batch=None,
+    ) -> ToyActionOutput:
+        plan = self.latent_queries(self.system2(input_ids).mean(1, keepdim=True))
+        if actions is None:
+            return ToyActionOutput(plan=plan)
+        error = (self.action_expert(plan).squeeze(-1) - actions).square() * frame_mask
+        count = frame_mask.sum()
+        divisor = count if num_frames_in_batch is None else num_frames_in_batch
+        return ToyActionOutput(
+            loss=error.sum() / divisor,
+            action_loss=error.sum() / count,
+            loss_counts={"action_loss": count},
+            plan=plan,
+        )
+
+
+class ToyActionDataset(torch.utils.data.Dataset):
+    """Samples with 1 to 6 valid frames."""
+
+    def __init__(self, size: int = 32, seed: int = 0):
+        rng = np.random.default_rng(seed)
+        self.samples = [
+            {
+                "input_ids": torch.as_tensor(rng.integers(16, size=5)),
+                "actions": torch.as_tensor(rng.normal(size=6), dtype=torch.float32),
+                "frame_mask": torch.arange(6) < int(rng.integers(1, 7)),
+            }
+            for _ in range(size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self.samples[index]
+
+
+def toy_action_model(seed: int = 0) -> ToyActionModel:
+    torch.manual_seed(seed)
+    return ToyActionModel(ToyConfig())
+
+
+def toy_probe(seed: int = 0) -> dict[str, Tensor]:
+    """A batch of 3 dialogues for `ToyActionModel`, which sees neither mask nor image."""
+    ids = torch.as_tensor(np.random.default_rng(seed).integers(16, size=(3, 5)))
+    unused = ("attention_mask", "mm_token_type_ids", "pixel_values", "image_grid_thw")
+    return {"input_ids": ids, **{key: torch.ones(1) for key in unused}}
