@@ -11,6 +11,8 @@ from internnav_hf._registration import register
 
 if TYPE_CHECKING:
     from internnav_hf.camera import CameraSpec
+    from internnav_hf.models.dual_system import DualSystemModel, DualSystemOutput
+    from internnav_hf.models.dual_system_config import DualSystemConfig
     from internnav_hf.models.system2 import System2Model, System2Output
     from internnav_hf.models.system2_config import System2Config
     from internnav_hf.models.system2_processor import System2Processor
@@ -21,6 +23,9 @@ __version__ = "0.1.0"
 _MODULE_OF_NAME = {
     "CameraSpec": "camera",
     "Decision": "policies",
+    "DualSystemConfig": "models.dual_system_config",
+    "DualSystemModel": "models.dual_system",
+    "DualSystemOutput": "models.dual_system",
     "System2Config": "models.system2_config",
     "System2Model": "models.system2",
     "System2Output": "models.system2",
@@ -32,6 +37,9 @@ _SUBMODULES = ("data", "evaluation", "geometry", "models", "sim", "trainer")
 __all__ = [
     "CameraSpec",
     "Decision",
+    "DualSystemConfig",
+    "DualSystemModel",
+    "DualSystemOutput",
     "System2Config",
     "System2Model",
     "System2Output",

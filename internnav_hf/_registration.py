@@ -14,8 +14,14 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, PreTrainedConfig
 
+from internnav_hf.models.dual_system_config import DualSystemConfig
 from internnav_hf.models.system2_config import System2Config
 
+# Configuration -> module in `models` and name of the model.
+MODELS: dict[type[PreTrainedConfig], tuple[str, str]] = {
+    System2Config: ("system2", "System2Model"),
+    DualSystemConfig: ("dual_system", "DualSystemModel"),
+}
 PROCESSOR_REGISTRY = "transformers.models.auto.processing_auto"
 
 
@@ -72,18 +78,23 @@ class _ProcessorHook(MetaPathFinder):
 
 
 def _register_processors(registry) -> None:
-    processor = LazyClass(
-        "internnav_hf.models.system2_processor", "System2Processor", System2Config
-    )
-    registry.AutoProcessor.register(System2Config, processor, exist_ok=True)
+    for config_class in (System2Config, DualSystemConfig):
+        processor = LazyClass(
+            "internnav_hf.models.system2_processor", "System2Processor", config_class
+        )
+        registry.AutoProcessor.register(config_class, processor, exist_ok=True)
 
 
 def register() -> None:
-    """Enter System2 in AutoConfig, AutoModel, AutoModelForImageTextToText and AutoProcessor."""
-    model = LazyClass("internnav_hf.models.system2", "System2Model", System2Config)
-    AutoConfig.register(System2Config.model_type, System2Config, exist_ok=True)
-    AutoModel.register(System2Config, model, exist_ok=True)
-    AutoModelForImageTextToText.register(System2Config, model, exist_ok=True)
+    """Enter our models in AutoConfig and AutoModel, System2 in AutoModelForImageTextToText, and the
+    processor in AutoProcessor.
+    """
+    for config_class, (module, name) in MODELS.items():
+        model = LazyClass(f"internnav_hf.models.{module}", name, config_class)
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+        AutoModel.register(config_class, model, exist_ok=True)
+        if config_class is System2Config:
+            AutoModelForImageTextToText.register(config_class, model, exist_ok=True)
     if PROCESSOR_REGISTRY in sys.modules:
         _register_processors(sys.modules[PROCESSOR_REGISTRY])
     else:

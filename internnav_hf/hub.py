@@ -13,49 +13,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from internnav_hf.data import System2Dataset
-from internnav_hf.models.loading import check_loading
+from internnav_hf.models.dual_system import DualSystemModel
+from internnav_hf.models.released import (
+    action_expert_keys,
+    check_fit,
+    dual_system_keys,
+    system2_keys,
+)
 from internnav_hf.models.system2 import System2Model
 
 NON_COMMERCIAL = "cc-by-nc-sa-4.0"
 # Licences that follow a fine-tuned model, by where the base model or the data come from.
 _RESTRICTED = re.compile(r"InternRobotics/|InternVLA|InternData|\b(r2r|rxr|scalevln)_\d+cm", re.I)
 
-# Released (transformers 4.51) names of a Qwen2.5-VL -> ours. The first match counts.
-_SYSTEM2_KEYS = (
-    (re.compile(r"^model\.(visual|language_model)\."), r"vlm.model.\1."),
-    (re.compile(r"^visual\."), "vlm.model.visual."),
-    (re.compile(r"^model\."), "vlm.model.language_model."),
-    (re.compile(r"^lm_head\."), "vlm.lm_head."),
-)
 
+def convert_released(state_dict: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor]:
+    """`state_dict` of a released checkpoint under our key names, for `model.load_state_dict`.
 
-def convert_released(state_dict: Mapping[str, Tensor], model: System2Model) -> dict[str, Tensor]:
-    """`state_dict` of a released System2 under our key names, ready for `model.load_state_dict`.
-
-    Raises ValueError naming keys that `model` misses, does not know, or has in another shape.
+    `model` is a System2, a dual system, or an action expert, whose released names are those without
+    the prefix that a whole checkpoint gives them (`model.`, `model.navdp.`). Raises ValueError
+    naming keys that `model` misses, does not know, or has in another shape.
     """
-    converted = {_our_key(key): value for key, value in state_dict.items()}
-    expected = model.state_dict()
-    output, embedding = "vlm.lm_head.weight", "vlm.model.language_model.embed_tokens.weight"
-    if output not in converted and embedding in converted and model.config.tie_word_embeddings:
-        converted[output] = converted[embedding]
-    shared = converted.keys() & expected.keys()
-    report = {
-        "missing_keys": expected.keys() - converted.keys(),
-        "unexpected_keys": converted.keys() - expected.keys(),
-        "mismatched_keys": [(k,) for k in shared if converted[k].shape != expected[k].shape],
-    }
-    check_loading("given", report)
+    if isinstance(model, System2Model):
+        converted = system2_keys(state_dict, model.config.tie_word_embeddings)
+    elif isinstance(model, DualSystemModel):
+        converted = dual_system_keys(state_dict, model.config)
+    else:
+        converted = action_expert_keys(state_dict, model.config)
+    check_fit("given", converted, model)
     return converted
-
-
-def _our_key(key: str) -> str:
-    for pattern, replacement in _SYSTEM2_KEYS:
-        if pattern.match(key):
-            return pattern.sub(replacement, key)
-    return key
 
 
 def licence_of(base_model: str, datasets: Sequence[str], simulated: bool = False) -> str | None:
@@ -69,7 +58,7 @@ def licence_of(base_model: str, datasets: Sequence[str], simulated: bool = False
 
 
 def model_card(
-    model: System2Model,
+    model: System2Model | DualSystemModel,
     base_model: str,
     datasets: Sequence[str],
     command: str,
@@ -83,13 +72,11 @@ def model_card(
     header += ["tags:", "- embodied-navigation", "- vision-and-language-navigation", "---"]
     rows = [f"| {name} | {value:.4g} |" for name, value in (metrics or {}).items()]
     numbers = ["", "| metric | value |", "|---|---|", *rows] if rows else []
-    config = model.config
+    policy = "DualSystemPolicy" if isinstance(model, DualSystemModel) else "System2Policy"
     body = [
         f"# {type(model).__name__}",
         "",
-        f"A {config.vlm_config.model_type} with System2's dialogue"
-        + (" and a pixel-goal head." if config.use_pixel_goal_head else "."),
-        f"Goals are pixels of a {config.image_width}x{config.image_height} look-down image.",
+        *_description(model),
         "",
         f"- base model: `{base_model}`",
         f"- data: {', '.join(f'`{name}`' for name in datasets)}",
@@ -97,16 +84,32 @@ def model_card(
         *numbers,
         "",
         "```python",
-        "from internnav_hf import System2Policy",
-        'policy = System2Policy.from_pretrained("this/repository")',
+        f"from internnav_hf import {policy}",
+        f'policy = {policy}.from_pretrained("this/repository")',
         "```",
         "",
     ]
     return "\n".join([*header, "", *body])
 
 
+def _description(model: System2Model | DualSystemModel) -> list[str]:
+    """What it is, in some lines."""
+    is_dual = isinstance(model, DualSystemModel)
+    config = model.config.system2_config if is_dual else model.config
+    head = " and a pixel-goal head." if config.use_pixel_goal_head else "."
+    lines = [f"A {config.vlm_config.model_type} with System2's dialogue{head}"]
+    lines += [f"Goals are pixels of a {config.image_width}x{config.image_height} look-down image."]
+    if is_dual:
+        kind = model.config.action_expert_config.model_type.removeprefix("internnav_")
+        lines += [f"Its plans, of {model.config.num_queries} tokens, are walked by a {kind}."]
+    return lines
+
+
 def save_model_card(
-    folder: str | Path, model: System2Model, base_model: str, dataset: System2Dataset
+    folder: str | Path,
+    model: System2Model | DualSystemModel,
+    base_model: str,
+    dataset: System2Dataset,
 ) -> None:
     """Write `folder`/README.md: the card with this process's command and `eval_results.json`."""
     results = Path(folder, "eval_results.json")

@@ -77,6 +77,27 @@ class System2Session:
             self.last_hidden = torch.where(active.bool(), self.last_hidden, still)
         return answers
 
+    @torch.no_grad()
+    def peek(self, embeddings: Tensor) -> Tensor:
+        """Final hidden states (B, Q, D) of tokens with `embeddings` (Q, D) after all that was read.
+
+        They are forgotten again: the session goes on as if they had not been there.
+        """
+        num_rows, num_tokens = len(self.attention_mask), len(embeddings)
+        mask = torch.cat(
+            [self.attention_mask, self.attention_mask.new_ones(num_rows, num_tokens)], 1
+        )
+        steps = torch.arange(num_tokens, device=mask.device)
+        hidden = self.model.vlm.model.language_model(
+            inputs_embeds=embeddings.to(self.last_hidden.dtype).expand(num_rows, -1, -1),
+            attention_mask=mask,
+            position_ids=(self.next_position + steps).expand(3, -1, -1),
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
+        self.cache.crop(-num_tokens)
+        return hidden
+
     def select(self, rows: Sequence[int]) -> "System2Session":
         """Keep only `rows`, in this order; returns itself."""
         index = torch.as_tensor(rows, dtype=torch.long, device=self.attention_mask.device)

@@ -1,0 +1,99 @@
+"""Configuration of the dual system: System2, and any action expert.
+
+Apart from the model's file so that `import internnav_hf` can register it without importing
+modelling code.
+"""
+
+import copy
+
+from transformers import AutoConfig, PreTrainedConfig
+
+from .config_checks import refuse_unknown
+from .system2_config import System2Config
+
+RELEASED_MODEL_TYPE = "internvla_n1"
+# What a released configuration calls `system1`, as configurations of ours.
+RELEASED_EXPERTS = {
+    "nextdit_async": {"model_type": "internnav_nextdit"},
+    "nextdit": {"model_type": "internnav_nextdit", "use_images": False},
+    "navdp_async": {"model_type": "internnav_navdp_action_expert"},
+}
+
+
+class DualSystemConfig(PreTrainedConfig):
+    """System2 + `num_queries` latent queries + an action expert.
+
+    Fields:
+        system2_config: a `System2Config`, or a dict of one.
+        action_expert_config: configuration of the expert, or a dict of it with its `model_type`.
+        num_queries: query tokens in which System2 leaves its plan.
+
+    `from_pretrained` also reads the configuration of a released InternVLA-N1 that has a System1.
+    Raises ValueError for an unknown field, and for an expert made for plans of another width.
+    """
+
+    model_type = "internnav_dual_system"
+    sub_configs = {"system2_config": System2Config, "action_expert_config": AutoConfig}  # pyright: ignore[reportAssignmentType]
+
+    system2_config: dict | PreTrainedConfig | None = None
+    action_expert_config: dict | PreTrainedConfig | None = None
+    num_queries: int = 4
+
+    def __post_init__(self, **kwargs):
+        refuse_unknown(type(self), kwargs)
+        system2 = self.system2_config if self.system2_config is not None else {}
+        system2 = System2Config(**system2) if isinstance(system2, dict) else copy.deepcopy(system2)
+        self.system2_config = system2
+        width = system2.get_text_config().hidden_size
+        expert = self.action_expert_config
+        if expert is None:
+            expert = RELEASED_EXPERTS["nextdit_async"] | {"plan_hidden_size": width}
+        if isinstance(expert, dict):
+            expert = AutoConfig.for_model(**expert)
+        self.action_expert_config = copy.deepcopy(expert)
+        super().__post_init__(**kwargs)
+        if expert.plan_hidden_size != width:
+            raise ValueError(
+                f"The action expert's plan_hidden_size is {expert.plan_hidden_size}, but System2's "
+                f"hidden_size is {width}."
+            )
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """The dict on disk; that of a released InternVLA-N1 is translated."""
+        config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        found = config_dict.get("model_type", cls.model_type)
+        if found == RELEASED_MODEL_TYPE or "system1" in config_dict:
+            config_dict = _translate(config_dict, pretrained_model_name_or_path)
+        elif found != cls.model_type:
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: model_type: found {found!r}, expected "
+                f"{cls.model_type!r} or a released InternVLA-N1. Make a dual system of a System2 "
+                "with recipes/train_dual_system.py."
+            )
+        return config_dict, kwargs
+
+    def get_text_config(self, *args, **kwargs):
+        """The language model's part of System2's configuration."""
+        return self.system2_config.get_text_config(*args, **kwargs)
+
+
+def _translate(released: dict, path) -> dict:
+    """The released flat configuration of a Qwen2.5-VL with `system1` and `n_query` as ours."""
+    released = dict(released)
+    system1, num_queries = released.pop("system1", None), released.pop("n_query", 4)
+    text = released.get("text_config", released)
+    if system1 not in RELEASED_EXPERTS:
+        raise ValueError(
+            f"{path}: system1: found {system1!r}, expected one of {', '.join(RELEASED_EXPERTS)}. "
+            "Its System2 alone loads with System2Model.from_pretrained."
+        )
+    released |= {"model_type": "qwen2_5_vl"}
+    released.pop("architectures", None)
+    return {
+        "model_type": DualSystemConfig.model_type,
+        "system2_config": {"vlm_config": released, "use_pixel_goal_head": False},
+        "action_expert_config": RELEASED_EXPERTS[system1]
+        | {"plan_hidden_size": text["hidden_size"]},
+        "num_queries": num_queries,
+    }
