@@ -26,7 +26,7 @@ from internnav_hf.evaluation.drawing import jpeg
 from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.geometry import Action, lift, pixel_to_floor
 from internnav_hf.models.dialogue import AnswerKind
-from internnav_hf.policies import Decision
+from internnav_hf.policies import Decision, FrameHistory
 from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.sim.follower import next_action
 from internnav_hf.sim.render import View
@@ -36,11 +36,15 @@ FALLBACK_ACTION = Action.TURN_LEFT
 
 @dataclass
 class _Walk:
-    """One environment's episode: `frames` are the ordinary views so far, `plan` actions to take."""
+    """One environment's episode: `frame` is the ordinary view, `history` the ones before it in the
+    size in which System2 is shown them, `plan` actions to take.
+    """
 
     env: NavigationEnv
     instruction: str
-    frames: list[Image.Image] = field(default_factory=list)
+    frame: Image.Image | None = None
+    num_steps: int = 0
+    history: FrameHistory = field(default_factory=FrameHistory)
     plan: list[int] = field(default_factory=list)
     distance_to_goal: Any = None
     goal_steps_left: int = 0
@@ -60,7 +64,7 @@ class _Walk:
 
 
 class System2Agent:
-    """See the module. `policy` is a `System2Policy`, or anything with its `decide`."""
+    """See the module. `policy` is a `System2Policy`, or anything with its `decide`, `prepare`."""
 
     name = "system2"
     needs_images = True
@@ -83,13 +87,16 @@ class System2Agent:
         """One action each; asks System2 for all that have none left, at once."""
         walks = [self.walks[index] for index in env_indices]
         for walk, observation in zip(walks, observations, strict=True):
-            walk.frames.append(Image.fromarray(observation["rgb"]))
+            walk.frame = Image.fromarray(observation["rgb"])
         actions = [walk.planned_action(info) for walk, info in zip(walks, infos, strict=True)]
         undecided = [i for i, action in enumerate(actions) if action is None]
         if undecided:
             self._decide([walks[i] for i in undecided], [infos[i] for i in undecided])
         for i in undecided:
             actions[i] = walks[i].planned_action(infos[i])
+        for walk in walks:
+            walk.history.append(self.policy.prepare(walk.frame))
+            walk.num_steps += 1
         return [int(FALLBACK_ACTION) if action is None else action for action in actions]
 
     def _decide(self, walks: list[_Walk], infos: list[dict]) -> None:
@@ -102,9 +109,9 @@ class System2Agent:
             return [Image.fromarray(views[i].rgb) for i in indices]
 
         decisions = self.policy.decide(
-            [walk.frames[-1] for walk in walks],
+            [walk.frame for walk in walks],
             [walk.instruction for walk in walks],
-            [walk.frames[:-1] for walk in walks],
+            [walk.history.frames for walk in walks],
             look_down,
         )
         for i, (walk, decision) in enumerate(zip(walks, decisions, strict=True)):
@@ -152,10 +159,10 @@ def lift_pixel(
 def _record(
     walk: _Walk, decision: Decision, info: dict, view: View | None, goal: np.ndarray | None
 ) -> DecisionRecord:
-    picture = walk.frames[-1] if view is None else Image.fromarray(view.rgb)
+    picture = walk.frame if view is None else Image.fromarray(view.rgb)
     heatmap = None if view is None else decision.heatmap
     return DecisionRecord(
-        step=len(walk.frames) - 1,
+        step=walk.num_steps,
         kind=decision.kind.name,
         text=decision.text,
         position=_pair(info["position"]),

@@ -27,6 +27,9 @@ class ScriptedPolicy:
         self.batch_sizes: list[int] = []
         self.histories: list[int] = []
 
+    def prepare(self, frame):
+        return frame
+
     def decide(self, images, instruction, history=None, look_down=None, force_look_down=False):
         self.batch_sizes.append(len(images))
         self.histories += [len(past) for past in history or []]

@@ -1,14 +1,15 @@
-"""Policies: what runs at inference. `reset(instruction)`, then `act(observation)` at each step.
+"""System2 at inference: the look-down dialogue, and the plan that it leaves for an action expert.
 
-Legend: H, W height and width of an image.
+Legend: H, W height and width of an image, Q query tokens of a plan, D width of System2.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from internnav_hf.camera import resize_view
 from internnav_hf.data.sampling import history_indices
@@ -29,6 +30,11 @@ from internnav_hf.models.system2_session import System2Session
 
 Frame = Image.Image | np.ndarray  # RGB, (H, W, 3) uint8
 AnswerWith = Literal["head", "text"]
+Planner = Callable[[System2Session], Tensor]  # dialogues with a goal -> plans (B, Q, D)
+
+# What stands between the goal's words and the query tokens: the published training and the
+# published inference differ by a line break.
+PLAN_OPENING = {"training": "<|im_end|>\n", "inference": "<|im_end|>"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class Decision:
     `goal_pixel` is (u, v) in pixels of the look-down image, `goal_confidence` in [0, 1] and
     `heatmap` (rows, columns) come from the head. `actions` are VLN-CE numbers. `text` is what
     System2 said, in order. Kind LOOK_DOWN means that it asks for the look-down view, UNPARSABLE
-    that what it said, kept in `text`, is no answer.
+    that what it said, kept in `text`, is no answer. `plan` (Q, D) comes with a pixel goal from a
+    policy with a planner.
     """
 
     kind: AnswerKind
@@ -47,6 +54,29 @@ class Decision:
     goal_confidence: float | None = None
     heatmap: np.ndarray | None = None
     actions: tuple[int, ...] = ()
+    plan: Tensor | None = None
+
+
+class FrameHistory:
+    """The past frames of an episode, prepared, oldest first in `frames`.
+
+    There are never more than `limit`: then every second one is forgotten, and from there on only
+    every second one (the fourth, ...) is kept. Up to `limit` frames nothing is lost.
+    """
+
+    def __init__(self, limit: int = 512):
+        self.limit = limit
+        self.frames: list[Image.Image] = []
+        self._stride, self._num_seen = 1, 0
+
+    def append(self, frame: Image.Image) -> None:
+        """The next frame, in the size in which System2 is shown it."""
+        if self._num_seen % self._stride == 0:
+            self.frames.append(frame)
+        self._num_seen += 1
+        if len(self.frames) > self.limit:
+            self.frames = self.frames[::2]
+            self._stride *= 2
 
 
 class System2Policy:
@@ -54,7 +84,8 @@ class System2Policy:
     (`decide`).
 
     `answer_with` says where goals come from: the pixel-goal head (the default where the model has
-    one) or the text.
+    one) or the text. With `planner`, every pixel goal brings a plan, made on the same key-value
+    cache; the head's goal is put into System2's mouth for it, in the words that training shows.
     """
 
     def __init__(
@@ -63,6 +94,7 @@ class System2Policy:
         processor: System2Processor,
         answer_with: AnswerWith | None = None,
         max_new_tokens: int = 32,  # a pixel goal takes 9; the published limit is 128
+        planner: Planner | None = None,
     ):
         self.model = model.eval()
         self.processor = processor
@@ -71,6 +103,7 @@ class System2Policy:
             raise ValueError("This System2 has no pixel-goal head: use answer_with='text'.")
         self.answer_with = answer_with or ("head" if has_head else "text")
         self.max_new_tokens = max_new_tokens
+        self.planner = planner
         self.reset("")
 
     @classmethod
@@ -89,14 +122,14 @@ class System2Policy:
     def reset(self, instruction: str) -> None:
         """Start an episode: forget all frames."""
         self.instruction = instruction
-        self._history: list[Image.Image] = []
+        self._history = FrameHistory()
         self._waiting: System2Session | None = None
 
     def observe(self, rgb: Frame) -> None:
         """Remember a frame that no decision is asked for; history is sampled from all frames of the
         episode.
         """
-        self._history.append(self._prepare(rgb))
+        self._history.append(self.prepare(rgb))
 
     def act(self, observation: dict[str, Frame]) -> Decision:
         """Decide from `observation["rgb"]`; on kind LOOK_DOWN call again with
@@ -114,7 +147,7 @@ class System2Policy:
             return self._goals(session, [look_down])[0]
         views = None if look_down is None else [look_down]
         decisions, session = self._ask(
-            [observation["rgb"]], [self.instruction], [self._history], views, False
+            [observation["rgb"]], [self.instruction], [self._history.frames], views, False
         )
         if decisions[0].kind == AnswerKind.LOOK_DOWN:
             self._waiting = session
@@ -160,7 +193,7 @@ class System2Policy:
             shown = [
                 past[index] for index in history_indices(len(past), self.processor.num_history)
             ]
-            frames = [self._prepare(frame) for frame in (*shown, image)]
+            frames = [self.prepare(frame) for frame in (*shown, image)]
             message = first_user_message(instruction, len(shown), style=style)
             text = render([message], add_generation_prompt=True) + (LOOK_DOWN if force else "")
             segments.append(self.processor.encode_text(text, frames))
@@ -185,8 +218,31 @@ class System2Policy:
         images = session.extend([self.processor.encode_text(text, [frame]) for frame in frames])
         if self.answer_with == "text":
             texts = self._generate(session)
-            return [self._checked(parse_answer(text), f"{LOOK_DOWN} {text}") for text in texts]
-        return self._read_head(session, images)
+            decisions = [self._checked(parse_answer(t), f"{LOOK_DOWN} {t}") for t in texts]
+        else:
+            decisions = self._read_head(session, images)
+        return decisions if self.planner is None else self._with_plans(session, decisions)
+
+    def _with_plans(self, session: System2Session, decisions: list[Decision]) -> list[Decision]:
+        """The pixel goals among `decisions` with plans, on the cache that holds their dialogues."""
+        rows = [row for row, d in enumerate(decisions) if d.kind == AnswerKind.PIXEL_GOAL]
+        if not rows:
+            return decisions
+        session.select(rows)
+        opening = PLAN_OPENING[self.processor.prompt_style]
+        spoken = self.answer_with == "text"  # then the words are in the cache already
+        words = ["" if spoken else self._goal_words(decisions[row]) for row in rows]
+        session.extend([self.processor.encode_text(text + opening, []) for text in words])
+        decisions = list(decisions)
+        for row, plan in zip(rows, self.planner(session), strict=True):
+            decisions[row] = replace(decisions[row], plan=plan)
+        return decisions
+
+    def _goal_words(self, decision: Decision) -> str:
+        """The nearest whole pixel of the image, as System2's training writes it."""
+        size = (self.model.config.image_width, self.model.config.image_height)
+        pairs = zip(decision.goal_pixel, size, strict=True)
+        return Answer.of_pixel(*(min(round(p), s - 1) for p, s in pairs)).text
 
     def _read_head(self, session: System2Session, images: ImageTokens) -> list[Decision]:
         goals, confidences, heatmaps, _, _ = self.model.goal_from(session.last_hidden, images)
@@ -235,8 +291,10 @@ class System2Policy:
             )
         return frame
 
-    def _prepare(self, frame: Frame) -> Image.Image:
-        """A past or current frame in the size and with the filter of the prompt style."""
+    def prepare(self, frame: Frame) -> Image.Image:
+        """A past or current frame in the size and with the filter of the prompt style, as histories
+        keep it; one that is prepared stays as it is.
+        """
         published = self.processor.prompt_style == "inference"
         resample = Image.Resampling.BICUBIC if published else Image.Resampling.BILINEAR
         return resize_view(_image(frame), self.processor.history_size, resample)

@@ -1,4 +1,4 @@
-"""Decisions on the cache equal those of whole passes, for any batch."""
+"""System2: decisions on the cache equal those of whole passes, for any batch."""
 
 import numpy as np
 import pytest

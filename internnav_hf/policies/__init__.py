@@ -1,0 +1,13 @@
+"""Policies: what runs at inference. `reset(instruction)`, then `act(observation)` at each step."""
+
+from .dual_system import DualSystemPolicy, DualSystemStep
+from .system2 import AnswerWith, Decision, FrameHistory, System2Policy
+
+__all__ = [
+    "AnswerWith",
+    "Decision",
+    "DualSystemPolicy",
+    "DualSystemStep",
+    "FrameHistory",
+    "System2Policy",
+]

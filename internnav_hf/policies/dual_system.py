@@ -1,0 +1,330 @@
+"""The dual system at inference: System2 decides and leaves a plan, the action expert walks by it.
+
+Every call brings one step of each robot (the published asynchronous protocol, in lockstep):
+
+* System2 is asked when there is no plan, when the robot has taken `max_steps_per_plan` actions with
+  it, or when the expert's path ends: nothing of it leads forward.
+* Turns and STOP are what System2 says. For a pixel goal the expert samples trajectories from the
+  view of the decision and the current one, both look-down views; the mean of their paths becomes
+  discrete actions, of which the first `actions_per_trajectory` count.
+* A plan whose first path leads nowhere turns left once, as does an answer that nothing follows from
+  - it is never taken for STOP - and System2 is asked again.
+
+The caller shows every frame that the robot sees, by `act` where it wants new actions and by
+`observe` where it carries on; the number of frames is the number of actions taken. A robot that
+follows trajectories itself calls `act` at each of them.
+
+Legend: S samples, H horizon, Q query tokens, D width of System2, N tokens of a view, C channels.
+"""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from internnav_hf.camera import CameraSpec, resize_view
+from internnav_hf.data.dual_system import LARGEST_DEPTH_M
+from internnav_hf.geometry import Action
+from internnav_hf.models.dialogue import AnswerKind
+from internnav_hf.models.navdp_action_expert_config import NavDPActionExpertConfig
+from internnav_hf.models.system2 import HUB_ARGUMENTS
+from internnav_hf.models.system2_processor import System2Processor
+from internnav_hf.trajectory import follow, path_of
+
+from .system2 import AnswerWith, Decision, Frame, FrameHistory, System2Policy
+
+if TYPE_CHECKING:
+    from internnav_hf.models.dual_system import DualSystemModel
+
+FALLBACK_ACTIONS = (int(Action.TURN_LEFT),)
+SETTINGS = (
+    "num_samples",
+    "guidance_scale",
+    "num_inference_steps",
+    "seed",
+    "max_steps_per_plan",
+    "actions_per_trajectory",
+    "answer_with",
+)
+
+
+@dataclass(frozen=True)
+class DualSystemStep:
+    """What to do now.
+
+    `actions` are VLN-CE numbers, to be taken one after the other. `decision` is System2's answer in
+    force, `asked` whether it was given in this call. Where the expert walks, `trajectories`
+    (S, H + 1, 2) and their mean `path` (H + 1, 2) are in metres in the robot's frame of now: x
+    forward, y left, from (0, 0).
+    """
+
+    actions: tuple[int, ...]
+    decision: Decision
+    asked: bool
+    trajectories: np.ndarray | None = None
+    path: np.ndarray | None = None
+
+
+@dataclass
+class DualSystemEpisode:
+    """What the policy remembers of one robot; made by `DualSystemPolicy.start`.
+
+    `plan` (Q, D) is None where System2 must be asked, `decision_view` (N, C) are the features of
+    the view that it pointed in, `age` counts the actions since.
+    """
+
+    instruction: str
+    generator: torch.Generator
+    history: FrameHistory = field(default_factory=FrameHistory)
+    decision: Decision | None = None
+    plan: Tensor | None = None
+    decision_view: Tensor | None = None
+    age: int = 0
+
+    def note(self, frame: Image.Image) -> None:
+        """A frame was seen; the next one shows what an action did."""
+        self.history.append(frame)
+        self.age += 1
+
+
+class DualSystemPolicy:
+    """See the module; for one robot (`reset`, `act`, `observe`) or many (`start`, `steps`).
+
+    An observation has `rgb`, and `rgb_look_down` unless the camera has one pitch; for experts that
+    read depth, `depth_look_down` (`depth` with one pitch) in metres. `seed` and the name of an
+    episode say what is drawn in it, whatever runs beside it.
+    """
+
+    def __init__(
+        self,
+        model: "DualSystemModel",
+        processor: System2Processor,
+        num_samples: int = 32,
+        guidance_scale: float | None = None,
+        num_inference_steps: int | None = None,
+        seed: int = 0,
+        max_steps_per_plan: int = 8,
+        actions_per_trajectory: int = 4,
+        answer_with: AnswerWith | None = None,
+    ):
+        self.model = model.eval()
+        self.processor = processor
+        self.system2 = System2Policy(model.system2, processor, answer_with, planner=model.plan)
+        self.expert: Any = model.action_expert
+        self.sees = sees(self.expert.config)
+        self.num_samples = num_samples
+        self.seed = seed
+        self.max_steps_per_plan = max_steps_per_plan
+        self.actions_per_trajectory = actions_per_trajectory
+        given = {"guidance_scale": guidance_scale, "num_inference_steps": num_inference_steps}
+        self.sampling = {name: value for name, value in given.items() if value is not None}
+        known = inspect.signature(self.expert.sample).parameters
+        for name in self.sampling:
+            if name not in known:
+                raise ValueError(f"{name}: {type(self.expert).__name__} samples without it.")
+        self.reset("")
+
+    @classmethod
+    def from_pretrained(cls, path, **kwargs) -> "DualSystemPolicy":
+        """Model and processor from a folder or Hub repository.
+
+        `kwargs` are settings of the policy and arguments of the model's loading. Released models
+        are asked in the published words of inference.
+        """
+        from internnav_hf.models.dual_system import DualSystemModel
+        from internnav_hf.models.dual_system_config import DualSystemConfig
+
+        settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
+        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        stored, _ = PreTrainedConfig.get_config_dict(path, **hub)
+        is_ours = stored.get("model_type") == DualSystemConfig.model_type
+        style = {} if is_ours else {"prompt_style": "inference"}
+        model = DualSystemModel.from_pretrained(path, **kwargs)
+        processor = System2Processor.from_pretrained(path, **style, **hub)
+        return cls(model, processor, **settings)
+
+    def reset(self, instruction: str) -> None:
+        """Start an episode of one robot."""
+        self.episode = self.start(instruction)
+
+    def act(self, observation: dict[str, Any]) -> DualSystemStep:
+        """What the one robot does, seeing `observation`."""
+        return self.steps([self.episode], [observation])[0]
+
+    def observe(self, rgb: Frame) -> None:
+        """A frame between two actions of the last answer, which the one robot carries on with."""
+        self.episode.note(self.system2.prepare(rgb))
+
+    def start(self, instruction: str, name: str = "") -> DualSystemEpisode:
+        """A new episode; `name` tells its random numbers from those of others."""
+        words = np.random.SeedSequence([self.seed, *name.encode()]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+        return DualSystemEpisode(instruction, generator)
+
+    @torch.no_grad()
+    def steps(
+        self, episodes: Sequence[DualSystemEpisode], observations: Sequence[dict[str, Any]]
+    ) -> list[DualSystemStep]:
+        """What each robot does, seeing its observation; all that think, and all that walk, share a
+        batch.
+        """
+        views = _Views(self, observations)
+        found: dict[int, DualSystemStep] = {}
+        walking = [
+            row
+            for row, episode in enumerate(episodes)
+            if episode.plan is not None and episode.age < self.max_steps_per_plan
+        ]
+        found |= self._walk(episodes, views, walking, asked=False)
+        asking = [row for row in range(len(episodes)) if row not in found]
+        pointing = self._ask(episodes, observations, views, asking)
+        found |= self._walk(episodes, views, pointing, asked=True)
+        for row in asking:
+            found.setdefault(row, _turn_or_stop(episodes[row]))
+        for episode, observation in zip(episodes, observations, strict=True):
+            episode.note(self.system2.prepare(observation["rgb"]))
+        return [found[row] for row in range(len(episodes))]
+
+    def _ask(self, episodes, observations, views: "_Views", rows: list[int]) -> list[int]:
+        """Ask System2 for `rows`; returns those with a new plan."""
+        decisions = self.system2.decide(
+            [observations[row]["rgb"] for row in rows],
+            [episodes[row].instruction for row in rows],
+            [episodes[row].history.frames for row in rows],
+            look_down=[views.colours(row) for row in rows],
+        )
+        pointing = []
+        for row, decision in zip(rows, decisions, strict=True):
+            episode = episodes[row]
+            episode.decision, episode.plan, episode.age = decision, decision.plan, 0
+            if decision.plan is not None:
+                pointing.append(row)
+        if self.sees:
+            for row, view in zip(pointing, views.features(pointing), strict=True):
+                episodes[row].decision_view = view
+        return pointing
+
+    def _walk(self, episodes, views: "_Views", rows: list[int], asked: bool) -> dict:
+        """Steps of `rows` by the expert. A path that has ended is no step if the plan is not new:
+        System2 is to be asked.
+        """
+        found: dict[int, DualSystemStep] = {}
+        for row, trajectories in zip(rows, self._sample(episodes, views, rows), strict=True):
+            episode, path = episodes[row], trajectories.mean(axis=0)
+            actions = tuple(int(action) for action in follow(path))
+            if Action.FORWARD not in actions:
+                episode.plan = None
+                if not asked:
+                    continue
+            actions = actions[: self.actions_per_trajectory] or FALLBACK_ACTIONS
+            found[row] = DualSystemStep(actions, episode.decision, asked, trajectories, path)
+        return found
+
+    def _sample(self, episodes, views: "_Views", rows: list[int]) -> Sequence[np.ndarray]:
+        """Trajectories (S, H + 1, 2) of each of `rows`."""
+        if not rows:
+            return []
+        chosen = [episodes[row] for row in rows]
+        plan = torch.stack([episode.plan for episode in chosen])
+        shape = (self.num_samples, self.expert.config.action_horizon, 3)
+        # Each episode draws by itself: the first noise here, what the expert adds in its steps.
+        generators = [episode.generator for episode in chosen]
+        noise = torch.stack([torch.randn(shape, generator=g) for g in generators])
+        seen = None
+        if self.sees:
+            pairs = zip(chosen, views.features(rows), strict=True)
+            seen = torch.stack([torch.stack([e.decision_view, view]) for e, view in pairs])
+        actions = self.expert.sample(
+            plan,
+            num_samples=self.num_samples,
+            generator=generators,
+            noise=noise.to(plan),
+            views=seen,
+            **self.sampling,
+        )
+        return path_of(actions.float().cpu().numpy())
+
+
+class _Views:
+    """The look-down views of one call as the expert sees them, their features computed once."""
+
+    def __init__(self, policy: DualSystemPolicy, observations: Sequence[dict[str, Any]]):
+        config = policy.expert.config
+        self._expert, self._device = policy.expert, policy.model.device
+        self._size = (config.image_size, config.image_size)
+        self._needs_depth = needs_depth(config)
+        self._seen = [_look_down(o, policy.processor.camera) for o in observations]
+        self._features: dict[int, Tensor] = {}
+
+    def colours(self, row: int) -> Frame:
+        """As it came, for System2."""
+        return self._seen[row][0]
+
+    def features(self, rows: list[int]) -> list[Tensor]:
+        """(N, C) for each of `rows`."""
+        missing = [row for row in rows if row not in self._features]
+        if missing:
+            rgb = np.stack([rgb_view(self._seen[row][0], self._size) for row in missing])
+            depth = None
+            if self._needs_depth:
+                depth = np.stack([depth_view(self._seen[row][1], self._size) for row in missing])
+                depth = torch.as_tensor(depth, device=self._device)[:, None]
+            rgb = torch.as_tensor(rgb, device=self._device)[:, None]
+            encoded = self._expert.encode_views(rgb, depth)[:, 0]
+            self._features |= dict(zip(missing, encoded, strict=True))
+        return [self._features[row] for row in rows]
+
+
+def _look_down(observation: dict[str, Any], camera: dict | None) -> tuple[Frame, np.ndarray | None]:
+    """Colours and depth; the ordinary view's if the camera has one pitch or is not known."""
+    if "rgb_look_down" in observation:
+        return observation["rgb_look_down"], observation.get("depth_look_down")
+    trained = None if camera is None else CameraSpec.from_dict(camera)
+    if trained is not None and trained.pitch_deg != trained.look_down_pitch_deg:
+        raise ValueError(
+            "observation: found no 'rgb_look_down', but this model walks by look-down views, "
+            f"{trained.look_down_pitch_deg:g}° down."
+        )
+    return observation["rgb"], observation.get("depth")
+
+
+def rgb_view(frame: Frame, size: tuple[int, int]) -> np.ndarray:
+    """(3, S, S) uint8, as the dataset makes it."""
+    image = frame if isinstance(frame, Image.Image) else Image.fromarray(np.asarray(frame))
+    return np.asarray(resize_view(image, size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+
+
+def depth_view(depth: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
+    """(S, S) float32 metres of an image in metres, as the dataset makes it."""
+    if depth is None:
+        raise ValueError(
+            "observation: found no depth, but this model's action expert reads it: pass "
+            "'depth_look_down' ('depth' with a camera of one pitch) in metres."
+        )
+    image = Image.fromarray(np.asarray(depth, np.float32))
+    nearest = np.asarray(resize_view(image, size, Image.Resampling.NEAREST))
+    return np.minimum(nearest, np.float32(LARGEST_DEPTH_M))
+
+
+def sees(expert_config: Any) -> bool:
+    """Whether the action expert is shown views at all; the oldest variant is not."""
+    return getattr(expert_config, "use_images", True)
+
+
+def needs_depth(expert_config: Any) -> bool:
+    """Whether the action expert reads depth."""
+    return expert_config.model_type == NavDPActionExpertConfig.model_type
+
+
+def _turn_or_stop(episode: DualSystemEpisode) -> DualSystemStep:
+    """What System2 says without a goal; nothing that can be done turns left."""
+    actions: tuple[int, ...] = ()
+    if episode.decision.kind in (AnswerKind.TURN, AnswerKind.STOP):
+        actions = tuple(a for a in episode.decision.actions if a != Action.LOOK_DOWN)
+    return DualSystemStep(actions or FALLBACK_ACTIONS, episode.decision, asked=True)
