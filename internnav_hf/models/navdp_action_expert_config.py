@@ -1,0 +1,85 @@
+"""Configuration of NavDP*, the RGB-D action expert.
+
+Apart from the model's file so that `import internnav_hf` can register it without importing
+modelling code.
+"""
+
+import copy
+
+from transformers import Dinov2Config, PreTrainedConfig
+
+from .config_checks import refuse_unknown
+
+_VIT_SMALL = {
+    "hidden_size": 384,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 6,
+    "image_size": 518,
+}
+
+
+class NavDPActionExpertConfig(PreTrainedConfig):
+    """NavDP*: RGB-D encoder, plan compressor, denoiser. The defaults are the released model's.
+
+    Fields:
+        plan_hidden_size: width of the plans, that of System2.
+        action_horizon: steps of a trajectory.
+        image_size: height and width in pixels of the frames.
+        action_scale: what (dx, dy, dyaw) are multiplied by before diffusion, which lives in
+            [-1, 1].
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: of the denoiser.
+            The RGB-D encoder has the same width.
+        num_rgbd_queries: tokens that the RGB-D encoder makes of the two views.
+        num_rgbd_layers, num_rgbd_attention_heads, rgbd_intermediate_size: of what makes them.
+        vision_config, depth_vision_config: of the DINOv2 encoders of colour and of depth, as
+            `Dinov2Config` or dicts; both as wide as `hidden_size`.
+        train_rgb_encoder: whether the colour encoder learns. In the released model it does not.
+        num_plan_positions: the longest plan that the position table has room for.
+        num_diffusion_steps: of the noise schedule.
+        dropout: in the denoiser and in the RGB-D encoder's decoder.
+
+    Raises ValueError for an unknown field and for encoders of another width.
+    """
+
+    model_type = "internnav_navdp_action_expert"
+    sub_configs = {"vision_config": Dinov2Config, "depth_vision_config": Dinov2Config}
+
+    plan_hidden_size: int = 3584
+    action_horizon: int = 32
+    image_size: int = 224
+    action_scale: tuple[float, ...] | list[float] = (4.0, 4.0, 1.0)
+    hidden_size: int = 384
+    num_hidden_layers: int = 16
+    num_attention_heads: int = 8
+    intermediate_size: int = 1536
+    num_rgbd_queries: int = 32
+    num_rgbd_layers: int = 2
+    num_rgbd_attention_heads: int = 8
+    rgbd_intermediate_size: int = 2048
+    vision_config: dict | PreTrainedConfig | None = None
+    depth_vision_config: dict | PreTrainedConfig | None = None
+    train_rgb_encoder: bool = False
+    num_plan_positions: int = 5000
+    num_diffusion_steps: int = 20
+    dropout: float = 0.1
+
+    def __post_init__(self, **kwargs):
+        refuse_unknown(type(self), kwargs)
+        self.action_scale = tuple(self.action_scale)
+        self.vision_config = _vision_config(self.vision_config)
+        self.depth_vision_config = _vision_config(self.depth_vision_config)
+        super().__post_init__(**kwargs)
+        for name in self.sub_configs:
+            width = getattr(self, name).hidden_size
+            if width != self.hidden_size:
+                raise ValueError(
+                    f"NavDPActionExpertConfig: {name}.hidden_size is {width}, but hidden_size is "
+                    f"{self.hidden_size}; they must be equal."
+                )
+
+
+def _vision_config(config: dict | PreTrainedConfig | None) -> PreTrainedConfig:
+    if isinstance(config, PreTrainedConfig):
+        # A copy: the base class writes its attention implementation into sub-configurations.
+        return copy.deepcopy(config)
+    return Dinov2Config(**(_VIT_SMALL if config is None else config))
