@@ -97,7 +97,7 @@ def actions_along(path: np.ndarray) -> np.ndarray:
     """
     steps = np.diff(path, axis=0)
     heading = np.arctan2(steps[:, 1], steps[:, 0])
-    dyaw = wrap_angle(np.diff(heading, prepend=0.0))
+    dyaw = np.asarray(wrap_angle(np.diff(heading, prepend=0.0)))
     dyaw[0] = heading[0]
     return np.concatenate([steps, dyaw[:, None]], axis=1)
 

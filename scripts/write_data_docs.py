@@ -11,7 +11,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from internnav_hf.data import System2Collator, System2Dataset, lerobot, sampling
+from internnav_hf import trajectory
+from internnav_hf.data import (
+    DualSystemCollator,
+    DualSystemDataset,
+    System2Collator,
+    System2Dataset,
+    lerobot,
+    sampling,
+)
 from internnav_hf.data.index import EPISODE_SCHEMA, SAMPLE_SCHEMA
 from internnav_hf.data.lerobot import COLUMNS, EPISODES_FILE, INSTRUCTION_SEPARATOR
 
@@ -49,14 +57,16 @@ goals are read for the look-down view. Other columns may be there and are not re
 {columns}
 
 Images of `observation.images.rgb.S` are JPEG, one size throughout. Depth
-(`observation.images.depth.S`, 16-bit PNG in millimetres) is not needed for System2. Our simulator
+(`observation.images.depth.S`, 16-bit PNG in millimetres) is needed, for the look-down view, where
+an action expert sees it (`DualSystemDataset(..., depth=True)`), and not for System2. Our simulator
 adds `observation.images.landmark.S`: small 8-bit PNG, how much of each cell the named object
 covers; and `camera` in `meta/info.json`.
 
 ## What is checked
 
 Once, when the index is built: every file can be read, columns have their types and shapes,
-lengths agree, every frame has a file that is not empty, poses are finite, actions are known,
+lengths agree, every frame has a file that is not empty (a depth image too, where depth is
+asked for), poses are finite, actions are known,
 waypoints lie in the episode and in the image. A broken episode is named, counted and left out;
 more than `max_broken_fraction` (default {max_broken_fraction:g}) of them, an empty scene folder
 or images of several sizes stop the run before it starts. Images are decoded when they are used,
@@ -89,11 +99,27 @@ home; `cache_dir=` elsewhere). It can be deleted at any time. `System2Dataset(..
 
 ## Items
 
+### System2
+
 {dataset}
+
+### Dual system
+
+{dual_dataset}
+
+How poses become `actions`, step by step:
+
+{trajectory}
 
 ## Batches
 
+### System2
+
 {collator}
+
+### Dual system
+
+{dual_collator}
 """
 
 
@@ -118,6 +144,9 @@ def render() -> str:
         episodes=schema_rows(EPISODE_SCHEMA),
         dataset=documentation(System2Dataset),
         collator=documentation(System2Collator),
+        dual_dataset=documentation(DualSystemDataset),
+        dual_collator=documentation(DualSystemCollator),
+        trajectory=documentation(trajectory),
     )
 
 

@@ -51,7 +51,7 @@ class FrameFiles:
 
 
 def check_episode(
-    record: EpisodeRecord, name: DatasetName, files: FrameFiles
+    record: EpisodeRecord, name: DatasetName, files: FrameFiles, needs_depth: bool = False
 ) -> tuple[Episode, tuple[int, int], bool]:
     """The episode, its image size (width, height), and whether it has landmark masks."""
     episode = read_episode(record, [name.look_down_setting])
@@ -62,10 +62,14 @@ def check_episode(
     has_landmarks = files.has_landmarks(episode, name.look_down_setting)
     if has_landmarks:
         files.check(episode, "landmark", name.look_down_setting)
+    if needs_depth:
+        files.check(episode, "depth", name.look_down_setting)
     size = image_size(episode.frame_path("rgb", name.look_down_setting, 0))
-    level_path = episode.frame_path("rgb", name.setting, 0)
-    if image_size(level_path) != size:
-        raise broken(level_path, "size", image_size(level_path), f"{size} as in the look-down view")
+    others = [("rgb", name.setting), *[("depth", name.look_down_setting)] * needs_depth]
+    for kind, setting in others:
+        other = episode.frame_path(kind, setting, 0)
+        if image_size(other) != size:
+            raise broken(other, "size", image_size(other), f"{size} as in the look-down view")
     check_goals(episode, name.look_down_setting, size, path)
     return episode, size, has_landmarks
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFile, ImageOps
 
+from ..camera import resize_view
 from .episode import broken
 
 JITTER = 0.2  # brightness and saturation are scaled by 1 - JITTER .. 1 + JITTER
@@ -14,8 +15,8 @@ POSTERIZE_BITS = 4
 SHARPNESS = 1.5
 
 
-def open_image(path: Path, mode: str = "RGB") -> Image.Image:
-    """Decode the whole file now; a truncated one is an error that names it."""
+def open_image(path: Path, mode: str | None = "RGB") -> Image.Image:
+    """Decode the whole file now; a truncated one is an error that names it. Mode None: as it is."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ValueError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, and would turn broken files grey;"
@@ -27,7 +28,20 @@ def open_image(path: Path, mode: str = "RGB") -> Image.Image:
     except (OSError, SyntaxError) as error:
         size = f"{path.stat().st_size} bytes" if path.exists() else "no file"
         raise broken(path, "image", f"{size} ({error})", "a whole image") from error
-    return image if image.mode == mode else image.convert(mode)
+    return image if mode in (image.mode, None) else image.convert(mode)
+
+
+def open_depth(path: Path, size: tuple[int, int] | None = None, scale: float = 1000) -> np.ndarray:
+    """(rows, columns) float32 metres from a 16-bit image of `scale` units a metre; 0 is unknown.
+
+    `size` (width, height) picks the nearest pixels and blends none.
+    """
+    image = open_image(path, None)
+    if not image.mode.startswith("I"):
+        raise broken(path, "mode", image.mode, "16-bit grey: depth in millimetres")
+    if size is not None:
+        image = resize_view(image, size, Image.Resampling.NEAREST)
+    return np.asarray(image, dtype=np.float32) / np.float32(scale)
 
 
 def open_mask(path: Path) -> np.ndarray:

@@ -25,12 +25,12 @@ from tqdm import tqdm
 from .checks import FrameFiles, check_episode
 from .episode import Episode, broken
 from .lerobot import EPISODES_FILE, episode_lines, parse_record
-from .names import DatasetName, scene_folders
+from .names import DatasetName, check_depth_folders, scene_folders
 from .sampling import PIXEL_GOAL, STOP, TURN, SamplingRules, sample_episode
 
 logger = logging.getLogger(__name__)
 
-READER_VERSION = 1  # part of the cache's name; raise it when rules, checks or columns change
+READER_VERSION = 2  # part of the cache's name; raise it when rules, checks or columns change
 NUM_THREADS = min(16, os.cpu_count() or 1)
 INFO_FILE = "meta/info.json"
 
@@ -100,6 +100,8 @@ def open_index(
     refused if too many.
     """
     scenes = scene_folders(data_root, name)
+    if rules.needs_depth:
+        check_depth_folders(scenes, name)
     folder = cache_dir / f"{name}-{fingerprint(scenes, name, rules)}"
     if not folder.is_dir():
         cache_dir.mkdir(parents=True, exist_ok=True)
@@ -134,7 +136,7 @@ def scene_stamps(scene: Path, settings: Iterable[str]) -> bytes:
                 lines.append(f"{chunk.name}/{entry.name} {stat.st_size} {stat.st_mtime_ns}")
     for chunk in sorted((scene / "videos").glob("chunk-*")):
         for setting in settings:
-            for kind in ("rgb", "landmark"):
+            for kind in ("rgb", "landmark", "depth"):
                 folder = f"observation.images.{kind}.{setting}"
                 lines.append(_stamp(f"{chunk.name}/{folder}", chunk / folder))
     return "\n".join(lines).encode()
@@ -188,7 +190,7 @@ def _index_scenes(
 def index_scene(scene: Path, name: DatasetName, rules: SamplingRules) -> SceneIndex:
     """Check every episode of a scene and take its samples, stops once."""
     episodes, samples, problems = [], [], []
-    for episode, size, has_landmarks in _sound_episodes(scene, name, problems):
+    for episode, size, has_landmarks in _sound_episodes(scene, name, rules, problems):
         found = sample_episode(
             episode.actions,
             episode.columns[f"relative_goal_frame_id.{name.look_down_setting}"],
@@ -209,7 +211,7 @@ def index_scene(scene: Path, name: DatasetName, rules: SamplingRules) -> SceneIn
 
 
 def _sound_episodes(
-    scene: Path, name: DatasetName, problems: list[str]
+    scene: Path, name: DatasetName, rules: SamplingRules, problems: list[str]
 ) -> Iterator[tuple[Episode, tuple[int, int], bool]]:
     """Episodes that pass every check; a sentence about each other one is added to `problems`."""
     files, seen = FrameFiles(scene), set()
@@ -220,7 +222,7 @@ def _sound_episodes(
                 where = f"{scene / EPISODES_FILE}:{number}"
                 raise broken(where, "episode_index", f"{record.episode_index} again", "each once")
             seen.add(record.episode_index)
-            checked = check_episode(record, name, files)
+            checked = check_episode(record, name, files, rules.needs_depth)
         except ValueError as error:
             problems.append(str(error))
         else:

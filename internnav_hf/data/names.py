@@ -108,9 +108,21 @@ def scene_folders(data_root: Path, name: DatasetName) -> list[Path]:
     return scenes
 
 
-def camera_settings(scene: Path) -> list[str]:
-    """Settings such as "125cm_30deg" for which the scene has colour images."""
-    prefix = "observation.images.rgb."
+def check_depth_folders(scenes: list[Path], name: DatasetName) -> None:
+    """That no scene has depth is said once, with what to do."""
+    setting = name.look_down_setting
+    if not any(setting in camera_settings(scene, "depth") for scene in scenes):
+        raise ValueError(
+            f"Dataset {str(name)!r} has no depth: no scene of {scenes[0].parent} has images"
+            f" observation.images.depth.{setting} (16-bit PNG, millimetres;"
+            " scripts/make_dataset.py writes them unless --no_depth is given). An action expert"
+            " that sees no depth needs none: depth=False."
+        )
+
+
+def camera_settings(scene: Path, kind: str = "rgb") -> list[str]:
+    """Settings such as "125cm_30deg" for which the scene has images of that kind."""
+    prefix = f"observation.images.{kind}."
     if not (scene / "videos").is_dir():
         return []
     folders = [child for chunk in subfolders(scene / "videos") for child in subfolders(chunk)]

@@ -23,13 +23,14 @@ PIXEL_GOAL, TURN, STOP = 0, 1, 2  # answer classes, equal to models.dialogue.Ans
 @dataclass(frozen=True)
 class SamplingRules:
     """`stop_repeat`: how often the list of stops is repeated; `pixel_goal_only` leaves turns and
-    stops out.
+    stops out; `needs_depth`: an episode without depth images of the look-down view is broken.
     """
 
     sample_step: int = 4
     num_future_steps: int = 4
     stop_repeat: int = 5
     pixel_goal_only: bool = False
+    needs_depth: bool = False
 
     def __post_init__(self):
         for name in ("sample_step", "num_future_steps", "stop_repeat"):

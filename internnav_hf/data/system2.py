@@ -66,7 +66,8 @@ class System2Dataset(Dataset):
     columns) in [0, 1]. With it, `processor.encode` replaces the first two.
 
     The ordinary view and its history are resized to `history_size` (width, height); the look-down
-    image keeps its size. `num_history` and `history_size` are the processor's, or the published 8
+    image keeps its size. Episodes without depth images count as broken if `needs_depth`, though
+    System2 sees none. `num_history` and `history_size` are the processor's, or the published 8
     and (384, 384).
     """
 
@@ -82,6 +83,7 @@ class System2Dataset(Dataset):
         num_future_steps: int = 4,
         stop_repeat: int = 5,
         pixel_goal_only: bool = False,
+        needs_depth: bool = False,
         augment: bool = False,
         landmarks: bool = False,
         max_broken_fraction: float = 0.01,
@@ -95,7 +97,9 @@ class System2Dataset(Dataset):
         self.landmarks = landmarks
         self.num_history = _agreed("num_history", num_history, processor, NUM_HISTORY)
         self.history_size = tuple(_agreed("history_size", history_size, processor, HISTORY_SIZE))
-        rules = SamplingRules(sample_step, num_future_steps, stop_repeat, pixel_goal_only)
+        rules = SamplingRules(
+            sample_step, num_future_steps, stop_repeat, pixel_goal_only, needs_depth
+        )
         cache = Path(cache_dir) if cache_dir else Path(HF_HOME) / "internnav_hf" / "index"
         self.names = parse_dataset_names(datasets)
         indexes = [
@@ -129,19 +133,22 @@ class System2Dataset(Dataset):
         return self.samples.num_rows
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._item(index, {})
+
+    def _item(self, index: int, opened: dict[Path, Image.Image]) -> dict[str, Any]:
+        """`opened` takes every image that is decoded, by its path."""
         sample, episode, name = self._row(index)
         rng = np.random.default_rng((self.seed, self.epoch, self._position(index)))
         conjunctions = [CONJUNCTIONS[i] for i in rng.integers(len(CONJUNCTIONS), size=2)]
         history = self._history(sample)
         frames = [*history, sample["frame_index"]]
-        opened: dict[Path, Image.Image] = {}
-        images = [_open_once(episode.frame_path("rgb", name.setting, f), opened) for f in frames]
+        images = [open_once(episode.frame_path("rgb", name.setting, f), opened) for f in frames]
         if self.augment:
             images = [augment_image(image, rng) for image in images]
         images = [resize_view(image, self.history_size) for image in images]
         if sample["answer_class"] == PIXEL_GOAL:
             look_down = episode.frame_path("rgb", name.look_down_setting, sample["frame_index"])
-            images.append(_open_once(look_down, opened))
+            images.append(open_once(look_down, opened))
         instruction = episode.instructions[sample["instruction_index"]]
         messages = training_messages(instruction, len(history), _answer(sample), conjunctions)
         targets = self._targets(sample, episode, name)
@@ -276,7 +283,7 @@ def join_indexes(indexes: list[Index], seed: int) -> tuple[pa.Table, pa.Table]:
     return pa.concat_tables(episodes), pa.concat_tables(samples)
 
 
-def _open_once(path: Path, opened: dict[Path, Image.Image]) -> Image.Image:
+def open_once(path: Path, opened: dict[Path, Image.Image]) -> Image.Image:
     """With a camera of one pitch the look-down image is the current one."""
     if path not in opened:
         opened[path] = open_image(path)

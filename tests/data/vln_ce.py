@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from internnav_hf.geometry import FORWARD_STEP_M, TURN_STEP, camera_pose
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "sample_lists.json"
 LEVEL, DOWN = "125cm_0deg", "125cm_30deg"
 
@@ -54,11 +56,10 @@ def image_of(scene: Path, episode_index: int, frame: int, setting: str) -> Path:
 
 def write_parquet(scene: Path, episode: dict) -> None:
     length = len(episode["actions"])
-    poses = np.tile(np.eye(4, dtype=np.float32), (length, 1, 1))
-    poses[:, 0, 3] = np.arange(length) * 0.25
     columns = {"action": pa.array(episode["actions"], pa.int32())}
     for setting in (LEVEL, DOWN):
         down = setting == DOWN
+        poses = poses_of(episode["actions"], pitch_deg=30 if down else 0)
         none = [[-1, -1]] * length
         relative = episode["relative_goal_frame_id"] if down else [-1] * length
         goal = episode["goal"] if down else none
@@ -69,6 +70,33 @@ def write_parquet(scene: Path, episode: dict) -> None:
     path = parquet_of(scene, episode["meta"]["episode_index"])
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path)
+
+
+def poses_of(actions: list[int], pitch_deg: float) -> np.ndarray:
+    """(T, 4, 4) of a camera that is carried along; the actions lead to the frames."""
+    x, y, yaw, poses = 0.0, 0.0, 0.0, []
+    for action in actions:
+        yaw += {2: TURN_STEP, 3: -TURN_STEP}.get(action, 0.0)
+        if action == 1:
+            x, y = x + FORWARD_STEP_M * np.cos(yaw), y + FORWARD_STEP_M * np.sin(yaw)
+        poses.append(camera_pose(x, y, yaw, 1.25, np.radians(pitch_deg)))
+    return np.array(poses, np.float32)
+
+
+def write_depth(scene: Path, episode: dict, size: tuple[int, int]) -> None:
+    """The golden's rule for the look-down view, in millimetres."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    for frame in range(len(episode["actions"])):
+        depth_mm = ((5 * x + 9 * y + 100 * frame) % 8000).astype(np.uint16)
+        path = depth_of(scene, episode["meta"]["episode_index"], frame)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(depth_mm).save(path)
+
+
+def depth_of(scene: Path, episode_index: int, frame: int, setting: str = DOWN) -> Path:
+    path = image_of(scene, episode_index, frame, setting)
+    folder = path.parent.with_name(f"observation.images.depth.{setting}")
+    return folder / path.with_suffix(".png").name
 
 
 def write_images(scene: Path, episode: dict, size, quality) -> None:
