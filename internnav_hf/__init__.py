@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from internnav_hf.camera import CameraSpec
     from internnav_hf.models.dual_system import DualSystemModel, DualSystemOutput
     from internnav_hf.models.dual_system_config import DualSystemConfig
+    from internnav_hf.models.navdp_action_expert import NavDPActionExpert
+    from internnav_hf.models.navdp_action_expert_config import NavDPActionExpertConfig
+    from internnav_hf.models.nextdit import NextDiTActionExpert
+    from internnav_hf.models.nextdit_config import NextDiTConfig
     from internnav_hf.models.system2 import System2Model, System2Output
     from internnav_hf.models.system2_config import System2Config
     from internnav_hf.models.system2_processor import System2Processor
-    from internnav_hf.policies import Decision, System2Policy
+    from internnav_hf.policies import Decision, DualSystemPolicy, System2Policy
 
 __version__ = "0.1.0"
 
@@ -26,6 +30,11 @@ _MODULE_OF_NAME = {
     "DualSystemConfig": "models.dual_system_config",
     "DualSystemModel": "models.dual_system",
     "DualSystemOutput": "models.dual_system",
+    "DualSystemPolicy": "policies",
+    "NavDPActionExpert": "models.navdp_action_expert",
+    "NavDPActionExpertConfig": "models.navdp_action_expert_config",
+    "NextDiTActionExpert": "models.nextdit",
+    "NextDiTConfig": "models.nextdit_config",
     "System2Config": "models.system2_config",
     "System2Model": "models.system2",
     "System2Output": "models.system2",
@@ -40,6 +49,11 @@ __all__ = [
     "DualSystemConfig",
     "DualSystemModel",
     "DualSystemOutput",
+    "DualSystemPolicy",
+    "NavDPActionExpert",
+    "NavDPActionExpertConfig",
+    "NextDiTActionExpert",
+    "NextDiTConfig",
     "System2Config",
     "System2Model",
     "System2Output",

@@ -15,12 +15,16 @@ from typing import Any
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, PreTrainedConfig
 
 from internnav_hf.models.dual_system_config import DualSystemConfig
+from internnav_hf.models.navdp_action_expert_config import NavDPActionExpertConfig
+from internnav_hf.models.nextdit_config import NextDiTConfig
 from internnav_hf.models.system2_config import System2Config
 
 # Configuration -> module in `models` and name of the model.
 MODELS: dict[type[PreTrainedConfig], tuple[str, str]] = {
     System2Config: ("system2", "System2Model"),
     DualSystemConfig: ("dual_system", "DualSystemModel"),
+    NextDiTConfig: ("nextdit", "NextDiTActionExpert"),
+    NavDPActionExpertConfig: ("navdp_action_expert", "NavDPActionExpert"),
 }
 PROCESSOR_REGISTRY = "transformers.models.auto.processing_auto"
 
