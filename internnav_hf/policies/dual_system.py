@@ -117,7 +117,6 @@ class DualSystemPolicy:
         self.processor = processor
         self.system2 = System2Policy(model.system2, processor, answer_with, planner=model.plan)
         self.expert: Any = model.action_expert
-        self.sees = sees(self.expert.config)
         self.num_samples = num_samples
         self.seed = seed
         self.max_steps_per_plan = max_steps_per_plan
@@ -205,9 +204,8 @@ class DualSystemPolicy:
             episode.decision, episode.plan, episode.age = decision, decision.plan, 0
             if decision.plan is not None:
                 pointing.append(row)
-        if self.sees:
-            for row, view in zip(pointing, views.features(pointing), strict=True):
-                episodes[row].decision_view = view
+        for row, view in zip(pointing, views.features(pointing), strict=True):
+            episodes[row].decision_view = view
         return pointing
 
     def _walk(self, episodes, views: "_Views", rows: list[int], asked: bool) -> dict:
@@ -236,16 +234,13 @@ class DualSystemPolicy:
         # Each episode draws by itself: the first noise here, what the expert adds in its steps.
         generators = [episode.generator for episode in chosen]
         noise = torch.stack([torch.randn(shape, generator=g) for g in generators])
-        seen = None
-        if self.sees:
-            pairs = zip(chosen, views.features(rows), strict=True)
-            seen = torch.stack([torch.stack([e.decision_view, view]) for e, view in pairs])
+        pairs = zip(chosen, views.features(rows), strict=True)
         actions = self.expert.sample(
             plan,
             num_samples=self.num_samples,
             generator=generators,
             noise=noise.to(plan),
-            views=seen,
+            views=torch.stack([torch.stack([e.decision_view, view]) for e, view in pairs]),
             **self.sampling,
         )
         return path_of(actions.float().cpu().numpy())
@@ -260,6 +255,11 @@ class _Views:
         self._size = (config.image_size, config.image_size)
         self._needs_depth = needs_depth(config)
         self._seen = [_look_down(o, policy.processor.camera) for o in observations]
+        if self._needs_depth and any(depth is None for _, depth in self._seen):
+            raise ValueError(
+                "observation: found no depth, but this model's action expert reads it: pass "
+                "'depth_look_down' ('depth' with a camera of one pitch) in metres."
+            )
         self._features: dict[int, Tensor] = {}
 
     def colours(self, row: int) -> Frame:
@@ -300,21 +300,11 @@ def rgb_view(frame: Frame, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(resize_view(image, size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
 
 
-def depth_view(depth: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
+def depth_view(depth: Any, size: tuple[int, int]) -> np.ndarray:
     """(S, S) float32 metres of an image in metres, as the dataset makes it."""
-    if depth is None:
-        raise ValueError(
-            "observation: found no depth, but this model's action expert reads it: pass "
-            "'depth_look_down' ('depth' with a camera of one pitch) in metres."
-        )
     image = Image.fromarray(np.asarray(depth, np.float32))
     nearest = np.asarray(resize_view(image, size, Image.Resampling.NEAREST))
     return np.minimum(nearest, np.float32(LARGEST_DEPTH_M))
-
-
-def sees(expert_config: Any) -> bool:
-    """Whether the action expert is shown views at all; the oldest variant is not."""
-    return getattr(expert_config, "use_images", True)
 
 
 def needs_depth(expert_config: Any) -> bool:

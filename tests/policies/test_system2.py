@@ -12,8 +12,11 @@ from internnav_hf.models.dialogue import (
     render,
     render_continuation,
 )
-from internnav_hf.policies import System2Policy
+from internnav_hf.models.dual_system import DualSystemModel
+from internnav_hf.models.system2_session import System2Session
+from internnav_hf.policies import Decision, FrameHistory, System2Policy
 from tests.tiny import FAMILIES, tiny_processor, tiny_system2
+from tests.toy_expert import ToyExpertConfig
 
 
 def _frames(count: int, size=(56, 56), seed: int = 0) -> list[Image.Image]:
@@ -185,3 +188,93 @@ def test_released_models_are_asked_in_the_published_words(tmp_path):
     assert System2Policy.from_pretrained(tmp_path / "ours").processor.prompt_style == "training"
     released = System2Policy.from_pretrained(tmp_path / "released")
     assert (released.processor.prompt_style, released.answer_with) == ("inference", "text")
+
+
+def _dual(family: str = "qwen2_5_vl", **fields) -> DualSystemModel:
+    system2 = tiny_system2(family, **fields)
+    torch.manual_seed(1)
+    return DualSystemModel.from_parts(system2, ToyExpertConfig(), num_queries=3).eval()
+
+
+def _plan_of_whole_pass(model, processor, text, images, answer=(), closing="") -> torch.Tensor:
+    """(Q, D) of one pass without a cache over `text`, `answer` (ids), `closing` and the queries."""
+    inputs = _tensors(processor.encode_text(text, images))
+    more = torch.tensor([*answer, *processor.tokenizer(closing)["input_ids"]], dtype=torch.long)
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], more[None]], dim=1)
+    del inputs["mm_token_type_ids"]
+    assert not model.system2_is_frozen
+    with torch.no_grad():
+        return model.latent_plan(**inputs)[0]
+
+
+@pytest.mark.parametrize("style", ["training", "inference"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_plan_on_the_cache_equals_a_whole_pass_over_the_goals_words(family, style):
+    model, processor = _dual(family), tiny_processor(family, prompt_style=style)
+    policy = System2Policy(model.system2, processor, planner=model.plan)
+    frames, views = _frames(4), _frames(2, (112, 84), seed=1)
+    instructions, histories = ["Go to the sofa", "Leave the kitchen, then stop"], [frames[:2], []]
+    together = policy.decide(frames[2:], instructions, histories, views, force_look_down=True)
+    for row, decision in enumerate(together):
+        question = first_user_message(instructions[row], len(histories[row]), style=style)
+        text = render([question], add_generation_prompt=True) + "↓"
+        text += render_continuation(look_down_message(style=style))
+        u, v = decision.goal_pixel
+        text += f"{min(round(u), 111)} {min(round(v), 83)}<|im_end|>"
+        text += "\n" if style == "training" else ""
+        shown = [policy.prepare(frame) for frame in (*histories[row], frames[2 + row])]
+        expected = _plan_of_whole_pass(model, processor, text, [*shown, views[row]])
+        torch.testing.assert_close(decision.plan, expected, atol=1e-5, rtol=1e-5)
+
+
+class _TakesAnythingForAGoal(System2Policy):
+    """What a random model says is never a goal; its tokens are as good as any."""
+
+    def _checked(self, answer, text):
+        return Decision(AnswerKind.PIXEL_GOAL, text, goal_pixel=(1.0, 2.0))
+
+
+def test_a_plan_behind_generated_words_equals_separate_whole_passes(monkeypatch):
+    # With tied embeddings a random model repeats one word.
+    model, processor = _dual(tie_word_embeddings=False), tiny_processor()
+    frames, view = _frames(2), _frames(1, (112, 84), seed=1)[0]
+    text = render([first_user_message("Go.", 1)], add_generation_prompt=True) + "↓"
+    text += render_continuation(look_down_message())
+    inputs = _tensors(processor.encode_text(text, [*frames, view]))
+    prompt = inputs["input_ids"].shape[1]
+    del inputs["mm_token_type_ids"]
+    for _ in range(8):
+        token = model.system2(**inputs).logits[:, -1].argmax(-1, keepdim=True)
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], token], dim=1)
+    answer = inputs["input_ids"][0, prompt:].tolist()
+    end = next(token for token in answer if token != answer[0])  # a random model never ends
+    answer = answer[: answer.index(end)]
+
+    generate = System2Session.generate
+    monkeypatch.setattr(System2Session, "generate", lambda self, _, n: generate(self, {end}, n))
+    policy = _TakesAnythingForAGoal(model.system2, processor, "text", planner=model.plan)
+    decision = policy.decide(frames[1], "Go.", frames[:1], look_down=view, force_look_down=True)
+    assert decision.text == f"↓ {processor.tokenizer.decode(answer, skip_special_tokens=True)}"
+    images = [*frames, view]
+    expected = _plan_of_whole_pass(model, processor, text, images, answer, "<|im_end|>\n")
+    torch.testing.assert_close(decision.plan, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_only_pixel_goals_bring_plans():
+    model = _dual()
+    policy = System2Policy(model.system2, tiny_processor(), planner=model.plan)
+    _scripted(policy, "STOP", "↓", "←←")
+    decisions = policy.decide(_frames(3), ["Go."] * 3, look_down=lambda _: _frames(1, (112, 84)))
+    assert [decision.plan is not None for decision in decisions] == [False, True, False]
+    assert decisions[1].plan.shape == (3, 64)
+
+
+def test_a_long_history_is_thinned_evenly():
+    history = FrameHistory(limit=4)
+    frames = _frames(13)
+    for frame in frames[:4]:
+        history.append(frame)
+    assert history.frames == frames[:4]
+    for frame in frames[4:]:
+        history.append(frame)
+    assert history.frames == frames[::4]
