@@ -21,7 +21,7 @@ Legend: N poses, P points, H horizon, S samples.
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from .geometry import FORWARD_STEP_M, TURN_STEP, Action, wrap_angle
+from .geometry import FORWARD_STEP_M, TURN_STEP, Action, camera_pose, project, wrap_angle
 
 ACTION_HORIZON = 32
 SPACING_M = 3.3 / ACTION_HORIZON
@@ -123,6 +123,17 @@ def path_of(actions: np.ndarray) -> np.ndarray:
 def mean_path(actions: np.ndarray) -> np.ndarray:
     """(..., H + 1, 2) the mean of the paths of samples (..., S, H, 3): what is walked."""
     return path_of(actions).mean(axis=-3)
+
+
+def path_pixels(
+    path: np.ndarray, height_m: float, pitch: float, intrinsics: np.ndarray
+) -> np.ndarray:
+    """(P, 2) pixels (u, v) of the floor below `path` (P, 2) in the camera of a robot at its start.
+
+    nan behind the camera; points close to the robot lie below the image.
+    """
+    floor = np.concatenate([path, np.zeros((len(path), 1))], axis=1)
+    return project(floor, camera_pose(0.0, 0.0, 0.0, height_m, pitch), intrinsics)[0]
 
 
 def follow(path: np.ndarray) -> list[Action]:

@@ -1,25 +1,32 @@
-"""Look at what System2 is shown and asked: one HTML page with pictures, prompts and answers.
+"""Look at what a model is shown and asked: one HTML page with pictures, prompts and answers.
 
-python scripts/preview_dataset.py data/vln_ce/traj_data --dataset r2r_125cm_0_30 --out preview.html
+    python scripts/preview_dataset.py data/vln_ce/traj_data --dataset r2r_125cm_0_30
+    python scripts/preview_dataset.py data/vln_ce/traj_data --dual-system
+
+With --dual-system the samples are those of the dual system: pixel goals, and the frames on the way
+to each with the trajectory to learn, drawn on the floor.
 """
 
 import argparse
 import base64
 import html
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from internnav_hf.camera import resize_view
-from internnav_hf.data import System2Dataset
+from internnav_hf.camera import CameraSpec, resize_view
+from internnav_hf.data import DualSystemDataset, System2Dataset
 from internnav_hf.models.dialogue import IMAGE, render
+from internnav_hf.trajectory import path_of, path_pixels
 
 CLASS_NAMES = ("pixel goal", "turn", "stop")
 THUMBNAIL_WIDTH = 120
 VIEW_WIDTH = 320
 GOAL_COLOR = (255, 40, 90)
+PATH_COLOR = (20, 220, 255)
 IMAGE_MARK = "[image]"
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
@@ -41,9 +48,11 @@ def main() -> None:
     parser.add_argument("--dataset", default="r2r_125cm_0_30", help="one or more, comma separated")
     parser.add_argument("--num-samples", type=int, default=12, help="spread over the classes")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dual-system", action="store_true", help="the dual system's samples")
     parser.add_argument("--out", type=Path, default=Path("preview.html"))
     options = parser.parse_args()
-    dataset = System2Dataset(options.data_root, options.dataset, seed=options.seed)
+    make = partial(DualSystemDataset, depth=False) if options.dual_system else System2Dataset
+    dataset = make(options.data_root, options.dataset, seed=options.seed)
     indices = choose(dataset, options.num_samples, options.seed)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(page(dataset, options.dataset, indices), encoding="utf-8")
@@ -79,16 +88,21 @@ def page(dataset: System2Dataset, title: str, indices: list[int]) -> str:
 
 def section(dataset: System2Dataset, index: int) -> str:
     """One sample: history, the two views with the goal, the dialogue."""
-    decision, messages = dataset.decision(index), dataset[index]["messages"]
+    decision, item = dataset.decision(index), dataset[index]
+    messages = item["messages"]
     kind, answer = CLASS_NAMES[decision["answer_class"]], messages[-1]["content"]
     history = [figure(image, THUMBNAIL_WIDTH, "") for image in decision["history"]]
     look_down = decision["look_down"]
     if decision["goal_pixel"] is not None:
         look_down = draw_goal(look_down, decision["goal_pixel"])
+    if "path" in decision:
+        look_down = draw_path(look_down, decision["path"], decision["camera"])
     views = [
         figure(decision["image"], VIEW_WIDTH, "now"),
         figure(look_down, VIEW_WIDTH, "looking down"),
     ]
+    if "rgb" in item:
+        views += [figure(view, THUMBNAIL_WIDTH, "") for view in frames(item, decision["camera"])]
     marked = [{**m, "content": m["content"].replace(IMAGE, IMAGE_MARK)} for m in messages]
     return (
         f"<section><h2>{index} · {kind}: {html.escape(answer)}</h2>"
@@ -96,6 +110,25 @@ def section(dataset: System2Dataset, index: int) -> str:
         f"<div class=strip>{''.join(history)}</div><div class=strip>{''.join(views)}</div>"
         f"<pre>{html.escape(render(marked))}</pre></section>"
     )
+
+
+def frames(item: dict, camera: CameraSpec) -> list[Image.Image]:
+    """The views on the way to the goal, each with the trajectory from there."""
+    views = [Image.fromarray(rgb.transpose(1, 2, 0)) for rgb in item["rgb"]]
+    paths = path_of(item["actions"])
+    return [draw_path(view, path, camera) for view, path in zip(views, paths, strict=True)]
+
+
+def draw_path(image: Image.Image, path: np.ndarray, camera: CameraSpec) -> Image.Image:
+    """Dots on the floor where `path` (P, 2) leads, in a look-down view of any size."""
+    pitch = float(np.radians(camera.look_down_pitch_deg))
+    pixels = path_pixels(path, camera.height_m, pitch, camera.intrinsics)
+    pixels *= np.divide(image.size, (camera.width, camera.height))
+    image = image.copy()
+    draw = ImageDraw.Draw(image)
+    for pixel in pixels[np.isfinite(pixels).all(axis=1)].tolist():
+        draw.circle(pixel, max(image.width // 160, 1), fill=PATH_COLOR)
+    return image
 
 
 def draw_goal(image: Image.Image, goal: tuple[int, int]) -> Image.Image:

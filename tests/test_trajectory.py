@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from safetensors.numpy import load_file
 
-from internnav_hf.geometry import FORWARD_STEP_M, TURN_STEP, Action, camera_pose, robot_pose
+from internnav_hf.camera import CameraSpec
+from internnav_hf.geometry import (
+    FORWARD_STEP_M,
+    TURN_STEP,
+    Action,
+    camera_pose,
+    pixel_to_floor,
+    robot_pose,
+)
 from internnav_hf.trajectory import (
     SPACING_M,
     actions_along,
@@ -18,6 +26,7 @@ from internnav_hf.trajectory import (
     follow,
     mean_path,
     path_of,
+    path_pixels,
     relative_poses,
     resample,
     trajectory_actions,
@@ -182,6 +191,18 @@ def test_following_a_walk_never_leads_away_from_its_goal(counts):
 def test_there_is_nothing_to_follow_on_the_spot():
     assert follow(np.zeros((33, 2))) == []
     assert follow(path_of([[0.1, 0.0, 0.0]] * 10)) == [Action.FORWARD] * 4
+
+
+def test_a_path_is_seen_where_the_floor_is():
+    camera = CameraSpec()
+    path = np.array([[2.0, 0.0], [2.0, 0.5], [-1.0, 0.0]])
+    uv = path_pixels(path, camera.height_m, PITCH, camera.intrinsics)
+    assert uv[0, 0] == pytest.approx(camera.width / 2)
+    assert uv[1, 0] < uv[0, 0]
+    assert uv[1, 1] == pytest.approx(uv[0, 1])
+    assert np.isnan(uv[2]).all()
+    seen = camera_pose(0, 0, 0, camera.height_m, PITCH)
+    assert_allclose(pixel_to_floor(uv[:2], seen, camera.intrinsics)[:, :2], path[:2], atol=1e-9)
 
 
 def test_one_mean_path_for_each_robot():

@@ -95,18 +95,19 @@ class DualSystemDataset(System2Dataset):
     def decision(self, index: int) -> dict[str, Any]:
         """The question as a policy meets it, and the way that the expert took.
 
-        `System2Dataset.decision`'s, and: `path` (H + 1, 2) metres in the robot's frame, `scene`
-        (name of its folder) and `scene_folder`, `robot_pose` (x, y, yaw) in the scene, and, with
-        depth, `look_down_depth` (rows, columns) metres.
+        `System2Dataset.decision`'s, and: `path` (H + 1, 2) metres in the robot's frame,
+        `robot_pose` (x, y, yaw) in the scene, `scene` (name of its folder) and `scene_folder`,
+        `camera`, and, with depth, `look_down_depth` (rows, columns) metres, 0 unknown.
         """
         sample, episode, name = self._row(index)
         frame, end = sample["frame_index"], sample["end_frame"]
         poses = self._poses(episode, name)
         decision = super().decision(index) | {
             "path": path_of(self._actions(poses[frame:end], name)),
+            "robot_pose": robot_pose(poses[frame]),
             "scene": episode.root.name,
             "scene_folder": episode.root,
-            "robot_pose": robot_pose(poses[frame]),
+            "camera": self.cameras[self.names.index(name)],
         }
         if self.depth:
             path = episode.frame_path("depth", name.look_down_setting, frame)

@@ -222,6 +222,7 @@ def test_a_decision_tells_the_way_and_where_it_lies(golden_dataset, golden_root)
     assert decision["scene"] == "scene"
     assert decision["scene_folder"] == golden_root / "r2r" / "scene"
     assert decision["robot_pose"][2] == pytest.approx(np.radians(-30), abs=1e-5)
+    assert decision["camera"] == golden_dataset.camera
     assert decision["look_down_depth"].shape == (480, 640)
     assert decision["goal_pixel"] == (258, 332)
     assert len(decision["history"]) == 8

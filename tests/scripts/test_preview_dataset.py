@@ -1,18 +1,43 @@
 import sys
 
+import numpy as np
+from PIL import Image
+
+from internnav_hf.camera import CameraSpec
 from scripts import preview_dataset
 from tests.data.vln_ce import straight_episode, write_scene
 
 
-def test_the_page_shows_every_class(tmp_path, monkeypatch):
+def preview(tmp_path, monkeypatch, *options):
     monkeypatch.setattr("internnav_hf.data.system2.HF_HOME", str(tmp_path / "home"))
     write_scene(tmp_path / "data" / "r2r" / "a", [straight_episode(0, instruction="<go>")])
     out = tmp_path / "deep" / "preview.html"
-    arguments = [tmp_path / "data", "--num-samples", 6, "--out", out]
+    arguments = [tmp_path / "data", "--num-samples", 6, "--out", out, *options]
     monkeypatch.setattr(sys, "argv", ["preview_dataset.py", *map(str, arguments)])
     preview_dataset.main()
-    page = out.read_text(encoding="utf-8")
+    return out.read_text(encoding="utf-8")
+
+
+def test_the_page_shows_every_class(tmp_path, monkeypatch):
+    page = preview(tmp_path, monkeypatch)
     assert page.count("<section>") == 6
     for words in ("pixel goal: 10 20", "turn: ←", "stop: STOP", "&lt;go&gt;"):
         assert words in page
     assert 'src="http' not in page
+
+
+def test_the_page_of_the_dual_system_shows_the_way(tmp_path, monkeypatch):
+    page = preview(tmp_path, monkeypatch, "--dual-system")
+    assert page.count("<section>") == 2
+    # past frames, now, looking down, on the way
+    assert page.count("<img") == (0 + 1 + 1 + 2) + (4 + 1 + 1 + 2)
+
+
+def test_a_path_is_drawn_on_the_floor():
+    black = Image.new("RGB", (64, 48))
+    ahead = np.stack([np.linspace(0.7, 3, 33), np.zeros(33)], axis=1)
+    drawn = np.asarray(preview_dataset.draw_path(black, ahead, CameraSpec()))
+    rows, columns = np.nonzero(drawn.any(axis=-1))
+    assert set(columns) <= {30, 31, 32, 33}
+    assert rows.max() >= 45
+    assert rows.min() > 48 * 0.3
