@@ -13,8 +13,10 @@ from internnav_hf.data import DualSystemCollator, DualSystemDataset, System2Data
 from internnav_hf.data.dual_system import frames_to_goal
 from internnav_hf.data.images import open_depth
 from internnav_hf.models.system2_processor import System2Processor
-from internnav_hf.trajectory import path_of
+from internnav_hf.trajectory import path_of, path_pixels
+from scripts import make_dataset
 from tests.qwen_tokenizer import qwen_tokenizer
+from tests.tiny import tiny_processor
 
 from .vln_ce import (
     DOWN,
@@ -315,3 +317,38 @@ def test_a_goal_beyond_the_episode_is_refused(root, scene):
 def test_nearest_pixels_are_picked_not_blended(tmp_path):
     Image.fromarray(np.tile(np.uint16([1000, 9000]), (4, 4))).save(tmp_path / "depth.png")
     assert set(np.unique(open_depth(tmp_path / "depth.png", (3, 3)))) <= {1.0, 9.0}
+
+
+@pytest.fixture(scope="module")
+def simulated_root(tmp_path_factory):
+    out = tmp_path_factory.mktemp("simulated")
+    sizes = {"scenes": 1, "held_out_scenes": 1, "episodes": 3, "width": 112, "height": 84}
+    make_dataset.main(make_dataset.DatasetArguments(out=str(out), workers=1, **sizes))
+    return out
+
+
+def test_simulated_ways_end_at_the_pixel_that_system2_points_at(simulated_root):
+    dataset = make(simulated_root)
+    assert dataset.is_simulated
+    for row in range(len(dataset)):
+        decision = dataset.decision(row)
+        camera, (u, v) = decision["camera"], decision["goal_pixel"]
+        pitch = np.radians(camera.look_down_pitch_deg)
+        uv = path_pixels(decision["path"], camera.height_m, pitch, camera.intrinsics)[-1]
+        assert_allclose(uv, (u + 0.5, v + 0.5), atol=0.51)
+        far = np.linalg.norm([*decision["path"][-1], camera.height_m])
+        assert 0 < decision["look_down_depth"][v, u] <= far + 0.3
+
+
+def test_simulated_samples_make_a_batch(simulated_root):
+    processor = tiny_processor()
+    dataset = make(simulated_root, processor=processor, image_size=28)
+    loader = torch.utils.data.DataLoader(
+        dataset, 4, collate_fn=DualSystemCollator(processor.pad_token_id), num_workers=1
+    )
+    batch = next(iter(loader))
+    assert batch["rgb"].shape[2:] == (3, 28, 28)
+    assert batch["actions"].shape[:2] == batch["depth"].shape[:2] == batch["frame_mask"].shape
+    assert batch["actions"].isfinite().all()
+    assert batch["actions"][..., :2].norm(dim=-1).amax() < 0.11
+    assert (batch["depth"] > 0).float().mean() > 0.9
