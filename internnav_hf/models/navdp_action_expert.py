@@ -19,7 +19,14 @@ from transformers import PreTrainedModel
 from .action_expert import ActionExpertOutput
 from .dino_encoder import released_dino_keys
 from .navdp_action_expert_config import NavDPActionExpertConfig
-from .navdp_trunk import Denoiser, RGBDEncoder, TokenCompressor, denoise, noise_schedule
+from .navdp_trunk import (
+    NUM_ACTION_CHANNELS,
+    Denoiser,
+    RGBDEncoder,
+    TokenCompressor,
+    denoise,
+    noise_schedule,
+)
 
 NUM_VIEWS = 2  # that of the decision, and the current one
 _NUM_GOAL_TOKENS = 1
@@ -66,10 +73,12 @@ class NavDPActionExpert(PreTrainedModel):
     config: NavDPActionExpertConfig
     base_model_prefix = ""
     main_input_name = "plan"
+    supports_gradient_checkpointing = True
     accepts_loss_kwargs = True
     loss_count_keys = {"frame_mask": "num_frames_in_batch"}
     _supports_sdpa = True
-    _supports_attention_backend = True
+    _supports_flash_attn = True
+    _no_split_modules = ["Dinov2Layer", "DenoiserLayer"]
 
     def __init__(self, config: NavDPActionExpertConfig):
         super().__init__(config)
@@ -110,10 +119,10 @@ class NavDPActionExpert(PreTrainedModel):
         """As in `ActionExpert`; `timesteps` (B, T) are whole numbers from 0, the least noise.
 
         What is not given is drawn: in training by torch's own generator, in evaluation always the
-        same. Raises ValueError without colour, depth or actions.
+        same. Raises ValueError for what is missing or not as large as the configuration says.
         """
-        if actions is None:
-            raise ValueError("NavDPActionExpert.forward: actions: found None; sample() needs none.")
+        plan = _checked("plan", plan, self.config.plan_hidden_size)
+        actions = _checked("actions", actions, self.config.action_horizon, NUM_ACTION_CHANNELS)
         if frame_mask is None:
             frame_mask = torch.ones(actions.shape[:2], dtype=torch.bool, device=actions.device)
         sample_of = frame_mask.nonzero()[:, 0]  # (V,)
@@ -129,7 +138,9 @@ class NavDPActionExpert(PreTrainedModel):
         count = frame_mask.sum()
         total = count if num_frames_in_batch is None else num_frames_in_batch
         return ActionExpertOutput(
-            loss=error / total, action_loss=error / count, loss_counts={"action_loss": count}
+            loss=error / total,
+            action_loss=error.detach() / count,
+            loss_counts={"action_loss": count},
         )
 
     def encode_views(self, rgb: Tensor, depth: Tensor | None = None) -> Tensor:
@@ -156,10 +167,11 @@ class NavDPActionExpert(PreTrainedModel):
         `num_inference_steps` defaults to that of training. `step_noise` (steps - 1, B, num_samples,
         H, 3) replaces what is drawn between the steps.
         """
+        plan = _checked("plan", plan, self.config.plan_hidden_size)
         views = self.encode_views(rgb, depth) if views is None else views
         condition = self.read_condition(plan, views)
         if noise is None:
-            shape = (len(plan), num_samples, self.config.action_horizon, 3)
+            shape = (len(plan), num_samples, self.config.action_horizon, NUM_ACTION_CHANNELS)
             noise = randn_tensor(shape, generator, condition.device, torch.float32)
         num_steps = self.config.num_diffusion_steps
         scaled = denoise(
@@ -203,15 +215,8 @@ class NavDPActionExpert(PreTrainedModel):
         return self.rgbd_encoder(views[:, :, :num_rgb_tokens], views[:, :, num_rgb_tokens:])
 
     def _check_views(self, rgb: Tensor | None, depth: Tensor | None) -> tuple[Tensor, Tensor]:
-        for name, tensor in (("rgb", rgb), ("depth", depth)):
-            if tensor is None:
-                raise ValueError(
-                    f"NavDPActionExpert: {name}: found None; expected colour and depth in metres. "
-                    "Read a dataset with depth, or train system1 nextdit_async, which needs none."
-                )
-        assert rgb is not None
-        assert depth is not None
-        return rgb, depth
+        size = self.config.image_size
+        return _checked("rgb", rgb, 3, size, size), _checked("depth", depth, size, size)
 
     def _scaled(self, actions: Tensor) -> Tensor:
         return actions.float() * actions.new_tensor(self.config.action_scale, dtype=torch.float32)
@@ -245,15 +250,25 @@ class NavDPActionExpert(PreTrainedModel):
         def randn(*shape: int) -> Tensor:
             return torch.randn(shape, generator=generator)
 
-        return {
+        inputs = {
             "plan": randn(2, 4, config.plan_hidden_size),
             "rgb": torch.rand(2, 3, 3, size, size, generator=generator),
             "depth": 5 * torch.rand(2, 3, size, size, generator=generator),
-            "actions": 0.1 * randn(2, 3, horizon, 3),
+            "actions": 0.1 * randn(2, 3, horizon, NUM_ACTION_CHANNELS),
             "frame_mask": torch.tensor([[True, True, True], [True, True, False]]),
-            "noise": randn(2, 3, horizon, 3),
+            "noise": randn(2, 3, horizon, NUM_ACTION_CHANNELS),
             "timesteps": torch.randint(config.num_diffusion_steps, (2, 3), generator=generator),
         }
+        return {name: tensor.to(self.device) for name, tensor in inputs.items()}
+
+
+def _checked(name: str, tensor: Tensor | None, *trailing: int) -> Tensor:
+    """`tensor`. Raises ValueError unless it is there and its shape ends in `trailing`."""
+    found = None if tensor is None else tuple(tensor.shape)
+    if tensor is None or found[-len(trailing) :] != trailing:
+        sizes = ", ".join(map(str, trailing))
+        raise ValueError(f"NavDPActionExpert: {name}: found {found}, expected (..., {sizes}).")
+    return tensor
 
 
 def released_keys(

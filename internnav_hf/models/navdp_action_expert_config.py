@@ -42,7 +42,7 @@ class NavDPActionExpertConfig(PreTrainedConfig):
     """
 
     model_type = "internnav_navdp_action_expert"
-    sub_configs = {"vision_config": Dinov2Config, "depth_vision_config": Dinov2Config}
+    sub_configs = {"vision_config": Dinov2Config, "depth_vision_config": Dinov2Config}  # pyright: ignore[reportAssignmentType]
 
     plan_hidden_size: int = 3584
     action_horizon: int = 32

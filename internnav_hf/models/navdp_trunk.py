@@ -14,11 +14,10 @@ of a condition, C width, F frames, P patch tokens of a frame, Q queries, L layer
 steps.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
+from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.utils.torch_utils import randn_tensor
 from einops import rearrange, repeat
 from torch import Tensor, nn
@@ -154,12 +153,13 @@ class Denoiser(nn.Module):
         """
         positions = self.condition_positions.weight[start : start + tokens.shape[1]]
         tokens = tokens + positions
-        return torch.stack([layer.read(tokens) for layer in self.layers])
+        return torch.stack([layer.read(tokens) for layer in self.layers])  # pyright: ignore[reportCallIssue]
 
     def time_tokens(self, timesteps: Tensor) -> Tensor:
         """(B, 1, C): the first token of a condition, for diffusion steps (B,)."""
         weight = self.condition_positions.weight
-        return time_code(timesteps, weight.shape[1])[:, None].to(weight.dtype)
+        code = get_timestep_embedding(timesteps, weight.shape[1], downscale_freq_shift=1)
+        return code[:, None].to(weight.dtype)
 
 
 class DenoiserLayer(nn.TransformerDecoderLayer):
@@ -202,14 +202,6 @@ class DenoiserLayer(nn.TransformerDecoderLayer):
         dropout = attention.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
         return attention.out_proj(rearrange(mixed, "b h (s n) d -> (b s) n (h d)", n=length))
-
-
-def time_code(timesteps: Tensor, width: int) -> Tensor:
-    """(B, width) float32: sines, then cosines, of diffusion steps (B,)."""
-    half = width // 2
-    exponents = torch.arange(half, device=timesteps.device, dtype=torch.float32) / (half - 1)
-    angles = timesteps[:, None].float() * torch.exp(-math.log(10_000) * exponents)
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def noise_schedule(num_steps: int) -> DDIMScheduler:

@@ -147,11 +147,34 @@ def test_evaluation_draws_the_same_every_time_and_training_does_not():
         assert model(**inputs).loss != model(**inputs).loss
 
 
-@pytest.mark.parametrize("name", ["rgb", "depth", "actions"])
-def test_what_is_missing_is_named(name):
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("plan", "64"),
+        ("rgb", "3, 28, 28"),
+        ("depth", "28, 28"),
+        ("actions", "6, 3"),
+    ],
+)
+def test_what_is_missing_or_misshapen_is_named(name, expected):
     model = tiny_navdp()
-    with pytest.raises(ValueError, match=f"{name}: found None"):
-        model(**{**model.dummy_inputs, name: None})
+    inputs = model.dummy_inputs
+    for value, found in ((None, "None"), (inputs[name][..., :1], ".*1")):
+        message = rf"{name}: found {found}.*, expected \(\.\.\., {expected}\)"
+        with pytest.raises(ValueError, match=message):
+            model(**{**inputs, name: value})
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    gradients = []
+    for checkpointing in (False, True):
+        model = tiny_navdp(dropout=0.0).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        model(**model.dummy_inputs).loss.backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.requires_grad})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4, msg=name)
 
 
 def test_config_refuses_unknown_fields_and_encoders_of_another_width():

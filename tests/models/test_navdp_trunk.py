@@ -8,14 +8,14 @@ from diffusers import DDPMScheduler
 from safetensors.torch import load_file
 
 from internnav_hf.models.navdp_trunk import (
+    Denoiser,
     RGBDEncoder,
     TokenCompressor,
     noise_schedule,
-    time_code,
 )
 from tests.models.test_dialogue import GOLDEN
 from tests.seeded_weights import seeded_tensor
-from tests.tiny_navdp import tiny_navdp_config
+from tests.tiny_navdp import VISION, tiny_navdp_config
 
 COMPRESSOR_NAMES = {
     "target_embedding.weight": "queries.weight",
@@ -43,8 +43,13 @@ def test_compressed_tokens_of_the_reference():
 
 def test_time_code_of_the_reference():
     golden = load_file(GOLDEN / "pos_encodings.safetensors")
-    code = time_code(golden["ddpm_steps"], 384)
-    torch.testing.assert_close(code, golden["ddpm_time"], atol=1e-5, rtol=0)
+    config = tiny_navdp_config(
+        hidden_size=384,
+        vision_config=VISION | {"hidden_size": 384},
+        depth_vision_config=VISION | {"hidden_size": 384},
+    )
+    code = Denoiser(config, num_condition_tokens=3).time_tokens(golden["ddpm_steps"])
+    torch.testing.assert_close(code[:, 0], golden["ddpm_time"], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("num_steps", [10, 20])
