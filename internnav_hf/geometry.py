@@ -50,6 +50,13 @@ def robot_pose(T_world_camera: np.ndarray) -> tuple[float, float, float]:
     return float(x), float(y), float(yaw)
 
 
+def robot_to_world(xy: np.ndarray, pose: tuple[float, float, float]) -> np.ndarray:
+    """World points (..., 2) of points (..., 2) in the frame of a robot at `pose` (x, y, yaw)."""
+    x, y, yaw = pose
+    sin, cos = np.sin(yaw), np.cos(yaw)
+    return np.asarray(xy) @ np.array([[cos, sin], [-sin, cos]]) + (x, y)
+
+
 def project(
     points_world: np.ndarray, T_world_camera: np.ndarray, intrinsics: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

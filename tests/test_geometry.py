@@ -9,6 +9,7 @@ from internnav_hf.geometry import (
     pixel_to_floor,
     project,
     robot_pose,
+    robot_to_world,
     wrap_angle,
 )
 
@@ -83,3 +84,10 @@ def test_a_wrapped_angle_is_the_same_angle(angle):
     wrapped = wrap_angle(angle)
     assert -np.pi <= wrapped < np.pi
     assert np.allclose([np.cos(wrapped), np.sin(wrapped)], [np.cos(angle), np.sin(angle)])
+
+
+@given(PLACES, PLACES, ANGLES)
+def test_what_a_robot_calls_ahead_and_left_is_so_in_the_world(x, y, yaw):
+    ahead, left = robot_to_world(np.array([[2.0, 0.0], [0.0, 1.0]]), (x, y, yaw))
+    np.testing.assert_allclose(ahead, [x + 2 * np.cos(yaw), y + 2 * np.sin(yaw)], atol=1e-9)
+    np.testing.assert_allclose(left, [x - np.sin(yaw), y + np.cos(yaw)], atol=1e-9)

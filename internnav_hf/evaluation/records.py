@@ -10,8 +10,9 @@ class DecisionRecord:
     """One answer of System2.
 
     `step` counts the actions taken before it. `view` is a JPEG of what System2 pointed in (the
-    look-down view, whose pixels `goal_pixel` means) or judged (the ordinary view). Views and
-    heatmaps of the episodes that the report draws are kept, the view as the file `image` in the
+    look-down view, whose pixels `goal_pixel` means) or judged (the ordinary view). Of a dual
+    system, `trajectories` are the samples that the answer led to first. Views, heatmaps and
+    trajectories of the episodes that the report draws are kept, the view as the file `image` in the
     output folder.
     """
 
@@ -24,6 +25,8 @@ class DecisionRecord:
     goal_confidence: float | None = None
     image: str | None = None
     heatmap: list | None = None  # rows x columns
+    yaw: float = 0.0
+    trajectories: list | None = None  # samples x points x 2, metres, world frame
     view: bytes | None = field(default=None, repr=False)
 
 

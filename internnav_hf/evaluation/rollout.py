@@ -156,6 +156,7 @@ class RolloutStore:
         """Write one episode, with its views if `draw`."""
         for decision in rollout.decisions:
             decision.heatmap = decision.heatmap if draw else None
+            decision.trajectories = decision.trajectories if draw else None
             decision.image = self._save_view(rollout, decision) if draw else None
             decision.view = None
         self.out.mkdir(parents=True, exist_ok=True)

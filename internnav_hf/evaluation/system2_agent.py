@@ -42,7 +42,7 @@ class _Walk:
 
     env: NavigationEnv
     instruction: str
-    frame: Image.Image | None = None
+    frame: Image.Image = field(default_factory=Image.Image)
     num_steps: int = 0
     history: FrameHistory = field(default_factory=FrameHistory)
     plan: list[int] = field(default_factory=list)
@@ -128,7 +128,8 @@ class System2Agent:
                 walk.goal_steps_left = self.max_steps_per_goal
         elif decision.kind in (AnswerKind.TURN, AnswerKind.STOP):
             walk.plan = [int(a) for a in decision.actions if a != Action.LOOK_DOWN]
-        walk.records.append(_record(walk, decision, info, view, goal))
+        picture = walk.frame if view is None else Image.fromarray(view.rgb)
+        walk.records.append(record_of(decision, walk.num_steps, info, picture, goal))
 
     def _goal_position(
         self, env: NavigationEnv, goal_pixel: tuple[float, float], view: View
@@ -156,16 +157,24 @@ def lift_pixel(
     return point if np.all(np.isfinite(point)) else None
 
 
-def _record(
-    walk: _Walk, decision: Decision, info: dict, view: View | None, goal: np.ndarray | None
+def record_of(
+    decision: Decision,
+    num_steps: int,
+    info: dict,
+    picture: Image.Image,
+    goal: np.ndarray | None = None,
 ) -> DecisionRecord:
-    picture = walk.frame if view is None else Image.fromarray(view.rgb)
-    heatmap = None if view is None else decision.heatmap
+    """What to remember of an answer after `num_steps` actions.
+
+    It judged, or pointed in, `picture`; `goal` (2,) is where a follower goes.
+    """
+    heatmap = decision.heatmap
     return DecisionRecord(
-        step=walk.num_steps,
+        step=num_steps,
         kind=decision.kind.name,
         text=decision.text,
         position=_pair(info["position"]),
+        yaw=float(info["yaw"]),
         goal_pixel=None if decision.goal_pixel is None else _pair(decision.goal_pixel),
         goal_position=None if goal is None else _pair(goal),
         goal_confidence=decision.goal_confidence,

@@ -129,6 +129,11 @@ class DualSystemPolicy:
                 raise ValueError(f"{name}: {type(self.expert).__name__} samples without it.")
         self.reset("")
 
+    @property
+    def needs_depth(self) -> bool:
+        """Whether the action expert reads depth."""
+        return self.expert.config.model_type == NavDPActionExpertConfig.model_type
+
     @classmethod
     def from_pretrained(cls, path, **kwargs) -> "DualSystemPolicy":
         """Model and processor from a folder or Hub repository.
@@ -158,13 +163,17 @@ class DualSystemPolicy:
 
     def observe(self, rgb: Frame) -> None:
         """A frame between two actions of the last answer, which the one robot carries on with."""
-        self.episode.note(self.system2.prepare(rgb))
+        self.note(self.episode, rgb)
 
     def start(self, instruction: str, name: str = "") -> DualSystemEpisode:
         """A new episode; `name` tells its random numbers from those of others."""
         words = np.random.SeedSequence([self.seed, *name.encode()]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
         return DualSystemEpisode(instruction, generator)
+
+    def note(self, episode: DualSystemEpisode, rgb: Frame) -> None:
+        """As `observe`, for one robot of many."""
+        episode.note(self.system2.prepare(rgb))
 
     @torch.no_grad()
     def steps(
@@ -187,7 +196,7 @@ class DualSystemPolicy:
         for row in asking:
             found.setdefault(row, _turn_or_stop(episodes[row]))
         for episode, observation in zip(episodes, observations, strict=True):
-            episode.note(self.system2.prepare(observation["rgb"]))
+            self.note(episode, observation["rgb"])
         return [found[row] for row in range(len(episodes))]
 
     def _ask(self, episodes, observations, views: "_Views", rows: list[int]) -> list[int]:
@@ -224,7 +233,7 @@ class DualSystemPolicy:
             found[row] = DualSystemStep(actions, episode.decision, asked, trajectories, path)
         return found
 
-    def _sample(self, episodes, views: "_Views", rows: list[int]) -> Sequence[np.ndarray]:
+    def _sample(self, episodes, views: "_Views", rows: list[int]) -> list[np.ndarray]:
         """Trajectories (S, H + 1, 2) of each of `rows`."""
         if not rows:
             return []
@@ -243,7 +252,7 @@ class DualSystemPolicy:
             views=torch.stack([torch.stack([e.decision_view, view]) for e, view in pairs]),
             **self.sampling,
         )
-        return path_of(actions.float().cpu().numpy())
+        return list(path_of(actions.float().cpu().numpy()))
 
 
 class _Views:
@@ -253,7 +262,7 @@ class _Views:
         config = policy.expert.config
         self._expert, self._device = policy.expert, policy.model.device
         self._size = (config.image_size, config.image_size)
-        self._needs_depth = needs_depth(config)
+        self._needs_depth = policy.needs_depth
         self._seen = [_look_down(o, policy.processor.camera) for o in observations]
         if self._needs_depth and any(depth is None for _, depth in self._seen):
             raise ValueError(
@@ -305,11 +314,6 @@ def depth_view(depth: Any, size: tuple[int, int]) -> np.ndarray:
     image = Image.fromarray(np.asarray(depth, np.float32))
     nearest = np.asarray(resize_view(image, size, Image.Resampling.NEAREST))
     return np.minimum(nearest, np.float32(LARGEST_DEPTH_M))
-
-
-def needs_depth(expert_config: Any) -> bool:
-    """Whether the action expert reads depth."""
-    return expert_config.model_type == NavDPActionExpertConfig.model_type
 
 
 def _turn_or_stop(episode: DualSystemEpisode) -> DualSystemStep:

@@ -221,12 +221,12 @@ class System2Policy:
             decisions = [self._checked(parse_answer(t), f"{LOOK_DOWN} {t}") for t in texts]
         else:
             decisions = self._read_head(session, images)
-        return decisions if self.planner is None else self._with_plans(session, decisions)
+        return self._with_plans(session, decisions)
 
     def _with_plans(self, session: System2Session, decisions: list[Decision]) -> list[Decision]:
         """The pixel goals among `decisions` with plans, on the cache that holds their dialogues."""
         rows = [row for row, d in enumerate(decisions) if d.kind == AnswerKind.PIXEL_GOAL]
-        if not rows:
+        if self.planner is None or not rows:
             return decisions
         session.select(rows)
         opening = PLAN_OPENING[self.processor.prompt_style]
