@@ -1,0 +1,248 @@
+"""One contract for all models: what every registered model of ours must do, on a tiny one of each.
+
+A new model needs one entry in `CASES`; what only one model does is tested in its own file.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+
+from internnav_hf._registration import MODELS
+from internnav_hf.models.action_expert import ActionExpert
+from internnav_hf.models.dual_system import DualSystemModel
+from tests.models.test_nextdit import tiny as tiny_nextdit
+from tests.models.test_nextdit import tiny_config as tiny_nextdit_config
+from tests.tiny import tiny_system2, tiny_vlm_config
+from tests.tiny_batch import pad_batch, tiny_batch
+from tests.tiny_navdp import tiny_navdp, tiny_navdp_config
+
+Batch = dict[str, Tensor]
+FRAME_KEYS = ("rgb", "depth", "actions", "frame_mask", "noise", "timesteps")
+IMAGE_KEYS = ("pixel_values", "image_grid_thw")
+DIALOGUE_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids", *IMAGE_KEYS)
+
+
+class Case(NamedTuple):
+    """`make()` gives a tiny model in evaluation mode, the same at every call; `batch(model)` some
+    samples for it, with all draws fixed.
+    """
+
+    make: Callable[[], PreTrainedModel]
+    batch: Callable[[PreTrainedModel], Batch]
+
+
+def system2_batch(model: PreTrainedModel) -> Batch:
+    return tiny_batch()
+
+
+def expert_batch(model: PreTrainedModel, num_samples: int = 8) -> Batch:
+    """Three frames of each sample, the last of which is padding in every second one."""
+    config = model.config
+    size, horizon = config.image_size, config.action_horizon
+    generator = torch.Generator().manual_seed(0)
+    frames = (num_samples, 3)
+    mask = torch.ones(frames, dtype=torch.bool)
+    mask[::2, -1] = False
+    return {
+        "plan": torch.randn(num_samples, 4, config.plan_hidden_size, generator=generator),
+        "rgb": torch.rand(*frames, 3, size, size, generator=generator),
+        "depth": 5 * torch.rand(*frames, size, size, generator=generator),
+        "actions": 0.1 * torch.randn(*frames, horizon, 3, generator=generator),
+        "frame_mask": mask,
+        "noise": torch.randn(*frames, horizon, 3, generator=generator),
+        "timesteps": torch.randint(1, 10, frames, generator=generator),
+    }
+
+
+def dual_batch(model: PreTrainedModel) -> Batch:
+    dialogue = tiny_batch()
+    frames = expert_batch(model.action_expert, num_samples=3)
+    return {key: dialogue[key] for key in DIALOGUE_KEYS} | {key: frames[key] for key in FRAME_KEYS}
+
+
+def dual_system(expert_config: PreTrainedConfig) -> DualSystemModel:
+    system2 = tiny_system2().requires_grad_(False)
+    torch.manual_seed(0)
+    return DualSystemModel.from_parts(system2, expert_config, num_queries=3).eval()
+
+
+CASES = {
+    "system2": Case(tiny_system2, system2_batch),
+    "nextdit": Case(tiny_nextdit, expert_batch),
+    "navdp": Case(tiny_navdp, expert_batch),
+    "nextdit-dual": Case(lambda: dual_system(tiny_nextdit_config(plan_hidden_size=64)), dual_batch),
+    "navdp-dual": Case(lambda: dual_system(tiny_navdp_config(plan_hidden_size=64)), dual_batch),
+}
+EXPERTS = ("nextdit", "navdp")
+DUAL_SYSTEMS = ("nextdit-dual", "navdp-dual")
+
+
+@pytest.fixture(params=CASES)
+def case(request) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture
+def model(case) -> PreTrainedModel:
+    return case.make()
+
+
+@pytest.fixture
+def batch(case, model) -> Batch:
+    return case.batch(model)
+
+
+def padded(batch: Batch) -> Batch:
+    """More of everything that a collator pads with: frames that must not be read, tokens."""
+    if "actions" in batch:
+        batch = batch | {
+            key: torch.cat([batch[key], batch[key][:, -1:]], dim=1) for key in FRAME_KEYS
+        }
+        batch["frame_mask"][:, -1] = False
+        batch["actions"][:, -1] = torch.nan
+    if "input_ids" in batch:
+        tokens = pad_batch({"labels": torch.zeros_like(batch["input_ids"])} | batch, extra=5)
+        batch = {key: tokens[key] for key in batch}
+    return batch
+
+
+def rows(batch: Batch, chosen: list[int]) -> Batch:
+    """Some samples of a batch, with their images."""
+    picked = {key: value[chosen] for key, value in batch.items() if key not in IMAGE_KEYS}
+    if "pixel_values" not in batch:
+        return picked
+    num_images = (batch["input_ids"] == tiny_vlm_config().vision_start_token_id).sum(1)
+    owner = torch.arange(len(num_images)).repeat_interleave(num_images)
+    is_ours = torch.isin(owner, torch.tensor(chosen))
+    sizes = batch["image_grid_thw"].prod(1)
+    return picked | {
+        "pixel_values": batch["pixel_values"][is_ours.repeat_interleave(sizes)],
+        "image_grid_thw": batch["image_grid_thw"][is_ours],
+    }
+
+
+def counts(model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:
+    """What the trainer tells `forward` of the whole optimisation step."""
+    found = {
+        argument: batch[key].sum()
+        for key, argument in model.loss_count_keys.items()
+        if key in batch
+    }
+    if "labels" in batch:
+        found["num_items_in_batch"] = (batch["labels"][:, 1:] != -100).sum()
+    return found
+
+
+def sample(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
+    """Two trajectories of each sample from its first two frames."""
+    expert, plan = model, batch.get("plan")
+    if plan is None:
+        with torch.no_grad():
+            plan = model(**{key: batch[key] for key in DIALOGUE_KEYS}).plan
+        expert = model.action_expert
+    views = {key: batch[key][:, :2] for key in ("rgb", "depth")}
+    generator = torch.Generator().manual_seed(seed)
+    return expert.sample(plan, **views, num_samples=2, generator=generator)
+
+
+def test_every_registered_model_is_held_to_the_contract():
+    covered = {type(case.make().config) for case in CASES.values()}
+    assert covered == set(MODELS)
+
+
+def test_forward_takes_the_batchs_keys_and_no_others(model, batch):
+    parameters = inspect.signature(model.forward).parameters
+    assert batch.keys() | counts(model, batch).keys() <= parameters.keys()
+    kinds = {parameter.kind for parameter in parameters.values()}
+    assert inspect.Parameter.VAR_KEYWORD not in kinds
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_experts_have_the_signatures_of_their_protocol(name):
+    model = CASES[name].make()
+    for method in ("forward", "encode_views", "sample"):
+        ours = list(inspect.signature(getattr(model, method)).parameters)
+        asked = list(inspect.signature(getattr(ActionExpert, method)).parameters)[1:]
+        assert ours[: len(asked)] == asked
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_dummy_inputs_run(name):
+    model = CASES[name].make()
+    assert model(**model.dummy_inputs).loss.isfinite()
+
+
+def test_the_loss_is_a_finite_scalar_with_named_parts(model, batch):
+    output = model(**batch)
+    assert output.loss.shape == ()
+    assert output.loss.isfinite()
+    assert output.loss_counts.keys() <= output.keys()
+    assert all(name.endswith("_loss") for name in output.loss_counts)
+
+
+def test_what_trains_gets_a_gradient_and_what_is_frozen_none(model, batch):
+    model.train()
+    model(**batch).loss.backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
+def test_one_batch_can_be_learnt(model, batch):
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=5e-3)
+    losses = []
+    for _ in range(40):
+        loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_saved_and_loaded_it_is_the_same(model, batch, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path)
+    assert type(loaded) is type(model)
+    assert_close(loaded(**batch).loss, model(**batch).loss, atol=1e-6, rtol=1e-6)
+
+
+def test_padding_does_not_change_the_loss(model, batch):
+    assert_close(model(**padded(batch)).loss, model(**batch).loss, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_small_batches_with_the_whole_ones_counts_add_up_to_it(model, batch, size):
+    whole, given = model(**batch).loss, counts(model, batch)
+    indices = list(range(len(batch["plan" if "plan" in batch else "input_ids"])))
+    parts = [
+        model(**rows(batch, indices[start : start + size]), **given).loss
+        for start in indices[::size]
+    ]
+    assert_close(torch.stack(parts).sum(), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_bfloat16_gives_about_the_same_loss(model, batch):
+    expected = model(**batch).loss.item()
+    model.to(torch.bfloat16)
+    floats = {key: batch[key].bfloat16() for key in ("pixel_values", "plan") if key in batch}
+    assert model(**(batch | floats)).loss.item() == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", [*EXPERTS, *DUAL_SYSTEMS])
+def test_a_seeded_sample_repeats(name, dtype):
+    model = CASES[name].make().to(dtype)
+    batch = CASES[name].batch(model)
+    first, again, other = (sample(model, batch, seed) for seed in (0, 0, 1))
+    assert first.isfinite().all()
+    assert first.shape[1:] == (2, *batch["actions"].shape[2:])
+    assert_close(again, first, atol=0, rtol=0)
+    assert not torch.equal(other, first)
