@@ -32,7 +32,7 @@ from .system2 import Encoder, System2Collator, System2Dataset, open_once
 FRAME_STEP = 2
 LARGEST_DEPTH_M = 5.0
 FRAME_KEYS = ("rgb", "depth", "actions")
-SYSTEM2_TARGETS = ("labels", "goal_pixel", "goal_mask", "answer_class")
+NOT_READ = ("labels", "goal_pixel", "goal_mask", "answer_class")  # System2's targets
 
 
 class DualSystemDataset(System2Dataset):
@@ -162,7 +162,7 @@ class DualSystemCollator(System2Collator):
         for position, sample in enumerate(samples):
             _check_frames(position, sample, samples[0])
         batch = super().__call__(samples)
-        for key in SYSTEM2_TARGETS:
+        for key in NOT_READ:
             del batch[key]
         return batch | _stack_frames(samples)
 
