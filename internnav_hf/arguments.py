@@ -3,9 +3,10 @@
 import json
 import logging
 import os
+import sys
 import warnings
 from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -89,6 +90,18 @@ class NavTrainingArguments(TrainingArguments):
             # its new name, activation_checkpointing, is unknown to transformers 5.17
             warnings.filterwarnings("ignore", "`gradient_checkpointing", FutureWarning)
             super().__post_init__()
+
+
+def run_recipe(main: Callable[..., None], kinds: Iterable[type], description: str | None) -> None:
+    """Call `main` with what the command line says; a ValueError ends the program in one line."""
+    try:
+        parsed = parse_arguments(kinds, sys.argv[1:], description)
+        rank = int(os.environ.get("RANK", "0"))
+        logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR)
+        main(*parsed)
+    except ValueError as error:
+        logger.debug("The error in full:", exc_info=True)
+        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
 
 
 class _Help(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):

@@ -9,12 +9,16 @@ were for that, so that it is System2's drift alone. No second copy of the model 
 Legend: B samples, Q query tokens, D width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from internnav_hf.models.dual_system import DualSystemModel
 
 PROMPT_KEYS = (
     "input_ids",
@@ -78,6 +82,29 @@ class LatentDrift:
         inputs = {key: value.to(self._queries.device) for key, value in probe.items()}
         queries = {_query_name(model): self._queries}
         return functional_call(model, queries, kwargs=inputs).plan.float()
+
+
+def drift_of(
+    model: DualSystemModel,
+    dataset: Dataset,
+    collator: Callable[[list], Mapping[str, Tensor]],
+    num_probes: int,
+    batch_size: int,
+    seed: int,
+    weight: float = 0.0,
+) -> LatentDrift | None:
+    """`LatentDrift` over `num_probes` samples drawn with `seed`; None while System2 is frozen.
+
+    Raises ValueError for a `weight` that would then do nothing.
+    """
+    if model.system2_is_frozen:
+        if weight > 0:
+            raise ValueError(f"distillation_weight: found {weight}, but System2 is frozen: use 0.")
+        return None
+    samples: Any = dataset  # sized
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
+    chosen = Subset(dataset, order[:num_probes].tolist())
+    return LatentDrift(list(DataLoader(chosen, batch_size, collate_fn=collator)), weight)
 
 
 def _query_name(model: nn.Module) -> str:

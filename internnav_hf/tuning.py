@@ -94,8 +94,8 @@ def choose_what_learns(
     for part, (tune, rate) in tuning.choices().items():
         for module in _modules(model, part):
             for name, parameter in model.named_parameters():
-                if _is_in(module, name):
-                    parameter.requires_grad_(tune)
+                if _is_in(module, name) and not tune:
+                    parameter.requires_grad_(False)
             rates[module] = args.learning_rate if rate is None else rate
     args.module_learning_rates = rates | args.rates_by_module
 

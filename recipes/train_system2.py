@@ -17,8 +17,6 @@ learning_rate. Not taken over from it: ignored image bounds, a limit of 8,192 to
 2,300), `%N` subsets and orders that differed by rank and run, checkpoints without image processor.
 """
 
-import logging
-import sys
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,7 +24,7 @@ from torch.utils.data import Subset
 from transformers import set_seed
 
 from internnav_hf import System2Model, System2Policy, System2Processor
-from internnav_hf.arguments import NavTrainingArguments, option, parse_arguments
+from internnav_hf.arguments import NavTrainingArguments, option, run_recipe
 from internnav_hf.data import System2Collator, System2Dataset
 from internnav_hf.evaluation.open_loop import choose_samples, evaluate_open_loop, scalars
 from internnav_hf.hub import save_model_card
@@ -144,7 +142,4 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
 
 
 if __name__ == "__main__":
-    kinds = (ModelArguments, DataArguments, System2TrainingArguments)
-    model_args, data_args, args = parse_arguments(kinds, sys.argv[1:], description=__doc__)
-    logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.ERROR)
-    main(model_args, data_args, args)
+    run_recipe(main, (ModelArguments, DataArguments, System2TrainingArguments), __doc__)

@@ -1,0 +1,128 @@
+"""How a dual system starts: from a System2 and one of the published System1, or from a dual system.
+
+The published System1 have names of their own, by which a run chooses its action expert.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from transformers import AutoConfig, PreTrainedConfig
+
+from .dual_system_config import DualSystemConfig
+from .navdp_action_expert_config import NavDPActionExpertConfig
+from .nextdit_config import NextDiTConfig
+from .system2_config import System2Config
+from .system2_processor import System2Processor
+
+if TYPE_CHECKING:
+    from .dual_system import DualSystemModel
+
+SYSTEM1: dict[str, dict[str, Any]] = {
+    "nextdit_async": {"model_type": NextDiTConfig.model_type, "use_images": True},
+    "nextdit": {"model_type": NextDiTConfig.model_type, "use_images": False},
+    "navdp_async": {"model_type": NavDPActionExpertConfig.model_type},
+}
+# What sees colour in them, and what the publication started that from.
+_COLOUR_ENCODERS = {
+    "nextdit_async": ("vision", "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf"),
+    "navdp_async": ("rgbd_encoder.rgb_encoder", "depth-anything/Depth-Anything-V2-Small-hf"),
+}
+
+
+def starting_config(
+    system1: str,
+    system2: str,
+    model: str | None = None,
+    expert_file: str | Path | None = None,
+    num_queries: int = 4,
+) -> DualSystemConfig:
+    """Of the checkpoint `system2` with the expert `system1`, changed by the YAML or JSON file
+    `expert_file`; or of the dual system `model`.
+
+    Raises ValueError where `model` has another expert, and for a file that is missing, is no
+    mapping, describes another expert or does not fit `system2`.
+    """
+    if model is None:
+        stored = System2Config.from_pretrained(system2)
+        expert = _expert_config(system1, stored.get_text_config().hidden_size, expert_file)
+        return DualSystemConfig(
+            system2_config=stored, action_expert_config=expert, num_queries=num_queries
+        )
+    if expert_file is not None:
+        raise ValueError(f"action_expert_config: {model} has its expert already; leave it out.")
+    config = DualSystemConfig.from_pretrained(model)
+    found = system1_of(config.action_expert_config)
+    if found != system1:
+        raise ValueError(f"system1: found {system1!r}, but {model} was trained as {found!r}.")
+    return config
+
+
+def system1_of(config: PreTrainedConfig) -> str | None:
+    """The published name for an expert's configuration, whatever its sizes; None for others."""
+    for name, fields in SYSTEM1.items():
+        if all(getattr(config, key, None) == value for key, value in fields.items()):
+            return name
+    return None
+
+
+def start_dual_system(
+    config: DualSystemConfig,
+    system2: str,
+    model: str | None = None,
+    vision_encoder: str = "published",
+    **loading: Any,
+) -> "DualSystemModel":
+    """A model of `config`: `system2` with a fresh expert, or the whole of `model`.
+
+    `vision_encoder` is what the expert's colour encoder starts from, if it has one: "published",
+    "random", or what `load_dino` takes. `loading` goes to `from_pretrained`.
+    """
+    from .dino_encoder import DinoEncoder, load_dino
+    from .dual_system import DualSystemModel
+    from .system2 import System2Model
+
+    if model is not None:
+        return DualSystemModel.from_pretrained(model, **loading)
+    slow = System2Model.from_pretrained(system2, landmark_loss_weight=0.0, **loading)
+    dual = DualSystemModel.from_parts(
+        slow, config.action_expert_config, num_queries=config.num_queries
+    )
+    name = system1_of(config.action_expert_config)
+    if name in _COLOUR_ENCODERS and vision_encoder != "random":
+        module, published = _COLOUR_ENCODERS[name]
+        encoder = dual.action_expert.get_submodule(module)
+        assert isinstance(encoder, DinoEncoder)
+        load_dino(encoder, published if vision_encoder == "published" else vision_encoder)
+    return dual
+
+
+def load_processor(path: str) -> System2Processor:
+    """The processor of a System2 or dual system; ValueError if there is none."""
+    try:
+        return System2Processor.from_pretrained(path)
+    except OSError as error:
+        raise ValueError(
+            f"{path} has no processor, which a System2 needs: {error} Copy tokenizer and image "
+            "processor from its base model, by System2Processor.save_pretrained."
+        ) from error
+
+
+def _expert_config(
+    system1: str, plan_hidden_size: int, path: str | Path | None
+) -> PreTrainedConfig:
+    fields = {"plan_hidden_size": plan_hidden_size, **SYSTEM1[system1]}
+    if path is None:
+        return AutoConfig.for_model(**fields)
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: there is no such file.")
+    given = yaml.safe_load(Path(path).read_text())
+    if not isinstance(given, dict):
+        raise ValueError(f"{path}: expected fields of {system1}, found {given!r}.")
+    for name, value in SYSTEM1[system1].items():
+        if given.get(name, value) != value:
+            raise ValueError(f"{path}: {name}: found {given[name]!r}; {system1} has {value!r}.")
+    try:
+        return AutoConfig.for_model(**fields | given)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -1,0 +1,93 @@
+"""A tiny dataset with depth, a tiny System2 and tiny experts, for the dual system's recipe."""
+
+import json
+from pathlib import Path
+
+from tests.data.vln_ce import straight_episode, write_depth, write_scene
+from tests.tiny import tiny_processor, tiny_system2
+
+SIZE = (112, 84)
+VISION = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+NEXTDIT = {
+    "image_size": 28,
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "condition_size": 32,
+    "vision_config": VISION,
+    "num_memory_layers": 1,
+    "num_memory_heads": 2,
+    "memory_intermediate_size": 32,
+    "num_resampler_layers": 1,
+    "num_resampler_heads": 2,
+    "resampler_intermediate_size": 32,
+    "num_resampler_queries": 4,
+    "dropout": 0.0,
+}
+NAVDP = {
+    "image_size": 28,
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "num_rgbd_queries": 4,
+    "num_rgbd_layers": 1,
+    "num_rgbd_attention_heads": 2,
+    "rgbd_intermediate_size": 32,
+    "vision_config": VISION,
+    "depth_vision_config": VISION,
+    "num_plan_positions": 8,
+    "dropout": 0.0,
+}
+EXPERTS = {"nextdit_async": NEXTDIT, "navdp_async": NAVDP, "nextdit": NEXTDIT}
+
+
+def write_base(folder: Path) -> Path:
+    """`folder` with r2r (two scenes), r2r_val_unseen, system2 and an expert file for each name."""
+    for scene, indices in {
+        "r2r/a": [0, 1, 2],
+        "r2r/b": [3, 4, 5],
+        "r2r_val_unseen/c": [6, 7],
+    }.items():
+        # of different lengths, so that samples have different numbers of frames
+        episodes = [straight_episode(index, length=12 + index) for index in indices]
+        write_scene(folder / scene, episodes, size=SIZE)
+        for episode in episodes:
+            write_depth(folder / scene, episode, SIZE)
+    tiny_system2().save_pretrained(folder / "system2")
+    tiny_processor().save_pretrained(folder / "system2")
+    for name, fields in EXPERTS.items():
+        (folder / f"{name}.json").write_text(json.dumps(fields))
+    return folder
+
+
+def options(base: Path, output_dir: Path, system1: str = "nextdit_async", **changes) -> list[str]:
+    """The recipe's command line; an option that is None is left out."""
+    values = {
+        "system1": system1,
+        "data_root": base,
+        "datasets": "r2r_125cm_0_30",
+        "system2": base / "system2",
+        "action_expert_config": base / f"{system1}.json",
+        "vision_encoder": "random",
+        "output_dir": output_dir,
+        "cache_dir": base / "cache",
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "max_steps": 2,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-3,
+        "logging_steps": 1,
+        "save_steps": 2,
+        "dataloader_num_workers": 0,
+    }
+    chosen = {name: value for name, value in (values | changes).items() if value is not None}
+    return [f"--{name}={value}" for name, value in chosen.items()]
