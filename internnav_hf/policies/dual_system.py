@@ -177,10 +177,13 @@ class DualSystemPolicy:
 
     @torch.no_grad()
     def steps(
-        self, episodes: Sequence[DualSystemEpisode], observations: Sequence[dict[str, Any]]
+        self,
+        episodes: Sequence[DualSystemEpisode],
+        observations: Sequence[dict[str, Any]],
+        force_look_down: bool = False,
     ) -> list[DualSystemStep]:
         """What each robot does, seeing its observation; all that think, and all that walk, share a
-        batch.
+        batch. `force_look_down` puts "↓" in the mouth of a System2 that is asked.
         """
         views = _Views(self, observations)
         found: dict[int, DualSystemStep] = {}
@@ -191,7 +194,7 @@ class DualSystemPolicy:
         ]
         found |= self._walk(episodes, views, walking, asked=False)
         asking = [row for row in range(len(episodes)) if row not in found]
-        pointing = self._ask(episodes, observations, views, asking)
+        pointing = self._ask(episodes, observations, views, asking, force_look_down)
         found |= self._walk(episodes, views, pointing, asked=True)
         for row in asking:
             found.setdefault(row, _turn_or_stop(episodes[row]))
@@ -199,13 +202,16 @@ class DualSystemPolicy:
             self.note(episode, observation["rgb"])
         return [found[row] for row in range(len(episodes))]
 
-    def _ask(self, episodes, observations, views: "_Views", rows: list[int]) -> list[int]:
+    def _ask(
+        self, episodes, observations, views: "_Views", rows: list[int], force: bool
+    ) -> list[int]:
         """Ask System2 for `rows`; returns those with a new plan."""
         decisions = self.system2.decide(
             [observations[row]["rgb"] for row in rows],
             [episodes[row].instruction for row in rows],
             [episodes[row].history.frames for row in rows],
             look_down=[views.colours(row) for row in rows],
+            force_look_down=force,
         )
         pointing = []
         for row, decision in zip(rows, decisions, strict=True):

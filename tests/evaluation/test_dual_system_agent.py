@@ -128,7 +128,7 @@ def test_perfect_trajectories_arrive(course, make_env, tmp_path):
         ahead, left = T_world_camera[:2, 2], -T_world_camera[:2, 0]
         return (path - path[0]) @ np.stack([ahead, left], axis=1)
 
-    def decide(images, instruction, history, look_down):
+    def decide(images, instruction, history, look_down, force_look_down):
         env = envs["now"]
         near = np.hypot(*np.subtract(env.episode.goal_xy, env.camera_pose(0)[:2, 3])) < 0.6
         return [STOP if near else POINT for _ in images]

@@ -43,7 +43,7 @@ def _answers(policy: DualSystemPolicy, *decisions: Decision) -> list[int]:
     """Make System2 answer `decisions` one after the other; returns where it was asked."""
     said, asked = iter(decisions), []
 
-    def decide(images, instruction, history, look_down):
+    def decide(images, instruction, history, look_down, force_look_down):
         asked.extend(len(past) for past in history)
         return [next(said) for _ in images]
 

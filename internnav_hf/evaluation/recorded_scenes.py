@@ -1,0 +1,44 @@
+"""Scenes of datasets that the embedded simulator wrote, built again from what the dataset says.
+
+A generated scene is its seed, which is in the name that `meta/info.json` of its folder gives, and
+the sizes in the dataset's `make_dataset.json`; a mesh is the file named there. So it is known where
+a robot could have been, also where no camera looked.
+"""
+
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from internnav_hf.sim.navigation import NavigableSpace
+from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene
+
+ARGUMENTS_FILE = "make_dataset.json"
+
+
+@lru_cache(maxsize=64)
+def recorded_space(scene_folder: Path) -> NavigableSpace | None:
+    """Where the robot could be in the scene that was recorded to `scene_folder`.
+
+    None if no simulator wrote it, or its mesh file has gone.
+    """
+    arguments_file = scene_folder.parents[1] / ARGUMENTS_FILE
+    info_file = scene_folder / "meta" / "info.json"
+    if not (arguments_file.is_file() and info_file.is_file()):
+        return None
+    arguments = json.loads(arguments_file.read_text(encoding="utf-8"))
+    scene_name = json.loads(info_file.read_text(encoding="utf-8")).get("scene", "")
+    scene = _scene(scene_folder, str(scene_name), arguments)
+    return None if scene is None else NavigableSpace(scene, arguments["grid_resolution"])
+
+
+def _scene(scene_folder: Path, scene_name: str, arguments: dict) -> Scene | None:
+    if arguments["scene"] is not None:
+        files = {Path(mesh).stem: Path(mesh) for mesh in arguments["scene"]}
+        mesh = files.get(scene_folder.name)
+        return load_scene(str(mesh)) if mesh is not None and mesh.is_file() else None
+    seed = re.fullmatch(r"scene_(\d+)", scene_name)
+    if seed is None:
+        return None
+    sizes = {name: tuple(arguments[name]) for name in ("num_rooms", "num_objects")}
+    return generate_scene(int(seed[1]), SceneConfig(**sizes))
