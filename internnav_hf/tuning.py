@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -88,15 +88,17 @@ def choose_what_learns(
     model: nn.Module, tuning: TuningArguments | DualTuningArguments, args: NavTrainingArguments
 ) -> None:
     """Freezes the parts that are not to be tuned, and enters the learning rate of every part in
-    `args.module_learning_rates`, where a rate that is there already stays.
+    `args.module_learning_rates`, where a rate that is there already stays. What a model has frozen
+    by itself stays frozen.
     """
-    rates = {}
-    for part, (tune, rate) in tuning.choices().items():
-        for module in _modules(model, part):
-            for name, parameter in model.named_parameters():
-                if _is_in(module, name) and not tune:
-                    parameter.requires_grad_(False)
-            rates[module] = args.learning_rate if rate is None else rate
+    choices = tuning.choices()
+    part_of = {module: part for part in choices for module in _modules(model, part)}
+    for name, parameter in model.named_parameters():
+        module = _longest(part_of, name)
+        if module is not None and not choices[part_of[module]][0]:
+            parameter.requires_grad_(False)
+    given = {module: choices[part][1] for module, part in part_of.items()}
+    rates = {m: args.learning_rate if rate is None else rate for m, rate in given.items()}
     args.module_learning_rates = rates | args.rates_by_module
 
 
@@ -155,9 +157,8 @@ def parameter_groups(
     groups: dict[tuple, dict] = {}
     found: set[str] = set()
     for name, parameter in model.named_parameters():
-        modules = [module for module in module_learning_rates if _is_in(module, name)]
-        found.update(modules)
-        module = max(modules, key=len, default="other")
+        found.update(module for module in module_learning_rates if _is_in(module, name))
+        module = _longest(module_learning_rates, name) or "other"
         group = {
             "name": module,
             "params": [],
@@ -189,6 +190,11 @@ def parameter_table(groups: list[dict]) -> str:
         right = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)]
         lines.append("  ".join([f"{name:<{first}}", *right]).rstrip())
     return "\n".join(lines)
+
+
+def _longest(modules: Iterable[str], parameter_name: str) -> str | None:
+    """The longest of the names that this parameter is in."""
+    return max((m for m in modules if _is_in(m, parameter_name)), key=len, default=None)
 
 
 def _is_in(module: str, parameter_name: str) -> bool:

@@ -1,7 +1,16 @@
+import json
+from pathlib import Path
+
 import pytest
+import torch
 
 from internnav_hf.arguments import NavTrainingArguments
+from internnav_hf.models.dual_system import DualSystemModel
+from internnav_hf.models.navdp_action_expert_config import NavDPActionExpertConfig
+from internnav_hf.models.nextdit_config import NextDiTConfig
+from internnav_hf.models.released import dual_system_keys
 from internnav_hf.tuning import (
+    DualTuningArguments,
     TuningArguments,
     add_lora,
     choose_what_learns,
@@ -9,7 +18,11 @@ from internnav_hf.tuning import (
     parameter_table,
 )
 from tests.tiny import FAMILIES, tiny_system2
+from tests.toy_expert import ToyExpertConfig
 from tests.toy_model import toy_model
+
+GOLDEN = Path(__file__).parent / "golden"
+EXPERT_CONFIGS = {"nextdit_async": NextDiTConfig, "navdp_async": NavDPActionExpertConfig}
 
 
 def arguments(tmp_path, **options):
@@ -124,4 +137,78 @@ def test_lora_trains_adapters_and_heads_only():
     assert {g["name"]: g["lr"] for g in groups if g["trainable"]} == {
         "other": 1e-3,
         "vlm.model.language_model": 1e-4,
+    }
+
+
+# the dual system
+
+
+def tiny_dual(**fields) -> DualSystemModel:
+    return DualSystemModel.from_parts(tiny_system2(**fields), ToyExpertConfig())
+
+
+def learning(model) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@pytest.mark.parametrize("system1", EXPERT_CONFIGS)
+def test_what_learns_in_a_dual_system_is_what_is_published(tmp_path, system1):
+    """Names of the released layout; those that no loss reaches are not built here."""
+    with torch.device("meta"):
+        expert = EXPERT_CONFIGS[system1](plan_hidden_size=64)
+        model = DualSystemModel.from_parts(tiny_system2(), expert)
+    choose_what_learns(model, DualTuningArguments(), arguments(tmp_path))
+    shapes = json.loads((GOLDEN / f"keys_{system1}.json").read_text())["tensors"]
+    published = json.loads((GOLDEN / "trainable_dual.json").read_text())[system1]
+    tensors = {name: torch.empty(shapes[name][1], device="meta") for name in published}
+    assert learning(model) == dual_system_keys(tensors, model.config).keys()
+
+
+def test_parts_of_a_dual_system_have_rates_of_their_own(tmp_path):
+    args = arguments(tmp_path, learning_rate=1e-3)
+    tuning = DualTuningArguments(
+        tune_language_model=True,
+        tune_merger=True,
+        tune_action_expert=False,
+        language_model_learning_rate=1e-5,
+        latent_queries_learning_rate=2e-3,
+    )
+    model = tiny_dual(tie_word_embeddings=False)
+    choose_what_learns(model, tuning, args)
+    groups = parameter_groups(model, 1e-3, args.module_learning_rates, 0.0)
+    assert "other" not in {group["name"] for group in groups}
+    assert {group["name"]: group["lr"] for group in groups if group["trainable"]} == {
+        "system2.vlm.model.language_model": 1e-5,
+        "system2.vlm.model.visual.merger": 1e-3,
+        "latent_queries": 2e-3,
+    }
+
+
+def test_no_plan_depends_on_system2s_head_and_output_layer(tmp_path):
+    model = tiny_dual(tie_word_embeddings=False)
+    everything = DualTuningArguments(
+        tune_vision_tower=True, tune_merger=True, tune_language_model=True
+    )
+    choose_what_learns(model, everything, arguments(tmp_path))
+    assert {name.split(".")[1] for name in frozen(model)} == {"vlm", "pixel_goal_head"}
+    assert {n for n in frozen(model) if ".vlm." in n} == {"system2.vlm.lm_head.weight"}
+
+
+def test_lora_in_a_dual_system_keeps_queries_and_expert_as_they_were(tmp_path):
+    model = tiny_dual()
+    model.action_expert.from_view.requires_grad_(False)
+    choose_what_learns(model, DualTuningArguments(), arguments(tmp_path))
+    before = learning(model)
+    adapted = add_lora(model, rank=2)
+    plain = {name.removeprefix("base_model.model.") for name in learning(adapted)}
+    lora = {name for name in plain if "lora_" in name}
+    assert {name.replace(".modules_to_save.default.", ".") for name in plain - lora} == before
+    assert lora
+    assert all(name.startswith("system2.vlm.model.language_model.layers") for name in lora)
+    rates = {"action_expert": 1e-2, "system2.vlm.model.language_model": 1e-4}
+    groups = parameter_groups(adapted, 1e-3, rates, 0.0)
+    assert {group["name"]: group["lr"] for group in groups if group["trainable"]} == {
+        "other": 1e-3,  # the queries
+        "action_expert": 1e-2,
+        "system2.vlm.model.language_model": 1e-4,
     }
