@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from internnav_hf.arguments import NavTrainingArguments, parse_arguments
+from internnav_hf.arguments import NavTrainingArguments, parse_arguments, run_recipe
 
 
 @dataclass
@@ -117,3 +117,16 @@ def test_a_wrong_number_of_gpus_is_one_clear_error(monkeypatch, visible, launche
 def test_an_option_that_would_do_nothing_is_refused():
     with pytest.raises(ValueError, match="use_liger_kernel would do nothing"):
         NavTrainingArguments(output_dir="unused", use_cpu=True, use_liger_kernel=True)
+
+
+def test_a_recipe_ends_with_one_line_where_something_is_wrong(monkeypatch):
+    def main(data, training):
+        raise ValueError(f"{data.data_root}: there is no such folder.")
+
+    monkeypatch.setattr("sys.argv", ["recipes/train_it.py", "--data_root", "nowhere", "--use_cpu"])
+    with pytest.raises(SystemExit) as exit_:
+        run_recipe(main, (Data, NavTrainingArguments), "What it does.")
+    assert exit_.value.code == "train_it: nowhere: there is no such folder."
+    monkeypatch.setattr("sys.argv", ["recipes/train_it.py", "--data_rot=x"])
+    with pytest.raises(SystemExit):
+        run_recipe(main, (Data, NavTrainingArguments), "What it does.")
