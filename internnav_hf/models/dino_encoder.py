@@ -76,12 +76,13 @@ class DinoEncoder(Dinov2Model):
 
     def _num_rows(self, images: Tensor) -> int:
         height, width = images.shape[-2:]
-        if height != width or height % self.config.patch_size:
+        patch_size = self.embeddings.patch_embeddings.projection.kernel_size[0]
+        if height != width or height % patch_size:
             raise ValueError(
                 f"Images must be square and a multiple of vision_config.patch_size="
-                f"{self.config.patch_size} pixels wide; these are {width}x{height}."
+                f"{patch_size} pixels wide; these are {width}x{height}."
             )
-        return height // self.config.patch_size
+        return height // patch_size
 
 
 def to_unit(rgb: Tensor) -> Tensor:

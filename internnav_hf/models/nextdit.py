@@ -151,7 +151,7 @@ class NextDiTActionExpert(PreTrainedModel):
         if views is None and self.config.use_images:
             views = self.encode_views(rgb)
         scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        scheduler = _scheduler(num_inference_steps or self.config.num_inference_steps)
+        scheduler = noise_schedule(num_inference_steps or self.config.num_inference_steps)
         # The release truncates to whole diffusion times.
         timesteps = scheduler.timesteps.long().to(plan.device)[None]
         condition = self.condition(plan, views)
@@ -244,7 +244,7 @@ class NextDiTActionExpert(PreTrainedModel):
             raise ValueError("frame_mask must be True at frame 0, the view of the decision.")
 
 
-def _scheduler(num_inference_steps: int) -> FlowMatchEulerDiscreteScheduler:
+def noise_schedule(num_inference_steps: int) -> FlowMatchEulerDiscreteScheduler:
     """Equal steps from noise, sigma 1, to the trajectory, sigma 0."""
     scheduler = FlowMatchEulerDiscreteScheduler(NUM_TRAIN_TIMESTEPS)
     scheduler.set_timesteps(sigmas=np.linspace(1, 1 / num_inference_steps, num_inference_steps))

@@ -5,6 +5,7 @@ modelling code.
 """
 
 import copy
+from typing import Any
 
 from transformers import Dinov2Config, PreTrainedConfig
 
@@ -38,7 +39,7 @@ class NextDiTConfig(PreTrainedConfig):
     """
 
     model_type = "internnav_nextdit"
-    sub_configs = {"vision_config": Dinov2Config}
+    sub_configs = {"vision_config": Dinov2Config}  # pyright: ignore[reportAssignmentType]
 
     plan_hidden_size: int = 3584
     action_horizon: int = 32
@@ -73,7 +74,7 @@ class NextDiTConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         _check_divides("hidden_size", self.hidden_size, "num_attention_heads", self)
         if self.use_images:
-            patch_size = self.vision_config.patch_size
+            patch_size: Any = self.vision_config.patch_size
             if self.image_size % patch_size:
                 raise ValueError(
                     f"image_size={self.image_size} must be a multiple of "

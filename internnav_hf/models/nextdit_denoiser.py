@@ -33,7 +33,7 @@ TIME_CHANNELS = 256
 class BlockContext(NamedTuple):
     """What the condition is to one block: `modulation` four (R, K, 1, 1, C): scale before
     attention, gate after it, scale before the feed-forward, gate after it; `keys`, `values`
-    (R, h, N, d).
+    (R, h, N, d), the values as far as the heads' gates let them through.
     """
 
     modulation: tuple[Tensor, ...]
@@ -69,7 +69,7 @@ class NextDiTDenoiser(nn.Module):
         """
         tokens = self.condition_projection(condition)
         embedding = F.silu(self.embedding(tokens, timesteps))
-        blocks = [layer.context(tokens, embedding) for layer in self.layers]
+        blocks = [layer.context(tokens, embedding) for layer in self.layers]  # pyright: ignore[reportCallIssue]
         return Context(blocks, 1 + self.output_modulation(embedding)[:, :, None, None])
 
     def embedding(self, tokens: Tensor, timesteps: Tensor) -> Tensor:
@@ -108,19 +108,25 @@ class NextDiTBlock(nn.Module):
 
     def context(self, tokens: Tensor, embedding: Tensor) -> BlockContext:
         """Of projected condition `tokens` (R, N, C) and `embedding` (R, K, C)."""
-        scale1, gate1, scale2, gate2 = self.modulation(embedding)[:, :, None, None].chunk(4, -1)
-        modulation = (1 + scale1, gate1.tanh(), 1 + scale2, gate2.tanh())
+        parts = self.modulation(embedding)[:, :, None, None].chunk(4, dim=-1)
+        scale1, gate1, scale2, gate2 = parts
         tokens = self.condition_norm(tokens.to(self.condition_norm.weight.dtype))
         keys, values = self.cross_attention.keys_values(tokens)
-        return BlockContext(modulation, keys, values)
+        return BlockContext(
+            modulation=(1 + scale1, gate1.tanh(), 1 + scale2, gate2.tanh()),
+            keys=keys,
+            values=values * self.gate.tanh()[:, None, None],
+        )
 
     def forward(self, hidden: Tensor, context: BlockContext, step: int) -> Tensor:
         """(R, S, H, C) of `hidden` (R, S, H, C) at diffusion time `step`."""
         scale1, gate1, scale2, gate2 = (part[:, step] for part in context.modulation)
         update = self.attend(self.attention_norm(hidden) * scale1, context)
-        hidden = hidden + gate1 * self.attention_output_norm(update.to(hidden.dtype))
+        update = self.attention_output_norm(update.to(hidden.dtype))
+        hidden = torch.addcmul(hidden, gate1.to(hidden.dtype), update)
         update = self.feed_forward(self.feed_forward_norm(hidden) * scale2)
-        return hidden + gate2 * self.feed_forward_output_norm(update.to(hidden.dtype))
+        update = self.feed_forward_output_norm(update.to(hidden.dtype))
+        return torch.addcmul(hidden, gate2.to(hidden.dtype), update)
 
     def attend(self, hidden: Tensor, context: BlockContext) -> Tensor:
         """Steps attend to their own trajectory, and to the condition as far as the gates open."""
@@ -134,10 +140,9 @@ class NextDiTBlock(nn.Module):
         seen = F.scaled_dot_product_attention(
             self.cross_attention.queries(steps), context.keys, context.values
         )
-        own = rearrange(own, "(r s) h n d -> r s n h d", s=num_samples)
-        seen = rearrange(seen, "r h (s n) d -> r s n h d", s=num_samples)
-        both = own + seen * self.gate.tanh()[:, None]
-        return self.attention_output(rearrange(both, "r s n h d -> r s n (h d)"))
+        own = rearrange(own, "(r s) h n d -> r s n (h d)", s=num_samples)
+        seen = rearrange(seen, "r h (s n) d -> r s n (h d)", s=num_samples)
+        return self.attention_output(own + seen)
 
 
 class Projections(nn.Module):

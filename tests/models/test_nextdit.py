@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from transformers import Dinov2Config
 
+from benchmarks.nextdit import PlainLoop
 from internnav_hf.models.action_expert import ActionExpert
 from internnav_hf.models.nextdit import NextDiTActionExpert
 from internnav_hf.models.nextdit_config import NextDiTConfig
@@ -223,6 +224,17 @@ def test_samples_are_in_metres_and_repeat_with_the_seed():
     model.config.action_scale = [8.0, 8.0, 2.0]
     again = model.sample(**arguments, generator=torch.Generator().manual_seed(0))
     assert_close(again * 2, drawn[0])
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+@pytest.mark.parametrize("use_images", [True, False])
+def test_samples_are_those_of_the_plain_loop_from_diffusers_blocks(scale, use_images):
+    model, batch = tiny(use_images=use_images), make_batch()
+    plain = PlainLoop(model)
+    plan, rgb, noise = batch["plan"][:1], batch["rgb"][:1, :2], torch.randn(1, 6, 5, 3)
+    expected = plain(plan, rgb, noise, guidance_scale=scale)
+    sampled = model.sample(plan, rgb, noise=noise, guidance_scale=scale)
+    assert_close(sampled, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
