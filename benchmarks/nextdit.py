@@ -87,7 +87,7 @@ class PlainLoop:
         condition = model.condition(plan, model.encode_views(rgb)).repeat(num_samples, 1, 1)
         condition = torch.cat([torch.zeros_like(condition), condition])
         actions = noise[0]
-        for time_ in schedule.timesteps:
+        for time_ in schedule.timesteps:  # pyright: ignore[reportOptionalIterable]
             hidden = model.action_encoder(torch.cat([actions, actions])) + model.step_code()
             times = time_.long().expand(2 * num_samples)
             velocity = model.action_decoder(self.denoiser(hidden, times, condition))

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.models.embeddings import get_timestep_embedding
+from diffusers.utils.torch_utils import randn_tensor
 from einops import rearrange
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -25,7 +26,7 @@ from .action_expert import ActionExpertOutput
 from .dino_encoder import DinoEncoder, released_dino_keys, to_unit
 from .nextdit_config import NextDiTConfig
 from .nextdit_denoiser import Context, NextDiTBlock, NextDiTDenoiser
-from .rgb_memory import MemoryEncoder, QueryResampler, RGBMemory
+from .rgb_memory import NUM_VIEWS, MemoryEncoder, QueryResampler, RGBMemory
 
 NUM_TRAIN_TIMESTEPS = 1000
 NUM_ACTION_CHANNELS = 3  # dx, dy, dyaw
@@ -108,7 +109,7 @@ class NextDiTActionExpert(PreTrainedModel):
             raise ValueError("forward needs actions (B, T, H, 3); without them, call sample.")
         if frame_mask is None:
             frame_mask = torch.ones(actions.shape[:2], dtype=torch.bool, device=actions.device)
-        self._check(plan, rgb, actions, frame_mask)
+        self._check_actions(actions, frame_mask)
         target = actions[frame_mask].float() * self._action_scale(actions)
         drawn_noise, drawn_timesteps = self._draw(target)
         noise = drawn_noise if noise is None else noise[frame_mask].float()
@@ -131,7 +132,8 @@ class NextDiTActionExpert(PreTrainedModel):
         """See `ActionExpert`. An expert without images gives features of no tokens."""
         if not self.config.use_images:
             return torch.zeros(*rgb.shape[:2], 0, 0, device=rgb.device)
-        return self._encode(rgb.flatten(0, 1)).unflatten(0, rgb.shape[:2])
+        self._check_rgb(rgb)
+        return self.vision(to_unit(rgb.flatten(0, 1))).unflatten(0, rgb.shape[:2])
 
     @torch.no_grad()
     def sample(
@@ -147,38 +149,56 @@ class NextDiTActionExpert(PreTrainedModel):
         num_inference_steps: int | None = None,
     ) -> Tensor:
         """See `ActionExpert`. Defaults of the last two are the configuration's."""
-        self._check(plan, rgb if views is None else None, has_views=views is not None)
-        if views is None and self.config.use_images:
+        config = self.config
+        if views is None and config.use_images:
             views = self.encode_views(rgb)
-        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        scheduler = noise_schedule(num_inference_steps or self.config.num_inference_steps)
-        # The release truncates to whole diffusion times.
-        timesteps = scheduler.timesteps.long().to(plan.device)[None]
+        if guidance_scale is None:
+            guidance_scale = config.guidance_scale
+        if num_inference_steps is None:
+            num_inference_steps = config.num_inference_steps
+        if noise is None:
+            shape = (len(plan), num_samples, config.action_horizon, NUM_ACTION_CHANNELS)
+            noise = randn_tensor(shape, generator=generator, device=plan.device)
         condition = self.condition(plan, views)
-        context = self.denoiser.context(condition, timesteps)
-        if scale != 1:
+        scaled = self._denoise(noise.float(), condition, guidance_scale, num_inference_steps)
+        return scaled / self._action_scale(scaled)
+
+    def _denoise(self, sample: Tensor, condition: Tensor, guidance_scale, num_steps) -> Tensor:
+        """Scaled actions (B, samples, H, 3) from the noise `sample`."""
+        scheduler = noise_schedule(num_steps)
+        # The release truncates to whole diffusion times.
+        timesteps = scheduler.timesteps.long().to(sample.device)[None]
+        context, null = self.denoiser.context(condition, timesteps), None
+        if guidance_scale != 1:
             # All of the null condition's tokens are zero, so one stands for all.
             null = self.denoiser.context(condition.new_zeros(1, 1, condition.shape[-1]), timesteps)
-        if noise is None:
-            shape = (len(plan), num_samples, self.config.action_horizon, NUM_ACTION_CHANNELS)
-            noise = torch.randn(shape, generator=generator, device=plan.device)
-        sample = noise.float()
         for step, time in enumerate(scheduler.timesteps):
             velocity = self.velocity(sample, context, step)
-            if scale != 1:
+            if null is not None:
                 free = self.velocity(rearrange(sample, "b s h c -> 1 (b s) h c"), null, step)
                 free = free.view_as(velocity)
-                velocity = free + scale * (velocity - free)
+                velocity = free + guidance_scale * (velocity - free)
             sample = scheduler.step(velocity, time, sample).prev_sample
-        return sample / self._action_scale(sample)
+        return sample
 
     def condition(self, plan: Tensor, views: Tensor | None = None) -> Tensor:
         """(B, N, condition_size) tokens of `plan` (B, Q, D) and the features `views` (B, 2, P, C)
         of the view of the decision and the current one.
         """
+        config = self.config
+        if plan.shape[-1] != config.plan_hidden_size:
+            raise ValueError(
+                f"plan is {plan.shape[-1]} wide; expected plan_hidden_size="
+                f"{config.plan_hidden_size}."
+            )
         tokens = self.plan_projector(plan.to(self.dtype))
-        if not self.config.use_images:
+        if not config.use_images:
             return tokens
+        if views.shape[1] != NUM_VIEWS:
+            raise ValueError(
+                f"There are {views.shape[1]} views; expected {NUM_VIEWS}, that of the decision and "
+                "the current one."
+            )
         return torch.cat([self.memory(views), tokens], dim=1)
 
     def velocity(self, noisy: Tensor, context: Context, step: int = 0) -> Tensor:
@@ -192,15 +212,13 @@ class NextDiTActionExpert(PreTrainedModel):
         code = get_timestep_embedding(steps, self.config.hidden_size, downscale_freq_shift=0)
         return code.to(self.dtype)
 
-    def _encode(self, rgb: Tensor) -> Tensor:
-        return self.vision(to_unit(rgb))
-
     def _rows(self, plan, rgb, frame_mask) -> tuple[Tensor, Tensor | None]:
         """Plans (M, Q, D) and pairs of views (M, 2, P, C) of valid frames, each encoded once."""
         row_sample = frame_mask.nonzero()[:, 0]
         if not self.config.use_images:
             return plan[row_sample], None
-        views = self._encode(rgb[frame_mask])
+        self._check_rgb(rgb)
+        views = self.vision(to_unit(rgb[frame_mask]))
         counts = frame_mask.sum(1)
         decision_row = (counts.cumsum(0) - counts)[row_sample]
         return plan[row_sample], torch.stack([views[decision_row], views], dim=1)
@@ -217,35 +235,28 @@ class NextDiTActionExpert(PreTrainedModel):
     def _action_scale(self, actions: Tensor) -> Tensor:
         return torch.tensor(self.config.action_scale, device=actions.device)
 
-    def _check(self, plan, rgb, actions=None, frame_mask=None, has_views=False) -> None:
-        """Raise ValueError for inputs that do not fit the configuration."""
-        config = self.config
-        if plan.shape[-1] != config.plan_hidden_size:
+    def _check_rgb(self, rgb: Tensor | None) -> None:
+        if rgb is None:
+            raise ValueError("rgb is missing; an expert with use_images=True needs views.")
+        if rgb.shape[-1] != self.config.image_size:
             raise ValueError(
-                f"plan is {plan.shape[-1]} wide; expected plan_hidden_size="
-                f"{config.plan_hidden_size}."
+                f"rgb is {rgb.shape[-1]} pixels wide; expected image_size={self.config.image_size}."
             )
-        if config.use_images and not has_views:
-            if rgb is None:
-                raise ValueError("rgb is missing; an expert with use_images=True needs views.")
-            if rgb.shape[-1] != config.image_size:
-                raise ValueError(
-                    f"rgb is {rgb.shape[-1]} pixels wide; expected image_size={config.image_size}."
-                )
-        if actions is not None and actions.shape[2:] != (
-            config.action_horizon,
-            NUM_ACTION_CHANNELS,
-        ):
+
+    def _check_actions(self, actions: Tensor, frame_mask: Tensor) -> None:
+        if actions.shape[2:] != (self.config.action_horizon, NUM_ACTION_CHANNELS):
             raise ValueError(
                 f"actions are {tuple(actions.shape)}; expected (B, T, action_horizon="
-                f"{config.action_horizon}, {NUM_ACTION_CHANNELS})."
+                f"{self.config.action_horizon}, {NUM_ACTION_CHANNELS})."
             )
-        if frame_mask is not None and not frame_mask[:, 0].all():
+        if not frame_mask[:, 0].all():
             raise ValueError("frame_mask must be True at frame 0, the view of the decision.")
 
 
 def noise_schedule(num_inference_steps: int) -> FlowMatchEulerDiscreteScheduler:
     """Equal steps from noise, sigma 1, to the trajectory, sigma 0."""
+    if num_inference_steps < 1:
+        raise ValueError(f"num_inference_steps is {num_inference_steps}; expected at least 1.")
     scheduler = FlowMatchEulerDiscreteScheduler(NUM_TRAIN_TIMESTEPS)
     scheduler.set_timesteps(sigmas=np.linspace(1, 1 / num_inference_steps, num_inference_steps))
     return scheduler

@@ -291,6 +291,15 @@ def test_inputs_that_do_not_fit_are_refused(change, message):
         tiny()(**{**make_batch(), **change})
 
 
-def test_sampling_without_views_is_refused():
-    with pytest.raises(ValueError, match="rgb is missing"):
-        tiny().sample(make_batch()["plan"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rgb": None}, "rgb is missing"),
+        ({"rgb": torch.zeros(2, 3, 3, 28, 28)}, "There are 3 views; expected 2"),
+        ({"views": torch.zeros(2, 1, 4, 16)}, "There are 1 views; expected 2"),
+        ({"num_inference_steps": 0}, "num_inference_steps is 0; expected at least 1"),
+    ],
+)
+def test_sampling_inputs_that_do_not_fit_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        tiny().sample(**{"plan": make_batch()["plan"], "rgb": make_batch()["rgb"][:, :2], **change})
