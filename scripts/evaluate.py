@@ -1,16 +1,20 @@
-"""Walk a System2 through rooms it has never seen, beside a random walker and the oracle.
+"""Walk a System2 or a dual system through rooms it has never seen, beside a random walker and the
+oracle.
 
     python scripts/evaluate.py --model outputs/demo/model --out outputs/eval --scenes 20
 
-Writes metrics.json, metrics.md and report.html to --out. An interrupted run goes on where it was
-when it is started again with the same arguments. Without --model the baselines walk alone. With
---data_root and --datasets, single decisions on held-out samples are measured too.
+A dual system walks twice: along its own trajectories, and as a System2 whose goals a shortest-path
+follower reaches. Writes metrics.json, metrics.md and report.html to --out. An interrupted run goes
+on where it was when it is started again with the same arguments. Without --model the baselines walk
+alone. With --data_root and --datasets, single decisions on held-out samples are measured too, and a
+dual system's single trajectories.
 """
 
 import json
 import logging
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -18,20 +22,24 @@ import torch
 
 from internnav_hf.arguments import option, parse_arguments
 from internnav_hf.camera import CameraSpec
+from internnav_hf.data.dual_system import DualSystemDataset
 from internnav_hf.data.system2 import System2Dataset
 from internnav_hf.evaluation.agents import Agent, OracleAgent, RandomWalker
 from internnav_hf.evaluation.course import Course, unseen_scenes
+from internnav_hf.evaluation.dual_open_loop import evaluate_dual_open_loop
+from internnav_hf.evaluation.dual_system_agent import DualSystemAgent
 from internnav_hf.evaluation.metrics import episode_metrics, summarize
 from internnav_hf.evaluation.open_loop import evaluate_open_loop
 from internnav_hf.evaluation.records import Rollout
-from internnav_hf.evaluation.report import markdown_table, write_metrics, write_report
+from internnav_hf.evaluation.report import write_metrics, write_report
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent
 from internnav_hf.evaluation.system2_agent import System2Agent
-from internnav_hf.policies import System2Policy
+from internnav_hf.policies import DualSystemPolicy, System2Policy, is_dual_system
 from internnav_hf.sim.scenes import SceneConfig, load_scene
 
 logger = logging.getLogger("evaluate")
-AGENTS = ("system2", "random", "oracle")
+AGENTS = ("dual", "system2", "random", "oracle")
+Policy = System2Policy | DualSystemPolicy
 
 
 @dataclass
@@ -39,11 +47,11 @@ class Arguments:
     """What to evaluate, where, how."""
 
     out: str = option("outputs/eval", "Folder of metrics.json, metrics.md and report.html.")
-    model: str | None = option(None, "Folder (or Hub name) of a System2 and its processor.")
+    model: str | None = option(None, "Folder (or Hub name) of a System2 or dual system.")
     answer_with: str | None = option(None, "head or text; by default the head if there is one.")
     agents: list[str] = field(
-        default_factory=lambda: list(AGENTS),
-        metadata={"help": "Who walks; system2 needs --model."},
+        default_factory=list,
+        metadata={"help": f"Who walks, of {', '.join(AGENTS)}; by default all that --model can."},
     )
     scenes: int = option(10, "Number of generated scenes.")
     episodes: int = option(10, "Episodes in each scene.")
@@ -63,8 +71,12 @@ class Arguments:
     max_steps_per_goal: int = option(
         8, "Actions towards a pixel goal until System2 is asked again."
     )
+    num_trajectories: int = option(32, "Samples of the action expert for a path.")
+    guidance_scale: float | None = option(None, "Of its guidance; default: the expert's own.")
+    num_inference_steps: int | None = option(None, "Of its diffusion; default: the expert's own.")
+    max_steps_per_plan: int = option(8, "Actions with a plan until System2 is asked again.")
     num_parallel: int = option(8, "Environments that System2 answers in one batch.")
-    use_depth: bool = option(True, "Lift pixel goals by depth; false: by the floor plane.")
+    use_depth: bool = option(True, "False: no depth; pixel goals are lifted by the floor plane.")
     camera_height_m: float | None = option(None, "Instead of the model's camera height.")
     camera_pitch_deg: float | None = option(None, "Instead of its ordinary pitch.")
     camera_look_down_pitch_deg: float | None = option(None, "Instead of its look-down pitch.")
@@ -88,8 +100,9 @@ class Arguments:
         for name in ("num_rooms", "num_objects"):
             if len(getattr(self, name)) != 2:
                 raise ValueError(f"--{name}: found {getattr(self, name)}, expected MIN MAX.")
-        for name in ("scenes", "episodes", "num_parallel", "max_steps", "max_steps_per_goal"):
-            if getattr(self, name) < 1:
+        steps = ("max_steps", "max_steps_per_goal", "max_steps_per_plan", "num_inference_steps")
+        for name in ("scenes", "episodes", "num_parallel", "num_trajectories", *steps):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"--{name}: found {getattr(self, name)}, expected 1 or more.")
         for name in ("trainer_state", "scene"):
             path = getattr(self, name)
@@ -103,12 +116,12 @@ def main(args: Arguments) -> None:
     """Walk, measure, report."""
     out = Path(args.out)
     log_history = read_log_history(args.trainer_state)
-    policy = load_policy(args.model, args.answer_with) if args.model else None
-    held_out = load_held_out(args, policy)
+    policy = load_policy(args) if args.model else None
+    agents, measure = make_agents(args, policy), open_loops(args, policy)
     out.mkdir(parents=True, exist_ok=True)
     camera = choose_camera(args, policy)
     course = make_course(args)
-    rollouts = walk(args, make_agents(args, policy), course, camera, out)
+    rollouts = walk(args, agents, course, camera, out)
     results = {
         "agents": {name: metrics_of(found, args) for name, found in rollouts.items()},
         "model": args.model,
@@ -120,17 +133,18 @@ def main(args: Arguments) -> None:
             "scene_names": list(course.scenes),
         },
     }
-    if policy is not None and held_out is not None:
-        results["open_loop"] = evaluate_open_loop(
-            policy, held_out, args.num_samples, args.batch_size, args.seed
-        )
+    how_many = (args.num_samples, args.batch_size, args.seed)
+    results |= {name: evaluate(*inputs, *how_many) for name, (evaluate, *inputs) in measure.items()}
     write_metrics(out, results)
-    page = write_report(out, results, rollouts, course.scene, args.success_distance, log_history)
-    print(f"{markdown_table(results['agents'])}\n\n{page}")
+    shown = (out, results, rollouts, course.scene, args.success_distance)
+    page = write_report(*shown, log_history, camera)
+    print(f"{(out / 'metrics.md').read_text()}\n{page}")
 
 
-def load_policy(path: str, answer_with: str | None) -> System2Policy:
-    """The model and its processor; a folder that lacks either is one clear ValueError."""
+def load_policy(args: Arguments) -> Policy:
+    """Of --model, a System2 or a dual system; a folder that is neither is one clear ValueError."""
+    path = args.model
+    assert path is not None
     folder = Path(path)
     if folder.is_dir():
         for what, names in MODEL_FILES.items():
@@ -138,24 +152,43 @@ def load_policy(path: str, answer_with: str | None) -> System2Policy:
                 raise ValueError(f"--model {path}: no {what} in it ({' or '.join(names)}).")
     elif path.count("/") != 1 or path.startswith((".", "/", "~")) or folder.parent.is_dir():
         raise ValueError(f"--model {path}: there is no such folder.")
-    policy = System2Policy.from_pretrained(path, answer_with)
+    policy: Policy
+    if is_dual_system(path):
+        names = ("guidance_scale", "num_inference_steps", "max_steps_per_plan", "seed")
+        settings = {name: getattr(args, name) for name in (*names, "answer_with")}
+        settings["num_samples"] = args.num_trajectories
+        policy = DualSystemPolicy.from_pretrained(path, **settings)
+    else:
+        policy = System2Policy.from_pretrained(path, args.answer_with)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     policy.model.to(device)
     return policy
 
 
-def load_held_out(args: Arguments, policy: System2Policy | None) -> System2Dataset | None:
-    """The data of the open loop part, before anybody walks: a wrong path fails at once."""
+def system2_of(policy: Policy) -> System2Policy:
+    """Itself, or the dual system's System2 without plans."""
+    if isinstance(policy, System2Policy):
+        return policy
+    return System2Policy(policy.system2.model, policy.processor, policy.system2.answer_with)
+
+
+def open_loops(args: Arguments, policy: Policy | None) -> dict[str, tuple]:
+    """Name in the results -> what measures there, its policy and data.
+
+    The data are opened before anybody walks: a wrong path fails at once.
+    """
     if policy is None or args.data_root is None:
-        return None
-    return System2Dataset(
-        args.data_root,
-        args.datasets,
-        policy.processor,
-        stop_repeat=1,
-        sample_step=args.sample_step,
-        cache_dir=args.cache_dir,
-    )
+        return {}
+    source = (args.data_root, args.datasets, policy.processor)
+    options = {"sample_step": args.sample_step, "cache_dir": args.cache_dir}
+    held_out = System2Dataset(*source, stop_repeat=1, **options)
+    found: dict[str, tuple] = {"open_loop": (evaluate_open_loop, system2_of(policy), held_out)}
+    if isinstance(policy, DualSystemPolicy):
+        config = policy.expert.config
+        options |= {"image_size": config.image_size, "action_horizon": config.action_horizon}
+        ways = DualSystemDataset(*source, depth=policy.needs_depth, **options)
+        found["dual_open_loop"] = (evaluate_dual_open_loop, policy, ways)
+    return found
 
 
 MODEL_FILES = {
@@ -165,7 +198,7 @@ MODEL_FILES = {
 }
 
 
-def choose_camera(args: Arguments, policy: System2Policy | None) -> CameraSpec:
+def choose_camera(args: Arguments, policy: Policy | None) -> CameraSpec:
     """The camera that the model was trained with, changed by --camera_* with a warning."""
     stored = policy.processor.camera if policy is not None else None
     camera = CameraSpec() if stored is None else CameraSpec.from_dict(stored)
@@ -192,18 +225,24 @@ def make_course(args: Arguments) -> Course:
     return Course(scenes, args.episodes, args.seed, args.min_distance)
 
 
-def make_agents(args: Arguments, policy: System2Policy | None) -> list[Agent]:
-    """In the order of AGENTS; system2 only with a policy."""
-    agents: list[Agent] = []
-    if policy is not None and "system2" in args.agents:
-        agents.append(System2Agent(policy, args.max_steps_per_goal, args.use_depth))
-    if "random" in args.agents:
-        agents.append(RandomWalker(args.seed))
-    if "oracle" in args.agents:
-        agents.append(OracleAgent())
-    if not agents:
-        raise ValueError("Nobody walks: --agents system2 needs --model.")
-    return agents
+def make_agents(args: Arguments, policy: Policy | None) -> list[Agent]:
+    """In the order of AGENTS: those of --agents, or all that the model allows."""
+    can_walk: dict[str, Callable[[], Agent]] = {}
+    if isinstance(policy, DualSystemPolicy):
+        can_walk["dual"] = lambda: DualSystemAgent(policy, args.use_depth)
+    if policy is not None:
+        follower = (args.max_steps_per_goal, args.use_depth)
+        can_walk["system2"] = lambda: System2Agent(system2_of(policy), *follower)
+    can_walk |= {"random": lambda: RandomWalker(args.seed), "oracle": OracleAgent}
+    for name in args.agents:
+        if policy is None and name not in can_walk:
+            raise ValueError(f"--agents {name} needs --model.")
+        if name not in can_walk:
+            raise ValueError(
+                f"--agents {name}: --model {args.model} is a System2 alone, which leaves no plans; "
+                "recipes/train_dual_system.py makes a dual system of it."
+            )
+    return [make() for name, make in can_walk.items() if name in (args.agents or can_walk)]
 
 
 def walk(
@@ -233,6 +272,10 @@ def rollout_settings(args: Arguments, agent: Agent, camera: CameraSpec) -> dict:
     if agent.needs_images:
         names = ["model", "answer_with", "max_steps_per_goal", "use_depth"]
         settings |= {name: getattr(args, name) for name in names}
+        if agent.name == "dual":
+            names = ["num_trajectories", "guidance_scale", "num_inference_steps"]
+            names += ["max_steps_per_plan"]
+            settings |= {name: getattr(args, name) for name in names}
         settings |= {"camera": camera.to_dict(), "files": file_stamps(Path(args.model or ""))}
     return settings
 

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.records import DecisionRecord, Rollout
+from internnav_hf.geometry import camera_pose, project
 from internnav_hf.sim.render import top_down
 from internnav_hf.sim.scenes import Scene
 
-AGENT_COLORS = {"system2": "#d6336c", "oracle": "#2b8a3e", "random": "#e8890c"}
+AGENT_COLORS = {"dual": "#1c7ed6", "system2": "#d6336c", "oracle": "#2b8a3e", "random": "#e8890c"}
 OTHER_COLORS = ("#7048e8", "#0c8599", "#5c940d", "#a61e4d")
 GOAL_COLOR = (255, 45, 120)
+BUNDLE_COLOR, MEAN_COLOR = (255, 214, 10), (255, 255, 255)  # of sampled trajectories, their mean
 PLAN_PIXELS_PER_METRE = 60.0
 
 
@@ -80,18 +83,29 @@ def _draw_path(plot: PlanAxes, rollout: Rollout, color: str, is_main: bool) -> N
     plot.plot(rollout.positions, "-", color=color, lw=width, label=label, zorder=order)
     marker = "s" if rollout.stop_called else "X"
     plot.plot(rollout.positions[-1:], marker, color=color, ms=8, mec="white", zorder=7)
+    if is_main:
+        for trajectories in (d.trajectories for d in rollout.decisions if d.trajectories):
+            for path in trajectories:
+                plot.plot(path, "-", color=color, lw=0.5, alpha=0.25, zorder=4)
     if is_main and rollout.decisions:
         asked = [decision.position for decision in rollout.decisions]
         plot.plot(asked, ".", color="white", ms=4, zorder=7)
 
 
 def draw_decision(
-    image: Image.Image, decision: DecisionRecord, heatmap_opacity: float = 0.55
+    image: Image.Image,
+    decision: DecisionRecord,
+    camera: CameraSpec | None = None,
+    heatmap_opacity: float = 0.55,
 ) -> Image.Image:
-    """The view with the heatmap laid over it and a ring at the pixel goal."""
+    """The view with the heatmap laid over it, a ring at the pixel goal, and, if the `camera` that
+    took it is known, the sampled trajectories on the floor.
+    """
     picture = image.convert("RGB")
     if decision.heatmap is not None:
         picture = overlay_heatmap(picture, np.asarray(decision.heatmap), heatmap_opacity)
+    if decision.trajectories is not None and camera is not None:
+        picture = draw_trajectories(picture, decision, camera)
     if decision.goal_pixel is not None:
         draw_goal(picture, decision.goal_pixel)
     return picture
@@ -107,6 +121,27 @@ def overlay_heatmap(image: Image.Image, heatmap: np.ndarray, opacity: float) -> 
     colors = colormaps["turbo"](0.35 + 0.6 * strength[..., 0])[..., :3] * 255
     weight = np.sqrt(strength) * opacity  # the tail of a sharp heatmap stays visible
     return Image.fromarray((np.asarray(image) * (1 - weight) + colors * weight).astype(np.uint8))
+
+
+def draw_trajectories(
+    image: Image.Image, decision: DecisionRecord, camera: CameraSpec
+) -> Image.Image:
+    """A bundle on the floor of the look-down view: thin lines, and their mean."""
+    pitch = np.radians(camera.look_down_pitch_deg)
+    x, y = decision.position
+    T_world_camera = camera_pose(x, y, decision.yaw, camera.height_m, pitch)
+    paths = np.asarray(decision.trajectories)
+    layer = Image.new("RGBA", image.size)
+    pen = ImageDraw.Draw(layer)
+    unit = max(image.height / 240, 1.0)
+    lines = [(path, (*BUNDLE_COLOR, 110), unit) for path in paths]
+    for path, color, width in [*lines, (paths.mean(axis=0), (*MEAN_COLOR, 255), 2 * unit)]:
+        floor = np.concatenate([path, np.zeros((len(path), 1))], axis=1)
+        pixels, depth = project(floor, T_world_camera, camera.intrinsics)
+        # What is beneath the robot is outside the image, and lines from there are not straight.
+        seen = [tuple(pixel) for pixel in pixels[depth > 0.1].tolist()]
+        pen.line(seen, fill=color, width=max(1, round(width)))
+    return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
 
 
 def draw_goal(image: Image.Image, goal_pixel: tuple[float, float]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.drawing import (
     agent_color,
     data_uri,
@@ -41,7 +43,10 @@ def write_metrics(out: Path, results: dict) -> None:
     """`metrics.json` and `metrics.md`; `results["agents"]` maps agent names to summaries."""
     numbers = json.dumps(results, indent=2, ensure_ascii=False)
     (out / "metrics.json").write_text(numbers + "\n", encoding="utf-8")
-    (out / "metrics.md").write_text(markdown_table(results["agents"]) + "\n", encoding="utf-8")
+    tables = [markdown_table(results["agents"])]
+    if "dual_open_loop" in results:
+        tables.append(markdown_trajectories(results["dual_open_loop"]))
+    (out / "metrics.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
 
 
 def markdown_table(agents: dict[str, dict]) -> str:
@@ -56,6 +61,28 @@ def markdown_table(agents: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def markdown_trajectories(result: dict[str, float]) -> str:
+    """One row an answer to where the expert went."""
+    lines = ["| trajectory | " + " | ".join(TRAJECTORY_COLUMNS) + " |", "|---|---|---|---|---|"]
+    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in trajectory_rows(result)]
+    return "\n".join(lines)
+
+
+def trajectory_rows(result: dict[str, float]) -> list[tuple[str, list[str]]]:
+    """Name and cells of each row of the dual system's open loop; what was not measured is "-"."""
+    formats = ("{:.2f} m", "{:.2f} m", "{:.0f}°", "{:.1%}")
+    return [
+        (
+            name,
+            [
+                number.format(result[key]) if key in result else "-"
+                for key, number in zip(keys, formats, strict=True)
+            ],
+        )
+        for name, keys in TRAJECTORY_ROWS.items()
+    ]
+
+
 def write_report(
     out: Path,
     results: dict,
@@ -63,15 +90,19 @@ def write_report(
     scene_of: Callable[[str], Scene],
     success_distance: float,
     log_history: list[dict] | None = None,
+    camera: CameraSpec | None = None,
 ) -> Path:
-    """`report.html`, its pictures inside; `log_history` is that of a `trainer_state.json`."""
+    """`report.html`, its pictures inside; `log_history` is that of a `trainer_state.json`, `camera`
+    took the views.
+    """
     page = _template().render(
         results=results,
         rows=_table_rows(results["agents"]),
         columns=COLUMNS,
         success_distance=success_distance,
-        episodes=_episode_cards(out, rollouts, scene_of, success_distance),
+        episodes=_episode_cards(out, rollouts, scene_of, success_distance, camera),
         open_loop=_open_loop(results.get("open_loop")),
+        trajectories=_trajectories(results.get("dual_open_loop")),
         curve=data_uri(plot_training_curve(log_history), "png") if log_history else None,
     )
     path = out / "report.html"
@@ -107,6 +138,7 @@ def _episode_cards(
     rollouts: dict[str, list[Rollout]],
     scene_of: Callable[[str], Scene],
     success_distance: float,
+    camera: CameraSpec | None,
 ) -> list[dict]:
     """Of the first agent: the episodes whose views were kept, successes first."""
     main, *others = rollouts.values()
@@ -123,7 +155,7 @@ def _episode_cards(
                 "metrics": episode_metrics(rollout, success_distance),
                 "rollout": rollout,
                 "map": data_uri(picture, "png"),
-                "views": [_film_view(out, decision) for decision in _filmstrip(rollout)],
+                "views": [_film_view(out, decision, camera) for decision in _filmstrip(rollout)],
                 "num_decisions": len(rollout.decisions),
             }
         )
@@ -149,13 +181,28 @@ def _filmstrip(rollout: Rollout) -> list[DecisionRecord]:
     return [shown[i] for i in np.unique(np.linspace(0, len(shown) - 1, count).round().astype(int))]
 
 
-def _film_view(out: Path, decision: DecisionRecord) -> dict:
+def _film_view(out: Path, decision: DecisionRecord, camera: CameraSpec | None) -> dict:
     assert decision.image is not None
     with Image.open(BytesIO((out / decision.image).read_bytes())) as image:
-        picture = draw_decision(image, decision)
+        picture = _enlarged(image, decision, camera)
     size = (VIEW_WIDTH, round(VIEW_WIDTH * picture.height / picture.width))
     picture = picture.resize(size, Image.Resampling.LANCZOS)
     return {"picture": data_uri(jpeg(picture), "jpeg"), "decision": decision}
+
+
+def _enlarged(
+    image: Image.Image, decision: DecisionRecord, camera: CameraSpec | None
+) -> Image.Image:
+    """Drawn on a small view, lines would be steps."""
+    scale = max(1, round(2 * VIEW_WIDTH / image.width))
+    width, height = image.width * scale, image.height * scale
+    if decision.goal_pixel is not None:
+        u, v = decision.goal_pixel
+        decision = replace(decision, goal_pixel=(u * scale, v * scale))
+    if camera is not None:
+        camera = replace(camera, width=width, height=height)
+    large = image.resize((width, height), Image.Resampling.BICUBIC)
+    return draw_decision(large, decision, camera)
 
 
 # name in the open-loop result -> (what to call it, number format)
@@ -169,6 +216,31 @@ HEADLINES = {
     "balanced_accuracy": ("right action, classes weighing the same", "{:.1%}"),
     "format_validity": ("answers that can be parsed", "{:.1%}"),
 }
+
+
+TRAJECTORY_COLUMNS = ("ADE ↓", "FDE ↓", "heading error ↓", "runs into something ↓")
+# row -> its numbers in the result of the dual system's open loop
+TRAJECTORY_ROWS = {
+    "dual: mean path": ("ade_m", "fde_m", "heading_error_deg", "mean_path_collision_share"),
+    "dual: nearest sample; all samples": ("best_ade_m", "best_fde_m", "", "collision_share"),
+    **{
+        words: tuple(
+            f"{name}_{key}" for key in ("ade_m", "fde_m", "heading_error_deg", "collision_share")
+        )
+        for name, words in (
+            ("straight", "straight to System2's pixel"),
+            ("constant", "always the mean way"),
+            ("expert", "the expert's way"),
+        )
+    },
+}
+
+
+def _trajectories(result: dict[str, float] | None) -> dict | None:
+    if result is None:
+        return None
+    counts = {name: int(result[name]) for name in ("num_samples", "num_plans_missing")}
+    return {"columns": TRAJECTORY_COLUMNS, "rows": trajectory_rows(result), **counts}
 
 
 def _open_loop(results: dict | None) -> dict | None:

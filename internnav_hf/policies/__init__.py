@@ -1,6 +1,6 @@
 """Policies: what runs at inference. `reset(instruction)`, then `act(observation)` at each step."""
 
-from .dual_system import DualSystemPolicy, DualSystemStep
+from .dual_system import DualSystemPolicy, DualSystemStep, is_dual_system
 from .system2 import AnswerWith, Decision, FrameHistory, System2Policy
 
 __all__ = [
@@ -10,4 +10,5 @@ __all__ = [
     "DualSystemStep",
     "FrameHistory",
     "System2Policy",
+    "is_dual_system",
 ]

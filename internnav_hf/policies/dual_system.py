@@ -32,6 +32,7 @@ from internnav_hf.camera import CameraSpec, resize_view
 from internnav_hf.data.dual_system import LARGEST_DEPTH_M
 from internnav_hf.geometry import Action
 from internnav_hf.models.dialogue import AnswerKind
+from internnav_hf.models.dual_system_config import RELEASED_MODEL_TYPE, DualSystemConfig
 from internnav_hf.models.navdp_action_expert_config import NavDPActionExpertConfig
 from internnav_hf.models.system2 import HUB_ARGUMENTS
 from internnav_hf.models.system2_processor import System2Processor
@@ -142,7 +143,6 @@ class DualSystemPolicy:
         are asked in the published words of inference.
         """
         from internnav_hf.models.dual_system import DualSystemModel
-        from internnav_hf.models.dual_system_config import DualSystemConfig
 
         settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
@@ -320,6 +320,13 @@ def depth_view(depth: Any, size: tuple[int, int]) -> np.ndarray:
     image = Image.fromarray(np.asarray(depth, np.float32))
     nearest = np.asarray(resize_view(image, size, Image.Resampling.NEAREST))
     return np.minimum(nearest, np.float32(LARGEST_DEPTH_M))
+
+
+def is_dual_system(path, **hub_arguments) -> bool:
+    """Whether `path`, a folder or Hub name, holds a dual system, ours or a released one."""
+    stored, _ = PreTrainedConfig.get_config_dict(path, **hub_arguments)
+    known = (DualSystemConfig.model_type, RELEASED_MODEL_TYPE)
+    return stored.get("model_type") in known or "system1" in stored
 
 
 def _turn_or_stop(episode: DualSystemEpisode) -> DualSystemStep:

@@ -13,6 +13,7 @@ from scripts import evaluate
 from tests.data.vln_ce import straight_episode, write_scene
 from tests.sim.boxes import hall
 from tests.tiny import tiny_processor, tiny_system2
+from tests.tiny_dual import tiny_dual_system
 
 CAMERA = CameraSpec(width=112, height=84)
 
@@ -21,6 +22,14 @@ CAMERA = CameraSpec(width=112, height=84)
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     tiny_system2().save_pretrained(folder)
+    tiny_processor(camera=CAMERA.to_dict()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dual_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dual")
+    tiny_dual_system().save_pretrained(folder)
     tiny_processor(camera=CAMERA.to_dict()).save_pretrained(folder)
     return folder
 
@@ -66,6 +75,49 @@ def test_the_command_writes_metrics_and_report(model, tmp_path):
     assert (tmp_path / "out" / "rollouts.jsonl").read_text() == lines
 
 
+def test_a_dual_system_walks_beside_its_system2(dual_model, tmp_path):
+    root = tmp_path / "data"
+    write_scene(root / "r2r_val_unseen" / "a", [straight_episode(0)], size=(112, 84))
+    data = {"data_root": str(root), "num_samples": 2, "cache_dir": str(tmp_path / "cache")}
+    evaluate.main(arguments(tmp_path / "out", model=str(dual_model), num_trajectories=3, **data))
+    results = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert list(results["agents"]) == ["dual", "system2", "random", "oracle"]
+    assert results["open_loop"]["num_samples"] == 2
+    assert results["dual_open_loop"]["ade_m"] > 0
+    table = (tmp_path / "out" / "metrics.md").read_text()
+    assert "| dual: mean path |" in table
+    assert "straight to System2" in (tmp_path / "out" / "report.html").read_text()
+    lines = (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()
+    assert len(lines) == 8
+
+
+def test_what_a_dual_system_walks_with_is_remembered(dual_model, tmp_path):
+    given = {"model": str(dual_model), "num_trajectories": 3, "max_steps_per_plan": 5}
+    args = arguments(tmp_path, num_inference_steps=2, guidance_scale=1.5, **given)
+    policy = evaluate.load_policy(args)
+    assert (policy.num_samples, policy.max_steps_per_plan) == (3, 5)
+    assert policy.sampling == {"guidance_scale": 1.5, "num_inference_steps": 2}
+    agents = evaluate.make_agents(args, policy)
+    keys = [evaluate.rollout_settings(args, agent, CAMERA) for agent in agents]
+    other = replace(args, guidance_scale=None)
+    changed = [evaluate.rollout_settings(other, agent, CAMERA) for agent in agents]
+    assert [a != b for a, b in zip(keys, changed, strict=True)] == [True, False, False, False]
+
+
+def test_a_system2_alone_is_no_dual_system(model, tmp_path):
+    with pytest.raises(ValueError, match=r"--agents dual: .* is a System2 alone, which leaves no"):
+        evaluate.main(arguments(tmp_path / "out", model=str(model), agents=["dual"]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_depth_is_not_evaluated_without(tmp_path):
+    tiny_dual_system("navdp_async").save_pretrained(tmp_path / "model")
+    tiny_processor(camera=CAMERA.to_dict()).save_pretrained(tmp_path / "model")
+    args = arguments(tmp_path / "out", model=str(tmp_path / "model"), use_depth=False)
+    with pytest.raises(ValueError, match="use_depth: found False"):
+        evaluate.main(args)
+
+
 def test_baselines_walk_without_a_model(tmp_path):
     evaluate.main(arguments(tmp_path, max_steps=200))
     agents = json.loads((tmp_path / "metrics.json").read_text())["agents"]
@@ -74,7 +126,7 @@ def test_baselines_walk_without_a_model(tmp_path):
 
 
 def test_another_camera_is_a_plain_warning(model, tmp_path, caplog):
-    policy = evaluate.load_policy(str(model), None)
+    policy = evaluate.load_policy(arguments(tmp_path, model=str(model)))
     assert next(policy.model.parameters()).device.type == accelerator_type()
     args = arguments(tmp_path, model=str(model), camera_height_m=0.45)
     with caplog.at_level(logging.WARNING):
@@ -86,18 +138,18 @@ def test_another_camera_is_a_plain_warning(model, tmp_path, caplog):
 
 def test_a_folder_that_is_no_model_is_named(tmp_path, model):
     with pytest.raises(ValueError, match="nowhere: there is no such folder"):
-        evaluate.load_policy(str(tmp_path / "nowhere"), None)
+        evaluate.load_policy(arguments(tmp_path, model=str(tmp_path / "nowhere")))
     with pytest.raises(ValueError, match=r"no model in it \(config.json\)"):
-        evaluate.load_policy(str(tmp_path), None)
+        evaluate.load_policy(arguments(tmp_path, model=str(tmp_path)))
     (tmp_path / "config.json").write_text((model / "config.json").read_text())
     with pytest.raises(ValueError, match="no processor in it"):
-        evaluate.load_policy(str(tmp_path), None)
+        evaluate.load_policy(arguments(tmp_path, model=str(tmp_path)))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"agents": ["system3"]}, "system3; known are system2"),
+        ({"agents": ["system3"]}, "system3; known are dual, system2"),
         ({"answer_with": "voice"}, "found voice, expected head or text"),
         ({"episodes": 0}, "--episodes: found 0"),
         ({"num_rooms": [1]}, "--num_rooms"),
