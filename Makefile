@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ENV := $(VENV)/.complete
 DEMO := outputs/demo
+DUAL := outputs/demo-dual
 DEMO_ROOMS := --num-rooms 1 1 --num-objects 3 6
 SMOKE := outputs/smoke
 LAUNCH := $(BIN)/accelerate launch --num_machines 1 --mixed_precision no --dynamo_backend no
@@ -13,10 +14,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test check format smoke bench lock clean
+.PHONY: help env demo demo-dual test check format smoke bench lock clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 env: $(ENV)  ## make the environment in .venv
 
@@ -58,6 +59,24 @@ $(DEMO)/report.html: $(DEMO)/model/.complete | $(ENV)
 	  --data-root $(DEMO)/data --datasets r2r_val_unseen_125cm_30_30 --num-samples 1000 --sample-step 1 \
 	  --trainer-state $(DEMO)/model/trainer_state.json
 
+demo-dual: $(ENV)  ## train a small dual system on that System2, walk it too: outputs/demo-dual/report.html
+	@start=$$(date +%s); $(MAKE) --no-print-directory $(DUAL)/report.html || exit $$?; \
+	$(BIN)/python scripts/check_dual_demo.py $(DUAL)/metrics.json || exit $$?; \
+	seconds=$$(( $$(date +%s) - start )); \
+	echo "Report: $(DUAL)/report.html   numbers: $(DUAL)/metrics.json   time: $$((seconds / 60)) min $$((seconds % 60)) s"
+
+$(DUAL)/model/.complete: recipes/demo_dual.yaml recipes/demo_dual_expert.yaml $(DEMO)/model/.complete | $(ENV)
+	@if [ -e $@ ]; then rm -rf $(DUAL)/model; fi  # finished with other settings: do not resume it
+	$(LAUNCH) --num_processes 1 --num_cpu_threads_per_process 2 \
+	  recipes/train_dual_system.py recipes/demo_dual.yaml --resume_from_checkpoint auto
+	@touch $@
+
+$(DUAL)/report.html: $(DUAL)/model/.complete | $(ENV)
+	$(BIN)/python scripts/evaluate.py --model $(DUAL)/model --out $(DUAL) --seed 0 \
+	  --scenes 40 --episodes 5 $(DEMO_ROOMS) --max-steps 100 --num-parallel 20 \
+	  --data-root $(DEMO)/data --datasets r2r_val_unseen_125cm_30_30 --num-samples 500 --sample-step 1 \
+	  --trainer-state $(DUAL)/model/trainer_state.json
+
 test: $(ENV)  ## run every test (ARGS="-k dialogue" for some)
 	$(PYTEST) -n logical --maxprocesses 4 --dist loadfile --durations=15 $(ARGS)
 
@@ -76,6 +95,8 @@ smoke: $(ENV)  ## run each recipe for two steps on a tiny dataset
 	$(BIN)/python scripts/make_tiny_vlm.py --out $(SMOKE)/vlm --data-root $(SMOKE)/data
 	$(LAUNCH) --num_processes 1 recipes/train_system2.py recipes/demo_system2.yaml \
 	  --vlm $(SMOKE)/vlm --data_root $(SMOKE)/data --output_dir $(SMOKE)/model --max_steps 2
+	$(LAUNCH) --num_processes 1 recipes/train_dual_system.py recipes/demo_dual.yaml \
+	  --system2 $(SMOKE)/model --data_root $(SMOKE)/data --output_dir $(SMOKE)/dual --max_steps 2 --num_eval_samples 8
 
 bench: $(ENV)  ## measure speed and memory (benchmarks/)
 	@for file in benchmarks/[a-z]*.py; do \
@@ -85,5 +106,5 @@ lock: $(ENV)  ## write the versions installed in .venv to constraints.txt
 	@{ grep '^#' constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//'; } > $(VENV)/constraints.txt
 	@mv $(VENV)/constraints.txt constraints.txt && touch $(ENV)
 
-clean:  ## remove the environment, the demo and caches; your own runs stay
-	rm -rf $(VENV) $(DEMO) $(SMOKE) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove the environment, the demos and caches; your own runs stay
+	rm -rf $(VENV) $(DEMO) $(DUAL) $(SMOKE) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -66,6 +66,7 @@ class DataArguments:
     datasets: str = option(str(DATASETS), "Names with their camera; %%30 keeps 30 percent.")
     eval_datasets: str | None = option(None, "Held-out scenes, for metrics while training.")
     num_eval_samples: int = option(500, "At most so many are evaluated.")
+    num_trajectories: int = option(32, "Paths that the expert then samples for each.")
     sample_step: int = option(4, "Frames between two samples of an episode.")
     num_frames: int = option(12, "Views of a sample, at most, each with its trajectory.")
     augment: bool = option(True, "Vary colour, contrast and sharpness of what System2 sees.")
@@ -109,6 +110,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
         "depth": model_args.system1 == "navdp_async",
     }
     names, num_eval_samples = data.pop("eval_datasets"), data.pop("num_eval_samples")
+    num_trajectories = data.pop("num_trajectories")
     train_dataset = DualSystemDataset(**data)
     held_out = DualSystemDataset(**data | {"datasets": names, "augment": False}) if names else None
     one_camera = len(set(train_dataset.cameras)) == 1
@@ -122,7 +124,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
 
     # -------------------------------- training --------------------------------
     def open_loop(_) -> dict[str, float]:
-        policy = DualSystemPolicy(model, processor)
+        policy = DualSystemPolicy(model, processor, num_trajectories)
         return evaluate_dual_open_loop(policy, held_out, *how_many, args.seed)
 
     how_many = (num_eval_samples, args.eval_batch_size)
