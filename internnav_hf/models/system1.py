@@ -83,7 +83,8 @@ def start_dual_system(
     from .system2 import System2Model
 
     if model is not None:
-        return DualSystemModel.from_pretrained(model, **loading)
+        loaded: Any = DualSystemModel.from_pretrained(model, **loading)
+        return loaded
     slow = System2Model.from_pretrained(system2, landmark_loss_weight=0.0, **loading)
     dual = DualSystemModel.from_parts(
         slow, config.action_expert_config, num_queries=config.num_queries
