@@ -17,7 +17,7 @@ from internnav_hf.sim.scenes import Scene
 AGENT_COLORS = {"dual": "#1c7ed6", "system2": "#d6336c", "oracle": "#2b8a3e", "random": "#e8890c"}
 OTHER_COLORS = ("#7048e8", "#0c8599", "#5c940d", "#a61e4d")
 GOAL_COLOR = (255, 45, 120)
-BUNDLE_COLOR, MEAN_COLOR = (255, 214, 10), (255, 255, 255)  # of sampled trajectories, their mean
+BUNDLE_COLOR, MEAN_COLOR = (28, 126, 214), (255, 255, 255)  # of sampled trajectories, their mean
 PLAN_PIXELS_PER_METRE = 60.0
 
 
@@ -134,7 +134,7 @@ def draw_trajectories(
     layer = Image.new("RGBA", image.size)
     pen = ImageDraw.Draw(layer)
     unit = max(image.height / 240, 1.0)
-    lines = [(path, (*BUNDLE_COLOR, 110), unit) for path in paths]
+    lines = [(path, (*BUNDLE_COLOR, 150), 1.5 * unit) for path in paths]
     for path, color, width in [*lines, (paths.mean(axis=0), (*MEAN_COLOR, 255), 2 * unit)]:
         floor = np.concatenate([path, np.zeros((len(path), 1))], axis=1)
         pixels, depth = project(floor, T_world_camera, camera.intrinsics)

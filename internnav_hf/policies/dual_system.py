@@ -254,7 +254,7 @@ class DualSystemPolicy:
             plan,
             num_samples=self.num_samples,
             generator=generators,
-            noise=noise.to(plan),
+            noise=noise.to(plan.device),
             views=torch.stack([torch.stack([e.decision_view, view]) for e, view in pairs]),
             **self.sampling,
         )
@@ -298,7 +298,7 @@ class _Views:
 
 def _look_down(observation: dict[str, Any], camera: dict | None) -> tuple[Frame, np.ndarray | None]:
     """Colours and depth; the ordinary view's if the camera has one pitch or is not known."""
-    if "rgb_look_down" in observation:
+    if observation.get("rgb_look_down") is not None:
         return observation["rgb_look_down"], observation.get("depth_look_down")
     trained = None if camera is None else CameraSpec.from_dict(camera)
     if trained is not None and trained.pitch_deg != trained.look_down_pitch_deg:

@@ -9,14 +9,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.agents import OracleAgent, RandomWalker
-from internnav_hf.evaluation.drawing import draw_decision, overlay_heatmap, plot_training_curve
+from internnav_hf.evaluation.drawing import (
+    BUNDLE_COLOR,
+    draw_decision,
+    overlay_heatmap,
+    plot_training_curve,
+)
 from internnav_hf.evaluation.metrics import episode_metrics, summarize
 from internnav_hf.evaluation.open_loop import summarize_answers
 from internnav_hf.evaluation.records import DecisionRecord
-from internnav_hf.evaluation.report import choose_episodes, write_metrics, write_report
+from internnav_hf.evaluation.report import (
+    choose_episodes,
+    trajectory_rows,
+    write_metrics,
+    write_report,
+)
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent
 from internnav_hf.evaluation.system2_agent import System2Agent
+from internnav_hf.geometry import camera_pose, project, robot_to_world
 from internnav_hf.models.dialogue import AnswerKind
 from internnav_hf.policies import Decision
 from tests.evaluation.fakes import LOOK_DOWN, ScriptedPolicy
@@ -117,6 +129,31 @@ def test_a_goal_is_drawn_at_its_pixel():
     assert u.mean() == pytest.approx(40, abs=1)
     assert v.mean() == pytest.approx(20, abs=1)
     assert np.asarray(image).sum() == 0
+
+
+def test_trajectories_lie_on_the_floor_of_the_view():
+    camera = CameraSpec(width=320, height=240)
+    ahead = np.stack([np.linspace(0, 2, 20), np.zeros(20)], axis=1)
+    left = ahead + np.linspace(0, 1, 20)[:, None] * [0, 1]
+    turned = [robot_to_world(path, (3.0, 4.0, 0.5)).tolist() for path in (ahead, left)]
+    decision = DecisionRecord(0, "PIXEL_GOAL", "↓", (3.0, 4.0), yaw=0.5, trajectories=turned)
+    drawn = np.asarray(draw_decision(Image.new("RGB", (320, 240)), decision, camera)).astype(int)
+    end = camera_pose(0, 0, 0, camera.height_m, np.radians(camera.look_down_pitch_deg))
+    floor = np.array([[2.0, 0, 0], [2.0, 1.0, 0], [2.0, 0.5, 0], [2.0, -1.0, 0]])
+    found = []
+    for u, v in project(floor, end, camera.intrinsics)[0].astype(int):
+        found.append(drawn[v - 3 : v + 4, u - 3 : u + 4].max(axis=(0, 1)).tolist())
+    bundle, mean = [int(c * 150 / 255) for c in BUNDLE_COLOR], [255, 255, 255]
+    np.testing.assert_allclose(found, [bundle, bundle, mean, [0, 0, 0]], atol=2)
+    untouched = draw_decision(Image.new("RGB", (320, 240)), decision)  # no camera, no floor
+    assert np.asarray(untouched).max() == 0
+
+
+def test_tables_of_trajectories_leave_out_what_was_not_measured():
+    rows = dict(trajectory_rows({"ade_m": 0.5, "fde_m": 1.25, "straight_ade_m": 0.75}))
+    assert rows["dual: mean path"] == ["0.50 m", "1.25 m", "-", "-"]
+    assert rows["straight to System2's pixel"] == ["0.75 m", "-", "-", "-"]
+    assert rows["the expert's way"] == ["-"] * 4
 
 
 def test_a_training_curve_is_a_picture():
