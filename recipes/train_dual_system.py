@@ -110,7 +110,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
         "depth": model_args.system1 == "navdp_async",
     }
     names, num_eval_samples = data.pop("eval_datasets"), data.pop("num_eval_samples")
-    num_trajectories = data.pop("num_trajectories")
+    del data["num_trajectories"]
     train_dataset = DualSystemDataset(**data)
     held_out = DualSystemDataset(**data | {"datasets": names, "augment": False}) if names else None
     one_camera = len(set(train_dataset.cameras)) == 1
@@ -124,7 +124,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
 
     # -------------------------------- training --------------------------------
     def open_loop(_) -> dict[str, float]:
-        policy = DualSystemPolicy(model, processor, num_trajectories)
+        policy = DualSystemPolicy(model, processor, data_args.num_trajectories)
         return evaluate_dual_open_loop(policy, held_out, *how_many, args.seed)
 
     how_many = (num_eval_samples, args.eval_batch_size)
