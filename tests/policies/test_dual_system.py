@@ -11,7 +11,7 @@ from PIL import Image
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import Action
 from internnav_hf.models.dialogue import AnswerKind
-from internnav_hf.policies import Decision, DualSystemPolicy
+from internnav_hf.policies import Decision, DualSystemPolicy, is_dual_system
 from internnav_hf.policies.dual_system import depth_view, rgb_view
 from tests.tiny import tiny_processor
 from tests.tiny_dual import SYSTEM1, tiny_dual_system
@@ -295,3 +295,18 @@ def _event(event: dict) -> tuple:
     if event["event"] == "s1":
         return "s1", event["pixel_goal_image_value"], event["current_image_value"]
     return "s2", event["text"], event["images"], event["sizes"][-1]
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        ({"model_type": "internnav_dual_system"}, True),
+        ({"model_type": "internvla_n1", "system1": "nextdit_async"}, True),
+        ({"model_type": "qwen2_5_vl", "system1": "navdp_async"}, True),
+        ({"model_type": "internnav_system2"}, False),
+        ({"model_type": "qwen2_5_vl"}, False),
+    ],
+)
+def test_a_dual_system_is_known_by_its_configuration(tmp_path, stored, expected):
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    assert is_dual_system(tmp_path) == expected
