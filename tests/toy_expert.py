@@ -17,6 +17,7 @@ class ToyExpertConfig(PreTrainedConfig):
 
 class ToyExpert(PreTrainedModel):
     config_class = ToyExpertConfig
+    uses_depth = False
 
     def __init__(self, config):
         super().__init__(config)

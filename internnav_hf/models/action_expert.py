@@ -33,7 +33,9 @@ class ActionExpertOutput(ModelOutput):
 
 
 class ActionExpert(Protocol):
-    """See the module; for type checkers and readers."""
+    """See the module; for type checkers and readers. `uses_depth` says whether it reads depth."""
+
+    uses_depth: bool
 
     def forward(
         self,
@@ -64,7 +66,7 @@ class ActionExpert(Protocol):
         rgb: Tensor | None = None,
         depth: Tensor | None = None,
         num_samples: int = 32,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
         noise: Tensor | None = None,
         views: Tensor | None = None,
     ) -> Tensor:
@@ -72,6 +74,7 @@ class ActionExpert(Protocol):
 
         `rgb` (B, 2, 3, S, S) and `depth` (B, 2, S, S) show the view of the decision and the current
         one; `views` (B, 2, N, C), their features from `encode_views`, replaces both. `noise`
-        (B, num_samples, H, 3) replaces the first draw.
+        (B, num_samples, H, 3) replaces the first draw; a list of generators has one per sample of
+        the batch, so that what is drawn does not depend on its neighbours.
         """
         ...

@@ -56,19 +56,19 @@ class System2Session:
 
     @torch.no_grad()
     def generate(self, end_tokens: Collection[int], max_new_tokens: int) -> list[list[int]]:
-        """The greedy answer of each row, without its end token. The end token itself is not read
-        into the cache.
+        """The greedy answer of each row, without its end token. All of the answer is read into the
+        cache, the end token is not.
         """
         answers: list[list[int]] = [[] for _ in range(len(self.last_hidden))]
         active = torch.ones(len(answers), 1, dtype=torch.long, device=self.last_hidden.device)
-        for step in range(max_new_tokens):
+        for _ in range(max_new_tokens):
             tokens = self.model.vlm.lm_head(self.last_hidden).argmax(-1)
             for row, token in enumerate(tokens.tolist()):
                 if active[row] and token in end_tokens:
                     active[row] = 0
                 elif active[row]:
                     answers[row].append(token)
-            if not active.any() or step == max_new_tokens - 1:
+            if not active.any():
                 break
             still = self.last_hidden
             positions = self.next_position.expand(3, -1, -1)

@@ -33,7 +33,6 @@ from internnav_hf.data.dual_system import LARGEST_DEPTH_M
 from internnav_hf.geometry import Action
 from internnav_hf.models.dialogue import AnswerKind
 from internnav_hf.models.dual_system_config import RELEASED_MODEL_TYPE, DualSystemConfig
-from internnav_hf.models.navdp_action_expert_config import NavDPActionExpertConfig
 from internnav_hf.models.system2 import HUB_ARGUMENTS
 from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.trajectory import follow, path_of
@@ -133,7 +132,7 @@ class DualSystemPolicy:
     @property
     def needs_depth(self) -> bool:
         """Whether the action expert reads depth."""
-        return self.expert.config.model_type == NavDPActionExpertConfig.model_type
+        return self.expert.uses_depth
 
     @classmethod
     def from_pretrained(cls, path, **kwargs) -> "DualSystemPolicy":
