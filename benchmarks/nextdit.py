@@ -161,7 +161,7 @@ def report(loops: dict[str, Callable[[], Tensor]], model: NextDiTActionExpert, r
         )
     print(
         "What bounds it: nearly all of sample's operations are the projections and the feed-forward"
-        "\nof the samples' own tokens, which no two samples or steps share. The plain loop does more:"
+        "\nof the samples' own tokens, which no two samples or steps share. The plain loop adds"
         "\nthe second branch, the condition's keys and values, the encoders."
     )
     if costs[PLAIN] / costs[OURS] < TARGET:
