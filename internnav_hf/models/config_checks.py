@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import fields
 
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedConfig
 
 # What transformers itself hands over beside declared fields when a configuration is loaded.
 _KEYS_OF_TRANSFORMERS = {
@@ -11,6 +11,21 @@ _KEYS_OF_TRANSFORMERS = {
     "output_attentions", "experts_implementation", "per_layer_config", "transformers_version",
     "num_labels",
 }  # fmt: skip
+
+
+def own_fields(config_class: type, kwargs: dict) -> tuple[dict, dict]:
+    """`kwargs` split: the fields that `config_class` itself declares, and the rest."""
+    base = {field.name for field in fields(PreTrainedConfig)}
+    own = {field.name for field in fields(config_class)} - base
+    chosen = {key: value for key, value in kwargs.items() if key in own}
+    return chosen, {key: value for key, value in kwargs.items() if key not in own}
+
+
+def check_divides(config: PreTrainedConfig, size: str, heads: str) -> None:
+    """Raise ValueError where field `size` is no multiple of field `heads`."""
+    found, by = getattr(config, size), getattr(config, heads)
+    if found % by:
+        raise ValueError(f"{size}={found} must be a multiple of {heads}={by}.")
 
 
 def refuse_unknown(config_class: type, kwargs: dict) -> None:

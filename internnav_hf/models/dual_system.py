@@ -14,7 +14,6 @@ T frames, H horizon, S image size.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -23,12 +22,13 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModel, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from .action_expert import ActionExpertOutput
 from .dual_system_config import DualSystemConfig
-from .loading import check_loading
+from .loading import StrictLoading
 from .released import check_fit, dual_system_keys
-from .system2 import HUB_ARGUMENTS, System2Model
+from .system2 import HUB_ARGUMENTS, System2Model, read_config
 from .system2_session import System2Session
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class LatentQueries(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_queries, width))
 
 
-class DualSystemModel(PreTrainedModel):
+class DualSystemModel(StrictLoading, PreTrainedModel):
     """System2, latent queries and an action expert.
 
     While no parameter of System2's language and vision model learns, training takes the short way
@@ -75,6 +75,12 @@ class DualSystemModel(PreTrainedModel):
     ):
         """Random weights, or those of the parts that are given."""
         super().__init__(config)
+        if is_deepspeed_zero3_enabled():
+            raise ValueError(
+                "The dual system cannot be built under ZeRO-3, whose weights are shared out from "
+                "the start: use ZeRO-2 (recipes/accelerate/zero2.yaml). A frozen System2 needs "
+                "neither gradients nor optimiser states."
+            )
         self.system2 = System2Model(config.system2_config) if system2 is None else system2
         self._no_split_modules = self.system2._no_split_modules
         width = config.get_text_config().hidden_size
@@ -124,12 +130,8 @@ class DualSystemModel(PreTrainedModel):
         """
         path = pretrained_model_name_or_path
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-        kept = {name: kwargs[name] for name in (*HUB_ARGUMENTS, "dtype") if name in kwargs}
         if config is None:
-            loaded: Any = DualSystemConfig.from_pretrained(
-                path, return_unused_kwargs=True, **kwargs
-            )
-            config, kwargs = loaded[0], loaded[1] | kept
+            config, kwargs = read_config(DualSystemConfig, path, **kwargs)
         stored, _ = PreTrainedConfig.get_config_dict(path, **hub)
         if stored.get("model_type") != DualSystemConfig.model_type:
             with torch.device("meta"):
@@ -137,11 +139,9 @@ class DualSystemModel(PreTrainedModel):
             kwargs["state_dict"] = dual_system_keys(read_weights(path, **hub), config)
             check_fit(path, kwargs["state_dict"], skeleton)
             kwargs, path = {k: v for k, v in kwargs.items() if k not in hub}, None
-        model, info = super().from_pretrained(
-            path, *args, config=config, output_loading_info=True, **kwargs
+        return super().from_pretrained(
+            path, *args, config=config, output_loading_info=output_loading_info, **kwargs
         )
-        check_loading(pretrained_model_name_or_path, info)
-        return (model, info) if output_loading_info else model
 
     def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
         """As for every model, under the names that the weights have in memory."""
@@ -180,10 +180,10 @@ class DualSystemModel(PreTrainedModel):
     ) -> DualSystemOutput:
         """The plan behind each dialogue, and with `actions` the expert's loss for it.
 
-        `input_ids, attention_mask, mm_token_type_ids` (B, L), padded on the right; `pixel_values`
+        `input_ids, attention_mask, mm_token_type_ids` (B, L), padded on either side; `pixel_values`
         (P, C); `image_grid_thw` (images, 3); the others as in `ActionExpert.forward`.
-        `plan_position` (B, K) asks for several plans of a sample, each behind so many tokens; then
-        the expert's arguments have a dimension K after B.
+        `plan_position` (B, K) asks for several plans of a sample, each behind so many columns of
+        `input_ids`; then the expert's arguments have a dimension K after B.
         """
         plan = self.latent_plan(
             input_ids,
@@ -224,8 +224,9 @@ class DualSystemModel(PreTrainedModel):
         if mm_token_type_ids is None:
             image_token = self.config.system2_config.vlm_config.image_token_id
             mm_token_type_ids = (input_ids == image_token).long()
-        lengths = attention_mask.sum(1, keepdim=True)
-        ends = lengths if plan_position is None else plan_position
+        ends = plan_position
+        if ends is None:
+            ends = torch.full_like(input_ids[:, :1], input_ids.shape[1])
         queries = self.latent_queries.weight
         queries = queries.expand(len(input_ids), ends.shape[1], -1, -1).flatten(1, 2)
         positions, _ = self.system2.vlm.model.get_rope_index(
@@ -235,6 +236,7 @@ class DualSystemModel(PreTrainedModel):
             attention_mask=attention_mask,
         )
         layout = _Layout(attention_mask, positions, ends, self.config.num_queries)
+        layout.plans_are_last = plan_position is None
         images = {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw}
         if self.system2_is_frozen:
             hidden = self._read_frozen(input_ids, queries, layout, images)
@@ -276,7 +278,7 @@ class DualSystemModel(PreTrainedModel):
 
     def _read_whole(self, input_ids, queries, layout: "_Layout", images) -> Tensor:
         """Dialogue and queries as one sequence, with gradient."""
-        if not self._told_full_pass:
+        if torch.is_grad_enabled() and not self._told_full_pass:
             logger.warning(
                 "System2 learns too: every step runs the whole dialogue with gradient, which takes "
                 "about ten times as long as with System2 frozen."
@@ -301,11 +303,9 @@ class _Layout:
     """
 
     def __init__(self, attention_mask: Tensor, positions: Tensor, ends: Tensor, num_queries: int):
-        """`attention_mask` (B, L), M-RoPE `positions` (3, B, L), `ends` (B, K) in tokens."""
+        """`attention_mask` (B, L), M-RoPE `positions` (3, B, L), `ends` (B, K) in columns."""
         self.attention_mask, self.positions, self.ends = attention_mask, positions, ends
         self.num_queries = num_queries
-        # A plain mask then says it all, which flash attention needs.
-        self.plans_are_last = torch.equal(ends, attention_mask.sum(1, keepdim=True))
         index = torch.arange(attention_mask.shape[1], device=attention_mask.device)
         visible = (index < ends[..., None]) & attention_mask[:, None].bool()
         self.visible = visible.repeat_interleave(num_queries, dim=1)  # (B, K Q, L)

@@ -8,7 +8,7 @@ import copy
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from .config_checks import refuse_unknown
+from .config_checks import own_fields, refuse_unknown
 from .system2_config import System2Config
 
 RELEASED_MODEL_TYPE = "internvla_n1"
@@ -52,11 +52,19 @@ class DualSystemConfig(PreTrainedConfig):
             expert = AutoConfig.for_model(**expert)
         self.action_expert_config = copy.deepcopy(expert)
         super().__post_init__(**kwargs)
+        if self.num_queries < 1:
+            raise ValueError(f"num_queries: found {self.num_queries}, expected 1 or more.")
         if expert.plan_hidden_size != width:
             raise ValueError(
                 f"The action expert's plan_hidden_size is {expert.plan_hidden_size}, but System2's "
                 f"hidden_size is {width}."
             )
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """As for every config; our own fields among `kwargs` win over the dict's."""
+        own, kwargs = own_fields(cls, kwargs)
+        return super().from_dict({**config_dict, **own}, **kwargs)
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
@@ -85,8 +93,7 @@ def _translate(released: dict, path) -> dict:
     text = released.get("text_config", released)
     if system1 not in RELEASED_EXPERTS:
         raise ValueError(
-            f"{path}: system1: found {system1!r}, expected one of {', '.join(RELEASED_EXPERTS)}. "
-            "Its System2 alone loads with System2Model.from_pretrained."
+            f"{path}: system1: found {system1!r}, expected one of {', '.join(RELEASED_EXPERTS)}."
         )
     released |= {"model_type": "qwen2_5_vl"}
     released.pop("architectures", None)

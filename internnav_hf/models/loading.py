@@ -1,8 +1,31 @@
 """Strict loading: a checkpoint fits, or there is one clear error."""
 
 from collections.abc import Iterable
+from typing import Any
 
 _SHOWN = 5
+
+
+class StrictLoading:
+    """Before `PreTrainedModel` among a model's bases: `from_pretrained` raises ValueError for any
+    missing, unexpected or misshapen key, where transformers would go on with random weights.
+    """
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path, *args, output_loading_info=False, **kwargs
+    ):
+        """As for every model, strictly."""
+        parent: Any = super()
+        model, info = parent.from_pretrained(
+            pretrained_model_name_or_path,
+            *args,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported below
+            **kwargs,
+        )
+        check_loading(pretrained_model_name_or_path or "given", info)
+        return (model, info) if output_loading_info else model
 
 
 def check_loading(

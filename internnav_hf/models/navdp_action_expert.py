@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from .action_expert import ActionExpertOutput
 from .dino_encoder import released_dino_keys
+from .loading import StrictLoading
 from .navdp_action_expert_config import NavDPActionExpertConfig
 from .navdp_trunk import (
     NUM_ACTION_CHANNELS,
@@ -66,7 +67,7 @@ _UNUSED = (
 )
 
 
-class NavDPActionExpert(PreTrainedModel):
+class NavDPActionExpert(StrictLoading, PreTrainedModel):
     """See the module. Honours `ActionExpert`."""
 
     config_class = NavDPActionExpertConfig

@@ -8,7 +8,7 @@ import copy
 
 from transformers import Dinov2Config, PreTrainedConfig
 
-from .config_checks import refuse_unknown
+from .config_checks import check_divides, refuse_unknown
 
 _VIT_SMALL = {
     "hidden_size": 384,
@@ -69,8 +69,16 @@ class NavDPActionExpertConfig(PreTrainedConfig):
         self.vision_config = _vision_config(self.vision_config)
         self.depth_vision_config = _vision_config(self.depth_vision_config)
         super().__post_init__(**kwargs)
+        check_divides(self, "hidden_size", "num_attention_heads")
+        check_divides(self, "hidden_size", "num_rgbd_attention_heads")
         for name in self.sub_configs:
-            width = getattr(self, name).hidden_size
+            vision = getattr(self, name)
+            if self.image_size % vision.patch_size:
+                raise ValueError(
+                    f"image_size={self.image_size} must be a multiple of "
+                    f"{name}.patch_size={vision.patch_size}."
+                )
+            width = vision.hidden_size
             if width != self.hidden_size:
                 raise ValueError(
                     f"NavDPActionExpertConfig: {name}.hidden_size is {width}, but hidden_size is "

@@ -24,6 +24,7 @@ from transformers import initialization as init
 
 from .action_expert import ActionExpertOutput
 from .dino_encoder import DinoEncoder, released_dino_keys, to_unit
+from .loading import StrictLoading
 from .nextdit_config import NextDiTConfig
 from .nextdit_denoiser import Context, NextDiTBlock, NextDiTDenoiser
 from .rgb_memory import NUM_VIEWS, MemoryEncoder, QueryResampler, RGBMemory
@@ -32,7 +33,7 @@ NUM_TRAIN_TIMESTEPS = 1000
 NUM_ACTION_CHANNELS = 3  # dx, dy, dyaw
 
 
-class NextDiTActionExpert(PreTrainedModel):
+class NextDiTActionExpert(StrictLoading, PreTrainedModel):
     """Honours `ActionExpert`. Depth is accepted and not looked at."""
 
     config_class = NextDiTConfig

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import Dinov2Config, PreTrainedConfig
 
-from .config_checks import refuse_unknown
+from .config_checks import check_divides, refuse_unknown
 
 # ViT-S/14, as in Depth-Anything-V2-Small
 _VISION = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "image_size": 518}
@@ -72,7 +72,7 @@ class NextDiTConfig(PreTrainedConfig):
         else:  # the base class writes its attention implementation into sub-configurations
             self.vision_config = copy.deepcopy(self.vision_config)
         super().__post_init__(**kwargs)
-        _check_divides("hidden_size", self.hidden_size, "num_attention_heads", self)
+        check_divides(self, "hidden_size", "num_attention_heads")
         if self.use_images:
             patch_size: Any = self.vision_config.patch_size
             if self.image_size % patch_size:
@@ -85,9 +85,4 @@ class NextDiTConfig(PreTrainedConfig):
                     f"condition_size={self.condition_size} must be twice "
                     f"vision_config.hidden_size={self.vision_config.hidden_size}."
                 )
-            _check_divides("condition_size", self.condition_size, "num_resampler_heads", self)
-
-
-def _check_divides(name: str, size: int, heads: str, config: NextDiTConfig) -> None:
-    if size % getattr(config, heads):
-        raise ValueError(f"{name}={size} must be a multiple of {heads}={getattr(config, heads)}.")
+            check_divides(self, "condition_size", "num_resampler_heads")

@@ -51,7 +51,10 @@ def action_expert_keys(
     state_dict: Mapping[str, Tensor], config: PreTrainedConfig
 ) -> dict[str, Tensor]:
     """A released expert, without the prefix it has in a whole model, under ours."""
-    module = importlib.import_module(_EXPERT_MODULES[config.model_type], __package__)
+    name = _EXPERT_MODULES.get(config.model_type)
+    if name is None:
+        raise ValueError(f"No checkpoint of a {config.model_type} was released by others.")
+    module = importlib.import_module(name, __package__)
     return module.released_keys(dict(state_dict), config)
 
 

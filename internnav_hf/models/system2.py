@@ -37,6 +37,8 @@ HUB_ARGUMENTS = (
     "trust_remote_code",
 )
 
+_TYPES = ("dtype", "torch_dtype")  # a configuration would keep these to itself
+
 
 @dataclass
 class System2Output(ModelOutput):
@@ -90,9 +92,11 @@ class System2Model(PreTrainedModel):
     def __init__(self, config: System2Config, vlm: PreTrainedModel | None = None):
         """Random weights, or those of `vlm`, a model of `config.vlm_config`, with a fresh head."""
         super().__init__(config)
-        self.vlm = (
-            vlm if vlm is not None else AutoModelForImageTextToText.from_config(config.vlm_config)
-        )
+        if vlm is None:
+            # not the type that the configuration remembers: `dtype` asks for one for the whole
+            dtype = torch.get_default_dtype()
+            vlm = AutoModelForImageTextToText.from_config(config.vlm_config, dtype=dtype)
+        self.vlm = vlm
         self._no_split_modules = self.vlm._no_split_modules
         width = config.vlm_config.get_text_config().hidden_size
         if config.use_pixel_goal_head:
@@ -114,11 +118,9 @@ class System2Model(PreTrainedModel):
         """
         path = pretrained_model_name_or_path
         hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-        kept = {name: kwargs[name] for name in (*HUB_ARGUMENTS, "dtype") if name in kwargs}
         loaded: Any
         if config is None:
-            loaded = System2Config.from_pretrained(path, return_unused_kwargs=True, **kwargs)
-            config, kwargs = loaded[0], loaded[1] | kept  # which a configuration keeps for itself
+            config, kwargs = read_config(System2Config, path, **kwargs)
         stored, _ = System2Config.get_config_dict(path, **hub_arguments)
         fresh = () if stored.get("use_pixel_goal_head", True) else ("pixel_goal_head.",)
         fresh += () if stored.get("landmark_loss_weight", 0.0) > 0 else ("landmark_head.",)
@@ -353,6 +355,16 @@ def _heatmap(logits: Tensor, image: ImageTokens) -> Tensor:
     index = (row * columns + column).clamp(max=rows * columns - 1)
     heatmap.scatter_add_(1, index, logits.softmax(-1) * image.mask)
     return rearrange(heatmap, "b (row column) -> b row column", row=rows)
+
+
+def read_config(config_class: type[PreTrainedConfig], path, **kwargs) -> tuple[Any, dict]:
+    """The configuration of `path`, with its fields among `kwargs`, and what a model's loading needs
+    of the rest: Hub arguments, the type, and all that is no field.
+    """
+    kept = {name: kwargs[name] for name in (*HUB_ARGUMENTS, *_TYPES) if name in kwargs}
+    fields = {name: value for name, value in kwargs.items() if name not in _TYPES}
+    config, unused = config_class.from_pretrained(path, return_unused_kwargs=True, **fields)
+    return config, unused | kept
 
 
 def is_plain_vlm(path, **hub_arguments) -> bool:

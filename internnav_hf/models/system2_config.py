@@ -5,11 +5,10 @@ modelling code.
 """
 
 import copy
-from dataclasses import fields
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from .config_checks import refuse_unknown
+from .config_checks import own_fields, refuse_unknown
 
 
 class System2Config(PreTrainedConfig):
@@ -71,13 +70,8 @@ class System2Config(PreTrainedConfig):
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
         """As for every config; our own fields among `kwargs` win over the dict's."""
-        base = {field.name for field in fields(PreTrainedConfig)}
-        own = {field.name for field in fields(cls)} - base
-        config_dict = {
-            **config_dict,
-            **{key: kwargs.pop(key) for key in list(kwargs) if key in own},
-        }
-        return super().from_dict(config_dict, **kwargs)
+        own, kwargs = own_fields(cls, kwargs)
+        return super().from_dict({**config_dict, **own}, **kwargs)
 
     def get_text_config(self, *args, **kwargs):
         """The language model's part of `vlm_config`."""

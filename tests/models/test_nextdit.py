@@ -85,20 +85,23 @@ def test_dummy_inputs_run(use_images):
     assert model(**model.dummy_inputs).loss.isfinite()
 
 
-def test_weights_start_as_torchs_do_and_cross_attention_shut(tmp_path):
+def test_weights_start_as_torchs_do_and_cross_attention_shut():
     model = tiny(open_gates=False)
     bound = model.plan_projector[0].weight.shape[1] ** -0.5
     assert bound * 0.9 < model.plan_projector[0].weight.abs().max() <= bound
     assert not any(layer.gate.any() for layer in model.denoiser.layers)
     batch = make_batch()
     assert_close(model(**batch).loss.isfinite(), torch.tensor(True))
-    weights = model.state_dict()
-    model.save_pretrained(
-        tmp_path, state_dict={k: v for k, v in weights.items() if "memory" not in k}
-    )
-    fresh = NextDiTActionExpert.from_pretrained(tmp_path).memory
-    assert 0.5 < fresh.resampler.queries.std() < 1.5
-    assert 0.5 < fresh.encoder.positions.std() < 1.5
+    assert 0.5 < model.memory.resampler.queries.std() < 1.5
+    assert 0.5 < model.memory.encoder.positions.std() < 1.5
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path):
+    model = tiny()
+    kept = {key: value for key, value in model.state_dict().items() if "memory" not in key}
+    model.save_pretrained(tmp_path, state_dict=kept)
+    with pytest.raises(ValueError, match=r"lacks \d+ key\(s\): memory"):
+        NextDiTActionExpert.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("use_images", [True, False])
