@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 import warnings
 from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Sequence
@@ -93,14 +94,19 @@ class NavTrainingArguments(TrainingArguments):
 
 
 def run_recipe(main: Callable[..., None], kinds: Iterable[type], description: str | None) -> None:
-    """Call `main` with what the command line says; a ValueError ends the program in one line."""
+    """Call `main` with what the command line says. A ValueError that this package or the recipe
+    raises ends the program in one line; one from elsewhere comes with its traceback.
+    """
     try:
         parsed = parse_arguments(kinds, sys.argv[1:], description)
         rank = int(os.environ.get("RANK", "0"))
         logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR)
         main(*parsed)
     except ValueError as error:
-        logger.debug("The error in full:", exc_info=True)
+        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+        ours = (Path(__file__).resolve().parent, Path(sys.argv[0]).resolve().parent)
+        if not any(raised_in.is_relative_to(folder) for folder in ours):
+            raise
         sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
 
 

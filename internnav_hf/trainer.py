@@ -71,8 +71,10 @@ class NavTrainer(Trainer):
         super().__init__(model, args, **kwargs)
         self.open_loop = open_loop
         self.drift = drift
-        if is_deepspeed_zero3_enabled():
-            self._leave_out_what_needs_whole_weights()
+        if open_loop is not None and is_deepspeed_zero3_enabled():
+            # each process answers its own samples, so they would wait for each other's layers
+            logger.warning("ZeRO-3 shares the weights out: evaluations leave the open loop out.")
+            self.open_loop = None
         # what says that a batch can be scored, in evaluations
         self.label_names = self.label_names or list(getattr(self.model, "loss_count_keys", ()))
         if self.drift is not None:
@@ -80,16 +82,6 @@ class NavTrainer(Trainer):
                 self.drift.record(self.model.to(args.device))
         self._sums = _Sums()
         self._window_start: float | None = None
-
-    def _leave_out_what_needs_whole_weights(self) -> None:
-        if self.open_loop is not None:
-            # each process answers its own samples, so they would wait for each other's layers
-            logger.warning("ZeRO-3 shares the weights out: evaluations leave the open loop out.")
-        if self.drift is not None:
-            if self.drift.weight > 0:
-                raise ValueError("distillation_weight: ZeRO-3 shares the weights out; use ZeRO-2.")
-            logger.warning("ZeRO-3 shares the weights out: latent drift is not measured.")
-        self.open_loop = self.drift = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
         """Train. `resume_from_checkpoint=True` goes on from the last complete checkpoint."""

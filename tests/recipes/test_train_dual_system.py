@@ -111,6 +111,7 @@ MOVING = {"lora_rank": 2, "distillation_weight": 1.0}
     [
         ("ddp.yaml", 2, 1, "navdp_async", {}),
         ("ddp.yaml", 1, 2, "nextdit_async", MOVING),
+        ("zero2.yaml", 2, 1, "nextdit_async", {}),
         ("zero2.yaml", 1, 2, "navdp_async", MOVING),
     ],
 )
