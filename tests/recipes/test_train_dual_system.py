@@ -1,5 +1,4 @@
-"""The dual system's recipe, run for a few steps with tiny parts: alone, resumed, in two processes.
-"""
+"""The dual system's recipe, some steps with tiny parts: alone, resumed, in two processes."""
 
 import json
 import os
