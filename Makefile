@@ -72,8 +72,9 @@ $(DUAL)/model/.complete: recipes/demo_dual.yaml recipes/demo_dual_expert.yaml $(
 	@touch $@
 
 $(DUAL)/report.html: $(DUAL)/model/.complete | $(ENV)
-	$(BIN)/python scripts/evaluate.py --model $(DUAL)/model --out $(DUAL) --seed 0 --num-trajectories 8 \
-	  --scenes 40 --episodes 2 $(DEMO_ROOMS) --max-steps 100 --num-parallel 40 \
+	$(BIN)/python scripts/evaluate.py --model $(DUAL)/model --out $(DUAL) --seed 0 \
+	  --scenes 40 --episodes 5 $(DEMO_ROOMS) --max-steps 100 --num-parallel 20 --allow-sliding true \
+	  --num-trajectories 8 --num-inference-steps 5 \
 	  --data-root $(DEMO)/data --datasets r2r_val_unseen_125cm_30_30 --num-samples 500 --sample-step 1 \
 	  --trainer-state $(DUAL)/model/trainer_state.json
 

@@ -3,7 +3,7 @@
 The published geometry of InternVLA-N1's fast system, one function an arrow, in float64:
 
     camera poses -> relative_poses -> dense_path -> resample -> actions_along     the targets
-    actions -> path_of -> mean_path -> follow                                     the motion
+    actions -> path_of, mean over the samples -> follow                           the motion
 
 Frames: a pose is (x, y, yaw) in the frame of the robot at the first pose: x forward, y left, yaw
 counter-clockwise. Metres and radians throughout; the published targets are (4 dx, 4 dy, dyaw), ours
@@ -118,11 +118,6 @@ def path_of(actions: np.ndarray) -> np.ndarray:
     """
     steps = np.asarray(actions, np.float64)[..., :2]
     return np.concatenate([np.zeros_like(steps[..., :1, :]), np.cumsum(steps, axis=-2)], axis=-2)
-
-
-def mean_path(actions: np.ndarray) -> np.ndarray:
-    """(..., H + 1, 2) the mean of the paths of samples (..., S, H, 3): what is walked."""
-    return path_of(actions).mean(axis=-3)
 
 
 def path_pixels(

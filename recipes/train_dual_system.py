@@ -107,7 +107,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
         "seed": args.seed,
         "image_size": expert.image_size,
         "action_horizon": expert.action_horizon,
-        "depth": model_args.system1 == "navdp_async",
+        "depth": expert.uses_depth,
     }
     names, num_eval_samples = data.pop("eval_datasets"), data.pop("num_eval_samples")
     del data["num_trajectories"]

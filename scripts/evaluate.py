@@ -34,6 +34,7 @@ from internnav_hf.evaluation.records import Rollout
 from internnav_hf.evaluation.report import write_metrics, write_report
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent
 from internnav_hf.evaluation.system2_agent import System2Agent
+from internnav_hf.models.loading import check_is_checkpoint
 from internnav_hf.policies import DualSystemPolicy, System2Policy, is_dual_system
 from internnav_hf.sim.scenes import SceneConfig, load_scene
 
@@ -68,6 +69,7 @@ class Arguments:
     )
     success_distance: float = option(1.0, "Metres from the goal that count as reached.")
     max_steps: int = option(500, "Actions until an episode is cut off.")
+    allow_sliding: bool = option(False, "VLN-CE's rule: walk on along an obstacle that is met.")
     max_steps_per_goal: int = option(
         8, "Actions towards a pixel goal until System2 is asked again."
     )
@@ -138,20 +140,17 @@ def main(args: Arguments) -> None:
     write_metrics(out, results)
     shown = (out, results, rollouts, course.scene, args.success_distance)
     page = write_report(*shown, log_history, camera)
-    print(f"{(out / 'metrics.md').read_text()}\n{page}")
+    print(f"{(out / 'metrics.md').read_text(encoding='utf-8')}\n{page}")
 
 
 def load_policy(args: Arguments) -> Policy:
     """Of --model, a System2 or a dual system; a folder that is neither is one clear ValueError."""
     path = args.model
     assert path is not None
-    folder = Path(path)
-    if folder.is_dir():
+    if check_is_checkpoint("--model", path):
         for what, names in MODEL_FILES.items():
-            if not any((folder / name).is_file() for name in names):
+            if not any(Path(path, name).is_file() for name in names):
                 raise ValueError(f"--model {path}: no {what} in it ({' or '.join(names)}).")
-    elif path.count("/") != 1 or path.startswith((".", "/", "~")) or folder.parent.is_dir():
-        raise ValueError(f"--model {path}: there is no such folder.")
     policy: Policy
     if is_dual_system(path):
         names = ("guidance_scale", "num_inference_steps", "max_steps_per_plan", "seed")
@@ -254,7 +253,8 @@ def walk(
     for agent in agents:
 
         def make_env(name: str, see: bool = agent.needs_images):
-            return course.make_env(name, camera, args.success_distance, args.max_steps, see)
+            rules = (args.success_distance, args.max_steps, see, args.allow_sliding)
+            return course.make_env(name, camera, *rules)
 
         settings = rollout_settings(args, agent, camera) | {"course": digest}
         parallel = args.num_parallel
@@ -267,15 +267,16 @@ def walk(
 def rollout_settings(args: Arguments, agent: Agent, camera: CameraSpec) -> dict:
     """All that an agent's rollouts depend on: a rerun with the same finds them."""
     names = ["seed", "scenes", "episodes", "min_distance", "scene", "num_rooms", "num_objects"]
-    names += ["max_steps"]
+    names += ["max_steps", "allow_sliding"]
     settings = {name: getattr(args, name) for name in names}
     if agent.needs_images:
-        names = ["model", "answer_with", "max_steps_per_goal", "use_depth"]
+        sampling = ["num_trajectories", "guidance_scale", "num_inference_steps"]
+        own = {
+            "system2": ["max_steps_per_goal", "use_depth"],
+            "dual": [*sampling, "max_steps_per_plan"],
+        }
+        names = ["model", "answer_with", *own[agent.name]]
         settings |= {name: getattr(args, name) for name in names}
-        if agent.name == "dual":
-            names = ["num_trajectories", "guidance_scale", "num_inference_steps"]
-            names += ["max_steps_per_plan"]
-            settings |= {name: getattr(args, name) for name in names}
         settings |= {"camera": camera.to_dict(), "files": file_stamps(Path(args.model or ""))}
     return settings
 

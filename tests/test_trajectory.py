@@ -24,7 +24,6 @@ from internnav_hf.trajectory import (
     chunk_actions,
     dense_path,
     follow,
-    mean_path,
     path_of,
     path_pixels,
     relative_poses,
@@ -86,7 +85,7 @@ def test_each_arrow_of_the_targets_equals_the_golden(case):
 def test_each_arrow_back_to_motion_equals_the_golden(case):
     actions = MOTION[f"{case}/dp_actions"] / SCALE
     golden = MOTION[f"{case}/mean_trajectory"]
-    assert_allclose(mean_path(actions), golden, atol=1e-6)
+    assert_allclose(path_of(actions).mean(axis=0), golden, atol=1e-6)
     assert follow(golden) == DISCRETE["discrete"][case]
     assert chunk_actions(actions[0]) == DISCRETE["chunk_token_of_sample0"][case]
 
@@ -205,7 +204,7 @@ def test_a_path_is_seen_where_the_floor_is():
     assert_allclose(pixel_to_floor(uv[:2], seen, camera.intrinsics)[:, :2], path[:2], atol=1e-9)
 
 
-def test_one_mean_path_for_each_robot():
+def test_paths_of_many_robots_and_samples():
     actions = np.random.default_rng(0).normal(size=(2, 5, 32, 3))
     assert path_of(actions).shape == (2, 5, 33, 2)
-    assert_allclose(mean_path(actions)[1], mean_path(actions[1]))
+    assert_allclose(path_of(actions)[1, 2], path_of(actions[1, 2]))

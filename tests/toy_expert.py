@@ -9,6 +9,7 @@ from internnav_hf.models.action_expert import ActionExpertOutput
 
 class ToyExpertConfig(PreTrainedConfig):
     model_type = "toy_action_expert"
+    uses_depth = False
 
     plan_hidden_size: int = 64
     action_horizon: int = 4
@@ -17,7 +18,6 @@ class ToyExpertConfig(PreTrainedConfig):
 
 class ToyExpert(PreTrainedModel):
     config_class = ToyExpertConfig
-    uses_depth = False
 
     def __init__(self, config):
         super().__init__(config)

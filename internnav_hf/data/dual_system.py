@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..camera import resize_view
+from ..camera import CameraSpec, resize_view
 from ..geometry import robot_pose
 from ..trajectory import ACTION_HORIZON, path_of, trajectory_actions
 from .episode import Episode, parquet_path
@@ -32,7 +32,15 @@ from .system2 import Encoder, System2Collator, System2Dataset, open_once
 FRAME_STEP = 2
 LARGEST_DEPTH_M = 5.0
 FRAME_KEYS = ("rgb", "depth", "actions")
-NOT_READ = ("labels", "goal_pixel", "goal_mask", "answer_class")  # System2's targets
+# System2's targets
+NOT_READ = (
+    "labels",
+    "goal_pixel",
+    "goal_mask",
+    "answer_class",
+    "landmark_mask",
+    "num_landmark_images",
+)
 
 
 class DualSystemDataset(System2Dataset):
@@ -107,12 +115,15 @@ class DualSystemDataset(System2Dataset):
             "robot_pose": robot_pose(poses[frame]),
             "scene": episode.root.name,
             "scene_folder": episode.root,
-            "camera": self.cameras[self.names.index(name)],
+            "camera": self._camera_of(name),
         }
         if self.depth:
             path = episode.frame_path("depth", name.look_down_setting, frame)
-            decision["look_down_depth"] = open_depth(path, scale=self.camera.depth_scale)
+            decision["look_down_depth"] = open_depth(path, scale=self._camera_of(name).depth_scale)
         return decision
+
+    def _camera_of(self, name: DatasetName) -> CameraSpec:
+        return self.cameras[self.names.index(name)]
 
     def _rgb(
         self, episode: Episode, name: DatasetName, frame: int, opened: dict[Path, Image.Image]
@@ -125,7 +136,7 @@ class DualSystemDataset(System2Dataset):
     def _depth(self, episode: Episode, name: DatasetName, frame: int) -> np.ndarray:
         """(S, S) float32 metres; what is farther counts as `LARGEST_DEPTH_M` away."""
         path = episode.frame_path("depth", name.look_down_setting, frame)
-        depth = open_depth(path, self.view_size, self.camera.depth_scale)
+        depth = open_depth(path, self.view_size, self._camera_of(name).depth_scale)
         return np.minimum(depth, np.float32(LARGEST_DEPTH_M))
 
     def _poses(self, episode: Episode, name: DatasetName) -> np.ndarray:
@@ -162,8 +173,7 @@ class DualSystemCollator(System2Collator):
         for position, sample in enumerate(samples):
             _check_frames(position, sample, samples[0])
         batch = super().__call__(samples)
-        for key in NOT_READ:
-            del batch[key]
+        batch = {key: value for key, value in batch.items() if key not in NOT_READ}
         return batch | _stack_frames(samples)
 
 

@@ -74,6 +74,7 @@ class Course:
         success_distance: float,
         max_steps: int,
         see: bool = True,
+        allow_sliding: bool = False,
     ) -> NavigationEnv:
         """An environment in the named scene; with `see=False` its images are tiny."""
         place = self.scenes[name]
@@ -85,6 +86,7 @@ class Course:
             success_distance_m=success_distance,
             max_steps=max_steps,
             space=place.space,
+            allow_sliding=allow_sliding,
         )
 
 

@@ -23,6 +23,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
+from internnav_hf.camera import CameraSpec
 from internnav_hf.data.dual_system import DualSystemDataset
 from internnav_hf.evaluation.open_loop import choose_samples
 from internnav_hf.evaluation.recorded_scenes import recorded_space
@@ -74,6 +75,11 @@ def _check(policy: DualSystemPolicy, dataset: DualSystemDataset) -> None:
     """In another mode than training nothing can be compared."""
     if not len(dataset):
         raise ValueError("There is no sample to evaluate; the dataset is empty.")
+    trained = policy.processor.camera
+    for camera in dataset.cameras if trained is not None else ():
+        difference = CameraSpec.from_dict(trained).difference(camera)
+        if difference is not None:
+            raise ValueError(f"dataset: another camera than the model's: {difference}.")
     if policy.needs_depth and not dataset.depth:
         raise ValueError(
             "dataset: found depth=False, but this model's action expert was trained with depth: "
@@ -173,8 +179,9 @@ def hit_share(paths: np.ndarray, robot_pose: tuple[float, float, float], space: 
     """
     fractions = np.arange(1, POINTS_PER_STEP + 1)[:, None] / POINTS_PER_STEP
     steps = np.diff(paths, axis=1)[:, :, None]
-    points = paths[:, :-1, None] + steps * fractions  # (P, H, points, 2)
-    free = space.is_navigable(robot_to_world(points.reshape(len(paths), -1, 2), robot_pose))
+    points = (paths[:, :-1, None] + steps * fractions).reshape(len(paths), -1, 2)
+    points = np.concatenate([paths[:, :1], points], axis=1)  # the start, then thirds of steps
+    free = space.is_navigable(robot_to_world(points, robot_pose))
     free |= np.cumsum(free, axis=1) == 0
     moved = np.linalg.norm(paths, axis=-1).max(axis=1) > 0
     return float(((~free).any(axis=1) & moved).mean())

@@ -22,6 +22,7 @@ from internnav_hf.geometry import FORWARD_STEP_M, Action
 from internnav_hf.models.dialogue import AnswerKind
 from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.sim.episodes import NavigationEpisode
+from internnav_hf.trajectory import chord_length
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def resample(path: np.ndarray, spacing: float = FORWARD_STEP_M) -> np.ndarray:
     VLN-CE's nDTW compares with a reference of one point a step; with bare corners every step
     between two of them would cost.
     """
-    distance = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+    distance = chord_length(path)
     places = np.linspace(0, distance[-1], int(np.ceil(distance[-1] / spacing)) + 1)
     return np.stack([np.interp(places, distance, axis) for axis in path.T], axis=1)
 

@@ -1,8 +1,8 @@
 """What every action expert, the fast half of the dual system, promises.
 
 An expert turns System2's latent plan and what the robot sees into a short trajectory. It is a
-`PreTrainedModel` whose configuration has `plan_hidden_size`, `action_horizon` and `image_size`, and
-which honours `ActionExpert`; nothing else is asked of it.
+`PreTrainedModel` whose configuration has `plan_hidden_size`, `action_horizon`, `image_size` and
+`uses_depth`, and which honours `ActionExpert`; nothing else is asked of it.
 
 Frames are those of one decision in the order of time: frame 0 is the look-down view that System2
 pointed in, each frame is "the current view" in its turn. Actions are steps in the robot's frame at
@@ -33,9 +33,7 @@ class ActionExpertOutput(ModelOutput):
 
 
 class ActionExpert(Protocol):
-    """See the module; for type checkers and readers. `uses_depth` says whether it reads depth."""
-
-    uses_depth: bool
+    """See the module; for type checkers and readers."""
 
     def forward(
         self,

@@ -5,6 +5,7 @@ modelling code.
 """
 
 import copy
+from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -12,9 +13,9 @@ from .config_checks import own_fields, refuse_unknown
 from .system2_config import System2Config
 
 RELEASED_MODEL_TYPE = "internvla_n1"
-# What a released configuration calls `system1`, as configurations of ours.
-RELEASED_EXPERTS = {
-    "nextdit_async": {"model_type": "internnav_nextdit"},
+# Action experts by the names that recipes and released configurations (`system1`) call them.
+SYSTEM1: dict[str, dict[str, Any]] = {
+    "nextdit_async": {"model_type": "internnav_nextdit", "use_images": True},
     "nextdit": {"model_type": "internnav_nextdit", "use_images": False},
     "navdp_async": {"model_type": "internnav_navdp_action_expert"},
 }
@@ -47,7 +48,7 @@ class DualSystemConfig(PreTrainedConfig):
         width = system2.get_text_config().hidden_size
         expert = self.action_expert_config
         if expert is None:
-            expert = RELEASED_EXPERTS["nextdit_async"] | {"plan_hidden_size": width}
+            expert = SYSTEM1["nextdit_async"] | {"plan_hidden_size": width}
         if isinstance(expert, dict):
             expert = AutoConfig.for_model(**expert)
         self.action_expert_config = copy.deepcopy(expert)
@@ -71,7 +72,7 @@ class DualSystemConfig(PreTrainedConfig):
         """The dict on disk; that of a released InternVLA-N1 is translated."""
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         found = config_dict.get("model_type", cls.model_type)
-        if found == RELEASED_MODEL_TYPE or "system1" in config_dict:
+        if found == RELEASED_MODEL_TYPE or config_dict.get("system1") in SYSTEM1:
             config_dict = _translate(config_dict, pretrained_model_name_or_path)
         elif found != cls.model_type:
             raise ValueError(
@@ -91,16 +92,15 @@ def _translate(released: dict, path) -> dict:
     released = dict(released)
     system1, num_queries = released.pop("system1", None), released.pop("n_query", 4)
     text = released.get("text_config", released)
-    if system1 not in RELEASED_EXPERTS:
+    if system1 not in SYSTEM1:
         raise ValueError(
-            f"{path}: system1: found {system1!r}, expected one of {', '.join(RELEASED_EXPERTS)}."
+            f"{path}: system1: found {system1!r}, expected one of {', '.join(SYSTEM1)}."
         )
     released |= {"model_type": "qwen2_5_vl"}
     released.pop("architectures", None)
     return {
         "model_type": DualSystemConfig.model_type,
         "system2_config": {"vlm_config": released, "use_pixel_goal_head": False},
-        "action_expert_config": RELEASED_EXPERTS[system1]
-        | {"plan_hidden_size": text["hidden_size"]},
+        "action_expert_config": SYSTEM1[system1] | {"plan_hidden_size": text["hidden_size"]},
         "num_queries": num_queries,
     }

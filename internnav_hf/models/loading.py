@@ -1,6 +1,7 @@
 """Strict loading: a checkpoint fits, or there is one clear error."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 _SHOWN = 5
@@ -26,6 +27,19 @@ class StrictLoading:
         )
         check_loading(pretrained_model_name_or_path or "given", info)
         return (model, info) if output_loading_info else model
+
+
+def check_is_checkpoint(option: str, path: str) -> bool:
+    """Whether `path`, the value of `option`, is a folder; if not, it is a Hub name.
+
+    Raises ValueError for what can only be meant as a folder, and is none.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        return True
+    if path.count("/") != 1 or path.startswith((".", "/", "~")) or folder.parent.is_dir():
+        raise ValueError(f"{option} {path}: there is no such folder.")
+    return False
 
 
 def check_loading(

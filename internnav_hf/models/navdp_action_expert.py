@@ -76,7 +76,6 @@ class NavDPActionExpert(StrictLoading, PreTrainedModel):
     main_input_name = "plan"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = True
-    uses_depth = True
     loss_count_keys = {"frame_mask": "num_frames_in_batch"}
     _supports_sdpa = True
     _supports_flash_attn = True

@@ -42,6 +42,7 @@ class NavDPActionExpertConfig(PreTrainedConfig):
     """
 
     model_type = "internnav_navdp_action_expert"
+    uses_depth = True
     sub_configs = {"vision_config": Dinov2Config, "depth_vision_config": Dinov2Config}  # pyright: ignore[reportAssignmentType]
 
     plan_hidden_size: int = 3584

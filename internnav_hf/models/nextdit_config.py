@@ -39,6 +39,7 @@ class NextDiTConfig(PreTrainedConfig):
     """
 
     model_type = "internnav_nextdit"
+    uses_depth = False
     sub_configs = {"vision_config": Dinov2Config}  # pyright: ignore[reportAssignmentType]
 
     plan_hidden_size: int = 3584

@@ -9,20 +9,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from transformers import AutoConfig, PreTrainedConfig
 
-from .dual_system_config import DualSystemConfig
-from .navdp_action_expert_config import NavDPActionExpertConfig
-from .nextdit_config import NextDiTConfig
+from .dual_system_config import SYSTEM1, DualSystemConfig
+from .loading import check_is_checkpoint
 from .system2_config import System2Config
 from .system2_processor import System2Processor
 
 if TYPE_CHECKING:
     from .dual_system import DualSystemModel
 
-SYSTEM1: dict[str, dict[str, Any]] = {
-    "nextdit_async": {"model_type": NextDiTConfig.model_type, "use_images": True},
-    "nextdit": {"model_type": NextDiTConfig.model_type, "use_images": False},
-    "navdp_async": {"model_type": NavDPActionExpertConfig.model_type},
-}
 # What sees colour in them, and what the publication started that from.
 _COLOUR_ENCODERS = {
     "nextdit_async": ("vision", "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf"),
@@ -43,6 +37,9 @@ def starting_config(
     Raises ValueError where `model` has another expert, and for a file that is missing, is no
     mapping, describes another expert or does not fit `system2`.
     """
+    for option, path in (("system2", system2 if model is None else None), ("model", model)):
+        if path is not None:
+            check_is_checkpoint(f"--{option}", path)
     if model is None:
         stored = System2Config.from_pretrained(system2)
         expert = _expert_config(system1, stored.get_text_config().hidden_size, expert_file)

@@ -32,7 +32,7 @@ from internnav_hf.camera import CameraSpec, resize_view
 from internnav_hf.data.dual_system import LARGEST_DEPTH_M
 from internnav_hf.geometry import Action
 from internnav_hf.models.dialogue import AnswerKind
-from internnav_hf.models.dual_system_config import RELEASED_MODEL_TYPE, DualSystemConfig
+from internnav_hf.models.dual_system_config import RELEASED_MODEL_TYPE, SYSTEM1, DualSystemConfig
 from internnav_hf.models.system2 import HUB_ARGUMENTS
 from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.trajectory import follow, path_of
@@ -113,6 +113,10 @@ class DualSystemPolicy:
         actions_per_trajectory: int = 4,
         answer_with: AnswerWith | None = None,
     ):
+        counts = {"num_samples": num_samples, "max_steps_per_plan": max_steps_per_plan}
+        for name, count in {**counts, "actions_per_trajectory": actions_per_trajectory}.items():
+            if count < 1:
+                raise ValueError(f"{name}: found {count}, expected 1 or more.")
         self.model = model.eval()
         self.processor = processor
         self.system2 = System2Policy(model.system2, processor, answer_with, planner=model.plan)
@@ -132,7 +136,7 @@ class DualSystemPolicy:
     @property
     def needs_depth(self) -> bool:
         """Whether the action expert reads depth."""
-        return self.expert.uses_depth
+        return self.expert.config.uses_depth
 
     @classmethod
     def from_pretrained(cls, path, **kwargs) -> "DualSystemPolicy":
@@ -219,7 +223,7 @@ class DualSystemPolicy:
             if decision.plan is not None:
                 pointing.append(row)
         for row, view in zip(pointing, views.features(pointing), strict=True):
-            episodes[row].decision_view = view
+            episodes[row].decision_view = view.clone()  # not all of the batch is to be kept
         return pointing
 
     def _walk(self, episodes, views: "_Views", rows: list[int], asked: bool) -> dict:
@@ -325,7 +329,7 @@ def is_dual_system(path, **hub_arguments) -> bool:
     """Whether `path`, a folder or Hub name, holds a dual system, ours or a released one."""
     stored, _ = PreTrainedConfig.get_config_dict(path, **hub_arguments)
     known = (DualSystemConfig.model_type, RELEASED_MODEL_TYPE)
-    return stored.get("model_type") in known or "system1" in stored
+    return stored.get("model_type") in known or stored.get("system1") in SYSTEM1
 
 
 def _turn_or_stop(episode: DualSystemEpisode) -> DualSystemStep:

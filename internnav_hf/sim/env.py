@@ -1,7 +1,8 @@
 """VLN-CE's continuous environment as a gymnasium environment: forward 0.25 m, turn 15°, look, STOP.
 
-Differs from Habitat's: a robot that meets an obstacle stops there and does not slide along it, and
-looking down costs no step (as in the published evaluation, which looks and then acts on).
+Differs from Habitat's: a robot that meets an obstacle stops there and does not slide along it,
+unless `allow_sliding`, and looking down costs no step (as in the published evaluation, which looks
+and then acts on).
 """
 
 from collections.abc import Sequence
@@ -42,6 +43,7 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
         seed: int = 0,
         space: NavigableSpace | None = None,
         render_mode: str | None = None,
+        allow_sliding: bool = False,
     ) -> None:
         if not episodes:
             raise ValueError(f"NavigationEnv of scene {scene.name} needs at least one episode.")
@@ -49,6 +51,7 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
         self.success_distance_m, self.max_steps = success_distance_m, max_steps
         self.render_mode = render_mode
         self.space = space or NavigableSpace(scene)
+        self.walk = self.space.slide if allow_sliding else self.space.move
         self._renderer = Renderer(scene)
         self._seed: int | None = seed
         self.action_space = spaces.Discrete(len(Action))
@@ -81,7 +84,7 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
         self.look_down = action == Action.LOOK_DOWN
         if action == Action.FORWARD:
             step = FORWARD_STEP_M * np.array([np.cos(self._yaw), np.sin(self._yaw)])
-            self._xy, self._collided = self.space.move(self._xy, self._xy + step)
+            self._xy, self._collided = self.walk(self._xy, self._xy + step)
             self._distance = self._geodesic_distance()
         elif action in (Action.TURN_LEFT, Action.TURN_RIGHT):
             turn = TURN_STEP if action == Action.TURN_LEFT else -TURN_STEP

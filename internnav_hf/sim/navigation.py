@@ -9,6 +9,8 @@ import numpy as np
 from .scenes import Scene
 
 FLOOR_TOLERANCE_M = 0.1
+# Directions to slide along an obstacle, from the way that it blocks.
+SLIDING_ANGLES = np.radians([15, -15, 30, -30, 45, -45, 60, -60, 75, -75])
 """Lower things are floor: thresholds, carpets. Higher ones are obstacles."""
 
 
@@ -105,10 +107,7 @@ class NavigableSpace:
         return np.asarray(self.is_navigable(points).all(axis=-1))
 
     def move(self, xy: np.ndarray, target_xy: np.ndarray) -> tuple[np.ndarray, bool]:
-        """Walks straight and stops at the first obstacle: (place reached, whether it collided).
-
-        There is no sliding along walls, unlike Habitat's default.
-        """
+        """Walks straight and stops at the first obstacle: (place reached, whether it collided)."""
         start, target = np.asarray(xy, dtype=np.float64), np.asarray(target_xy, dtype=np.float64)
         distance = float(np.linalg.norm(target - start))
         num_points = int(np.ceil(distance / (0.5 * self.resolution_m))) + 2
@@ -118,6 +117,21 @@ class NavigableSpace:
         if not blocked.any():
             return target, False
         return points[blocked.argmax() - 1], True
+
+    def slide(self, xy: np.ndarray, target_xy: np.ndarray) -> tuple[np.ndarray, bool]:
+        """As `move`, but what is left of the step at an obstacle goes along it, as far as it leads
+        the same way: VLN-CE's rule.
+        """
+        contact, collided = self.move(xy, target_xy)
+        left = np.asarray(target_xy, dtype=np.float64) - contact
+        if not collided or not left.any():
+            return contact, collided
+        ends = [contact]
+        for angle in SLIDING_ANGLES:
+            cos, sin = np.cos(angle), np.sin(angle)
+            along = cos * np.array([[cos, -sin], [sin, cos]]) @ left
+            ends.append(self.move(contact, contact + along)[0])
+        return max(ends, key=lambda end: float((end - contact) @ left)), True
 
     def distance_field(
         self, goal_xy: np.ndarray, radius_m: float = 0.0, clearance_weight: float = 0.0

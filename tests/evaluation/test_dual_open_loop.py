@@ -1,5 +1,7 @@
 """Open loop of the dual system on a small simulated dataset, with trajectories by rule."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -147,3 +149,22 @@ def test_a_path_through_a_wall_hits_it(dataset):
     assert hit_share(paths[:1], sample["robot_pose"], space) == 1
     assert hit_share(paths[1:2], sample["robot_pose"], space) == 0
     assert hit_share(paths, sample["robot_pose"], space) in (1 / 3, 2 / 3)
+
+
+def test_a_wall_right_before_the_robot_counts():
+    class HalfSpace:
+        def is_navigable(self, points):
+            return points[..., 0] < 0.02
+
+    ahead = np.stack([np.linspace(0, 3.3, 33), np.zeros(33)], axis=1)[None]
+    assert hit_share(ahead, (0.0, 0.0, 0.0), HalfSpace()) == 1
+    assert hit_share(-ahead, (0.0, 0.0, 0.0), HalfSpace()) == 0
+    # it stands where it should not be, and leaves
+    assert hit_share(-ahead, (0.5, 0.0, 0.0), HalfSpace()) == 0
+
+
+def test_another_camera_than_the_models_is_refused(dataset):
+    policy = policy_of()
+    policy.processor.camera = replace(dataset.camera, height_m=0.6).to_dict()
+    with pytest.raises(ValueError, match="another camera than the model's"):
+        evaluate_dual_open_loop(policy, dataset)

@@ -1,10 +1,13 @@
 """The dual system in the simulator, with a tiny model and with trajectories by rule."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.evaluation.drawing import draw_map
 from internnav_hf.evaluation.dual_system_agent import DualSystemAgent
 from internnav_hf.evaluation.metrics import episode_metrics
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent, resample
@@ -174,3 +177,44 @@ def short(make_env):
 def test_evaluation_without_the_depth_of_training_is_refused():
     with pytest.raises(ValueError, match=r"use_depth: found False.*trained with depth"):
         DualSystemAgent(tiny_policy(), use_depth=False)
+
+
+def test_with_one_pitch_the_ordinary_view_is_shown_and_nothing_rendered(course, tmp_path):
+    camera = replace(CAMERA, pitch_deg=30.0, look_down_pitch_deg=30.0)
+
+    def make_env(name):
+        env = course.make_env(name, camera, success_distance=1.0, max_steps=5)
+        env.render_view = only_once(env.render_view)
+        return env
+
+    policy = RuledPolicy(step_of(LEFT, 2, 2), step_of(STOP, 0))
+    walk(policy, course, make_env, tmp_path, num_tasks=1)
+    for shown in policy.shown:
+        assert shown["rgb_look_down"] is shown["rgb"]
+        assert shown["depth_look_down"].shape == (48, 64)
+
+
+def only_once(render):
+    """An environment renders one view for each observation."""
+    pitches = []
+
+    def counted(pitch_deg):
+        pitches.append(pitch_deg)
+        assert set(pitches) == {30.0}
+        assert len(pitches) <= 4  # the start and three actions
+        return render(pitch_deg)
+
+    return counted
+
+
+def test_only_drawn_episodes_keep_trajectories_and_the_map_shows_them(course, make_env, tmp_path):
+    path = np.stack([np.linspace(0, 1, 9), np.zeros(9)], axis=1)
+    trajectories = np.stack([path, path + 0.05])
+    policy = RuledPolicy(*[step_of(POINT, 2, trajectories=trajectories), step_of(STOP, 0)] * 4)
+    store = RolloutStore(tmp_path, success_distance=0.0, num_drawn=1)
+    rollouts = evaluate_agent(DualSystemAgent(policy), course.tasks[:4], make_env, store, {}, 1)
+    kept = [rollout.decisions[0].trajectories is not None for rollout in rollouts]
+    assert kept == [True, False, False, False]
+    with_bundle = draw_map(course.scene(rollouts[0].scene), rollouts[:1], 1.0)
+    rollouts[0].decisions[0].trajectories = None
+    assert draw_map(course.scene(rollouts[0].scene), rollouts[:1], 1.0) != with_bundle

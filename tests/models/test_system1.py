@@ -5,8 +5,8 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from internnav_hf.models.dual_system import DualSystemModel
+from internnav_hf.models.dual_system_config import SYSTEM1
 from internnav_hf.models.system1 import (
-    SYSTEM1,
     load_processor,
     start_dual_system,
     starting_config,
@@ -113,3 +113,11 @@ def test_a_folder_without_processor_is_one_clear_error(system2, tmp_path):
         load_processor(system2)
     tiny_processor().save_pretrained(tmp_path)
     assert load_processor(str(tmp_path)).num_history == 2
+
+
+@pytest.mark.parametrize("path", ["outputs/nowhere/model", "./nowhere", "tests/nowhere"])
+def test_a_folder_that_is_not_there_is_named(path):
+    with pytest.raises(ValueError, match=f"--system2 {path}: there is no such folder"):
+        starting_config("nextdit_async", path)
+    with pytest.raises(ValueError, match=f"--model {path}: there is no such folder"):
+        starting_config("nextdit_async", "unused/unused", model=path)

@@ -310,3 +310,9 @@ def _event(event: dict) -> tuple:
 def test_a_dual_system_is_known_by_its_configuration(tmp_path, stored, expected):
     (tmp_path / "config.json").write_text(json.dumps(stored))
     assert is_dual_system(tmp_path) == expected
+
+
+@pytest.mark.parametrize("name", ["num_samples", "max_steps_per_plan", "actions_per_trajectory"])
+def test_counts_below_one_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: found 0, expected 1 or more"):
+        DualSystemPolicy(tiny_dual_system("nextdit"), tiny_processor(), **{name: 0})

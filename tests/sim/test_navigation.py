@@ -74,6 +74,30 @@ def test_nobody_walks_through_a_wall(divided):
     assert end[0] < 2.85
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_sliding_goes_on_along_the_wall(divided, side):
+    start = np.array([2.75, 2.0])
+    end, collided = divided.slide(start, start + 0.25 * np.array([0.5, side * 3**0.5 / 2]))
+    assert collided
+    assert 0.1 < side * (end[1] - start[1]) < 0.25
+    assert divided.is_navigable(end)
+    straight_on, _ = divided.slide(start, start + np.array([0.25, 0]))
+    assert abs(straight_on - start).max() < 0.1  # a wall met head-on stops
+
+
+@settings(max_examples=25)
+@given(SEEDS, st.floats(0, 2 * np.pi))
+def test_sliding_is_walking_where_nothing_is_in_the_way(divided, seed, heading):
+    start = divided.sample(np.random.default_rng(seed))
+    target = start + 0.25 * np.array([np.cos(heading), np.sin(heading)])
+    walked, slid = divided.move(start, target), divided.slide(start, target)
+    assert walked[1] == slid[1]
+    assert divided.is_navigable(slid[0])
+    assert np.linalg.norm(slid[0] - start) <= 0.25 + 1e-9
+    if not walked[1]:
+        assert np.array_equal(walked[0], slid[0])
+
+
 def test_what_cannot_be_reached_is_infinitely_far():
     space = NavigableSpace(hall(((3, 3, 0.5), (0.1, 6, 1.0))))
     halves = space.is_navigable(np.array([[1, 3], [5, 3]]))
