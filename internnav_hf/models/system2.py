@@ -363,8 +363,8 @@ def read_config(config_class: type[PreTrainedConfig], path, **kwargs) -> tuple[A
     """
     kept = {name: kwargs[name] for name in (*HUB_ARGUMENTS, *_TYPES) if name in kwargs}
     fields = {name: value for name, value in kwargs.items() if name not in _TYPES}
-    config, unused = config_class.from_pretrained(path, return_unused_kwargs=True, **fields)
-    return config, unused | kept
+    loaded: Any = config_class.from_pretrained(path, return_unused_kwargs=True, **fields)
+    return loaded[0], loaded[1] | kept
 
 
 def is_plain_vlm(path, **hub_arguments) -> bool:
