@@ -1,17 +1,20 @@
 """Scenes of datasets that the embedded simulator wrote, built again from what the dataset says.
 
 A generated scene is its seed, which is in the name that `meta/info.json` of its folder gives, and
-the sizes in the dataset's `make_dataset.json`; a mesh is the file named there. So it is known where
-a robot could have been, also where no camera looked.
+the sizes in the dataset's `make_dataset.json`; a mesh is the file named there, which must lie beside
+it. So it is known where a robot could have been, also where no camera looked.
 """
 
 import json
+import logging
 import re
 from functools import lru_cache
 from pathlib import Path
 
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene
+
+logger = logging.getLogger(__name__)
 
 ARGUMENTS_FILE = "make_dataset.json"
 
@@ -20,7 +23,7 @@ ARGUMENTS_FILE = "make_dataset.json"
 def recorded_space(scene_folder: Path) -> NavigableSpace | None:
     """Where the robot could be in the scene that was recorded to `scene_folder`.
 
-    None if no simulator wrote it, or its mesh file has gone.
+    None if no simulator wrote it, or its mesh file is not there.
     """
     arguments_file = scene_folder.parents[1] / ARGUMENTS_FILE
     info_file = scene_folder / "meta" / "info.json"
@@ -34,9 +37,13 @@ def recorded_space(scene_folder: Path) -> NavigableSpace | None:
 
 def _scene(scene_folder: Path, scene_name: str, arguments: dict) -> Scene | None:
     if arguments["scene"] is not None:
-        files = {Path(mesh).stem: Path(mesh) for mesh in arguments["scene"]}
-        mesh = files.get(scene_folder.name)
-        return load_scene(str(mesh)) if mesh is not None and mesh.is_file() else None
+        # By its name only: what a dataset says must not open files elsewhere.
+        names = {Path(mesh).stem: Path(mesh).name for mesh in arguments["scene"]}
+        mesh = scene_folder.parents[1] / names.get(scene_folder.name, "")
+        if mesh.is_file():
+            return load_scene(str(mesh))
+        logger.warning("%s: there is no such mesh; what paths hit is left out.", mesh)
+        return None
     seed = re.fullmatch(r"scene_(\d+)", scene_name)
     if seed is None:
         return None
