@@ -1,8 +1,8 @@
 """Scenes of datasets that the embedded simulator wrote, built again from what the dataset says.
 
 A generated scene is its seed, which is in the name that `meta/info.json` of its folder gives, and
-the sizes in the dataset's `make_dataset.json`; a mesh is the file named there, which must lie beside
-it. So it is known where a robot could have been, also where no camera looked.
+the sizes in the dataset's `make_dataset.json`; a mesh is the file named there, which must lie
+beside it. So it is known where a robot could have been, also where no camera looked.
 """
 
 import json
