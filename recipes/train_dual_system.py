@@ -118,7 +118,8 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
     collator = DualSystemCollator(processor.pad_token_id)
 
     # ---------------------------------- model ---------------------------------
-    model = start_dual_system(config, *start, model_args.vision_encoder, dtype=args.weights_dtype)
+    encoder, size = model_args.vision_encoder, train_dataset.image_size
+    model = start_dual_system(config, *start, encoder, size, dtype=args.weights_dtype)
     choose_what_learns(model, model_args, args)
     trained = add_lora(model, model_args.lora_rank) if model_args.lora_rank else model
 

@@ -32,6 +32,19 @@ class ActionExpertOutput(ModelOutput):
     loss_counts: dict[str, Tensor] | None = None
 
 
+def loss_over_frames(
+    errors: Tensor, num_frames_in_batch: Tensor | int | None = None
+) -> ActionExpertOutput:
+    """The output for `errors` (V,), the mean squared errors of the V valid frames."""
+    count = torch.tensor(len(errors), device=errors.device)
+    divisor = count if num_frames_in_batch is None else num_frames_in_batch
+    return ActionExpertOutput(
+        loss=errors.sum() / divisor,
+        action_loss=errors.detach().mean(),
+        loss_counts={"action_loss": count},
+    )
+
+
 class ActionExpert(Protocol):
     """See the module; for type checkers and readers."""
 

@@ -16,7 +16,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .action_expert import ActionExpertOutput
+from .action_expert import ActionExpertOutput, loss_over_frames
 from .dino_encoder import released_dino_keys
 from .loading import StrictLoading
 from .navdp_action_expert_config import NavDPActionExpertConfig
@@ -135,14 +135,8 @@ class NavDPActionExpert(StrictLoading, PreTrainedModel):
         noisy = schedule.add_noise(clean, noise, timesteps)
         condition = torch.cat([self.denoiser.time_tokens(timesteps), goals, scenes], dim=1)
         predicted = self.denoiser(noisy, self.denoiser.read(condition))
-        error = (predicted - noise).square().mean((-2, -1)).sum()
-        count = frame_mask.sum()
-        total = count if num_frames_in_batch is None else num_frames_in_batch
-        return ActionExpertOutput(
-            loss=error / total,
-            action_loss=error.detach() / count,
-            loss_counts={"action_loss": count},
-        )
+        errors = (predicted - noise).square().mean((-2, -1))
+        return loss_over_frames(errors, num_frames_in_batch)
 
     def encode_views(self, rgb: Tensor, depth: Tensor | None = None) -> Tensor:
         """Features (B, T, N, C) of each frame by itself; see `ActionExpert`."""

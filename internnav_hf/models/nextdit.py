@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 
-from .action_expert import ActionExpertOutput
+from .action_expert import ActionExpertOutput, loss_over_frames
 from .dino_encoder import DinoEncoder, released_dino_keys, to_unit
 from .loading import StrictLoading
 from .nextdit_config import NextDiTConfig
@@ -120,14 +120,8 @@ class NextDiTActionExpert(StrictLoading, PreTrainedModel):
         sigma = timesteps[:, None, None] / NUM_TRAIN_TIMESTEPS
         noisy = sigma * noise + (1 - sigma) * target
         velocity = self.velocity(noisy[:, None], context)[:, 0]
-        losses = (velocity - (noise - target)).square().mean((1, 2))
-        num_frames = frame_mask.sum()
-        divisor = num_frames if num_frames_in_batch is None else num_frames_in_batch
-        return ActionExpertOutput(
-            loss=losses.sum() / divisor,
-            action_loss=losses.detach().mean(),
-            loss_counts={"action_loss": num_frames},
-        )
+        errors = (velocity - (noise - target)).square().mean((1, 2))
+        return loss_over_frames(errors, num_frames_in_batch)
 
     def encode_views(self, rgb: Tensor, depth: Tensor | None = None) -> Tensor:
         """See `ActionExpert`. An expert without images gives features of no tokens."""

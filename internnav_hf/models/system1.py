@@ -68,17 +68,25 @@ def start_dual_system(
     system2: str,
     model: str | None = None,
     vision_encoder: str = "published",
+    image_size: tuple[int, int] | None = None,
     **loading: Any,
 ) -> "DualSystemModel":
     """A model of `config`: `system2` with a fresh expert, or the whole of `model`.
 
     `vision_encoder` is what the expert's colour encoder starts from, if it has one: "published",
-    "random", or what `load_dino` takes. `loading` goes to `from_pretrained`.
+    "random", or what `load_dino` takes. `image_size` (width, height) is that of the data, which
+    must be what System2 points in. `loading` goes to `from_pretrained`.
     """
     from .dino_encoder import DinoEncoder, load_dino
     from .dual_system import DualSystemModel
     from .system2 import System2Model
 
+    expected = (config.system2_config.image_width, config.system2_config.image_height)
+    if image_size is not None and tuple(image_size) != expected:
+        raise ValueError(
+            f"The data's look-down images are {image_size[0]}x{image_size[1]}, but "
+            f"{model or system2} points in images of {expected[0]}x{expected[1]}."
+        )
     if model is not None:
         loaded: Any = DualSystemModel.from_pretrained(model, **loading)
         return loaded

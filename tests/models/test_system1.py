@@ -121,3 +121,9 @@ def test_a_folder_that_is_not_there_is_named(path):
         starting_config("nextdit_async", path)
     with pytest.raises(ValueError, match=f"--model {path}: there is no such folder"):
         starting_config("nextdit_async", "unused/unused", model=path)
+
+
+def test_data_of_another_image_size_are_refused(system2):
+    config = starting_config("nextdit", system2)
+    with pytest.raises(ValueError, match="640x480, but .* points in images of 112x84"):
+        start_dual_system(config, system2, image_size=(640, 480))
