@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import yaml
+from accelerate import PartialState
 from transformers import HfArgumentParser, TrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ def run_recipe(main: Callable[..., None], kinds: Iterable[type], description: st
         rank = int(os.environ.get("RANK", "0"))
         logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR)
         main(*parsed)
+        PartialState().destroy_process_group()  # or its threads may abort the process at its end
     except ValueError as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
         ours = (Path(__file__).resolve().parent, Path(sys.argv[0]).resolve().parent)
