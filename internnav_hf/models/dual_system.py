@@ -224,19 +224,15 @@ class DualSystemModel(StrictLoading, PreTrainedModel):
         if mm_token_type_ids is None:
             image_token = self.config.system2_config.vlm_config.image_token_id
             mm_token_type_ids = (input_ids == image_token).long()
-        ends = plan_position
-        if ends is None:
-            ends = torch.full_like(input_ids[:, :1], input_ids.shape[1])
-        queries = self.latent_queries.weight
-        queries = queries.expand(len(input_ids), ends.shape[1], -1, -1).flatten(1, 2)
         positions, _ = self.system2.vlm.model.get_rope_index(
             input_ids,
             mm_token_type_ids=mm_token_type_ids.int(),
             image_grid_thw=image_grid_thw,
             attention_mask=attention_mask,
         )
-        layout = _Layout(attention_mask, positions, ends, self.config.num_queries)
-        layout.plans_are_last = plan_position is None
+        layout = _Layout(attention_mask, positions, plan_position, self.config.num_queries)
+        queries = self.latent_queries.weight
+        queries = queries.expand(*layout.ends.shape, -1, -1).flatten(1, 2)
         images = {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw}
         if self.system2_is_frozen:
             hidden = self._read_frozen(input_ids, queries, layout, images)
@@ -244,7 +240,7 @@ class DualSystemModel(StrictLoading, PreTrainedModel):
             hidden = self._read_whole(input_ids, queries, layout, images)
         if plan_position is None:
             return hidden
-        return rearrange(hidden, "b (k q) d -> b k q d", k=ends.shape[1])
+        return rearrange(hidden, "b (k q) d -> b k q d", q=self.config.num_queries)
 
     def plan(self, session: System2Session) -> Tensor:
         """The plan (B, Q, D) behind what `session` has read so far, on its key-value cache.
@@ -281,7 +277,7 @@ class DualSystemModel(StrictLoading, PreTrainedModel):
         if torch.is_grad_enabled() and not self._told_full_pass:
             logger.warning(
                 "System2 learns too: every step runs the whole dialogue with gradient, which takes "
-                "about ten times as long as with System2 frozen."
+                "several times as long as with System2 frozen."
             )
             self._told_full_pass = True
         embeddings = torch.cat([self.get_input_embeddings()(input_ids), queries], dim=1)
@@ -302,12 +298,23 @@ class _Layout:
     tokens before its plan's end and the queries before it of the same plan.
     """
 
-    def __init__(self, attention_mask: Tensor, positions: Tensor, ends: Tensor, num_queries: int):
-        """`attention_mask` (B, L), M-RoPE `positions` (3, B, L), `ends` (B, K) in columns."""
-        self.attention_mask, self.positions, self.ends = attention_mask, positions, ends
+    def __init__(
+        self,
+        attention_mask: Tensor,
+        positions: Tensor,
+        plan_position: Tensor | None,
+        num_queries: int,
+    ):
+        """`attention_mask` (B, L), M-RoPE `positions` (3, B, L), `plan_position` (B, K) in columns;
+        None is one plan behind all of them.
+        """
+        self.attention_mask, self.positions = attention_mask, positions
         self.num_queries = num_queries
+        self.plans_are_last = plan_position is None
+        whole = torch.full_like(attention_mask[:, :1], attention_mask.shape[1])
+        self.ends = whole if plan_position is None else plan_position  # (B, K)
         index = torch.arange(attention_mask.shape[1], device=attention_mask.device)
-        visible = (index < ends[..., None]) & attention_mask[:, None].bool()
+        visible = (index < self.ends[..., None]) & attention_mask[:, None].bool()
         self.visible = visible.repeat_interleave(num_queries, dim=1)  # (B, K Q, L)
         last = positions.amax(0)[:, None].masked_fill(~visible, -1).amax(-1)  # (B, K)
         steps = torch.arange(1, num_queries + 1, device=positions.device)
@@ -329,9 +336,8 @@ class _Layout:
             tokens = causal & self.attention_mask[:, None].bool()
             none = tokens.new_zeros(len(tokens), length, own.shape[2])
             rows = torch.cat([torch.cat([tokens, none], dim=2), rows], dim=1)
-        return torch.zeros_like(rows, dtype=dtype).masked_fill(~rows, torch.finfo(dtype).min)[
-            :, None
-        ]
+        hidden = torch.finfo(dtype).min
+        return torch.zeros_like(rows, dtype=dtype).masked_fill(~rows, hidden)[:, None]
 
     @property
     def _block(self) -> tuple[int, int]:
