@@ -1,6 +1,7 @@
 """Policies: what runs at inference. `reset(instruction)`, then `act(observation)` at each step."""
 
 from .dual_system import DualSystemPolicy, DualSystemStep, is_dual_system
+from .goals import Goal, ImageGoal, NoGoal, PixelGoal, PointGoal, PointImageGoal
 from .system2 import AnswerWith, Decision, FrameHistory, System2Policy
 
 __all__ = [
@@ -9,6 +10,12 @@ __all__ = [
     "DualSystemPolicy",
     "DualSystemStep",
     "FrameHistory",
+    "Goal",
+    "ImageGoal",
+    "NoGoal",
+    "PixelGoal",
+    "PointGoal",
+    "PointImageGoal",
     "System2Policy",
     "is_dual_system",
 ]
