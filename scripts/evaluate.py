@@ -3,6 +3,10 @@ oracle.
 
     python scripts/evaluate.py --model outputs/demo/model --out outputs/eval --scenes 20
 
+Visual navigation, a System1 by itself, has options of its own:
+
+    python scripts/evaluate.py --task point-goal --help
+
 A dual system walks twice: along its own trajectories, and as a System2 whose goals a shortest-path
 follower reaches. Writes metrics.json, metrics.md and report.html to --out. An interrupted run goes
 on where it was when it is started again with the same arguments. Without --model the baselines walk
@@ -24,6 +28,7 @@ from internnav_hf.arguments import option, parse_arguments
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data.dual_system import DualSystemDataset
 from internnav_hf.data.system2 import System2Dataset
+from internnav_hf.evaluation import system1_benchmark
 from internnav_hf.evaluation.agents import Agent, OracleAgent, RandomWalker
 from internnav_hf.evaluation.course import Course, unseen_scenes
 from internnav_hf.evaluation.dual_open_loop import evaluate_dual_open_loop
@@ -33,6 +38,7 @@ from internnav_hf.evaluation.open_loop import evaluate_open_loop
 from internnav_hf.evaluation.records import Rollout
 from internnav_hf.evaluation.report import write_metrics, write_report
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent
+from internnav_hf.evaluation.system1_benchmark import TASKS, VLN, System1Arguments, asked_tasks
 from internnav_hf.evaluation.system2_agent import System2Agent
 from internnav_hf.models.loading import check_is_checkpoint
 from internnav_hf.policies import DualSystemPolicy, System2Policy, is_dual_system
@@ -47,6 +53,10 @@ Policy = System2Policy | DualSystemPolicy
 class Arguments:
     """What to evaluate, where, how."""
 
+    task: list[str] = field(
+        default_factory=lambda: [VLN],
+        metadata={"help": f"{VLN}, or visual navigation: some of {', '.join(TASKS)}."},
+    )
     out: str = option("outputs/eval", "Folder of metrics.json, metrics.md and report.html.")
     model: str | None = option(None, "Folder (or Hub name) of a System2 or dual system.")
     answer_with: str | None = option(None, "head or text; by default the head if there is one.")
@@ -92,6 +102,8 @@ class Arguments:
     trainer_state: str | None = option(None, "A trainer_state.json; its curve joins the report.")
 
     def __post_init__(self) -> None:
+        if self.task != [VLN]:
+            raise ValueError(f"--task: found {' '.join(self.task)}; name it on the command line.")
         unknown = sorted(set(self.agents) - set(AGENTS))
         if unknown:
             raise ValueError(
@@ -302,9 +314,18 @@ def read_log_history(path: str | None) -> list[dict] | None:
     return None if path is None else json.loads(Path(path).read_text())["log_history"]
 
 
+def run(options: list[str]) -> None:
+    """Instruction following, or the visual navigation that --task names."""
+    if asked_tasks(options) == [VLN]:
+        main(*parse_arguments([Arguments], options, __doc__))
+    else:
+        arguments = parse_arguments([System1Arguments], options, system1_benchmark.__doc__)
+        system1_benchmark.main(*arguments)
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
-        main(*parse_arguments([Arguments], sys.argv[1:], description=__doc__))
+        run(sys.argv[1:])
     except ValueError as error:
         sys.exit(f"evaluate: {error}")
