@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import yaml
 from accelerate import PartialState
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import HfArgumentParser, SchedulerType, TrainingArguments
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,9 @@ class NavTrainingArguments(TrainingArguments):
     report_to: None | str | list[str] = field(  # noqa: RUF036
         default="tensorboard", metadata={"help": "tensorboard, wandb, none, ..."}
     )
+    lr_scheduler_steps: int | None = option(
+        None, "Steps that a linear or polynomial schedule takes, then it stays; default: all."
+    )
     logging_steps: float = option(10, "Optimisation steps between two lines of the log.")
     logging_nan_inf_filter: bool = option(False, "Keep it off: NavTrainer stops at such a loss.")
     save_steps: float = option(5000, "Optimisation steps between checkpoints.")
@@ -78,6 +81,7 @@ class NavTrainingArguments(TrainingArguments):
                 "use_liger_kernel would do nothing: liger knows models by their type, and finds no "
                 "System2. Apply its kernels to `model.vlm` in your own recipe."
             )
+        _check_schedule(self.lr_scheduler_steps, SchedulerType(self.lr_scheduler_type).value)
         if not self.use_cpu and not torch.accelerator.is_available():
             logger.warning("No GPU is visible: training on the CPU.")
             self.use_cpu = True
@@ -168,6 +172,18 @@ def _unknown_field(name: str, parser: HfArgumentParser) -> str:
     name = name.split("=")[0]
     close = get_close_matches(name.replace("-", "_"), _field_names(parser), n=1)
     return f"unknown field {name!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
+
+
+def _check_schedule(num_steps: int | None, kind: str) -> None:
+    """Other schedules would rise again after their end."""
+    if num_steps is None:
+        return
+    if num_steps < 1:
+        raise ValueError(f"lr_scheduler_steps: found {num_steps}, expected 1 or more.")
+    if kind not in ("linear", "polynomial"):
+        raise ValueError(
+            f"lr_scheduler_steps: found lr_scheduler_type {kind!r}, expected linear or polynomial."
+        )
 
 
 def _keep_deepspeed_from_compiling() -> None:

@@ -3,6 +3,7 @@
 - Every `*_loss` of the model's output is logged by name, as the mean over what it is a mean over.
 - Gradient accumulation and data parallelism are exact for every count that a loss divides by.
 - Each module has its own learning rate; the table of groups is logged, and is in `output_dir`.
+- A training set with `set_epoch` is told which epoch begins, in every process and resumed run.
 - Samples/s, tokens/s and the share of time spent waiting for data are logged.
 - A loss or gradient that is not finite stops the run before it reaches a checkpoint.
 - Where System2 learns below an action expert, `LatentDrift` tells how far its plans have moved, and
@@ -25,7 +26,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, _is_peft_model
@@ -75,6 +76,7 @@ class NavTrainer(Trainer):
             # each process answers its own samples, so they would wait for each other's layers
             logger.warning("ZeRO-3 shares the weights out: evaluations leave the open loop out.")
             self.open_loop = None
+        self.add_callback(_TellEpoch())
         # what says that a batch can be scored, in evaluations
         self.label_names = self.label_names or list(getattr(self.model, "loss_count_keys", ()))
         if self.drift is not None:
@@ -132,6 +134,12 @@ class NavTrainer(Trainer):
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(args, model)
             self.optimizer_cls_and_kwargs = (optimizer_class, {**options, "params": trained})
         return super().create_optimizer(model)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None):
+        """Trainer's, over `args.lr_scheduler_steps` where they are given."""
+        return super().create_scheduler(
+            self.args.lr_scheduler_steps or num_training_steps, optimizer
+        )
 
     # Exact accumulation
 
@@ -303,6 +311,17 @@ class NavTrainer(Trainer):
             super()._load_best_model()
         else:
             self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+
+class _TellEpoch(TrainerCallback):
+    """Calls `set_epoch` of the training set. accelerate's loaders do so in a single process only,
+    and there not for the rest of an epoch in which a run was interrupted.
+    """
+
+    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        set_epoch = getattr(train_dataloader.dataset, "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(int(state.epoch))
 
 
 def _without_num_items(model: nn.Module) -> Callable[..., Any]:

@@ -116,6 +116,15 @@ def test_a_wrong_number_of_gpus_is_one_clear_error(monkeypatch, visible, launche
         NavTrainingArguments(output_dir="unused")
 
 
+def test_a_schedule_over_fewer_steps_must_stay_where_it_ends():
+    options = {"output_dir": "unused", "use_cpu": True, "lr_scheduler_steps": 10}
+    assert NavTrainingArguments(**options).lr_scheduler_steps == 10
+    with pytest.raises(ValueError, match="lr_scheduler_type 'cosine', expected linear or poly"):
+        NavTrainingArguments(lr_scheduler_type="cosine", **options)
+    with pytest.raises(ValueError, match="lr_scheduler_steps: found 0"):
+        NavTrainingArguments(**options | {"lr_scheduler_steps": 0})
+
+
 def test_an_option_that_would_do_nothing_is_refused():
     with pytest.raises(ValueError, match="use_liger_kernel would do nothing"):
         NavTrainingArguments(output_dir="unused", use_cpu=True, use_liger_kernel=True)

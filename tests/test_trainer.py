@@ -281,6 +281,59 @@ def test_the_scheduler_honours_every_rate_and_frozen_modules_stay(tmp_path):
     assert "frozen" in (tmp_path / "parameter_groups.txt").read_text()
 
 
+def test_a_schedule_may_end_before_the_run_and_stays(tmp_path):
+    run = trainer(
+        tmp_path,
+        module_learning_rates={"trunk": 0.01},
+        lr_scheduler_type="polynomial",
+        lr_scheduler_kwargs={"lr_end": 0.025},
+        lr_scheduler_steps=4,
+        max_steps=6,
+    )
+    run.train()
+    rates = [0.05, 0.04375, 0.0375, 0.03125, 0.025, 0.025]
+    assert history(run, "learning_rate") == pytest.approx(rates)
+    now = {group["name"]: group["lr"] for group in run.optimizer.param_groups}
+    assert now == pytest.approx({"other": 0.025, "trunk": 0.005})
+
+
+# epochs
+
+
+class CountingEpochs(ToyDataset):
+    """Remembers which sample was read in which epoch."""
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self.epoch = -1
+        self.read = []
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __getitem__(self, index):
+        self.read.append((self.epoch, index))
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("stop_at", [5, 7])
+def test_the_training_set_knows_the_epoch_also_where_a_run_goes_on(tmp_path, stop_at):
+    """20 samples, 2 x 2 a step: five steps an epoch."""
+
+    def start(folder):
+        dataset = CountingEpochs(20)
+        options = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+        saving = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 20}
+        return dataset, trainer(folder, dataset=dataset, max_steps=12, **options, **saving)
+
+    dataset, whole = start(tmp_path / "whole")
+    whole.train()
+    assert [epoch for epoch, _ in dataset.read[:48]] == [0] * 20 + [1] * 20 + [2] * 8
+    again, run = start(tmp_path / "again")
+    run.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{stop_at}"))
+    assert again.read[: 48 - 4 * stop_at] == dataset.read[4 * stop_at : 48]
+
+
 # throughput and guard
 
 
