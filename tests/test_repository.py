@@ -23,14 +23,15 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "internnav_hf"
 
 # Who may import whom, by the first part of a module's name in the package. A dot names one module.
-BELOW = {"camera", "geometry", "trajectory", "models", "data", "sim"}
+BELOW = {"camera", "geometry", "letterbox", "trajectory", "models", "data", "sim"}
 MIDDLE = {"policies", "arguments", "tuning", "latent_drift", "trainer", "hub"}
 LAYERS = {
     "camera": set(),
     "geometry": set(),
+    "letterbox": set(),
     "trajectory": {"geometry"},
     "models": {"models"},
-    "data": {"camera", "geometry", "trajectory", "data", "models.dialogue"},
+    "data": {"camera", "geometry", "letterbox", "trajectory", "data", "models.dialogue"},
     "sim": {"camera", "geometry", "trajectory", "sim"},
     **dict.fromkeys(MIDDLE, BELOW | MIDDLE),
     "evaluation": BELOW | MIDDLE | {"evaluation"},
