@@ -14,12 +14,11 @@ alone. With --data_root and --datasets, single decisions on held-out samples are
 dual system's single trajectories.
 """
 
-import json
 import logging
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -30,21 +29,20 @@ from internnav_hf.data.dual_system import DualSystemDataset
 from internnav_hf.data.system2 import System2Dataset
 from internnav_hf.evaluation import system1_benchmark
 from internnav_hf.evaluation.agents import Agent, OracleAgent, RandomWalker
-from internnav_hf.evaluation.course import Course, unseen_scenes
+from internnav_hf.evaluation.course import Course, camera_of, camera_options, unseen_scenes
 from internnav_hf.evaluation.dual_open_loop import evaluate_dual_open_loop
 from internnav_hf.evaluation.dual_system_agent import DualSystemAgent
 from internnav_hf.evaluation.metrics import episode_metrics, summarize
 from internnav_hf.evaluation.open_loop import evaluate_open_loop
 from internnav_hf.evaluation.records import Rollout
-from internnav_hf.evaluation.report import write_metrics, write_report
-from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent
+from internnav_hf.evaluation.report import read_log_history, write_metrics, write_report
+from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent, file_stamps
 from internnav_hf.evaluation.system1_benchmark import TASKS, VLN, System1Arguments, asked_tasks
 from internnav_hf.evaluation.system2_agent import System2Agent
 from internnav_hf.models.loading import check_is_checkpoint
 from internnav_hf.policies import DualSystemPolicy, System2Policy, is_dual_system
 from internnav_hf.sim.scenes import SceneConfig, load_scene
 
-logger = logging.getLogger("evaluate")
 AGENTS = ("dual", "system2", "random", "oracle")
 Policy = System2Policy | DualSystemPolicy
 
@@ -212,19 +210,8 @@ MODEL_FILES = {
 def choose_camera(args: Arguments, policy: Policy | None) -> CameraSpec:
     """The camera that the model was trained with, changed by --camera_* with a warning."""
     stored = policy.processor.camera if policy is not None else None
-    camera = CameraSpec() if stored is None else CameraSpec.from_dict(stored)
-    if policy is not None and stored is None:
-        logger.warning("%s does not say which camera it was trained with: %s.", args.model, camera)
-    given = {
-        name.removeprefix("camera_"): value
-        for name, value in asdict(args).items()
-        if name.startswith("camera_") and value is not None
-    }
-    chosen = replace(camera, **given)
-    difference = camera.difference(chosen)
-    if difference is not None:
-        logger.warning("Another camera than the model's: %s.", difference)
-    return chosen
+    model = args.model if policy is not None else None
+    return camera_of(model, stored, camera_options(asdict(args)), CameraSpec())
 
 
 def make_course(args: Arguments) -> Course:
@@ -293,12 +280,6 @@ def rollout_settings(args: Arguments, agent: Agent, camera: CameraSpec) -> dict:
     return settings
 
 
-def file_stamps(folder: Path) -> list[list]:
-    """Name, size and time of a model's files, so that a retrained model is walked again."""
-    files = sorted(folder.glob("*")) if folder.is_dir() else []
-    return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]
-
-
 def metrics_of(rollouts: list[Rollout], args: Arguments) -> dict:
     """The summary of one agent, with how much System2 said that could not be parsed."""
     summary = summarize([episode_metrics(r, args.success_distance) for r in rollouts], args.seed)
@@ -307,11 +288,6 @@ def metrics_of(rollouts: list[Rollout], args: Arguments) -> dict:
         summary["decisions"] = num_decisions
         summary["unparsable_share"] = sum(r.num_unparsable for r in rollouts) / num_decisions
     return summary
-
-
-def read_log_history(path: str | None) -> list[dict] | None:
-    """Of a trainer_state.json."""
-    return None if path is None else json.loads(Path(path).read_text())["log_history"]
 
 
 def run(options: list[str]) -> None:

@@ -1,6 +1,7 @@
 """Where agents are compared: scenes nobody has trained in, and the episodes in them."""
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,8 @@ from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.sim.episodes import NavigationEpisode, sample_episodes, scene_seeds
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene
+
+logger = logging.getLogger(__name__)
 
 # Agents that see nothing need no image, and the simulator need not render one.
 BLIND_SIZE = {"width": 8, "height": 6}
@@ -95,3 +98,25 @@ def unseen_scenes(num_scenes: int, seed: int, config: SceneConfig | None = None)
     seeds = scene_seeds(seed, SPLIT, num_scenes)
     scenes = [generate_scene(scene_seed, config) for scene_seed in seeds]
     return [replace(scene, name=f"unseen_{i:03d}") for i, scene in enumerate(scenes)]
+
+
+def camera_of(
+    model: str | None, stored: dict | None, changes: dict[str, float], otherwise: CameraSpec
+) -> CameraSpec:
+    """The camera that `model` says it was trained with (`stored`), or else `otherwise`, with
+    `changes`; what is not as in training is a warning.
+    """
+    camera = otherwise if stored is None else CameraSpec.from_dict(stored)
+    if model is not None and stored is None:
+        logger.warning("%s does not say which camera it was trained with: %s.", model, camera)
+    chosen = replace(camera, **changes)
+    difference = camera.difference(chosen)
+    if model is not None and difference is not None:
+        logger.warning("Another camera than the model's: %s.", difference)
+    return chosen
+
+
+def camera_options(options: dict) -> dict[str, float]:
+    """Field of a CameraSpec -> value, of those options `camera_...` that were given."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return {n.removeprefix("camera_"): v for n, v in given.items() if n.startswith("camera_")}

@@ -1,6 +1,8 @@
 """What an evaluation remembers: decisions and rollouts, and their form in `rollouts.jsonl`."""
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +13,9 @@ class DecisionRecord:
 
     `step` counts the actions taken before it. `view` is a JPEG of what System2 pointed in (the
     look-down view, whose pixels `goal_pixel` means) or judged (the ordinary view). Of a dual
-    system, `trajectories` are the samples that the answer led to first. Views, heatmaps and
-    trajectories of the episodes that the report draws are kept, the view as the file `image` in the
-    output folder.
+    system, `trajectories` are the samples that the answer led to first, and `values` what a critic
+    gives them, if there is one: the best comes first then. Views, heatmaps and trajectories of the
+    episodes that the report draws are kept, the view as the file `image` in the output folder.
     """
 
     step: int
@@ -27,32 +29,22 @@ class DecisionRecord:
     heatmap: list | None = None  # rows x columns
     yaw: float = 0.0
     trajectories: list | None = None  # samples x points x 2, metres, world frame
+    values: list | None = None  # one a trajectory
     view: bytes | None = field(default=None, repr=False)
 
 
 @dataclass
-class Rollout:
-    """One episode as an agent walked it. T actions, T + 1 positions.
-
-    positions (T + 1, 2) metres, world frame; goal_distances (T + 1,) geodesic metres;
-    collisions (T,) bool; actions (T,) Action; reference_path (N, 2) metres. `shortest_distance`
-    is the episode's exact way from start to goal; None: the first of goal_distances.
-    """
+class StoredRollout(ABC):
+    """An episode of any benchmark, in a form that JSON knows."""
 
     agent: str
     scene: str
     episode_id: str
-    instruction: str
-    positions: np.ndarray
-    goal_distances: np.ndarray
-    collisions: np.ndarray
-    actions: np.ndarray
-    reference_path: np.ndarray
-    goal_position: tuple[float, float]
-    stop_called: bool
-    shortest_distance: float | None = None
-    num_unparsable: int = 0
-    decisions: list[DecisionRecord] = field(default_factory=list)
+    decisions: list[DecisionRecord] = field(default_factory=list, kw_only=True)
+
+    @abstractmethod
+    def is_success(self, success_distance: float) -> bool:
+        """By the rule of its benchmark."""
 
     def to_dict(self) -> dict:
         """JSON-ready values; views stay out."""
@@ -63,7 +55,7 @@ class Rollout:
         return values | arrays
 
     @classmethod
-    def from_dict(cls, values: dict) -> "Rollout":
+    def from_dict(cls, values: dict) -> Any:
         """The rollout that `to_dict` wrote."""
         arrays = {
             item.name: np.asarray(values[item.name])
@@ -72,3 +64,28 @@ class Rollout:
         }
         decisions = [DecisionRecord(**decision) for decision in values["decisions"]]
         return cls(**(values | arrays | {"decisions": decisions}))
+
+
+@dataclass
+class Rollout(StoredRollout):
+    """One episode as an agent walked it. T actions, T + 1 positions.
+
+    positions (T + 1, 2) metres, world frame; goal_distances (T + 1,) geodesic metres;
+    collisions (T,) bool; actions (T,) Action; reference_path (N, 2) metres. `shortest_distance`
+    is the episode's exact way from start to goal; None: the first of goal_distances.
+    """
+
+    instruction: str
+    positions: np.ndarray
+    goal_distances: np.ndarray
+    collisions: np.ndarray
+    actions: np.ndarray
+    reference_path: np.ndarray
+    goal_position: tuple[float, float]
+    stop_called: bool
+    shortest_distance: float | None = None
+    num_unparsable: int = 0
+
+    def is_success(self, success_distance: float) -> bool:
+        """It stopped by itself, close enough to the goal."""
+        return self.stop_called and bool(self.goal_distances[-1] < success_distance)

@@ -110,6 +110,11 @@ def write_report(
     return path
 
 
+def read_log_history(path: str | None) -> list[dict] | None:
+    """Of a trainer_state.json."""
+    return None if path is None else json.loads(Path(path).read_text())["log_history"]
+
+
 def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 

@@ -9,15 +9,16 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from internnav_hf.evaluation.agents import Agent
-from internnav_hf.evaluation.records import DecisionRecord, Rollout
+from internnav_hf.evaluation.records import DecisionRecord, Rollout, StoredRollout
 from internnav_hf.geometry import FORWARD_STEP_M, Action
 from internnav_hf.models.dialogue import AnswerKind
 from internnav_hf.sim.env import NavigationEnv
@@ -135,13 +136,14 @@ class RolloutStore:
     out: Path
     success_distance: float
     num_drawn: int = 3
+    rollout_class: type[StoredRollout] = Rollout
 
     @property
     def path(self) -> Path:
         """One line an episode."""
         return self.out / "rollouts.jsonl"
 
-    def load(self, key: str) -> list[Rollout]:
+    def load(self, key: str) -> list[Any]:
         """Episodes that an earlier run finished under `key`; a line cut off is dropped."""
         if not self.path.exists():
             return []
@@ -151,20 +153,23 @@ class RolloutStore:
             logger.warning("%s: the last line is incomplete and is dropped.", self.path)
             os.truncate(self.path, len(complete))
         lines = [json.loads(line) for line in complete.splitlines()]
-        return [Rollout.from_dict(line["rollout"]) for line in lines if line["key"] == key]
+        return [
+            self.rollout_class.from_dict(line["rollout"]) for line in lines if line["key"] == key
+        ]
 
-    def append(self, key: str, rollout: Rollout, draw: bool) -> None:
+    def append(self, key: str, rollout: StoredRollout, draw: bool) -> None:
         """Write one episode, with its views if `draw`."""
         for decision in rollout.decisions:
             decision.heatmap = decision.heatmap if draw else None
             decision.trajectories = decision.trajectories if draw else None
+            decision.values = decision.values if draw else None
             decision.image = self._save_view(rollout, decision) if draw else None
             decision.view = None
         self.out.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"key": key, "rollout": rollout.to_dict()}) + "\n")
 
-    def _save_view(self, rollout: Rollout, decision: DecisionRecord) -> str | None:
+    def _save_view(self, rollout: StoredRollout, decision: DecisionRecord) -> str | None:
         if decision.view is None:
             return None
         name = f"frames/{rollout.agent}/{rollout.scene}_{rollout.episode_id}_{decision.step}.jpg"
@@ -182,32 +187,50 @@ def evaluate_agent(
     settings: dict,
     num_parallel: int = 1,
 ) -> list[Rollout]:
-    """Rollouts of all `tasks` in their order; those already in the store under `settings` are read.
+    """Rollouts of all `tasks` in their order; see `finish_tasks`."""
 
-    `settings` (JSON values) must name everything that the rollouts depend on.
+    def run(remaining: list[Task], on_finished: Callable[[Rollout], None]) -> None:
+        run_agent(agent, remaining, make_env, num_parallel, on_finished)
+
+    return finish_tasks(run, tasks, store, {"agent": agent.name, **settings})
+
+
+def finish_tasks(
+    run: Callable[[list[Any], Callable[[Any], None]], None],
+    tasks: Sequence[tuple[str, Any]],
+    store: RolloutStore,
+    settings: dict,
+) -> list[Any]:
+    """Rollouts of all `tasks` (scene name, episode) in their order; those already in the store
+    under `settings` are read, and `run(remaining, on_finished)` walks the others.
+
+    `settings` (JSON values, the agent's name among them) must name everything that the rollouts
+    depend on.
     """
-    key = settings_key({"agent": agent.name, **settings})
+    key = settings_key(settings)
     names = [(scene, str(episode.episode_id)) for scene, episode in tasks]
     finished = {(r.scene, r.episode_id): r for r in store.load(key)}
     finished = {name: finished[name] for name in names if name in finished}
     remaining = [task for task, name in zip(tasks, names, strict=True) if name not in finished]
     if finished:
-        logger.info("%s: %d episodes were finished before.", agent.name, len(finished))
+        logger.info("%s: %d episodes were finished before.", settings["agent"], len(finished))
 
-    def on_finished(rollout: Rollout) -> None:
-        same = [r for r in finished.values() if is_success(r, store) == is_success(rollout, store)]
+    def on_finished(rollout: StoredRollout) -> None:
+        success = rollout.is_success(store.success_distance)
+        same = [r for r in finished.values() if r.is_success(store.success_distance) == success]
         store.append(key, rollout, draw=len(same) < store.num_drawn)
         finished[rollout.scene, rollout.episode_id] = rollout
 
-    run_agent(agent, remaining, make_env, num_parallel, on_finished)
+    run(remaining, on_finished)
     return [finished[name] for name in names]
-
-
-def is_success(rollout: Rollout, store: RolloutStore) -> bool:
-    """By the store's distance."""
-    return rollout.stop_called and rollout.goal_distances[-1] < store.success_distance
 
 
 def settings_key(settings: dict) -> str:
     """A short hash of JSON values."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def file_stamps(folder: Path) -> list[list]:
+    """Name, size and time of a model's files, so that a retrained model is walked again."""
+    files = sorted(folder.glob("*")) if folder.is_dir() else []
+    return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]
