@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from internnav_hf.camera import CameraSpec
     from internnav_hf.models.dual_system import DualSystemModel, DualSystemOutput
     from internnav_hf.models.dual_system_config import DualSystemConfig
+    from internnav_hf.models.navdp import NavDPModel, NavDPOutput, NavDPSamples
     from internnav_hf.models.navdp_action_expert import NavDPActionExpert
     from internnav_hf.models.navdp_action_expert_config import NavDPActionExpertConfig
+    from internnav_hf.models.navdp_config import NavDPConfig
     from internnav_hf.models.nextdit import NextDiTActionExpert
     from internnav_hf.models.nextdit_config import NextDiTConfig
     from internnav_hf.models.system2 import System2Model, System2Output
@@ -33,6 +35,10 @@ _MODULE_OF_NAME = {
     "DualSystemPolicy": "policies",
     "NavDPActionExpert": "models.navdp_action_expert",
     "NavDPActionExpertConfig": "models.navdp_action_expert_config",
+    "NavDPConfig": "models.navdp_config",
+    "NavDPModel": "models.navdp",
+    "NavDPOutput": "models.navdp",
+    "NavDPSamples": "models.navdp",
     "NextDiTActionExpert": "models.nextdit",
     "NextDiTConfig": "models.nextdit_config",
     "System2Config": "models.system2_config",
@@ -52,6 +58,10 @@ __all__ = [
     "DualSystemPolicy",
     "NavDPActionExpert",
     "NavDPActionExpertConfig",
+    "NavDPConfig",
+    "NavDPModel",
+    "NavDPOutput",
+    "NavDPSamples",
     "NextDiTActionExpert",
     "NextDiTConfig",
     "System2Config",

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, Pre
 
 from internnav_hf.models.dual_system_config import DualSystemConfig
 from internnav_hf.models.navdp_action_expert_config import NavDPActionExpertConfig
+from internnav_hf.models.navdp_config import NavDPConfig
 from internnav_hf.models.nextdit_config import NextDiTConfig
 from internnav_hf.models.system2_config import System2Config
 
@@ -25,6 +26,7 @@ MODELS: dict[type[PreTrainedConfig], tuple[str, str]] = {
     DualSystemConfig: ("dual_system", "DualSystemModel"),
     NextDiTConfig: ("nextdit", "NextDiTActionExpert"),
     NavDPActionExpertConfig: ("navdp_action_expert", "NavDPActionExpert"),
+    NavDPConfig: ("navdp", "NavDPModel"),
 }
 PROCESSOR_REGISTRY = "transformers.models.auto.processing_auto"
 

@@ -1,9 +1,11 @@
-"""A tiny NavDP* of the real classes: 4 patches a frame, 2 layers, steps of 6."""
+"""Tiny NavDP* and NavDP of the real classes: 4 patches a frame, 2 layers, steps of 6."""
 
 import torch
 
+from internnav_hf.models.navdp import NavDPModel
 from internnav_hf.models.navdp_action_expert import NavDPActionExpert
 from internnav_hf.models.navdp_action_expert_config import NavDPActionExpertConfig
+from internnav_hf.models.navdp_config import NavDPConfig
 
 VISION = {
     "hidden_size": 32,
@@ -14,28 +16,39 @@ VISION = {
 }
 
 
+SIZES = {
+    "action_horizon": 6,
+    "image_size": 28,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "num_rgbd_queries": 5,
+    "num_rgbd_layers": 1,
+    "num_rgbd_attention_heads": 2,
+    "rgbd_intermediate_size": 64,
+    "vision_config": VISION,
+    "depth_vision_config": VISION,
+    "num_diffusion_steps": 10,
+}
+
+
 def tiny_navdp_config(**fields) -> NavDPActionExpertConfig:
-    sizes = {
-        "plan_hidden_size": 64,
-        "action_horizon": 6,
-        "image_size": 28,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
-        "num_rgbd_queries": 5,
-        "num_rgbd_layers": 1,
-        "num_rgbd_attention_heads": 2,
-        "rgbd_intermediate_size": 64,
-        "vision_config": VISION,
-        "depth_vision_config": VISION,
-        "num_plan_positions": 16,
-        "num_diffusion_steps": 10,
-    }
-    return NavDPActionExpertConfig(**(sizes | fields))
+    own = {"plan_hidden_size": 64, "num_plan_positions": 16}
+    return NavDPActionExpertConfig(**(SIZES | own | fields))
 
 
 def tiny_navdp(**fields) -> NavDPActionExpert:
     """In evaluation mode."""
     torch.manual_seed(0)
     return NavDPActionExpert(tiny_navdp_config(**fields)).eval()
+
+
+def tiny_navdp_model_config(**fields) -> NavDPConfig:
+    return NavDPConfig(**(SIZES | fields))
+
+
+def tiny_navdp_model(**fields) -> NavDPModel:
+    """System1 for all four tasks, with a memory of 8 frames of 28x28 pixels. In evaluation mode."""
+    torch.manual_seed(0)
+    return NavDPModel(tiny_navdp_model_config(**fields)).eval()

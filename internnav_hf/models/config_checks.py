@@ -1,9 +1,17 @@
 """Checks that every configuration of ours makes."""
 
+import copy
 import difflib
 from dataclasses import fields
 
-from transformers import GenerationConfig, PreTrainedConfig
+from transformers import Dinov2Config, GenerationConfig, PreTrainedConfig
+
+VIT_SMALL = {
+    "hidden_size": 384,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 6,
+    "image_size": 518,
+}
 
 # What transformers itself hands over beside declared fields when a configuration is loaded.
 _KEYS_OF_TRANSFORMERS = {
@@ -41,3 +49,34 @@ def refuse_unknown(config_class: type, kwargs: dict) -> None:
         guess = difflib.get_close_matches(key, names, n=1)
         hint = f" Did you mean {guess[0]!r}?" if guess else ""
         raise ValueError(f"{config_class.__name__} has no field {key!r}.{hint}")
+
+
+def read_dino_config(given: dict | PreTrainedConfig | None) -> PreTrainedConfig:
+    """Of a DINOv2 encoder; the small one where nothing is given."""
+    if isinstance(given, PreTrainedConfig):
+        # A copy: the base class writes its attention implementation into sub-configurations.
+        return copy.deepcopy(given)
+    return Dinov2Config(**(VIT_SMALL if given is None else given))
+
+
+def check_tiles(config: PreTrainedConfig, name: str) -> None:
+    """Raise ValueError where patches of the encoder `name` do not tile frames of `image_size`."""
+    patch_size = getattr(config, name).patch_size
+    if config.image_size % patch_size:
+        raise ValueError(
+            f"image_size={config.image_size} must be a multiple of {name}.patch_size={patch_size}."
+        )
+
+
+def check_navdp_trunk(config: PreTrainedConfig) -> None:
+    """Raise ValueError for sizes of which `navdp_trunk` cannot be built."""
+    check_divides(config, "hidden_size", "num_attention_heads")
+    check_divides(config, "hidden_size", "num_rgbd_attention_heads")
+    for name in ("vision_config", "depth_vision_config"):
+        check_tiles(config, name)
+        width = getattr(config, name).hidden_size
+        if width != config.hidden_size:
+            raise ValueError(
+                f"{type(config).__name__}: {name}.hidden_size is {width}, but hidden_size is "
+                f"{config.hidden_size}; they must be equal."
+            )

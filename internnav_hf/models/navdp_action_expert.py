@@ -171,7 +171,7 @@ class NavDPActionExpert(StrictLoading, PreTrainedModel):
         num_steps = self.config.num_diffusion_steps
         scaled = denoise(
             self.denoiser,
-            condition,
+            self.denoiser.read(condition, start=1),
             noise,
             noise_schedule(num_steps),
             num_inference_steps if num_inference_steps is not None else num_steps,

@@ -4,18 +4,9 @@ Apart from the model's file so that `import internnav_hf` can register it withou
 modelling code.
 """
 
-import copy
-
 from transformers import Dinov2Config, PreTrainedConfig
 
-from .config_checks import check_divides, refuse_unknown
-
-_VIT_SMALL = {
-    "hidden_size": 384,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 6,
-    "image_size": 518,
-}
+from .config_checks import check_navdp_trunk, read_dino_config, refuse_unknown
 
 
 class NavDPActionExpertConfig(PreTrainedConfig):
@@ -67,28 +58,7 @@ class NavDPActionExpertConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         refuse_unknown(type(self), kwargs)
         self.action_scale = tuple(self.action_scale)
-        self.vision_config = _vision_config(self.vision_config)
-        self.depth_vision_config = _vision_config(self.depth_vision_config)
+        self.vision_config = read_dino_config(self.vision_config)
+        self.depth_vision_config = read_dino_config(self.depth_vision_config)
         super().__post_init__(**kwargs)
-        check_divides(self, "hidden_size", "num_attention_heads")
-        check_divides(self, "hidden_size", "num_rgbd_attention_heads")
-        for name in self.sub_configs:
-            vision = getattr(self, name)
-            if self.image_size % vision.patch_size:
-                raise ValueError(
-                    f"image_size={self.image_size} must be a multiple of "
-                    f"{name}.patch_size={vision.patch_size}."
-                )
-            width = vision.hidden_size
-            if width != self.hidden_size:
-                raise ValueError(
-                    f"NavDPActionExpertConfig: {name}.hidden_size is {width}, but hidden_size is "
-                    f"{self.hidden_size}; they must be equal."
-                )
-
-
-def _vision_config(config: dict | PreTrainedConfig | None) -> PreTrainedConfig:
-    if isinstance(config, PreTrainedConfig):
-        # A copy: the base class writes its attention implementation into sub-configurations.
-        return copy.deepcopy(config)
-    return Dinov2Config(**(_VIT_SMALL if config is None else config))
+        check_navdp_trunk(self)

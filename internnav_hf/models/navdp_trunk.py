@@ -1,11 +1,11 @@
 """What NavDP (arXiv 2505.08712) and NavDP*, the action expert of InternVLA-N1, have in common.
 
 `RGBDEncoder` makes a few tokens of any number of colour and depth frames, `TokenCompressor` makes
-one of a plan, `Denoiser` is a causal transformer decoder over the steps of a trajectory, and
-`denoise` is the sampling loop. Differs from the published code: the condition reaches the denoiser
-as keys and values, so that sampling computes once what the steps and the samples have in common;
-learned tables start small and random instead of at zero, where all queries of the encoder would be
-one and the same but for dropout.
+one of a plan, `Denoiser` is a transformer decoder over the steps of a trajectory, causal where it
+predicts noise, and `denoise` is the sampling loop. Differs from the published code: the condition
+reaches the denoiser as keys and values, so that sampling computes once what the steps and the
+samples have in common; learned tables start small and random instead of at zero, where all queries
+of the encoder would be one and the same but for dropout.
 
 Every part reads its sizes from a configuration with the fields of `NavDPActionExpertConfig`.
 
@@ -110,7 +110,7 @@ class TokenCompressor(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """Predicts the noise in trajectories: a pre-norm decoder, causal over the steps.
+    """Predicts the noise in trajectories, or sums them up: a pre-norm decoder.
 
     The first token of a condition is the code of the diffusion step.
     """
@@ -141,11 +141,24 @@ class Denoiser(nn.Module):
 
         `condition` comes from `read`, of R rows or of B, where those of a decision lie together.
         """
-        hidden = self.action_embedding(noisy.to(self.action_embedding.weight.dtype))
-        hidden = hidden + self.action_positions.weight
+        return self.action_head(self._decode(self._embed(noisy), condition)).float()
+
+    def summarise(self, actions: Tensor, condition: Tensor) -> Tensor:
+        """(R, C): what a critic reads of whole scaled trajectories `actions` (R, H, 3).
+
+        As published, a critic does not teach the embedding of actions.
+        """
+        hidden = self._embed(actions, detached=True)
+        return self._decode(hidden, condition, is_causal=False).mean(1)
+
+    def _embed(self, actions: Tensor, detached: bool = False) -> Tensor:
+        hidden = self.action_embedding(actions.to(self.action_embedding.weight.dtype))
+        return (hidden.detach() if detached else hidden) + self.action_positions.weight
+
+    def _decode(self, hidden: Tensor, condition: Tensor, is_causal: bool = True) -> Tensor:
         for layer, (keys, values) in zip(self.layers, condition, strict=True):
-            hidden = layer(hidden, keys, values)
-        return self.action_head(self.norm(hidden)).float()
+            hidden = layer(hidden, keys, values, is_causal)
+        return self.norm(hidden)
 
     def read(self, tokens: Tensor, start: int = 0) -> Tensor:
         """Keys and values (L, 2, B, heads, N, C / heads) of `tokens` (B, N, C), the part of the
@@ -163,14 +176,16 @@ class Denoiser(nn.Module):
 
 
 class DenoiserLayer(nn.TransformerDecoderLayer):
-    """torch's pre-norm layer, causal, whose condition comes as keys and values.
+    """torch's pre-norm layer, whose condition comes as keys and values.
 
     Rows that share a condition attend to it as one long query: it is never copied for them.
     """
 
-    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def forward(
+        self, hidden: Tensor, keys: Tensor, values: Tensor, is_causal: bool = True
+    ) -> Tensor:
         """(R, H, C) of `hidden` (R, H, C), `keys` and `values` (B, heads, N, C / heads)."""
-        hidden = hidden + self.dropout1(self._attend_to_past(self.norm1(hidden)))
+        hidden = hidden + self.dropout1(self._attend_to_steps(self.norm1(hidden), is_causal))
         hidden = hidden + self.dropout2(self._attend_to(keys, values, self.norm2(hidden)))
         inner = self.dropout(self.activation(self.linear1(self.norm3(hidden))))
         return hidden + self.dropout3(self.linear2(inner))
@@ -181,7 +196,7 @@ class DenoiserLayer(nn.TransformerDecoderLayer):
         both = F.linear(tokens, attention.in_proj_weight[width:], attention.in_proj_bias[width:])
         return rearrange(both, "b n (two h d) -> two b h n d", two=2, h=attention.num_heads)
 
-    def _attend_to_past(self, hidden: Tensor) -> Tensor:
+    def _attend_to_steps(self, hidden: Tensor, is_causal: bool) -> Tensor:
         attention = self.self_attn
         joint = F.linear(hidden, attention.in_proj_weight, attention.in_proj_bias)
         queries, keys, values = rearrange(
@@ -189,7 +204,7 @@ class DenoiserLayer(nn.TransformerDecoderLayer):
         )
         dropout = attention.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(
-            queries, keys, values, dropout_p=dropout, is_causal=True
+            queries, keys, values, dropout_p=dropout, is_causal=is_causal
         )
         return attention.out_proj(rearrange(mixed, "r h n d -> r n (h d)"))
 
@@ -219,23 +234,23 @@ def denoise(
     noise: Tensor,
     schedule: DDIMScheduler,
     num_inference_steps: int,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | list[torch.Generator] | None = None,
     step_noise: Tensor | None = None,
 ) -> Tensor:
     """Scaled actions (B, S, H, 3) out of `noise` (B, S, H, 3).
 
-    `condition` (B, N - 1, C) is all but the time token. `step_noise` (steps - 1, B, S, H, 3)
+    `condition` are the keys and values of all but the time token, `denoiser.read(tokens, start=1)`.
+    `generator` may be a list with one for each of the B. `step_noise` (steps - 1, B, S, H, 3)
     replaces what `generator` draws between the steps.
     """
     schedule.set_timesteps(num_inference_steps, device=noise.device)
     timesteps = schedule.timesteps
-    constant = denoiser.read(condition, start=1)
     times = denoiser.read(denoiser.time_tokens(timesteps))  # (L, 2, T, heads, 1, C / heads)
     sample, num_samples = noise, noise.shape[1]
     for index, timestep in enumerate(timesteps.tolist()):
         time = times[:, :, index : index + 1].expand(-1, -1, len(noise), -1, -1, -1)
         rows = rearrange(sample, "b s h c -> (b s) h c")
-        predicted = denoiser(rows, torch.cat([time, constant], dim=-2))
+        predicted = denoiser(rows, torch.cat([time, condition], dim=-2))
         predicted = rearrange(predicted, "(b s) h c -> b s h c", s=num_samples)
         if index == len(timesteps) - 1:
             between = torch.zeros_like(sample)

@@ -4,15 +4,9 @@ Apart from the model's file so that `import internnav_hf` can register it withou
 modelling code.
 """
 
-import copy
-from typing import Any
-
 from transformers import Dinov2Config, PreTrainedConfig
 
-from .config_checks import check_divides, refuse_unknown
-
-# ViT-S/14, as in Depth-Anything-V2-Small
-_VISION = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "image_size": 518}
+from .config_checks import check_divides, check_tiles, read_dino_config, refuse_unknown
 
 
 class NextDiTConfig(PreTrainedConfig):
@@ -66,21 +60,11 @@ class NextDiTConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         refuse_unknown(type(self), kwargs)
-        if self.vision_config is None:
-            self.vision_config = Dinov2Config(**_VISION)
-        elif isinstance(self.vision_config, dict):
-            self.vision_config = Dinov2Config(**self.vision_config)
-        else:  # the base class writes its attention implementation into sub-configurations
-            self.vision_config = copy.deepcopy(self.vision_config)
+        self.vision_config = read_dino_config(self.vision_config)
         super().__post_init__(**kwargs)
         check_divides(self, "hidden_size", "num_attention_heads")
         if self.use_images:
-            patch_size: Any = self.vision_config.patch_size
-            if self.image_size % patch_size:
-                raise ValueError(
-                    f"image_size={self.image_size} must be a multiple of "
-                    f"vision_config.patch_size={patch_size}."
-                )
+            check_tiles(self, "vision_config")
             if self.condition_size != 2 * self.vision_config.hidden_size:
                 raise ValueError(
                     f"condition_size={self.condition_size} must be twice "
