@@ -33,7 +33,8 @@ def letterbox(images: np.ndarray, size: int) -> Tensor:
         raise ValueError(
             f"image: found {images.dtype} of shape {images.shape}, expected uint8 (..., H, W, 3)."
         )
-    views = torch.from_numpy(images).reshape(-1, *images.shape[-3:]).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(np.require(images, requirements=["C", "W"]))
+    views = pixels.reshape(-1, *images.shape[-3:]).permute(0, 3, 1, 2)
     squares = _squared(_shrunk_and_padded(views, size), size)
     return squares.contiguous().reshape(*images.shape[:-3], 3, size, size)
 
@@ -46,7 +47,7 @@ def letterbox_depth(depth: np.ndarray, size: int, cut_before_last_resize: bool =
     `cut_before_last_resize` is the order of the published dataset. Both are the same where the
     padding is even.
     """
-    metres = torch.from_numpy(np.asarray(depth, np.float64))
+    metres = torch.from_numpy(np.require(depth, np.float64, ["C", "W"]))
     views = metres.nan_to_num(0.0, 0.0, 0.0).reshape(-1, 1, *metres.shape[-2:])
     padded = _shrunk_and_padded(views, size)
     if cut_before_last_resize:

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
@@ -110,6 +111,17 @@ def test_a_marked_rectangle_has_its_own_reach_on_each_side():
     assert torch.equal(marked_rectangle((20.9, 32.1), (64, 64), 64, (6, 4, 5, 5)), expected)
     for outside in ((-0.5, 3.0), (64.0, 3.0), (3.0, -1.0), (3.0, 64.2)):
         assert not marked_rectangle(outside, (64, 64), 64, (6, 6, 6, 6)).any()
+
+
+@pytest.mark.filterwarnings("error")
+def test_read_only_and_flipped_arrays_will_do():
+    view = np.random.default_rng(0).integers(0, 256, (27, 48, 3), np.uint8)
+    read_only = np.asarray(Image.fromarray(view))
+    assert torch.equal(letterbox(read_only, 32), letterbox(view, 32))
+    flipped = letterbox(view[:, ::-1, ::-1], 32)
+    assert torch.equal(flipped, letterbox(view, 32).flip(0, 2))
+    depth = np.broadcast_to(np.float64(2.0), (8, 8))
+    assert (letterbox_depth(depth, 8) == 2).all()
 
 
 def test_what_is_no_picture_is_refused():

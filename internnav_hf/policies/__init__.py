@@ -2,6 +2,7 @@
 
 from .dual_system import DualSystemPolicy, DualSystemStep, is_dual_system
 from .goals import Goal, ImageGoal, NoGoal, PixelGoal, PointGoal, PointImageGoal
+from .navdp import NavDPEpisode, NavDPPolicy, NavDPStep
 from .system2 import AnswerWith, Decision, FrameHistory, System2Policy
 
 __all__ = [
@@ -12,6 +13,9 @@ __all__ = [
     "FrameHistory",
     "Goal",
     "ImageGoal",
+    "NavDPEpisode",
+    "NavDPPolicy",
+    "NavDPStep",
     "NoGoal",
     "PixelGoal",
     "PointGoal",

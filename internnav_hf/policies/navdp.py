@@ -1,0 +1,276 @@
+"""NavDP at inference: from views and a goal to the trajectory that its critic likes best.
+
+Every call brings the current view of each robot, its goal, and one plan: all robots share one call
+of the model, whatever their goals are. The memory are the last frames that a robot has seen, by
+`steps` where it plans and by `observe` where it drives on; what the model makes of a frame is kept,
+so that only new frames are encoded. Frames from before the start are black, as in training.
+
+The rules of the NavDP repository's agent stand between samples and plans; they are settings here,
+and with them all its five tasks give its trajectories and values (goldens). Differs from there:
+
+* Its memory are the last calls, ours every `memory_stride`-th frame of what was seen, which is the
+  same by default. Training sees frames about 0.25 m apart: where a robot's frames lie closer, a
+  larger stride shows it what it knows.
+* If no trajectory can be trusted, it turns to the side of its own two best ones, not to that of all
+  robots in the batch.
+
+A point goal has no heading; as there, the model is told 0, that of a straight way.
+
+Legend: N trajectories, H horizon, M memory frames, P patch tokens, C width, S image size.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.letterbox import goal_mask, letterbox, letterbox_depth
+
+from .goals import Goal, ImageGoal, NoGoal, Picture, PixelGoal, PointGoal, PointImageGoal
+
+if TYPE_CHECKING:
+    from internnav_hf.models.navdp import NavDPModel
+
+FARTHEST_POINT_M = 10.0  # a point goal lies within 0..10 m ahead and 10 m to either side
+EXPLORATION_PENALTY = 10.0
+SETTINGS = (
+    "num_samples",
+    "num_inference_steps",
+    "seed",
+    "memory_stride",
+    "shortest_path_m",
+    "shortest_exploration_m",
+    "stop_threshold",
+)
+
+
+@dataclass(frozen=True)
+class NavDPStep:
+    """What to drive now, in metres in the robot's frame of now: x forward, y left.
+
+    `path` (H + 1, 2) begins at (0, 0); it stays there if the robot has arrived (`is_stop`).
+    `trajectories` (N, H + 1, 2) are all samples, the best first, and `values` (N,) the critic's.
+    `turn` is 1 or -1 where the critic trusts none of them: then the path only points to the left or
+    to the right, and the robot should turn and look.
+    """
+
+    path: np.ndarray
+    trajectories: np.ndarray
+    values: np.ndarray
+    turn: int = 0
+
+    @property
+    def is_stop(self) -> bool:
+        """Whether the best is to stay."""
+        return not self.path.any()
+
+
+@dataclass
+class _Frame:
+    """A frame (3, S, S) uint8 as the model sees it; its `tokens` (P, C) once they are needed."""
+
+    rgb: Tensor
+    tokens: Tensor | None = None
+
+
+@dataclass
+class NavDPEpisode:
+    """What the policy remembers of one robot, made by `NavDPPolicy.start`; newest frame last."""
+
+    generator: torch.Generator
+    frames: deque[_Frame]
+
+
+class NavDPPolicy:
+    """See the module; for one robot (`reset`, `act`) or many (`start`, `steps`, `observe`).
+
+    An observation has `rgb` (H, W, 3) uint8 and `depth` (H, W) in metres. Settings:
+
+        num_samples: trajectories to choose from. NavDP repository: 16.
+        num_inference_steps: of the diffusion; by default as many as in training.
+        seed: says, with the name of an episode, what is drawn in it, whatever runs beside it.
+        memory_stride: frames from one that is remembered to the next.
+        shortest_path_m: a trajectory that ends nearer to the robot than this counts as having
+            arrived: it stays where the robot is. Not for exploration. NavDP repository: 0.5 m.
+        shortest_exploration_m: without a goal, such trajectories lose 10 of their value instead.
+            NavDP repository: 1 m.
+        stop_threshold: if no value reaches it, the robot turns to the side to which the best
+            trajectories go. In the NavDP repository each client sends one; by default there is
+            none.
+    """
+
+    def __init__(
+        self,
+        model: "NavDPModel",
+        num_samples: int = 16,
+        num_inference_steps: int | None = None,
+        seed: int = 0,
+        memory_stride: int = 1,
+        shortest_path_m: float = 0.5,
+        shortest_exploration_m: float = 1.0,
+        stop_threshold: float | None = None,
+    ):
+        for name, count in {"num_samples": num_samples, "memory_stride": memory_stride}.items():
+            if count < 1:
+                raise ValueError(f"{name}: found {count}, expected 1 or more.")
+        self.model = model.eval()
+        self.num_samples = num_samples
+        self.num_inference_steps = num_inference_steps
+        self.seed = seed
+        self.memory_stride = memory_stride
+        self.shortest_path_m = shortest_path_m
+        self.shortest_exploration_m = shortest_exploration_m
+        self.stop_threshold = stop_threshold
+        size = model.config.image_size
+        self._black = _Frame(torch.zeros(3, size, size, dtype=torch.uint8))
+        self.reset()
+
+    @classmethod
+    def from_pretrained(cls, path, **kwargs) -> "NavDPPolicy":
+        """Of a folder, Hub repository or released file.
+
+        `kwargs` are settings of the policy and arguments of the model's loading.
+        """
+        from internnav_hf.models.navdp import NavDPModel
+
+        settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
+        return cls(NavDPModel.from_pretrained(path, **kwargs), **settings)
+
+    @property
+    def camera(self) -> CameraSpec | None:
+        """What the model was trained with, if it says so."""
+        stored = self.model.config.camera
+        return None if stored is None else CameraSpec.from_dict(stored)
+
+    def reset(self) -> None:
+        """Start an episode of one robot."""
+        self.episode = self.start()
+
+    def act(self, observation: dict[str, Any], goal: Goal) -> NavDPStep:
+        """What the one robot drives towards `goal`, seeing `observation`."""
+        return self.steps([self.episode], [observation], [goal])[0]
+
+    def start(self, name: str = "") -> NavDPEpisode:
+        """A new episode; `name` tells its random numbers from those of others."""
+        length = (self.model.config.num_memory_frames - 1) * self.memory_stride + 1
+        words = np.random.SeedSequence([self.seed, *name.encode()]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+        return NavDPEpisode(generator, deque(maxlen=length))
+
+    def observe(self, episode: NavDPEpisode, observation: dict[str, Any]) -> None:
+        """A frame between two plans."""
+        episode.frames.append(_Frame(self._seen(observation["rgb"])))
+
+    @torch.no_grad()
+    def steps(
+        self,
+        episodes: Sequence[NavDPEpisode],
+        observations: Sequence[dict[str, Any]],
+        goals: Sequence[Goal],
+    ) -> list[NavDPStep]:
+        """What each robot drives, in one call of the model.
+
+        Raises ValueError for an observation without depth, and for goals of a kind that the model
+        was not trained for.
+        """
+        if not len(episodes) == len(observations) == len(goals):
+            raise ValueError(
+                f"{len(episodes)} episodes, {len(observations)} observations and {len(goals)} "
+                "goals do not match."
+            )
+        if not episodes:
+            return []
+        if any(observation.get("depth") is None for observation in observations):
+            raise ValueError("observation: found no 'depth', in metres, which NavDP reads.")
+        size = self.model.config.image_size
+        depth = [letterbox_depth(observation["depth"], size) for observation in observations]
+        for episode, observation in zip(episodes, observations, strict=True):
+            self.observe(episode, observation)
+        current = [episode.frames[-1].rgb for episode in episodes]
+        samples = self.model.sample(
+            [self._asked(*row) for row in zip(goals, observations, current, strict=True)],
+            depth=torch.stack(depth).to(self.model.device),
+            rgb_tokens=self._memory(episodes),
+            num_samples=self.num_samples,
+            generator=[episode.generator for episode in episodes],
+            num_inference_steps=self.num_inference_steps,
+        )
+        drawn = (samples.trajectories[..., :2], samples.values)
+        found = zip(goals, *(tensor.float().cpu().numpy() for tensor in drawn), strict=True)
+        return [self._step(*row) for row in found]
+
+    def _seen(self, picture: Picture) -> Tensor:
+        """(3, S, S) uint8 as the model sees it, in its order of colours."""
+        if isinstance(picture, Image.Image):
+            picture = np.asarray(picture.convert("RGB"))
+        rgb = letterbox(picture, self.model.config.image_size)
+        return rgb.flip(0) if self.model.config.channel_order == "bgr" else rgb
+
+    def _asked(self, goal: Goal, observation: dict[str, Any], current: Tensor) -> dict[str, Tensor]:
+        """A goal as `NavDPModel.sample` takes it; `current` (3, S, S) is the view that is seen."""
+        asked = {}
+        if isinstance(goal, PointGoal | PointImageGoal):
+            x = min(max(goal.xy[0], 0.0), FARTHEST_POINT_M)
+            y = min(max(goal.xy[1], -FARTHEST_POINT_M), FARTHEST_POINT_M)
+            asked["point"] = torch.tensor([x, y, 0.0])
+        if isinstance(goal, ImageGoal | PointImageGoal):
+            asked["image"] = torch.cat([self._seen(goal.image), current])
+        if isinstance(goal, PixelGoal):
+            marked = observation["rgb"] if goal.view is None else goal.view
+            view = current if goal.view is None else self._seen(goal.view)
+            mask = goal_mask(goal.pixel, np.asarray(marked).shape[:2], view.shape[-1])
+            seen = [current] if self.model.config.num_pixel_goal_channels == 7 else []
+            asked["pixel"] = torch.cat([view, mask[None], *seen])
+        return {name: tensor.to(self.model.device) for name, tensor in asked.items()}
+
+    def _memory(self, episodes: Sequence[NavDPEpisode]) -> Tensor:
+        """(B, M, P, C), the current frame last; encodes the frames that are new."""
+        num_frames, memories = self.model.config.num_memory_frames, []
+        for episode in episodes:
+            seen = list(episode.frames)[:: -self.memory_stride][::-1]
+            memories.append([self._black] * (num_frames - len(seen)) + seen)
+        remembered = {id(frame): frame for memory in memories for frame in memory}
+        new = [frame for frame in remembered.values() if frame.tokens is None]
+        rgb = torch.stack([frame.rgb for frame in new]).to(self.model.device)
+        for frame, tokens in zip(new, self.model.encode_rgb(rgb), strict=True):
+            frame.tokens = tokens.clone()  # not all of the batch is to be kept
+        return torch.stack([_tokens(memory) for memory in memories])
+
+    def _step(self, goal: Goal, trajectories: np.ndarray, values: np.ndarray) -> NavDPStep:
+        """By the rules, from `trajectories` (N, H, 2) without the origin."""
+        trajectories, values = self._ruled(goal, trajectories, values)
+        trajectories = np.pad(trajectories, ((0, 0), (1, 0), (0, 0)))
+        turn, path = self._turn(trajectories, values), trajectories[0]
+        if turn:
+            path = np.zeros_like(path)
+            path[1:, 1] = turn
+        return NavDPStep(path, trajectories, values, turn)
+
+    def _ruled(
+        self, goal: Goal, trajectories: np.ndarray, values: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Short ones stay, or lose their value where exploring; the best first."""
+        ends = np.linalg.norm(trajectories[:, -1], axis=-1)
+        if isinstance(goal, NoGoal):
+            values = values - EXPLORATION_PENALTY * (ends < self.shortest_exploration_m)
+        else:
+            trajectories = trajectories * (ends >= self.shortest_path_m)[:, None, None]
+        order = np.argsort(-values, kind="stable")
+        return trajectories[order], values[order]
+
+    def _turn(self, trajectories: np.ndarray, values: np.ndarray) -> int:
+        """1 left, -1 right, to the side of the two best; 0 if one of them can be trusted."""
+        if self.stop_threshold is None or values[0] >= self.stop_threshold:
+            return 0
+        return -1 if trajectories[:2, :, 1].mean() < 0 else 1
+
+
+def _tokens(memory: list[_Frame]) -> Tensor:
+    tokens = [frame.tokens for frame in memory if frame.tokens is not None]
+    return torch.stack(tokens)
