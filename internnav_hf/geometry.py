@@ -50,11 +50,18 @@ def robot_pose(T_world_camera: np.ndarray) -> tuple[float, float, float]:
     return float(x), float(y), float(yaw)
 
 
-def robot_to_world(xy: np.ndarray, pose: tuple[float, float, float]) -> np.ndarray:
+def robot_to_world(xy: np.ndarray, pose: tuple[float, float, float] | np.ndarray) -> np.ndarray:
     """World points (..., 2) of points (..., 2) in the frame of a robot at `pose` (x, y, yaw)."""
     x, y, yaw = pose
     sin, cos = np.sin(yaw), np.cos(yaw)
     return np.asarray(xy) @ np.array([[cos, sin], [-sin, cos]]) + (x, y)
+
+
+def world_to_robot(xy: np.ndarray, pose: tuple[float, float, float] | np.ndarray) -> np.ndarray:
+    """Points (..., 2) in the frame of a robot at `pose` (x, y, yaw), of world points (..., 2)."""
+    x, y, yaw = pose
+    sin, cos = np.sin(yaw), np.cos(yaw)
+    return (np.asarray(xy) - (x, y)) @ np.array([[cos, -sin], [sin, cos]])
 
 
 def project(

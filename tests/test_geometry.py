@@ -10,6 +10,7 @@ from internnav_hf.geometry import (
     project,
     robot_pose,
     robot_to_world,
+    world_to_robot,
     wrap_angle,
 )
 
@@ -91,3 +92,5 @@ def test_what_a_robot_calls_ahead_and_left_is_so_in_the_world(x, y, yaw):
     ahead, left = robot_to_world(np.array([[2.0, 0.0], [0.0, 1.0]]), (x, y, yaw))
     np.testing.assert_allclose(ahead, [x + 2 * np.cos(yaw), y + 2 * np.sin(yaw)], atol=1e-9)
     np.testing.assert_allclose(left, [x - np.sin(yaw), y + np.cos(yaw)], atol=1e-9)
+    back = world_to_robot(np.stack([ahead, left]), (x, y, yaw))
+    np.testing.assert_allclose(back, [[2, 0], [0, 1]], atol=1e-9)

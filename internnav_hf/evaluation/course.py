@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -56,15 +57,8 @@ class Course:
         """Differs wherever scenes or episodes do, whatever their names and seeds."""
         content = hashlib.sha256()
         for name, place in self.scenes.items():
-            scene = place.scene
             content.update(name.encode())
-            arrays = [scene.vertices, scene.faces, scene.face_colors]
-            if scene.textures is not None:
-                arrays += [*scene.textures.images, scene.textures.face_texture]
-                arrays += [scene.textures.face_uv]
-            for array in arrays:
-                content.update(repr((array.shape, array.dtype.str)).encode())
-                content.update(np.ascontiguousarray(array).tobytes())
+            hash_scene(content, place.scene)
             for episode in place.episodes:
                 task = (episode.episode_id, episode.start, episode.goal_xy, episode.instructions)
                 content.update(repr(task).encode())
@@ -91,6 +85,16 @@ class Course:
             space=place.space,
             allow_sliding=allow_sliding,
         )
+
+
+def hash_scene(content: Any, scene: Scene) -> None:
+    """Adds all that is seen of a scene to a hash."""
+    arrays = [scene.vertices, scene.faces, scene.face_colors]
+    if scene.textures is not None:
+        arrays += [*scene.textures.images, scene.textures.face_texture, scene.textures.face_uv]
+    for array in arrays:
+        content.update(repr((array.shape, array.dtype.str)).encode())
+        content.update(np.ascontiguousarray(array).tobytes())
 
 
 def unseen_scenes(num_scenes: int, seed: int, config: SceneConfig | None = None) -> list[Scene]:

@@ -14,7 +14,14 @@ from internnav_hf.geometry import camera_pose, project
 from internnav_hf.sim.render import top_down
 from internnav_hf.sim.scenes import Scene
 
-AGENT_COLORS = {"dual": "#1c7ed6", "system2": "#d6336c", "oracle": "#2b8a3e", "random": "#e8890c"}
+AGENT_COLORS = {
+    "dual": "#1c7ed6",
+    "system2": "#d6336c",
+    "navdp": "#1c7ed6",
+    "straight-line": "#7048e8",
+    "oracle": "#2b8a3e",
+    "random": "#e8890c",
+}
 OTHER_COLORS = ("#7048e8", "#0c8599", "#5c940d", "#a61e4d")
 GOAL_COLOR = (255, 45, 120)
 BUNDLE_COLOR, MEAN_COLOR = (28, 126, 214), (255, 255, 255)  # of sampled trajectories, their mean
@@ -29,7 +36,7 @@ def agent_color(name: str, position: int = 0) -> str:
 def draw_map(scene: Scene, rollouts: list[Rollout], success_distance: float) -> bytes:
     """PNG of the plan seen from above with everyone's path; the first rollout is drawn on top."""
     plan, T_pixel_world = top_down(scene, PLAN_PIXELS_PER_METRE)
-    figure, axes = _figure(plan.shape[1] / plan.shape[0])
+    figure, axes = plan_figure(plan.shape[1] / plan.shape[0])
     axes.imshow(plan)
     plot = PlanAxes(axes, T_pixel_world)
     for item in scene.objects:
@@ -43,7 +50,7 @@ def draw_map(scene: Scene, rollouts: list[Rollout], success_distance: float) -> 
     axes.set_ylim(plan.shape[0], 0)
     axes.set_axis_off()
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 @dataclass
@@ -126,22 +133,37 @@ def overlay_heatmap(image: Image.Image, heatmap: np.ndarray, opacity: float) -> 
 def draw_trajectories(
     image: Image.Image, decision: DecisionRecord, camera: CameraSpec
 ) -> Image.Image:
-    """A bundle on the floor of the look-down view: thin lines, and their mean."""
+    """A bundle on the floor of the look-down view: thin lines, and in white their mean, or the one
+    that the critic likes best: then the lines have the colours of its values.
+    """
     pitch = np.radians(camera.look_down_pitch_deg)
     x, y = decision.position
     T_world_camera = camera_pose(x, y, decision.yaw, camera.height_m, pitch)
-    paths = np.asarray(decision.trajectories)
+    paths, values = np.asarray(decision.trajectories), decision.values
     layer = Image.new("RGBA", image.size)
     pen = ImageDraw.Draw(layer)
     unit = max(image.height / 240, 1.0)
-    lines = [(path, (*BUNDLE_COLOR, 150), 1.5 * unit) for path in paths]
-    for path, color, width in [*lines, (paths.mean(axis=0), (*MEAN_COLOR, 255), 2 * unit)]:
+    chosen, colors = paths.mean(axis=0), [(*BUNDLE_COLOR, 150)] * len(paths)
+    if values is not None:
+        chosen = paths[0]
+        colors = [(*color, 220) for color in (255 * value_colors(values)).astype(int).tolist()]
+    lines = [(path, color, 1.5 * unit) for path, color in zip(paths, colors, strict=True)][::-1]
+    for path, color, width in [*lines, (chosen, (*MEAN_COLOR, 255), 2 * unit)]:
         floor = np.concatenate([path, np.zeros((len(path), 1))], axis=1)
         pixels, depth = project(floor, T_world_camera, camera.intrinsics)
         # What is beneath the robot is outside the image, and lines from there are not straight.
         seen = [tuple(pixel) for pixel in pixels[depth > 0.1].tolist()]
         pen.line(seen, fill=color, width=max(1, round(width)))
     return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
+
+
+def value_colors(values: Any) -> np.ndarray:
+    """(N, 3) in [0, 1]: red for the lowest of a critic's values (N,), blue for the highest."""
+    from matplotlib import colormaps
+
+    values = np.asarray(values, dtype=float)
+    spread = max(float(np.ptp(values)), 1e-9)
+    return colormaps["turbo"](0.9 - 0.78 * (values - values.min()) / spread)[:, :3]
 
 
 def draw_goal(image: Image.Image, goal_pixel: tuple[float, float]) -> None:
@@ -172,15 +194,15 @@ def plot_training_curve(log_history: list[dict]) -> bytes:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=7, frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def _is_curve(name: str) -> bool:
     return name.endswith("loss") or "pixel_error" in name
 
 
-def _figure(aspect: float):
-    """`aspect` is width / height."""
+def plan_figure(aspect: float) -> tuple[Any, Any]:
+    """A figure for a plan and its axes; `aspect` is width / height."""
     from matplotlib.figure import Figure
 
     height = 5.0 / max(aspect, 1.0)
@@ -190,7 +212,8 @@ def _figure(aspect: float):
     return figure, axes
 
 
-def _png(figure) -> bytes:
+def png(figure: Any) -> bytes:
+    """Compressed bytes of a figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=130, bbox_inches="tight", pad_inches=0.05)
     return buffer.getvalue()

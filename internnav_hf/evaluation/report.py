@@ -21,7 +21,7 @@ from internnav_hf.evaluation.drawing import (
     plot_training_curve,
 )
 from internnav_hf.evaluation.metrics import episode_metrics
-from internnav_hf.evaluation.records import DecisionRecord, Rollout
+from internnav_hf.evaluation.records import DecisionRecord, Rollout, StoredRollout
 from internnav_hf.sim.scenes import Scene
 
 # name in a summary -> (heading, what it means, number format)
@@ -95,7 +95,7 @@ def write_report(
     """`report.html`, its pictures inside; `log_history` is that of a `trainer_state.json`, `camera`
     took the views.
     """
-    page = _template().render(
+    page = template("report.html").render(
         results=results,
         rows=_table_rows(results["agents"]),
         columns=COLUMNS,
@@ -115,13 +115,18 @@ def read_log_history(path: str | None) -> list[dict] | None:
     return None if path is None else json.loads(Path(path).read_text())["log_history"]
 
 
-def _template() -> Any:
-    from jinja2 import Environment, StrictUndefined
+def template(name: str) -> Any:
+    """A page of this folder."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(lambda name: (files(__package__) / name).read_text("utf-8")),
     )
-    return environment.from_string((files(__package__) / "report.html").read_text("utf-8"))
+    return environment.get_template(name)
 
 
 def _table_rows(agents: dict[str, dict]) -> list[dict]:
@@ -160,7 +165,7 @@ def _episode_cards(
                 "metrics": episode_metrics(rollout, success_distance),
                 "rollout": rollout,
                 "map": data_uri(picture, "png"),
-                "views": [_film_view(out, decision, camera) for decision in _filmstrip(rollout)],
+                "views": [film_view(out, decision, camera) for decision in filmstrip(rollout)],
                 "num_decisions": len(rollout.decisions),
             }
         )
@@ -179,14 +184,15 @@ def choose_episodes(
     return chosen
 
 
-def _filmstrip(rollout: Rollout) -> list[DecisionRecord]:
+def filmstrip(rollout: StoredRollout) -> list[DecisionRecord]:
     """Decisions with pictures, evenly spread, the first and the last among them."""
     shown = [decision for decision in rollout.decisions if decision.image]
     count = min(MAX_FILMSTRIP_VIEWS, len(shown))
     return [shown[i] for i in np.unique(np.linspace(0, len(shown) - 1, count).round().astype(int))]
 
 
-def _film_view(out: Path, decision: DecisionRecord, camera: CameraSpec | None) -> dict:
+def film_view(out: Path, decision: DecisionRecord, camera: CameraSpec | None) -> dict:
+    """A kept view, drawn on, for the page; `camera` took it at its look-down pitch."""
     assert decision.image is not None
     with Image.open(BytesIO((out / decision.image).read_bytes())) as image:
         picture = _enlarged(image, decision, camera)
