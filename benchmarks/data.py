@@ -46,7 +46,7 @@ ARROW_FILES = ("samples.arrow", "episodes.arrow")
 OPEN_INDEX = """
 import json, sys
 import numpy as np
-from internnav_hf.data.index import open_table
+from internnav_hf.data.tables import open_table
 def memory(kind):
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024

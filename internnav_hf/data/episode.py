@@ -4,7 +4,8 @@ T frames of the episode. A camera setting S is a name such as "125cm_30deg": hei
 pitch downwards.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,15 @@ FRAME_SUFFIX = {"rgb": ".jpg", "depth": ".png", "landmark": ".png"}
 class Episode:
     """`columns` hold one row per frame: `action` (T,), and for every camera setting S `pose.S` (T,
     4, 4) camera to world, `goal.S` (T, 2) pixels [u, v], `relative_goal_frame_id.S` (T,) frames
-    ahead. -1 is "none".
+    ahead. -1 is "none". Other formats have other columns (`vln_n1.COLUMNS`), and may name the image
+    files themselves: `frame_files` has, by kind, one path below `root` per frame.
     """
 
     root: Path
     episode_index: int
     instructions: tuple[str, ...]
     columns: dict[str, np.ndarray]
+    frame_files: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def length(self) -> int:
@@ -38,7 +41,9 @@ class Episode:
         return next_actions(self.columns["action"])
 
     def frame_path(self, kind: str, setting: str, frame: int) -> Path:
-        """`kind` is "rgb", "depth" or "landmark"."""
+        """`kind` is "rgb", "depth" or "landmark"; `frame_files` know no `setting`."""
+        if kind in self.frame_files:
+            return self.root / self.frame_files[kind][frame]
         folder = frame_folder(self.root, self.episode_index, kind, setting)
         return folder / frame_name(self.episode_index, kind, frame)
 

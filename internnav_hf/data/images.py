@@ -31,17 +31,19 @@ def open_image(path: Path, mode: str | None = "RGB") -> Image.Image:
     return image if mode in (image.mode, None) else image.convert(mode)
 
 
-def open_depth(path: Path, size: tuple[int, int] | None = None, scale: float = 1000) -> np.ndarray:
-    """(rows, columns) float32 metres from a 16-bit image of `scale` units a metre; 0 is unknown.
+def open_depth(
+    path: Path, size: tuple[int, int] | None = None, scale: float = 1000, dtype: type = np.float32
+) -> np.ndarray:
+    """(rows, columns) metres from a 16-bit image of `scale` units a metre; 0 is unknown.
 
     `size` (width, height) picks the nearest pixels and blends none.
     """
     image = open_image(path, None)
     if not image.mode.startswith("I"):
-        raise broken(path, "mode", image.mode, "16-bit grey: depth in millimetres")
+        raise broken(path, "mode", image.mode, f"16-bit grey: depth, {scale:g} units a metre")
     if size is not None:
         image = resize_view(image, size, Image.Resampling.NEAREST)
-    return np.asarray(image, dtype=np.float32) / np.float32(scale)
+    return np.asarray(image, dtype) / dtype(scale)
 
 
 def open_mask(path: Path) -> np.ndarray:

@@ -8,10 +8,7 @@ compares file stamps and maps memory.
 import hashlib
 import json
 import logging
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 from tqdm import tqdm
 
 from .checks import FrameFiles, check_episode
@@ -27,39 +23,48 @@ from .episode import Episode, broken
 from .lerobot import EPISODES_FILE, episode_lines, parse_record
 from .names import DatasetName, check_depth_folders, scene_folders
 from .sampling import PIXEL_GOAL, STOP, TURN, SamplingRules, sample_episode
+from .tables import (
+    NUM_THREADS,
+    build_once,
+    described,
+    folder_stamps,
+    open_table,
+    refuse_too_many_broken,
+    report_broken,
+    stamp,
+    table_of,
+    write_table,
+)
 
 logger = logging.getLogger(__name__)
 
 READER_VERSION = 2  # part of the cache's name; raise it when rules, checks or columns change
-NUM_THREADS = min(16, os.cpu_count() or 1)
 INFO_FILE = "meta/info.json"
-
-
-def _field(name: str, kind: pa.DataType, meaning: str) -> pa.Field:
-    return pa.field(name, kind, metadata={"meaning": meaning})
 
 
 SAMPLE_SCHEMA = pa.schema(
     [
-        _field("episode", pa.int32(), "row of the episodes table"),
-        _field("instruction_index", pa.int16(), "which of the episode's instructions"),
-        _field("frame_index", pa.int32(), "the frame at which System2 is asked"),
-        _field("end_frame", pa.int32(), "one past the last frame; a waypoint is reached before it"),
-        _field("answer_class", pa.int8(), "0 pixel goal, 1 turn, 2 stop"),
-        _field("goal_u", pa.int16(), "pixel goal in the look-down image, -1 for none"),
-        _field("goal_v", pa.int16(), "pixel goal in the look-down image, -1 for none"),
-        _field("actions", pa.list_(pa.int8()), "answered actions of a turn or a stop"),
+        described("episode", pa.int32(), "row of the episodes table"),
+        described("instruction_index", pa.int16(), "which of the episode's instructions"),
+        described("frame_index", pa.int32(), "the frame at which System2 is asked"),
+        described(
+            "end_frame", pa.int32(), "one past the last frame; a waypoint is reached before it"
+        ),
+        described("answer_class", pa.int8(), "0 pixel goal, 1 turn, 2 stop"),
+        described("goal_u", pa.int16(), "pixel goal in the look-down image, -1 for none"),
+        described("goal_v", pa.int16(), "pixel goal in the look-down image, -1 for none"),
+        described("actions", pa.list_(pa.int8()), "answered actions of a turn or a stop"),
     ]
 )
 EPISODE_SCHEMA = pa.schema(
     [
-        _field("scene", pa.string(), "folder below the dataset's"),
-        _field("episode_index", pa.int32(), "number in the file names"),
-        _field("length", pa.int32(), "frames"),
-        _field("width", pa.int16(), "of the images, px"),
-        _field("height", pa.int16(), "of the images, px"),
-        _field("has_landmarks", pa.bool_(), "whether masks of the named object exist"),
-        _field("instructions", pa.list_(pa.string()), "as written, verbatim"),
+        described("scene", pa.string(), "folder below the dataset's"),
+        described("episode_index", pa.int32(), "number in the file names"),
+        described("length", pa.int32(), "frames"),
+        described("width", pa.int16(), "of the images, px"),
+        described("height", pa.int16(), "of the images, px"),
+        described("has_landmarks", pa.bool_(), "whether masks of the named object exist"),
+        described("instructions", pa.list_(pa.string()), "as written, verbatim"),
     ]
 )
 
@@ -103,13 +108,10 @@ def open_index(
     if rules.needs_depth:
         check_depth_folders(scenes, name)
     folder = cache_dir / f"{name}-{fingerprint(scenes, name, rules)}"
-    if not folder.is_dir():
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not folder.is_dir():
-                _build(scenes, name, rules, folder, max_broken_fraction)
+    build_once(folder, lambda new: _build(scenes, name, rules, new, max_broken_fraction))
     index = _load(folder, name)
-    report_broken(index, max_broken_fraction, folder)
+    problems = index.broken_episodes
+    report_broken(str(name), problems, index.num_episodes, max_broken_fraction, folder)
     return index
 
 
@@ -128,25 +130,15 @@ def fingerprint(scenes: list[Path], name: DatasetName, rules: SamplingRules) -> 
 
 def scene_stamps(scene: Path, settings: Iterable[str]) -> bytes:
     """A line per file: relative path, size, time of change."""
-    lines = [_stamp(scene.name, scene / file) for file in (EPISODES_FILE, INFO_FILE)]
+    lines = [stamp(scene.name, scene / file) for file in (EPISODES_FILE, INFO_FILE)]
     for chunk in sorted((scene / "data").glob("chunk-*")):
-        with os.scandir(chunk) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                stat = entry.stat()
-                lines.append(f"{chunk.name}/{entry.name} {stat.st_size} {stat.st_mtime_ns}")
+        lines += folder_stamps(chunk)
     for chunk in sorted((scene / "videos").glob("chunk-*")):
         for setting in settings:
             for kind in ("rgb", "landmark", "depth"):
                 folder = f"observation.images.{kind}.{setting}"
-                lines.append(_stamp(f"{chunk.name}/{folder}", chunk / folder))
+                lines.append(stamp(f"{chunk.name}/{folder}", chunk / folder))
     return "\n".join(lines).encode()
-
-
-def _stamp(label: str, path: Path) -> str:
-    if not path.exists():
-        return f"{label} none"
-    stat = path.stat()
-    return f"{label}/{path.name} {stat.st_size} {stat.st_mtime_ns}"
 
 
 def _build(
@@ -156,22 +148,17 @@ def _build(
     folder: Path,
     max_broken_fraction: float,
 ) -> None:
-    """Write to a temporary folder and rename it, so that a half-written index is never found."""
     logger.info(
-        "Checking %d scenes of %s and building their index in %s", len(scenes), name, folder
+        "Checking %d scenes of %s and building their index in %s", len(scenes), name, folder.parent
     )
     parts = list(_index_scenes(scenes, name, rules))
     index = join_scenes(parts, name, rules)
-    _refuse_too_many_broken(index, max_broken_fraction)
+    refuse_too_many_broken(
+        str(name), index.broken_episodes, index.num_episodes, max_broken_fraction
+    )
     if index.samples.num_rows == 0:
         raise ValueError(f"{scenes[0].parent}: no sample in {index.num_episodes} episodes")
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
-        save_index(index, temporary)
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    save_index(index, folder)
     logger.info("%s: %d samples of %d episodes", name, index.samples.num_rows, index.num_episodes)
 
 
@@ -202,8 +189,8 @@ def index_scene(scene: Path, name: DatasetName, rules: SamplingRules) -> SceneIn
         key = (scene.name, episode.episode_index, episode.length)
         episodes.append((*key, *size, has_landmarks, episode.instructions))
     return SceneIndex(
-        _table(samples, SAMPLE_SCHEMA),
-        _table(episodes, EPISODE_SCHEMA),
+        table_of(samples, SAMPLE_SCHEMA),
+        table_of(episodes, EPISODE_SCHEMA),
         recorded_hfov_deg(scene),
         len(episodes) + len(problems),
         problems,
@@ -227,12 +214,6 @@ def _sound_episodes(
             problems.append(str(error))
         else:
             yield checked
-
-
-def _table(rows: list[tuple], schema: pa.Schema) -> pa.Table:
-    columns = zip(*rows, strict=True) if rows else [[] for _ in schema]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def join_scenes(parts: list[SceneIndex], name: DatasetName, rules: SamplingRules) -> Index:
@@ -293,41 +274,10 @@ def _only_hfov_deg(parts: list[SceneIndex], name: DatasetName) -> float | None:
     return values[0] if values else None
 
 
-def _refuse_too_many_broken(index: Index, max_broken_fraction: float) -> None:
-    problems, total = index.broken_episodes, index.num_episodes
-    if len(problems) <= max_broken_fraction * total:
-        return
-    shown = "\n  ".join(problems[:5])
-    more = f"\n  and {len(problems) - 5} more" if problems[5:] else ""
-    raise ValueError(
-        f"{index.name}: {len(problems)} of {total} episodes are broken, more than"
-        f" max_broken_fraction={max_broken_fraction:g} allows:\n  {shown}{more}"
-    )
-
-
-def report_broken(index: Index, max_broken_fraction: float, folder: Path) -> None:
-    """A warning for each broken episode, also when the index comes from the cache."""
-    _refuse_too_many_broken(index, max_broken_fraction)
-    for problem in index.broken_episodes:
-        logger.warning("%s: episode left out: %s", index.name, problem)
-    if index.broken_episodes:
-        logger.warning(
-            "%s: %d of %d episodes are broken and left out (images repaired in place are noticed"
-            " when %s is removed)",
-            index.name,
-            len(index.broken_episodes),
-            index.num_episodes,
-            folder,
-        )
-
-
 def save_index(index: Index, folder: Path) -> None:
-    """One record batch a table, so that a row is found without search."""
+    """Two Arrow files, and what is true of all."""
     for key, table in (("samples", index.samples), ("episodes", index.episodes)):
-        with pa.OSFile(str(folder / f"{key}.arrow"), "wb") as sink:
-            whole = table.combine_chunks()
-            with pa.ipc.new_file(sink, whole.schema) as writer:
-                writer.write_table(whole)
+        write_table(table, folder / f"{key}.arrow")
     info = {
         "hfov_deg": index.hfov_deg,
         "num_episodes": index.num_episodes,
@@ -347,8 +297,3 @@ def _load(folder: Path, name: DatasetName) -> Index:
         info["num_episodes"],
         tuple(info["broken_episodes"]),
     )
-
-
-def open_table(path: Path) -> pa.Table:
-    """Memory-mapped: rows cost nothing until they are read, and all processes share them."""
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()

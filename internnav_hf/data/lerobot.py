@@ -171,7 +171,7 @@ def read_episode(
     for setting in settings:
         for name in SETTING_COLUMNS:
             wanted[name.replace(".S", f".{setting}")] = COLUMNS[name]
-    table = _read_columns(path, [*wanted, *extra_columns])
+    table = read_columns(path, [*wanted, *extra_columns])
     if table.num_rows != record.length:
         expected = f"{record.length} as in {EPISODES_FILE}"
         raise broken(path, "length", f"{table.num_rows} rows", expected)
@@ -183,7 +183,7 @@ def read_episode(
 def read_poses(path: Path, setting: str) -> np.ndarray:
     """(T, 4, 4) camera to world of one episode; no other column of the parquet file is read."""
     name = f"pose.{setting}"
-    return to_numpy(_read_columns(path, [name])[name], COLUMNS["pose.S"], path, name)
+    return to_numpy(read_columns(path, [name])[name], COLUMNS["pose.S"], path, name)
 
 
 def settings_of(record: EpisodeRecord) -> list[str]:
@@ -201,7 +201,8 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
         raise broken(path, "file", found, "a readable parquet file") from error
 
 
-def _read_columns(path: Path, names: Sequence[str]) -> pa.Table:
+def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
+    """Only these columns of a parquet file."""
     file = _open_parquet(path)
     found = file.schema_arrow.names
     missing = [name for name in names if name not in found]

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import torch
-from huggingface_hub.constants import HF_HOME
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -27,6 +26,7 @@ from .images import open_image, open_mask
 from .index import Index, is_simulated, open_index, shift_episodes
 from .names import DatasetName, parse_dataset_names
 from .sampling import PIXEL_GOAL, SamplingRules, history_indices, subsample
+from .tables import DEFAULT_CACHE
 
 IGNORED_LABEL = -100
 NUM_HISTORY = 8
@@ -100,7 +100,7 @@ class System2Dataset(Dataset):
         rules = SamplingRules(
             sample_step, num_future_steps, stop_repeat, pixel_goal_only, needs_depth
         )
-        cache = Path(cache_dir) if cache_dir else Path(HF_HOME) / "internnav_hf" / "index"
+        cache = Path(cache_dir or DEFAULT_CACHE)
         self.names = parse_dataset_names(datasets)
         indexes = [
             open_index(self.data_root, name, rules, cache, max_broken_fraction)

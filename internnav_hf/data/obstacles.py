@@ -1,0 +1,209 @@
+"""How far obstacles are, and what a path is worth: the critic's labels of NavDP.
+
+Published: a scene's point cloud has obstacles in one colour; the distance of a place is the least
+|dx| + |dy| to one of them, and a path is worth
+
+    -5 * share of its points (the last one left out) nearer than 0.1 m
+    + 0.5 * (distance at its last point - distance at its first point),
+
+or 2 where there are no obstacles. (Written as the mean gain of distance it would be the same but
+for the factor: its sum telescopes.)
+
+Differs from there: the cloud is not read again for every item. A scene's obstacles are sorted once
+into a grid of cells, with the distance of each cell to the nearest one that holds any, in a cache
+folder named after the cloud's content. A query looks into the few cells that can hold the nearest
+point, so that distances are exact and cost the same in every scene.
+
+|dx| + |dy| is the larger of |du| and |dv| for u = x + y and v = x - y, in which such a
+neighbourhood is a square: one run of points in each row of cells.
+
+N points, Q queries, K points of a path.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import distance_transform_cdt
+
+from .episode import broken
+from .tables import build_once
+
+OBSTACLE_COLOR = (0.0, 0.0, 0.5)
+COLOR_TOLERANCE = 0.05  # sum of the differences of the channels
+COLLISION_WEIGHT, COLLISION_M = 5.0, 0.1
+CLEARANCE_WEIGHT = 0.5
+VALUE_WITHOUT_OBSTACLES = 2.0
+
+FIELD_VERSION = 1  # part of the cache's name; raise it when the files below change
+CELL_M = 0.1
+MARGIN_CELLS = 5
+QUERIES_AT_ONCE = 256
+ARRAYS = ("points", "starts", "rings")
+
+
+def path_value(path: np.ndarray, field: "ObstacleField") -> np.ndarray:
+    """(...,) the published value of paths (..., K, 2) in the world."""
+    if not len(field.points):
+        return np.full(np.shape(path)[:-2], VALUE_WITHOUT_OBSTACLES)
+    distance = field(path)
+    collisions = np.mean(distance[..., :-1] < COLLISION_M, axis=-1)
+    gain = distance[..., -1] - distance[..., 0]
+    return CLEARANCE_WEIGHT * gain - COLLISION_WEIGHT * collisions
+
+
+@dataclass(frozen=True, eq=False)
+class ObstacleField:
+    """Distances to the obstacles of one scene.
+
+    `points` (N, 2) are (u, v) in metres from `origin`, sorted by cell; `starts` (cells + 1,) is
+    where the points of each cell begin, row by row; `rings` (rows, columns) counts the cells,
+    diagonal steps included, to the nearest one that is not empty.
+    """
+
+    points: np.ndarray
+    starts: np.ndarray
+    rings: np.ndarray
+    origin: np.ndarray
+
+    def __call__(self, xy: np.ndarray) -> np.ndarray:
+        """(...,) metres |dx| + |dy| from world points (..., 2) to the nearest obstacle; infinite
+        without any.
+        """
+        return self._by_parts(xy, self._taxicab)
+
+    def euclidean(self, xy: np.ndarray) -> np.ndarray:
+        """(...,) metres to the nearest obstacle as the crow flies."""
+        return self._by_parts(xy, self._euclidean)
+
+    def _by_parts(self, xy, distance) -> np.ndarray:
+        xy = np.asarray(xy, np.float64)
+        if not len(self.points):
+            return np.full(xy.shape[:-1], np.inf)
+        queries = rotated(xy).reshape(-1, 2) - self.origin
+        found = [np.empty(0)]
+        for start in range(0, len(queries), QUERIES_AT_ONCE):
+            found.append(distance(queries[start : start + QUERIES_AT_ONCE]))
+        return np.concatenate(found).reshape(xy.shape[:-1])
+
+    def _taxicab(self, queries: np.ndarray) -> np.ndarray:
+        last = np.array(self.rings.shape) - 1
+        cells = np.clip(np.floor(queries / CELL_M).astype(np.int64), 0, last)
+        outside = np.abs(np.clip(queries, 0, (last + 1) * CELL_M) - queries).max(axis=1)
+        # No farther than that: the nearest cell that holds a point lies within it.
+        bound = outside + (self.rings[cells[:, 0], cells[:, 1]] + 1) * CELL_M
+        offsets, first = self._near(queries, bound)
+        return np.minimum.reduceat(np.abs(offsets).max(axis=1), first)
+
+    def _euclidean(self, queries: np.ndarray) -> np.ndarray:
+        # Turned by 45 degrees and stretched: distances in (u, v) are sqrt(2) times those in (x, y).
+        offsets, first = self._near(queries, np.sqrt(2) * self._taxicab(queries))
+        return np.sqrt(np.minimum.reduceat(np.square(offsets).sum(axis=1), first) / 2)
+
+    def _near(self, queries: np.ndarray, reach: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Offsets (., 2) to all points within `reach` (Q,) of each query, and where each query's
+        begin; some are farther.
+        """
+        num_rows, num_columns = self.rings.shape
+        reach = reach[:, None] + 1e-6  # float32 points near a cell's edge
+        low = np.floor((queries - reach) / CELL_M).astype(np.int64).clip(0)
+        high = np.floor((queries + reach) / CELL_M).astype(np.int64)
+        high = np.minimum(high, (num_rows - 1, num_columns - 1))
+        query, row = _runs(low[:, 0], high[:, 0] + 1)
+        begin = self.starts[row * num_columns + low[query, 1]]
+        end = self.starts[row * num_columns + high[query, 1] + 1]
+        run, index = _runs(begin, end)
+        query = query[run]
+        offsets = self.points[index] - queries[query]
+        return offsets, np.searchsorted(query, np.arange(len(queries)))
+
+
+def _runs(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of all ranges begin[i]..end[i], one after the other, and of which i each is."""
+    lengths = (end - begin).astype(np.int64)
+    which = np.repeat(np.arange(len(lengths)), lengths)
+    before = np.cumsum(lengths) - lengths
+    return which, np.arange(len(which)) + np.repeat(begin - before, lengths)
+
+
+def rotated(xy: np.ndarray) -> np.ndarray:
+    """(x + y, x - y) of points (..., 2)."""
+    return np.stack([xy[..., 0] + xy[..., 1], xy[..., 0] - xy[..., 1]], axis=-1)
+
+
+def make_field(xy: np.ndarray) -> ObstacleField:
+    """The field of obstacles at world points (N, 2)."""
+    if not len(xy):
+        none = np.zeros((0, 2), np.float32)
+        return ObstacleField(none, np.zeros(2, np.int32), np.zeros((1, 1), np.int16), np.zeros(2))
+    points = rotated(np.asarray(xy, np.float64))
+    origin = np.floor(points.min(axis=0) / CELL_M - MARGIN_CELLS) * CELL_M
+    points = points - origin
+    cells = np.floor(points / CELL_M).astype(np.int64)
+    num_rows, num_columns = cells.max(axis=0) + 1 + MARGIN_CELLS
+    flat = cells[:, 0] * num_columns + cells[:, 1]
+    counts = np.bincount(flat, minlength=num_rows * num_columns)
+    empty = (counts == 0).reshape(num_rows, num_columns)
+    return ObstacleField(
+        points=points[np.argsort(flat, kind="stable")].astype(np.float32),
+        starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
+        rings=distance_transform_cdt(empty, "chessboard").astype(np.int16),
+        origin=origin,
+    )
+
+
+def read_obstacles(path: Path) -> np.ndarray:
+    """(N, 2) world x, y of the points of a PLY file that have the obstacles' colour."""
+    import trimesh  # slow to import
+
+    try:
+        cloud = trimesh.load(path, file_type="ply", process=False)
+        xyz, colors = np.asarray(cloud.vertices), np.asarray(cloud.colors, np.float64)
+    except (OSError, ValueError, IndexError, KeyError, AttributeError) as error:
+        found = f"{path.stat().st_size} bytes ({error})" if path.exists() else "no file"
+        raise broken(path, "file", found, "a PLY file of coloured points") from error
+    if len(colors) != len(xyz) or not len(xyz):
+        raise broken(path, "colours", f"{len(colors)} of {len(xyz)} points", "one for each point")
+    distance = np.abs(colors[:, :3] / 255 - OBSTACLE_COLOR).sum(axis=1)
+    is_obstacle = distance < COLOR_TOLERANCE
+    if not is_obstacle.any():
+        known, counts = np.unique(colors[:, :3].astype(int), axis=0, return_counts=True)
+        usual = known[counts.argsort()[::-1][:3]].tolist()
+        raise broken(
+            path, "colours", f"no obstacle, mostly {usual}", "some points of (0, 0, 128), 8 bit"
+        )
+    found = xyz[is_obstacle]
+    if not np.isfinite(found).all():
+        raise broken(path, "points", "nan or infinity", "finite numbers")
+    return found[:, :2]
+
+
+def field_name(path: Path) -> str:
+    """Cache folder of the field of a cloud: scenes that share a cloud share it."""
+    if not path.is_file():
+        raise broken(path, "file", "no file", "a PLY file of coloured points")
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=8)
+    return f"obstacles-{FIELD_VERSION}-{digest.hexdigest()}"
+
+
+def open_field(path: Path, folder: Path) -> ObstacleField:
+    """The field of a cloud, memory-mapped from its cache folder, which is filled first if need
+    be.
+    """
+    build_once(folder, lambda new: _save(make_field(read_obstacles(path)), new))
+    origin = json.loads((folder / "origin.json").read_text())
+    return ObstacleField(*_mapped(folder), origin=np.array(origin))
+
+
+def _mapped(folder: Path) -> Iterable[np.ndarray]:
+    for name in ARRAYS:
+        yield np.load(folder / f"{name}.npy", mmap_mode="r")
+
+
+def _save(field: ObstacleField, folder: Path) -> None:
+    for name in ARRAYS:
+        np.save(folder / f"{name}.npy", getattr(field, name))
+    (folder / "origin.json").write_text(json.dumps(field.origin.tolist()))

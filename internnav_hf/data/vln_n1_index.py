@@ -1,0 +1,247 @@
+"""The table of `vln_n1` episodes: every one checked, once, then memory-mapped.
+
+Building reads each parquet file, lists each image folder, opens some depth images of each scene and
+sorts its point cloud into an obstacle field. A broken episode is named, counted and left out; what
+is wrong with a scene's depth or point cloud breaks all of its episodes.
+"""
+
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from .checks import image_size
+from .episode import broken
+from .images import open_depth
+from .obstacles import field_name, open_field
+from .tables import (
+    NUM_THREADS,
+    build_once,
+    described,
+    folder_stamps,
+    open_table,
+    refuse_too_many_broken,
+    report_broken,
+    stamp,
+    table_of,
+    write_table,
+)
+from .vln_n1 import (
+    CLOUD_FILE,
+    STATS_FILE,
+    FrameFiles,
+    FrameRange,
+    find_units,
+    parse_range,
+    read_episode_columns,
+    stats_lines,
+    view_of,
+)
+
+logger = logging.getLogger(__name__)
+
+INDEX_VERSION = 1  # part of the cache's name; raise it when checks or columns change
+NUM_DEPTH_PROBES = 5  # depth images that are opened to check their unit
+DEPTH_MEDIAN_M = (0.4, 20.0)
+"""Half of what the probes see lies in this range: in rooms, 1 mm read as 0.1 mm lies below."""
+
+EPISODE_SCHEMA = pa.schema(
+    [
+        described("unit", pa.string(), "folder below the root: group/scene or .../trajectory"),
+        described("episode_index", pa.int32(), "number of the parquet file"),
+        described("length", pa.int32(), "frames"),
+        described("rgb_file", pa.string(), "below the unit; # is the frame's number"),
+        described("depth_file", pa.string(), "below the unit; # is the frame's number"),
+        described("frames", pa.list_(pa.int32()), "their numbers, by row"),
+        described("width", pa.int16(), "of the colour images, px"),
+        described("height", pa.int16(), "of the colour images, px"),
+        described("focal", pa.list_(pa.float64()), "fx, fy, px"),
+        described("center", pa.list_(pa.float64()), "cx, cy, px"),
+        described("height_m", pa.float64(), "of the camera above the floor"),
+        described("pitch", pa.float64(), "rad; positive looks down"),
+        described("field", pa.string(), "cache folder of the scene's obstacles"),
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeIndex:
+    """`episodes` of the schema above; `num_episodes` counts the broken ones, too."""
+
+    episodes: pa.Table
+    num_episodes: int
+    broken_episodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ReadingRules:
+    """How files are found and read."""
+
+    groups: tuple[str, ...] | None = None
+    frame_order: str = "numeric"
+    depth_scale: float = 10_000.0
+
+
+def open_episodes(
+    data_root: Path, rules: ReadingRules, cache_dir: Path, max_broken_fraction: float = 0.01
+) -> EpisodeIndex:
+    """Map the cached table, or build it first."""
+    units = find_units(data_root, rules.groups)
+    folder = cache_dir / f"vln_n1-{fingerprint(data_root, units, rules)}"
+
+    def build(new: Path) -> None:
+        logger.info("Checking %d folders of %s; their index: %s", len(units), data_root, cache_dir)
+        index = index_units(data_root, units, rules, cache_dir)
+        refuse_too_many_broken(
+            str(data_root), index.broken_episodes, index.num_episodes, max_broken_fraction
+        )
+        _save(index, new)
+
+    build_once(folder, build)
+    index = _load(folder)
+    problems = index.broken_episodes
+    report_broken(str(data_root), problems, index.num_episodes, max_broken_fraction, folder)
+    return index
+
+
+def index_units(
+    data_root: Path, units: Sequence[Path], rules: ReadingRules, cache_dir: Path
+) -> EpisodeIndex:
+    """Check every episode; fields are built in `cache_dir`."""
+    rows, problems = [], []
+    seconds = 0.2 if sys.stderr.isatty() else 30
+    progress = tqdm(desc="index vln_n1", total=len(units), unit=" scenes", mininterval=seconds)
+    with progress, ThreadPoolExecutor(NUM_THREADS) as pool:
+        parts = pool.map(lambda unit: index_unit(data_root, unit, rules, cache_dir), units)
+        for found, wrong in parts:
+            rows += found
+            problems += wrong
+            progress.update()
+    if not rows and not problems:
+        raise ValueError(f"{data_root}: no episode in {len(units)} folders")
+    table = table_of(rows, EPISODE_SCHEMA)
+    return EpisodeIndex(table, len(rows) + len(problems), tuple(problems))
+
+
+def index_unit(
+    data_root: Path, unit: Path, rules: ReadingRules, cache_dir: Path
+) -> tuple[list[tuple], list[str]]:
+    """Rows of the schema, and a sentence about each broken episode."""
+    rows, problems, shared = [], [], []
+    files = FrameFiles(unit, rules.frame_order)
+    try:
+        lines = stats_lines(unit)
+        field = _field_of(unit, cache_dir)
+    except ValueError as error:
+        return [], [str(error)] * _num_episodes(unit)
+    sound = []
+    for number, line in lines:
+        try:
+            record = parse_range(unit, number, line)
+            sound.append((record, _row(data_root, record, files, field)))
+        except ValueError as error:
+            problems.append(str(error))
+    try:
+        check_depth_unit([record for record, _ in sound], files, rules.depth_scale)
+        rows = [row for _, row in sound]
+    except ValueError as error:
+        shared = [str(error)] * len(sound)
+    return rows, problems + shared
+
+
+def _num_episodes(unit: Path) -> int:
+    return max(1, sum(1 for _ in unit.glob("data/chunk-*/*.parquet")))
+
+
+def _field_of(unit: Path, cache_dir: Path) -> str:
+    path = unit / CLOUD_FILE
+    name = field_name(path)
+    open_field(path, cache_dir / name)
+    return name
+
+
+def _row(data_root: Path, record: FrameRange, files: FrameFiles, field: str) -> tuple:
+    columns = read_episode_columns(record)
+    view = view_of(columns, record.unit)
+    width, height = image_size(record.unit / files.paths(record, "rgb")[0])
+    return (
+        str(record.unit.relative_to(data_root)),
+        record.episode_index,
+        record.last - record.first + 1,
+        files.pattern(record, "rgb"),
+        files.pattern(record, "depth"),
+        files.numbers(record, "rgb"),
+        width,
+        height,
+        list(view.focal),
+        list(view.center),
+        view.height_m,
+        view.pitch,
+        field,
+    )
+
+
+def check_depth_unit(records: Sequence[FrameRange], files: FrameFiles, depth_scale: float) -> None:
+    """The median of some depth images of a unit tells whether their unit can be the one that is
+    meant.
+    """
+    paths = [files.unit / path for record in records for path in files.paths(record, "depth")]
+    if not paths:
+        return
+    chosen = np.unique(np.linspace(0, len(paths) - 1, NUM_DEPTH_PROBES).astype(int))
+    depth = np.concatenate([open_depth(paths[i], scale=depth_scale).ravel() for i in chosen])
+    known = depth[depth > 0]
+    if not len(known):
+        raise broken(paths[0], "depth", f"0 in all of {len(chosen)} images", "depth")
+    median_m, (low, high) = float(np.median(known)), DEPTH_MEDIAN_M
+    if not low <= median_m <= high:
+        expected = (
+            f"{low:g} to {high:g} m. Is the unit of the files not {1000 / depth_scale:g} mm?"
+            " Pass depth_scale=1000 for millimetres"
+        )
+        found = f"a median of {median_m:.3g} m in {len(chosen)} images"
+        raise broken(paths[0].parent, "depth", found, expected)
+
+
+def fingerprint(data_root: Path, units: Sequence[Path], rules: ReadingRules) -> str:
+    """Names, sizes and times of all files but images, and times of the images' folders."""
+    version = [INDEX_VERSION, rules.groups, rules.frame_order, rules.depth_scale]
+    digest = hashlib.blake2b(json.dumps(version).encode(), digest_size=8)
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        for stamps in pool.map(_unit_stamps, units):
+            digest.update(stamps)
+    digest.update(str([str(unit.relative_to(data_root)) for unit in units]).encode())
+    return digest.hexdigest()
+
+
+def _unit_stamps(unit: Path) -> bytes:
+    lines = [stamp(unit.name, unit / file) for file in (STATS_FILE, CLOUD_FILE)]
+    lines += _chunk_stamps(unit)
+    return "\n".join(lines).encode()
+
+
+def _chunk_stamps(unit: Path) -> Iterator[str]:
+    for chunk in sorted(unit.glob("data/chunk-*")):
+        yield from folder_stamps(chunk)
+    for folder in sorted(unit.glob("videos/chunk-*/observation.images.*")):
+        yield stamp(f"{folder.parent.name}/{folder.name}", folder)
+
+
+def _save(index: EpisodeIndex, folder: Path) -> None:
+    write_table(index.episodes, folder / "episodes.arrow")
+    info = {"num_episodes": index.num_episodes, "broken_episodes": index.broken_episodes}
+    (folder / "info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
+
+
+def _load(folder: Path) -> EpisodeIndex:
+    info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
+    episodes = open_table(folder / "episodes.arrow")
+    return EpisodeIndex(episodes, info["num_episodes"], tuple(info["broken_episodes"]))
