@@ -173,9 +173,11 @@ class NavDPPolicy:
         episodes: Sequence[NavDPEpisode],
         observations: Sequence[dict[str, Any]],
         goals: Sequence[Goal],
+        observed: bool = False,
     ) -> list[NavDPStep]:
         """What each robot drives, in one call of the model.
 
+        `observed` says that `observe` has seen these observations already.
         Raises ValueError for an observation without depth, and for goals of a kind that the model
         was not trained for.
         """
@@ -190,8 +192,9 @@ class NavDPPolicy:
             raise ValueError("observation: found no 'depth', in metres, which NavDP reads.")
         size = self.model.config.image_size
         depth = [letterbox_depth(observation["depth"], size) for observation in observations]
-        for episode, observation in zip(episodes, observations, strict=True):
-            self.observe(episode, observation)
+        if not observed:
+            for episode, observation in zip(episodes, observations, strict=True):
+                self.observe(episode, observation)
         current = [episode.frames[-1].rgb for episode in episodes]
         samples = self.model.sample(
             [self._asked(*row) for row in zip(goals, observations, current, strict=True)],
