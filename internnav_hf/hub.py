@@ -33,9 +33,9 @@ _RESTRICTED = re.compile(r"InternRobotics/|InternVLA|InternData|\b(r2r|rxr|scale
 def convert_released(state_dict: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor]:
     """`state_dict` of a released checkpoint under our key names, for `model.load_state_dict`.
 
-    `model` is a System2, a dual system, or an action expert, whose released names are those without
-    the prefix that a whole checkpoint gives them (`model.`, `model.navdp.`). Raises ValueError
-    naming keys that `model` misses, does not know, or has in another shape.
+    `model` is a System2, a dual system, a NavDP, or an action expert, whose released names are
+    those without the prefix that a whole checkpoint gives them (`model.`, `model.navdp.`). Raises
+    ValueError naming keys that `model` misses, does not know, or has in another shape.
     """
     if isinstance(model, System2Model):
         converted = system2_keys(state_dict, model.config.tie_word_embeddings)

@@ -11,7 +11,6 @@ frame, C width, R tokens of a scene, N trajectories of a sample.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -19,42 +18,18 @@ from diffusers.utils.torch_utils import randn_tensor
 from einops import rearrange
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
 
+from .config_checks import own_fields
 from .loading import StrictLoading
 from .navdp_config import NavDPConfig
 from .navdp_goals import NUM_POINT_CHANNELS, NUM_SLOTS, Goal, GoalEncoder
+from .navdp_losses import DRAWS, NavDPOutput, navdp_losses
+from .navdp_released import read_released, released_config, released_file, released_keys
 from .navdp_trunk import NUM_ACTION_CHANNELS, Denoiser, RGBDEncoder, denoise, noise_schedule
+from .released import check_fit
 
 _GOAL_KEYS = {"point": "goal_point", "image": "goal_image", "pixel": "goal_pixel_map"}
 _AUXILIARY_KINDS = ("image", "pixel")
-_DRAWS = ("no_goal", "mixed_goal")  # in the order of `noise` and `timesteps`
-
-
-@dataclass
-class NavDPOutput(ModelOutput):
-    """Of `NavDPModel.forward`. Each named loss is a mean over the valid samples.
-
-    `loss` is what to descend: action_loss_weight * ((1 - no_goal_share) * mixed_goal_action_loss +
-    no_goal_share * no_goal_action_loss) + critic_loss_weight * critic_loss +
-    auxiliary_loss_weight * auxiliary_loss. The critic's is the sum for the label and for the
-    perturbed path, the auxiliary one the mean of those for image and pixel. Those that the
-    configuration has no use for are None. The rest are predictions: of noise, of values, of where
-    a goal is.
-    """
-
-    loss: Tensor | None = None
-    no_goal_action_loss: Tensor | None = None
-    mixed_goal_action_loss: Tensor | None = None
-    critic_loss: Tensor | None = None
-    auxiliary_loss: Tensor | None = None
-    loss_counts: dict[str, Tensor] | None = None
-    no_goal_noise: Tensor | None = None
-    mixed_goal_noise: Tensor | None = None
-    value: Tensor | None = None
-    perturbed_value: Tensor | None = None
-    image_goal_point: Tensor | None = None
-    pixel_goal_point: Tensor | None = None
 
 
 class NavDPSamples(NamedTuple):
@@ -97,6 +72,25 @@ class NavDPModel(StrictLoading, PreTrainedModel):
         )
         self.post_init()
         self.train(self.training)  # freezes what the configuration says
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """Ours, or a released state dict: the file, or a folder with it and no configuration.
+
+        Fields of `NavDPConfig` are accepted as keyword arguments. Any missing, unexpected or
+        misshapen key is a ValueError.
+        """
+        path = pretrained_model_name_or_path
+        file = None if path is None else released_file(path)
+        if file is None:
+            return super().from_pretrained(path, *args, **kwargs)
+        weights = read_released(file)
+        fields, kwargs = own_fields(NavDPConfig, kwargs)
+        config = kwargs.pop("config", None) or released_config(weights, file, **fields)
+        kwargs["state_dict"] = released_keys(weights, config)
+        with torch.device("meta"):
+            check_fit(file, kwargs["state_dict"], cls(config))
+        return super().from_pretrained(None, *args, config=config, **kwargs)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
@@ -163,7 +157,9 @@ class NavDPModel(StrictLoading, PreTrainedModel):
         points = {
             kind: head(goal_tokens[kind]).float() for kind, head in self.auxiliary_heads.items()
         }
-        return self._output(batch, noises, predicted_values, points, num_samples_in_batch)
+        return navdp_losses(
+            self.config, batch, noises, predicted_values, points, num_samples_in_batch
+        )
 
     def encode_rgb(self, rgb: Tensor) -> Tensor:
         """(F, P, C) of frames `rgb` (F, 3, S, S) by themselves, to be kept while an episode runs.
@@ -266,7 +262,7 @@ class NavDPModel(StrictLoading, PreTrainedModel):
             slots["no_goal"] = scene.new_zeros(scene.shape[2], NUM_SLOTS, self.config.hidden_size)
         if goals:
             slots["mixed_goal"] = self.goal_encoder.mix(goals, batch["goal_slots"])
-        draws = [_DRAWS.index(name) for name in slots]
+        draws = [DRAWS.index(name) for name in slots]
         noise, timesteps = (
             torch.cat([batch[key][:, draw] for draw in draws]) for key in ("noise", "timesteps")
         )
@@ -285,48 +281,6 @@ class NavDPModel(StrictLoading, PreTrainedModel):
         values = self.critic_head(self.denoiser.summarise(rows, scene))
         return rearrange(values, "(b n) 1 -> b n", n=scaled.shape[1]).float()
 
-    def _output(
-        self,
-        batch: dict[str, Tensor],
-        noises: dict[str, Tensor],
-        values: Tensor,
-        points: dict[str, Tensor],
-        num_samples_in_batch: Tensor | int | None,
-    ) -> NavDPOutput:
-        """Losses of the predictions."""
-        errors = {
-            f"{name}_action_loss": _mean_square(found - batch["noise"][:, _DRAWS.index(name)])
-            for name, found in noises.items()
-        }
-        true_values = torch.stack([batch["value"], batch["perturbed_value"]], dim=1)
-        errors["critic_loss"] = (values - true_values).square().sum(1)
-        if points:
-            found = [_mean_square(point - batch["goal_point"]) for point in points.values()]
-            errors["auxiliary_loss"] = torch.stack(found).mean(0)
-        loss = torch.stack([self._weight(name) * error for name, error in errors.items()]).sum()
-        count = torch.tensor(len(values), device=loss.device)
-        return NavDPOutput(
-            loss=loss / (count if num_samples_in_batch is None else num_samples_in_batch),
-            **{name: error.detach().mean() for name, error in errors.items()},
-            loss_counts=dict.fromkeys(errors, count),
-            **{f"{name}_noise": found.detach() for name, found in noises.items()},
-            **dict(zip(("value", "perturbed_value"), values.detach().unbind(1), strict=True)),
-            **{f"{kind}_goal_point": point.detach() for kind, point in points.items()},
-        )
-
-    def _weight(self, loss: str) -> float:
-        """Of one named loss in the whole."""
-        config = self.config
-        if not loss.endswith("_action_loss"):
-            return (
-                config.critic_loss_weight if loss == "critic_loss" else config.auxiliary_loss_weight
-            )
-        if not self.goal_encoder.encoders or "none" not in config.goal_kinds:
-            return config.action_loss_weight
-        is_no_goal = loss == "no_goal_action_loss"
-        share = config.no_goal_share if is_no_goal else 1 - config.no_goal_share
-        return config.action_loss_weight * share
-
     def _scaled(self, actions: Tensor) -> Tensor:
         return actions.float() * actions.new_tensor(self.config.action_scale, dtype=torch.float32)
 
@@ -336,7 +290,7 @@ class NavDPModel(StrictLoading, PreTrainedModel):
         """Noise (B, 2, H, 3) and diffusion steps (B, 2), the given ones or drawn."""
         # Evaluation losses are to be compared, so they do not depend on luck.
         generator = None if self.training else torch.Generator().manual_seed(0)
-        shape, device = (len(actions), len(_DRAWS)), actions.device
+        shape, device = (len(actions), len(DRAWS)), actions.device
         if noise is None:
             noise = randn_tensor((*shape, *actions.shape[1:]), generator, device, torch.float32)
         if timesteps is None:
@@ -372,9 +326,8 @@ class NavDPModel(StrictLoading, PreTrainedModel):
     @property
     def dummy_inputs(self) -> dict[str, Tensor]:
         """Two samples, one of which has a memory of one frame only."""
-        config, generator = self.config, torch.Generator().manual_seed(0)
-        size, frames = config.image_size, config.num_memory_frames
-
+        config, size = self.config, self.config.image_size
+        generator = torch.Generator().manual_seed(0)
         steps = (config.action_horizon, NUM_ACTION_CHANNELS)
 
         def rand(*shape: int) -> Tensor:
@@ -394,8 +347,3 @@ class NavDPModel(StrictLoading, PreTrainedModel):
         for kind, shape in self.goal_encoder.shapes.items():
             inputs[_GOAL_KEYS[kind]] = rand(*shape)
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
-
-
-def _mean_square(errors: Tensor) -> Tensor:
-    """(V,) of `errors` (V, ...)."""
-    return errors.float().square().flatten(1).mean(1)

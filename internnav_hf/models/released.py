@@ -29,6 +29,7 @@ _EXPERT_PREFIX = re.compile(
 _EXPERT_MODULES = {
     "internnav_nextdit": ".nextdit",
     "internnav_navdp_action_expert": ".navdp_action_expert",
+    "internnav_navdp": ".navdp_released",
 }
 
 
@@ -50,7 +51,7 @@ def _system2_key(key: str) -> str:
 def action_expert_keys(
     state_dict: Mapping[str, Tensor], config: PreTrainedConfig
 ) -> dict[str, Tensor]:
-    """A released expert, without the prefix it has in a whole model, under ours."""
+    """A released expert, without the prefix it has in a whole model, or NavDP, under ours."""
     name = _EXPERT_MODULES.get(config.model_type)
     if name is None:
         raise ValueError(f"No checkpoint of a {config.model_type} was released by others.")
