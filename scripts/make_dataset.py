@@ -2,10 +2,17 @@
 
     python scripts/make_dataset.py --format vln_ce --out DATA --scenes 100 --episodes 20 --seed 0
     python scripts/make_dataset.py --format vln_ce --out DATA --scene home.glb --episodes 50
+    python scripts/make_dataset.py --format vln_n1 --out DATA --scenes 100 --density easy hard
 
-Train scenes go to DATA/r2r, held-out ones to DATA/r2r_val_unseen: train with `--data_root DATA
---datasets r2r_125cm_0_30 --eval_datasets r2r_val_unseen_125cm_0_30`. A killed run goes on where it
-was when it is started again.
+vln_ce, instruction following in discrete steps: train scenes go to DATA/r2r, held-out ones to
+DATA/r2r_val_unseen. Train with `--data_root DATA --datasets r2r_125cm_0_30 --eval_datasets
+r2r_val_unseen_125cm_0_30`.
+
+vln_n1, continuous walks for NavDP: train scenes go to DATA/simulated_train, held-out ones to
+DATA/simulated_val_unseen; they are the two groups of `--data_root DATA`. The published images are
+480x270.
+
+A killed run goes on where it was when it is started again.
 """
 
 import json
@@ -25,12 +32,18 @@ from transformers import HfArgumentParser
 from internnav_hf.camera import CameraSpec
 from internnav_hf.sim.episodes import EpisodeSampler, scene_seeds
 from internnav_hf.sim.expert import walk
+from internnav_hf.sim.lerobot_folder import whole_folder
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer
-from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene
+from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene, scene_config
+from internnav_hf.sim.vln_n1_writer import DEPTH_SCALE, WalkWriter, point_cloud
+from internnav_hf.sim.ways import FRAME_SPACING_M, WaySampler
 from internnav_hf.sim.writer import Recording, SceneWriter
 
-FOLDERS = {"train": "r2r", "val_unseen": "r2r_val_unseen"}
+FOLDERS = {
+    "vln_ce": {"train": "r2r", "val_unseen": "r2r_val_unseen"},
+    "vln_n1": {"train": "simulated_train", "val_unseen": "simulated_val_unseen"},
+}
 ARGUMENTS_FILE = "make_dataset.json"
 MAY_CHANGE = ("out", "scenes", "held_out_scenes", "workers")
 MIN_DISTANCE_M = 1.0
@@ -43,7 +56,9 @@ class DatasetArguments:
     """What to generate."""
 
     out: str = field(metadata={"help": "Folder to write; it becomes a data_root."})
-    format: Literal["vln_ce"] = field(default="vln_ce", metadata={"help": "Layout to write."})
+    format: Literal["vln_ce", "vln_n1"] = field(
+        default="vln_ce", metadata={"help": "Layout to write."}
+    )
     scenes: int = field(default=100, metadata={"help": "Number of generated train scenes."})
     held_out_scenes: int | None = field(
         default=None, metadata={"help": "Number of held-out scenes; default: a tenth, at least 1."}
@@ -58,6 +73,13 @@ class DatasetArguments:
     )
     num_objects: list[int] = field(
         default_factory=lambda: [5, 8], metadata={"help": "Fewest and most pieces of furniture."}
+    )
+    density: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "easy, medium, hard: cluttered rooms, by turns if several are named, instead "
+            "of --num_rooms and --num_objects; the visual-navigation tasks are held in them."
+        },
     )
     width: int = field(default=640, metadata={"help": "Of the images, in pixels."})
     height: int = field(default=480, metadata={"help": "Of the images, in pixels."})
@@ -78,6 +100,19 @@ class DatasetArguments:
     near_fraction: float = field(
         default=0.0, metadata={"help": "Share of episodes that start close to their goal."}
     )
+    frame_spacing: float = field(
+        default=FRAME_SPACING_M, metadata={"help": "vln_n1: metres of way between two frames."}
+    )
+    distance: list[float] = field(
+        default_factory=lambda: [2.5, 12.0],
+        metadata={"help": "vln_n1: shortest and longest way, in metres."},
+    )
+    heading_noise: float = field(
+        default=8.0, metadata={"help": "vln_n1: degrees (deviation) off the way's direction."}
+    )
+    trajectory_folders: bool = field(
+        default=False, metadata={"help": "vln_n1: a folder for each walk, as v0.1 has them."}
+    )
     grid_resolution: float = field(
         default=0.05, metadata={"help": "Of the planning grid, in metres."}
     )
@@ -89,9 +124,16 @@ class DatasetArguments:
                 raise ValueError(f"--{name} must be at least 1; found {getattr(self, name)}.")
         if not 1 <= self.instructions <= 3:
             raise ValueError(f"--instructions must be 1, 2 or 3; found {self.instructions}.")
-        for name in ("num_rooms", "num_objects"):
+        for name in ("num_rooms", "num_objects", "distance"):
             if len(getattr(self, name)) != 2:
                 raise ValueError(f"--{name} takes two numbers; found {getattr(self, name)}.")
+        if not 0 < self.distance[0] <= self.distance[1] or self.frame_spacing <= 0:
+            raise ValueError(
+                "--distance takes two positive lengths in order, and --frame_spacing must be "
+                f"positive; found {self.distance} and {self.frame_spacing}."
+            )
+        if self.density and (self.num_rooms, self.num_objects) != ([2, 4], [5, 8]):
+            raise ValueError("--density says how many rooms and objects there are; name one only.")
         for name in ("exploration", "near_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"--{name} is a share, 0 to 1; found {getattr(self, name)}.")
@@ -106,20 +148,24 @@ class DatasetArguments:
             height_m=self.camera_height,
             pitch_deg=self.pitch,
             look_down_pitch_deg=self.look_down_pitch,
+            **({"depth_scale": DEPTH_SCALE} if self.format == "vln_n1" else {}),
         )
 
     @property
-    def scene_config(self) -> SceneConfig:
-        """How scenes are generated."""
+    def scene_configs(self) -> list[SceneConfig]:
+        """How scenes are generated, by turns."""
+        if self.density:
+            return [scene_config(density) for density in self.density]
         (fewest_rooms, most_rooms), (fewest, most) = self.num_rooms, self.num_objects
-        return SceneConfig(num_rooms=(fewest_rooms, most_rooms), num_objects=(fewest, most))
+        return [SceneConfig(num_rooms=(fewest_rooms, most_rooms), num_objects=(fewest, most))]
 
 
 @dataclass(frozen=True)
 class SceneJob:
-    """One scene to write: generated from `scene_seed`, or read from `mesh`."""
+    """One scene to write: `index` in its split, generated from `scene_seed` or read from `mesh`."""
 
     folder: Path
+    index: int
     scene_seed: int
     mesh: str | None
     arguments: DatasetArguments
@@ -148,9 +194,14 @@ def main(arguments: DatasetArguments) -> None:
 
 def write_scene(job: SceneJob) -> tuple[int, int]:
     """Generate, walk and write one scene; returns how many episodes and frames it has."""
-    arguments, rng = job.arguments, np.random.default_rng(job.scene_seed)
     scene = _load(job)
-    space = NavigableSpace(scene, resolution_m=arguments.grid_resolution)
+    space = NavigableSpace(scene, resolution_m=job.arguments.grid_resolution)
+    write = {"vln_ce": _write_vln_ce, "vln_n1": _write_vln_n1}[job.arguments.format]
+    return write(job, scene, space)
+
+
+def _write_vln_ce(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[int, int]:
+    arguments, rng = job.arguments, np.random.default_rng(job.scene_seed)
     sampler = EpisodeSampler(
         scene, space, MIN_DISTANCE_M, arguments.near_fraction, arguments.instructions
     )
@@ -171,25 +222,53 @@ def write_scene(job: SceneJob) -> tuple[int, int]:
     return num_episodes, num_frames
 
 
+def _write_vln_n1(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[int, int]:
+    arguments, rng = job.arguments, np.random.default_rng(job.scene_seed)
+    (shortest, longest), noise = arguments.distance, float(np.radians(arguments.heading_noise))
+    sampler = WaySampler(space, arguments.frame_spacing, shortest, longest, noise)
+    drawn = (sampler.draw(rng) for _ in range(arguments.episodes))
+    walks = [poses for poses in drawn if poses is not None]
+    if not walks:
+        raise ValueError(
+            f"Scene {scene.name} is too small: no way of {shortest} to {longest} m fits into it."
+        )
+    parts = (Renderer(scene), point_cloud(scene), arguments.camera, {"scene": scene.name})
+
+    def write(folder: Path, some: list[np.ndarray]) -> None:
+        with WalkWriter(folder, *parts) as writer:
+            for poses in some:
+                writer.add(poses)
+
+    if arguments.trajectory_folders:
+        with whole_folder(job.folder) as folder:
+            for index, poses in enumerate(walks):
+                write(folder / f"trajectory_{index:06d}", [poses])
+    else:
+        write(job.folder, walks)
+    return len(walks), sum(map(len, walks))
+
+
 def _load(job: SceneJob) -> Scene:
     if job.mesh is not None:
         return load_scene(job.mesh)
-    return generate_scene(job.scene_seed, job.arguments.scene_config)
+    configs = job.arguments.scene_configs
+    return generate_scene(job.scene_seed, configs[job.index % len(configs)])
 
 
 def _jobs(out: Path, arguments: DatasetArguments) -> list[SceneJob]:
     """All scenes of all splits; mesh files are train scenes, and nothing is held out of them."""
+    folders = FOLDERS[arguments.format]
     if arguments.scene:
         seeds = scene_seeds(arguments.seed, "mesh", len(arguments.scene))
         return [
-            SceneJob(out / FOLDERS["train"] / Path(mesh).stem, seed, mesh, arguments)
-            for seed, mesh in zip(seeds, arguments.scene, strict=True)
+            SceneJob(out / folders["train"] / Path(mesh).stem, index, seed, mesh, arguments)
+            for index, (seed, mesh) in enumerate(zip(seeds, arguments.scene, strict=True))
         ]
     held_out = arguments.held_out_scenes
     held_out = max(1, arguments.scenes // 10) if held_out is None else held_out
     counts = {"train": arguments.scenes, "val_unseen": held_out}
     return [
-        SceneJob(out / FOLDERS[split] / f"scene_{index:05d}", seed, None, arguments)
+        SceneJob(out / folders[split] / f"scene_{index:05d}", index, seed, None, arguments)
         for split, count in counts.items()
         for index, seed in enumerate(scene_seeds(arguments.seed, split, count))
     ]
@@ -197,7 +276,7 @@ def _jobs(out: Path, arguments: DatasetArguments) -> list[SceneJob]:
 
 def _check(arguments: DatasetArguments) -> None:
     """Whatever is wrong is said before anything is written."""
-    _ = arguments.camera, arguments.scene_config
+    _ = arguments.camera, arguments.scene_configs
     meshes = [Path(mesh) for mesh in arguments.scene or []]
     for mesh in meshes:
         if not mesh.is_file():
@@ -211,10 +290,12 @@ def _remember_arguments(out: Path, arguments: DatasetArguments) -> None:
     """Two runs into one folder must agree on everything but the number of scenes and processes."""
     ours = {key: value for key, value in asdict(arguments).items() if key not in MAY_CHANGE}
     path = out / ARGUMENTS_FILE
-    if any(any((out / folder).glob("[!.]*")) for folder in FOLDERS.values()):
+    names = [name for folders in FOLDERS.values() for name in folders.values()]
+    if any(any((out / name).glob("[!.]*")) for name in names):
         if not path.exists():
             raise ValueError(f"{out} holds scenes but no {ARGUMENTS_FILE}; choose another --out.")
-        theirs = json.loads(path.read_text())
+        # Arguments that are newer than the folder had their defaults.
+        theirs = _defaults() | json.loads(path.read_text())
         changed = [key for key in ours if ours[key] != theirs.get(key)]
         if changed:
             told = ", ".join(f"{key} was {theirs.get(key)}, is {ours[key]}" for key in changed)
@@ -222,6 +303,10 @@ def _remember_arguments(out: Path, arguments: DatasetArguments) -> None:
         return
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(ours, indent=2) + "\n")
+
+
+def _defaults() -> dict:
+    return asdict(DatasetArguments(out=""))
 
 
 class _Formatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):

@@ -23,6 +23,11 @@ class Room:
     low: tuple[float, float]
     high: tuple[float, float]
 
+    @property
+    def area_m2(self) -> float:
+        """Of the floor."""
+        return (self.high[0] - self.low[0]) * (self.high[1] - self.low[1])
+
     def contains(self, xy: np.ndarray, margin: float = 0.0) -> np.ndarray:
         """Whether points (..., 2) lie inside, `margin` metres from the walls."""
         inside = (xy >= np.array(self.low) + margin) & (xy <= np.array(self.high) - margin)

@@ -9,9 +9,10 @@ import numpy as np
 from .scenes import Scene
 
 FLOOR_TOLERANCE_M = 0.1
+"""Lower things are floor: thresholds, carpets. Higher ones are obstacles."""
+ROBOT_HEIGHT_M = 1.4
 # Directions to slide along an obstacle, from the way that it blocks.
 SLIDING_ANGLES = np.radians([15, -15, 30, -30, 45, -45, 60, -60, 75, -75])
-"""Lower things are floor: thresholds, carpets. Higher ones are obstacles."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,13 @@ class NavigableSpace:
         scene: Scene,
         resolution_m: float = 0.05,
         robot_radius_m: float = 0.18,
-        robot_height_m: float = 1.4,
+        robot_height_m: float = ROBOT_HEIGHT_M,
     ) -> None:
         self.resolution_m = resolution_m
         low, high = scene.bounds
         self.origin = low[:2].astype(np.float64) - resolution_m
         shape = np.ceil((high[:2] - self.origin) / resolution_m).astype(int) + 1
-        points = _sample_surface(scene, 0.6 * resolution_m, robot_height_m)
+        points = sample_surface(scene, 0.6 * resolution_m, robot_height_m)
         cells = self.cell(points[:, :2])
         is_floor = np.abs(points[:, 2]) <= FLOOR_TOLERANCE_M
         floor, occupied = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
@@ -145,15 +146,18 @@ class NavigableSpace:
     def field_to(self, goal_cells: np.ndarray, clearance_weight: float = 0.0) -> DistanceField:
         """Distances to the nearest of `goal_cells` (N, 2).
 
-        A positive weight makes floor within 0.45 m of an obstacle dearer, up to 1 + weight times:
-        for planning walks that keep clear of corners, no longer for measuring.
+        A positive weight makes floor near obstacles dearer (see `costs`): for planning walks that
+        keep clear of corners, no longer for measuring.
         """
         from skimage.graph import MCP_Geometric
 
-        costs = 1.0 + clearance_weight * np.clip(1 - self.clearance / 0.45, 0, 1)
-        tracer = MCP_Geometric(np.where(self.navigable, costs, -1.0))
+        tracer = MCP_Geometric(np.where(self.navigable, self.costs(clearance_weight), -1.0))
         values, _ = tracer.find_costs([tuple(cell) for cell in goal_cells])
         return DistanceField(self, values * self.resolution_m, tracer)
+
+    def costs(self, clearance_weight: float) -> np.ndarray:
+        """Of a metre in each cell: 1, and up to 1 + weight within 0.45 m of an obstacle."""
+        return 1.0 + clearance_weight * np.clip(1 - self.clearance / 0.45, 0, 1)
 
     def geodesic_distance(self, start: np.ndarray, end: np.ndarray) -> float:
         """Length of the shortest path in metres; inf if there is none."""
@@ -184,7 +188,7 @@ class NavigableSpace:
         length = np.inf
         while (shorter := _length(path)) < length - 1e-3:
             length = shorter
-            path = self.tighten(_densify(self.tighten(path)[::-1], self.resolution_m))[::-1]
+            path = self.tighten(densify(self.tighten(path)[::-1], self.resolution_m))[::-1]
         return path
 
     def tighten(self, path: np.ndarray) -> np.ndarray:
@@ -202,7 +206,7 @@ def _length(path: np.ndarray) -> float:
     return float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
 
 
-def _densify(path: np.ndarray, spacing_m: float) -> np.ndarray:
+def densify(path: np.ndarray, spacing_m: float) -> np.ndarray:
     """The same path with a point at least every `spacing_m`; its corners stay."""
     pieces = [path[:1]]
     for start, end in pairwise(path):
@@ -223,7 +227,7 @@ def _erode(free: np.ndarray, radius_m: float, resolution_m: float) -> tuple[np.n
     return clearance, parts == largest
 
 
-def _sample_surface(scene: Scene, spacing_m: float, robot_height_m: float) -> np.ndarray:
+def sample_surface(scene: Scene, spacing_m: float, robot_height_m: float) -> np.ndarray:
     """Points (N, 3) at most `spacing_m` apart on all triangles, from the floor to the height."""
     corners = scene.vertices[scene.faces]
     heights = corners[:, :, 2]

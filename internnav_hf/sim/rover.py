@@ -99,7 +99,7 @@ class Rover:
 
 
 def arc(pose: np.ndarray, length_m: float, turn: float) -> np.ndarray:
-    """(N, 3) poses along the arc from `pose` (3,), without it, that turns by `turn` radians in all."""
+    """(N, 3) poses along the arc from `pose` (3,), without it; `turn` radians are turned in all."""
     num_parts = int(np.ceil(abs(turn) / _LONGEST_CHORD_TURN)) or 1
     fractions = np.arange(1, num_parts + 1) / num_parts
     x, y, yaw = pose

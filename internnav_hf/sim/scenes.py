@@ -9,6 +9,8 @@ from .furniture import COLORS, KINDS, Furniture, MeshBuilder, make_furniture
 from .layout import Door, Room, build_structure, plan_rooms
 from .mesh_files import MeshTextures, read_mesh_file
 
+_CROWDED_M = 0.05  # between pieces that stand close
+
 
 @dataclass(frozen=True)
 class SceneConfig:
@@ -22,6 +24,12 @@ class SceneConfig:
     wall_height_m: float = 2.6
     object_spacing_m: float = 0.75
     """free space between two pieces, wide enough to walk through"""
+    objects_per_m2: float | None = None
+    """of floor; draws the number of pieces from the rooms' size instead of from `num_objects`"""
+    crowding: float = 0.0
+    """share of the pieces that may stand close to others, so that there are dead ends"""
+    unique_names: bool = True
+    """colour and kind together name one piece; False for clutter that nobody speaks of"""
 
     def __post_init__(self) -> None:
         for name in ("num_rooms", "room_size_m", "num_objects"):
@@ -30,16 +38,50 @@ class SceneConfig:
                 raise ValueError(
                     f"Scene field {name} needs two positive values in order; found {low}, {high}."
                 )
-        if self.num_objects[1] > len(COLORS) * len(KINDS):
+        if self.unique_names and self.num_objects[1] > len(COLORS) * len(KINDS):
             raise ValueError(
                 f"Scene field num_objects can be {len(COLORS) * len(KINDS)} at most, one for each "
                 f"colour and kind; found {self.num_objects[1]}."
             )
+        if self.objects_per_m2 is not None and (self.objects_per_m2 < 0 or self.unique_names):
+            raise ValueError(
+                "Scene field objects_per_m2 must not be negative, and needs unique_names=False; "
+                f"found {self.objects_per_m2}, unique_names={self.unique_names}."
+            )
+        if not 0 <= self.crowding <= 1:
+            raise ValueError(f"Scene field crowding is a share, 0 to 1; found {self.crowding}.")
         if self.room_size_m[0] < self.door_width_m + 1.2:
             raise ValueError(
                 f"Scene field room_size_m must leave 1.2 m of wall beside a door of "
                 f"{self.door_width_m} m; found {self.room_size_m[0]}."
             )
+
+
+DENSITIES = {
+    "easy": SceneConfig(
+        (1, 2), (6.0, 9.0), objects_per_m2=0.1, object_spacing_m=0.9, unique_names=False
+    ),
+    "medium": SceneConfig(
+        (1, 3), (6.0, 9.0), objects_per_m2=0.2, object_spacing_m=0.65, unique_names=False
+    ),
+    "hard": SceneConfig(
+        (1, 3),
+        (6.0, 9.0),
+        objects_per_m2=0.42,
+        object_spacing_m=0.5,
+        crowding=0.4,
+        unique_names=False,
+    ),
+}
+"""Cluttered rooms of visual navigation. Published counterparts: cluttered_easy, cluttered_hard,
+which are larger (goals 10 to 30 m away)."""
+
+
+def scene_config(density: str) -> SceneConfig:
+    """One of `DENSITIES`; datasets and benchmarks draw their rooms from the same ones."""
+    if density not in DENSITIES:
+        raise ValueError(f"There is no density {density!r}; known: {', '.join(DENSITIES)}.")
+    return DENSITIES[density]
 
 
 @dataclass(frozen=True)
@@ -131,12 +173,18 @@ def _furnish(
     config: SceneConfig,
 ) -> list[SceneObject]:
     """Every room gets its share; a piece that fits nowhere is left out."""
-    num_objects = int(rng.integers(config.num_objects[0], config.num_objects[1] + 1))
+    if config.objects_per_m2 is None:
+        num_objects = int(rng.integers(config.num_objects[0], config.num_objects[1] + 1))
+    else:
+        num_objects = int(rng.poisson(config.objects_per_m2 * sum(room.area_m2 for room in rooms)))
     objects: list[SceneObject] = []
-    for index, (color, kind) in enumerate(_distinct_names(rng, num_objects)):
+    names = _distinct_names if config.unique_names else _names
+    for index, (color, kind) in enumerate(names(rng, num_objects)):
         room = rooms[index % len(rooms)]
         piece = make_furniture(kind, rng)
-        place = _find_place(rng, piece, room, doors, objects, config.object_spacing_m)
+        crowded = config.crowding > 0 and rng.random() < config.crowding
+        spacing_m = _CROWDED_M if crowded else config.object_spacing_m
+        place = _find_place(rng, piece, room, doors, objects, spacing_m)
         if place is None:
             continue
         position, yaw = place
@@ -160,6 +208,12 @@ def _distinct_names(rng: np.random.Generator, num_objects: int) -> list[tuple[st
         kinds = [kind for kind in KINDS if (color, kind) not in pairs]
         pairs.append((color, kinds[int(rng.integers(len(kinds)))]))
     return pairs
+
+
+def _names(rng: np.random.Generator, num_objects: int) -> list[tuple[str, str]]:
+    """Pairs of colour and kind, each drawn on its own."""
+    colors = rng.choice(list(COLORS), num_objects).tolist()
+    return list(zip(colors, rng.choice(KINDS, num_objects).tolist(), strict=True))
 
 
 def _stand(piece: Furniture, position: tuple[float, float], yaw: float) -> np.ndarray:
@@ -188,7 +242,12 @@ def _find_place(
         xy = rng.uniform(low, high)
         near_door = any(np.hypot(*(xy - door.center)) < radius + 0.9 for door in doors)
         near_object = any(
-            _gap(xy, half, other) < spacing_m for other in objects if other.room == room.index
+            _gap(xy, half, other) < spacing_m
+            for other in objects
+            if other.room == room.index
+            # Circles around both that are farther apart: `_gap` need not be computed.
+            and np.hypot(xy[0] - other.position[0], xy[1] - other.position[1])
+            < radius + np.hypot(*other.size[:2]) / 2 + spacing_m + 0.05
         )
         if not near_door and not near_object:
             return (float(xy[0]), float(xy[1])), yaw

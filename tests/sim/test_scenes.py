@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from internnav_hf.sim.furniture import COLORS, KINDS, make_furniture
 from internnav_hf.sim.layout import WALL_THICKNESS_M, plan_rooms
-from internnav_hf.sim.scenes import SceneConfig, generate_scene
+from internnav_hf.sim.navigation import NavigableSpace
+from internnav_hf.sim.scenes import DENSITIES, SceneConfig, generate_scene, scene_config
 
 
 def test_the_same_seed_gives_the_same_scene_and_another_seed_another():
@@ -76,6 +77,34 @@ def test_the_nearest_point_of_a_turned_footprint():
     assert thing.distance(np.array(thing.position)) == 0
 
 
+def test_clutter_grows_denser_and_stays_passable():
+    def measure(density):
+        scenes = [generate_scene(seed, scene_config(density)) for seed in range(5)]
+        floor = sum(room.area_m2 for scene in scenes for room in scene.rooms)
+        spaces = [NavigableSpace(scene, resolution_m=0.1) for scene in scenes]
+        free = sum(space.navigable.sum() * 0.01 for space in spaces)
+        return sum(len(scene.objects) for scene in scenes) / floor, free / floor
+
+    pieces, free = zip(*map(measure, DENSITIES), strict=True)
+    assert pieces[1] > 1.5 * pieces[0]
+    assert pieces[2] > 1.5 * pieces[1]
+    assert free[0] > free[1] > free[2] > 0.3
+
+
+def test_an_unknown_density_is_refused():
+    with pytest.raises(ValueError, match="'dense'; known: easy, medium, hard"):
+        scene_config("dense")
+
+
+def test_crowded_pieces_stand_close_but_not_inside_each_other():
+    scene = generate_scene(0, scene_config("hard"))
+    gaps = []
+    for thing in scene.objects:
+        others = [other for other in scene.objects if other is not thing]
+        gaps.append(min(float(other.distance(np.array(thing.position))) for other in others))
+    assert min(gaps) > 0.05
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -83,6 +112,8 @@ def test_the_nearest_point_of_a_turned_footprint():
         ("num_objects", (0, 2)),
         ("num_objects", (1, 99)),
         ("room_size_m", (2.0, 3.0)),
+        ("crowding", 1.5),
+        ("objects_per_m2", 0.1),  # with names of their own
     ],
 )
 def test_an_impossible_config_is_refused(field, value):

@@ -1,0 +1,98 @@
+"""A folder in LeRobot's v2.1 dialect: parquet and meta files, all of them or no folder at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from internnav_hf.camera import CameraSpec
+
+FRAMES_PER_SECOND = 30  # nominal, as published
+EPISODES_PER_CHUNK = 1000
+MATRIX = pa.list_(pa.list_(pa.float32()))
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to fill; it takes the name `folder` when all went well, and goes if not."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+class LeRobotFolder:
+    """Collects episodes in `folder`, which exists; `finish` writes what tells of them all."""
+
+    def __init__(self, folder: Path, camera: CameraSpec, info: dict) -> None:
+        self.folder, self.camera = folder, camera
+        self.num_episodes = self.num_frames = 0
+        self._info = info
+        self._episodes: list[dict] = []
+        self._stats: list[dict] = []
+
+    @property
+    def chunk(self) -> str:
+        """Name of the folder for the next episode's files."""
+        return f"chunk-{self.num_episodes // EPISODES_PER_CHUNK:03d}"
+
+    def add(self, columns: dict[str, pa.Array], task: str, stats: dict) -> None:
+        """One episode: its columns beside LeRobot's own, its text, and `stats` of its columns."""
+        index, length = self.num_episodes, len(next(iter(columns.values())))
+        path = self.folder / "data" / self.chunk / f"episode_{index:06d}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(self._own_columns(length) | columns), path)
+        self._episodes.append({"episode_index": index, "tasks": [task], "length": length})
+        self._stats.append({"episode_index": index, "stats": stats})
+        self.num_episodes += 1
+        self.num_frames += length
+
+    def finish(self) -> None:
+        """Writes the meta files."""
+        tasks = [episode["tasks"][0] for episode in self._episodes]
+        rows_of = {
+            "episodes": self._episodes,
+            "tasks": [{"task_index": i, "task": task} for i, task in enumerate(tasks)],
+            "episodes_stats": self._stats,
+        }
+        meta = self.folder / "meta"
+        meta.mkdir(exist_ok=True)
+        for name, rows in rows_of.items():
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (meta / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+        info = {
+            "codebase_version": "v2.1",
+            "robot_type": "simulated",
+            "total_episodes": self.num_episodes,
+            "total_frames": self.num_frames,
+            "total_tasks": len(tasks),
+            "total_videos": 0,
+            "total_chunks": (self.num_episodes - 1) // EPISODES_PER_CHUNK + 1,
+            "chunks_size": EPISODES_PER_CHUNK,
+            "fps": FRAMES_PER_SECOND,
+            "splits": {"train": f"0:{self.num_episodes}"},
+            "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+            "camera": self.camera.to_dict(),
+            **self._info,
+        }
+        (meta / "info.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+
+    def _own_columns(self, length: int) -> dict[str, pa.Array]:
+        frames = np.arange(length)
+        return {
+            "timestamp": pa.array((frames / FRAMES_PER_SECOND).astype(np.float32)),
+            "frame_index": pa.array(frames),
+            "episode_index": pa.array(np.full(length, self.num_episodes)),
+            "index": pa.array(frames + self.num_frames),
+            "task_index": pa.array(np.full(length, self.num_episodes)),
+        }

@@ -1,0 +1,90 @@
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from internnav_hf.geometry import wrap_angle
+from internnav_hf.sim.navigation import NavigableSpace
+from internnav_hf.sim.scenes import generate_scene, scene_config
+from internnav_hf.sim.ways import CLEARANCE_WEIGHT, WaySampler, smooth_way, straighten
+from internnav_hf.trajectory import chord_length
+
+from .boxes import hall
+
+
+def planned(space, start, goal):
+    field = space.distance_field(np.array(goal), clearance_weight=CLEARANCE_WEIGHT)
+    return field, np.array(start)
+
+
+def test_nothing_bends_a_way_over_free_floor():
+    space = NavigableSpace(hall())
+    way = smooth_way(*planned(space, (1.0, 1.0), (5.0, 2.5)), spacing_m=0.06)
+    assert np.isclose(chord_length(way)[-1], np.linalg.norm(way[-1] - way[0]), rtol=1e-3)
+    assert np.linalg.norm(way[0] - (1.0, 1.0)) < 1e-9
+    assert np.linalg.norm(way[-1] - (5.0, 2.5)) < space.resolution_m
+    steps = np.linalg.norm(np.diff(way, axis=0), axis=1)
+    assert np.allclose(steps, 0.06, rtol=0.02)
+
+
+def test_it_keeps_clear_of_a_corner_and_turns_smoothly():
+    space = NavigableSpace(hall(((3, 3, 0.5), (2, 2, 1))))
+    field, start = planned(space, (1.0, 3.0), (5.0, 3.2))
+    way = smooth_way(field, start, spacing_m=0.06)
+    assert space.lookup(space.clearance, way, outside=0).min() > 0.3
+    taut = space.shortest_path(start, way[-1])
+    assert chord_length(way)[-1] < 1.25 * chord_length(taut)[-1]
+    steps = np.diff(way, axis=0)
+    bends = wrap_angle(np.diff(np.arctan2(steps[:, 1], steps[:, 0])))
+    assert np.abs(bends).max() < 0.25  # of 0.06 m each
+
+
+def test_straightening_costs_nothing():
+    space = NavigableSpace(hall(((3, 3, 0.5), (2, 2, 1))))
+    field, start = planned(space, (1.0, 3.0), (5.0, 3.2))
+    path = np.concatenate([[start], field.path_from(start)[1:]])
+    corners = straighten(field, path)
+    assert len(corners) < len(path) / 4
+    assert np.array_equal(corners[[0, -1]], path[[0, -1]])
+    assert chord_length(corners)[-1] < chord_length(path)[-1] + 1e-9
+    for first, second in pairwise(corners):
+        assert space.straight_line_is_free(first, second)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 10**9), st.sampled_from(["easy", "medium", "hard"]))
+def test_drawn_ways_touch_nothing_and_are_as_long_as_asked(seed, density):
+    space = NavigableSpace(generate_scene(seed, scene_config(density)), resolution_m=0.1)
+    poses = WaySampler(space, 0.06, 2.5, 6.0).draw(np.random.default_rng(seed))
+    assert poses is not None
+    assert space.is_navigable(poses[:, :2]).all()
+    steps = np.linalg.norm(np.diff(poses[:, :2], axis=0), axis=1)
+    assert np.allclose(steps, 0.06, rtol=0.05)
+    assert 2.4 < steps.sum() < 6.1
+    assert (np.abs(poses[:, 2]) <= np.pi).all()
+
+
+def test_the_heading_follows_the_way_but_for_its_noise(space):
+    def deviation(noise):
+        sampler, found = WaySampler(space, heading_noise=noise), []
+        for seed in range(15):
+            poses = sampler.draw(np.random.default_rng(seed))
+            steps = np.gradient(poses[:, :2], axis=0)
+            found.append(wrap_angle(poses[:, 2] - np.arctan2(steps[:, 1], steps[:, 0])))
+            assert np.abs(np.diff(np.unwrap(poses[:, 2]))).max() < 0.35
+        return np.concatenate(found).std()
+
+    assert deviation(0.0) < 1e-9
+    assert 0.15 < deviation(0.2) < 0.25
+
+
+def test_the_same_draws_give_the_same_way(space):
+    first, again, other = (WaySampler(space).draw(np.random.default_rng(s)) for s in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert first.shape != other.shape or not np.allclose(first, other)
+
+
+def test_a_scene_may_be_too_small():
+    space = NavigableSpace(hall(size=3.0))
+    assert WaySampler(space, min_length_m=9.0).draw(np.random.default_rng(0)) is None
