@@ -145,14 +145,20 @@ def parse_arguments(
     return tuple(parsed)
 
 
-def _options_of(path: str, parser: HfArgumentParser) -> list[str]:
-    """The fields of a YAML file as command line options, so that both get the same checks."""
+def read_fields(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file; ValueError if there is none."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: there is no such file.")
     fields = yaml.safe_load(Path(path).read_text()) or {}
     if not isinstance(fields, dict):
         found = type(fields).__name__
         raise ValueError(f"{path}: expected one `field: value` a line, found {found}.")
+    return fields
+
+
+def _options_of(path: str, parser: HfArgumentParser) -> list[str]:
+    """The fields of a YAML file as command line options, so that both get the same checks."""
+    fields = read_fields(path)
     options = []
     for name, value in fields.items():
         if name not in _field_names(parser):

@@ -91,6 +91,18 @@ def read_vln_n1(root: str | Path, frame_order: str = "numeric") -> Iterator[Epis
             yield Episode(unit, record.episode_index, (), columns, paths)
 
 
+def training_groups(
+    root: str | Path, groups: Sequence[str] | None, held_out: Sequence[str] | None
+) -> list[str] | None:
+    """`groups`, by default all below `root`, without those that are held out."""
+    if not held_out or not Path(root).is_dir():
+        return None if groups is None else list(groups)
+    there = groups or [folder.name for folder in subfolders(Path(root))]
+    if not set(there) - set(held_out):
+        raise ValueError(f"{root}: found groups {there}, all held out: nothing is left to train on")
+    return [group for group in there if group not in held_out]
+
+
 def find_units(root: Path, groups: Sequence[str] | None = None) -> list[Path]:
     """Folders with episodes: scenes (v0.5) or trajectories (v0.1), sorted; `groups` limits them."""
     if not root.is_dir():

@@ -1,0 +1,148 @@
+"""Train NavDP: colour memory, depth and a goal in; trajectories and what they are worth out.
+
+    accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/train_navdp.py \\
+        --data_root DATA/vln_n1
+    ... --eval_groups replica_d435i replica_zed      # held out, for metrics while training
+    ... --model CHECKPOINT                           # go on from one, ours or released
+    python recipes/train_navdp.py recipes/demo_navdp.yaml --max_steps 2   # file, then options
+
+DATA/vln_n1 holds groups of InternData-N1's `vln_n1`: matterport3d_d435i/, hssd_zed/, ..., each with
+its scenes. One model learns all four tasks: point, image and pixel goal, and no goal.
+
+Defaults are the publication's (NavDP: arXiv 2505.08712; 8 GPUs): 1,000 epochs of 50 draws an
+episode, Adam at 1e-4 in float32, no weight decay, no warm-up, a checkpoint an epoch, 8 kept. Where
+the tutorial and its own code differ, --published chooses, and any option given besides wins:
+
+                           executed (default)             documented
+    samples on a GPU       32                             16
+    colour encoder         frozen                         learns (finetune: True)
+    optimiser, schedule    Adam, from 1e-4 to 5e-5 in     AdamW, cosine to 0
+                           10,000 steps, then level
+
+Adam is AdamW without decay. The colour encoder starts from Depth-Anything-V2 small. Not taken over:
+an order of samples that is the same in every epoch, and goals mixed by the row in the batch.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from torch.utils.data import Subset
+from transformers import set_seed
+
+from internnav_hf import NavDPConfig, NavDPModel
+from internnav_hf.arguments import NavTrainingArguments, option, read_fields, run_recipe
+from internnav_hf.data import NavDPCollator, NavDPDataset
+from internnav_hf.data.vln_n1 import training_groups
+from internnav_hf.evaluation.navdp_open_loop import evaluate_navdp_open_loop
+from internnav_hf.evaluation.open_loop import choose_samples
+from internnav_hf.models.dino_encoder import load_dino
+from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
+
+COLOUR_ENCODER = "depth-anything/Depth-Anything-V2-Small-hf"
+BATCH_SIZE = {"executed": 32, "documented": 16}
+SIZES = ("image_size", "num_memory_frames", "action_horizon", "num_pixel_goal_channels")
+
+
+@dataclass
+class ModelArguments:
+    """The model, and what it starts from."""
+
+    model: str | None = option(None, "A NavDP to go on from: folder, file or Hub name.")
+    model_config: str | None = option(None, "YAML or JSON file with other sizes, of a new one.")
+    rgb_encoder: str = option(COLOUR_ENCODER, "What its DINOv2 starts from: name, path, random.")
+    train_rgb_encoder: bool | None = option(None, "Default: as --model_config, or --published.")
+
+
+@dataclass
+class DataArguments:
+    """The samples."""
+
+    data_root: str = field(metadata={"help": "Folder that holds groups of scenes."})
+    groups: list[str] | None = option(None, "Train on these; default: all but --eval_groups.")  # noqa: RUF009
+    eval_groups: list[str] | None = option(None, "Held out, for metrics while training.")  # noqa: RUF009
+    num_eval_samples: int = option(500, "At most so many are evaluated.")
+    num_trajectories: int = option(16, "Sampled for each of them and each kind of goal.")
+    samples_per_episode: int = option(50, "Draws from an episode in an epoch.")
+    single_goal_fraction: float = option(0.0, "Share of samples that do not mix kinds of goals.")
+    max_broken_fraction: float = option(0.01, "Refuse to start if more episodes are broken.")
+    cache_dir: str | None = option(None, "Where the index is kept.")
+
+
+@dataclass
+class NavDPTrainingArguments(NavTrainingArguments):
+    """The published hyper-parameters."""
+
+    published: Literal["executed", "documented"] = option("executed", "See the docstring.")
+    per_device_train_batch_size: int | None = option(None, "Default: as --published.")  # pyright: ignore[reportIncompatibleVariableOverride]
+    lr_scheduler_type: str | None = option(None, "Default: as --published.")  # pyright: ignore[reportIncompatibleVariableOverride]
+    output_dir: str = option("outputs/train_navdp", "Checkpoints, logs and the final model.")
+    learning_rate: float = option(1e-4, "Of every module without its own.")
+    num_train_epochs: float = option(1000.0, "Passes over the data.")
+    save_strategy: str = option("epoch", "When to write a checkpoint.")
+    save_total_limit: int | None = option(8, "How many checkpoints to keep.")
+    eval_strategy: str = option("epoch", "When to evaluate, if there is something to evaluate on.")
+    dataloader_num_workers: int = option(8, "Processes that prepare samples, for each GPU.")
+    bf16: bool = option(False, "Compute in bfloat16.")
+
+    def __post_init__(self):
+        if self.per_device_train_batch_size is None:
+            self.per_device_train_batch_size = BATCH_SIZE[self.published]
+        if self.lr_scheduler_type is None and self.published == "executed":
+            self.lr_scheduler_type = "polynomial"
+            self.lr_scheduler_kwargs = {"lr_end": self.learning_rate / 2}
+            self.lr_scheduler_steps = self.lr_scheduler_steps or 10_000
+        self.lr_scheduler_type = self.lr_scheduler_type or "cosine"
+        if self.dataloader_persistent_workers:
+            raise ValueError("dataloader_persistent_workers: they would not see a new epoch.")
+        super().__post_init__()
+
+
+def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTrainingArguments):
+    """Train, evaluate and save into `args.output_dir`."""
+    checkpoint = checkpoint_to_resume(args)
+    set_seed(args.seed)
+
+    # ---------------------------------- model ---------------------------------
+    fields: dict[str, Any] = {"train_rgb_encoder": args.published == "documented"}
+    if model_args.model_config is not None:
+        fields |= read_fields(model_args.model_config)
+    if model_args.train_rgb_encoder is not None:
+        fields["train_rgb_encoder"] = model_args.train_rgb_encoder
+    if model_args.model is not None:
+        model: Any = NavDPModel.from_pretrained(model_args.model, **fields)
+    else:
+        model = NavDPModel(NavDPConfig(**fields))
+        if model_args.rgb_encoder != "random":
+            load_dino(model.rgbd_encoder.rgb_encoder, model_args.rgb_encoder)
+    config = model.config
+
+    # ---------------------------------- data ----------------------------------
+    data = asdict(data_args) | {name: getattr(config, name) for name in SIZES}
+    data |= {"seed": args.seed, "slot_kinds": [k for k in config.goal_kinds if k != "none"] or None}
+    num_samples, num_trajectories = data.pop("num_eval_samples"), data.pop("num_trajectories")
+    names = data.pop("eval_groups")
+    groups = training_groups(data_args.data_root, data_args.groups, names)
+    train_dataset = NavDPDataset(**data | {"groups": groups})
+    held_out = NavDPDataset(**data | {"groups": names, "training": False}) if names else None
+    one_camera = len(train_dataset.cameras) == 1
+    config.camera = train_dataset.camera.to_dict() if one_camera else None
+
+    # -------------------------------- training --------------------------------
+    def open_loop(_) -> dict[str, float]:
+        how_many = (num_samples, args.eval_batch_size, num_trajectories)
+        return evaluate_navdp_open_loop(model, held_out, *how_many, args.seed)
+
+    chosen = choose_samples(len(held_out or ()), num_samples, args.seed).tolist()
+    trainer = NavTrainer(
+        model=model,
+        args=args,
+        train_dataset=train_dataset,
+        eval_dataset=Subset(held_out, chosen) if held_out else None,
+        data_collator=NavDPCollator(config.channel_order),
+        open_loop=open_loop if held_out else None,
+    )
+    trainer.run(resume_from_checkpoint=checkpoint)
+
+
+if __name__ == "__main__":
+    run_recipe(main, (ModelArguments, DataArguments, NavDPTrainingArguments), __doc__)
