@@ -96,7 +96,7 @@ class ObstacleField:
         # No farther than that: the nearest cell that holds a point lies within it.
         bound = outside + (self.rings[cells[:, 0], cells[:, 1]] + 1) * CELL_M
         offsets, first = self._near(queries, bound)
-        return np.minimum.reduceat(np.abs(offsets).max(axis=1), first)
+        return np.minimum.reduceat(np.maximum(*np.abs(offsets.T)), first)
 
     def _euclidean(self, queries: np.ndarray) -> np.ndarray:
         # Turned by 45 degrees and stretched: distances in (u, v) are sqrt(2) times those in (x, y).

@@ -9,10 +9,32 @@ from safetensors.numpy import load_file
 from torch.utils.data import DataLoader
 
 from internnav_hf.data import NavDPCollator, NavDPDataset
-from internnav_hf.data.navdp_targets import Draw
+from internnav_hf.data.navdp_targets import (
+    Draw,
+    draw_item,
+    goal_pixel,
+    label_rows,
+    steps_between,
+    trajectory,
+)
+from internnav_hf.data.obstacles import path_value
+from internnav_hf.data.tables import row_of
+from internnav_hf.data.vln_n1 import View, read_poses, robot_poses
+from internnav_hf.geometry import camera_pose, project, robot_to_world
+from internnav_hf.letterbox import letterbox
 from tests.tiny_navdp import tiny_navdp_model
 
-from .vln_n1 import write_cloud, write_frame, write_parquet, write_root
+from .vln_n1 import (
+    FOCAL,
+    HEIGHT_M,
+    SIZE,
+    frame_image,
+    frame_of,
+    write_cloud,
+    write_frame,
+    write_parquet,
+    write_root,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "navdp_dataset_items.safetensors"
 ITEMS = load_file(GOLDEN)
@@ -126,6 +148,211 @@ def test_another_epoch_or_seed_draws_other_samples(root):
     draws = [fixed.decision(index)["draw"] for index in range(12)]
     fixed.set_epoch(3)
     assert draws == [fixed.decision(index)["draw"] for index in range(12)]
+
+
+def test_workers_draw_what_the_epoch_says(root):
+    dataset = make(root, samples_per_episode=1)
+    loader = DataLoader(dataset, batch_size=12, collate_fn=NavDPCollator(), num_workers=1)
+    first = next(iter(loader))
+    dataset.set_epoch(1)
+    second = next(iter(loader))
+    assert not torch.equal(first["actions"], second["actions"])
+    assert torch.equal(second["actions"][5], dataset[5]["actions"])
+
+
+def test_groups_are_chosen_by_name(root):
+    assert len(make(root, groups="b_zed", samples_per_episode=1)) == 6
+    assert len(make(root, groups=["a_zed", "b_zed"], samples_per_episode=1)) == 12
+    with pytest.raises(ValueError, match="no group hm3d_zed"):
+        make(root, groups="a_zed,hm3d_zed")
+
+
+def test_the_camera_is_the_one_of_the_columns(root):
+    dataset = make(root)
+    assert len(dataset.cameras) == 1
+    camera = dataset.camera
+    assert (camera.width, camera.height) == SIZE
+    assert (camera.height_m, camera.pitch_deg, camera.depth_scale) == (HEIGHT_M, 15, 10_000)
+    assert_allclose(camera.intrinsics[0, 0], FOCAL, rtol=1e-4)
+    assert not dataset.is_simulated
+
+
+# Goals and paths
+
+
+def test_a_decision_is_the_item_in_plain_units(root):
+    dataset = make(root)
+    for index in range(8):
+        item, decision = dataset[index], dataset.decision(index)
+        assert_allclose(np.diff(decision["path"], axis=0), item["actions"][:, :2], atol=1e-6)
+        steps = np.diff(decision["perturbed_path"], axis=0)
+        assert_allclose(steps, item["perturbed_actions"][:, :2], atol=1e-6)
+        assert_allclose(decision["goal_point"], item["goal_point"], atol=1e-6)
+        assert_allclose(decision["values"], [item["value"], item["perturbed_value"]], atol=1e-6)
+        assert decision["rgb"].shape == (36, 64, 3)
+        assert decision["depth"].shape == (36, 64)
+        view = letterbox(decision["rgb"], 28)
+        assert_array_equal(view, item["rgb"][-1])
+        assert_array_equal(letterbox(decision["goal_view"], 28), item["goal_image"][:3])
+        assert decision["scene_folder"] == root / "a_zed" / decision["scene"] or index >= 6
+
+
+def test_the_path_lies_on_the_walk_and_has_its_value(root):
+    dataset = make(root)
+    for index in range(8):
+        decision, field = dataset.decision(index), dataset.obstacles(index)
+        xy = robot_to_world(decision["path"], decision["robot_pose"])
+        episode, draw = decision["episode"], decision["draw"]
+        places = walk_of(dataset, episode)
+        rows = np.minimum(draw.current + 4 * np.arange(7), draw.goal - 1)
+        assert_allclose(xy, places[rows], atol=1e-9)
+        assert_allclose(path_value(xy, field), decision["values"][0], atol=1e-5)
+        turned = robot_to_world(decision["perturbed_path"], decision["robot_pose"])
+        assert_allclose(path_value(turned, field), decision["values"][1], atol=1e-5)
+        goal = robot_to_world(decision["goal_point"][:2], decision["robot_pose"])
+        assert_allclose(goal, places[draw.goal - 1], atol=1e-9)
+
+
+def walk_of(dataset, episode):
+    row = row_of(dataset.episodes, episode)
+    return robot_poses(read_poses(dataset.data_root / row["unit"], row["episode_index"]))[:, :2]
+
+
+def test_the_goal_is_where_the_camera_sees_it(root):
+    dataset = make(root)
+    num_inside = 0
+    for index in range(60):
+        decision = dataset.decision(index)
+        x, y = robot_to_world(decision["goal_point"][:2], decision["robot_pose"])
+        camera = decision["camera"]
+        pose = camera_pose(*decision["robot_pose"], camera.height_m, np.radians(camera.pitch_deg))
+        point = np.array([[x, y, 0.2 * camera.height_m]])
+        ((u, v),), (depth,) = project(point, pose, camera.intrinsics)
+        if depth > 0.02:
+            assert_allclose(decision["goal_pixel"], (u, v), rtol=1e-3, atol=0.01)
+        num_inside += 0 <= u < 64 and 0 <= v < 36
+    assert num_inside > 10
+
+
+def test_a_goal_outside_the_view_is_a_band_or_nothing(root):
+    dataset = make(root)
+    outside = 0
+    for index in range(40):
+        u, v = dataset.decision(index)["goal_pixel"]
+        is_inside = 0 <= u < 64 and 0 <= v < 36
+        mask = dataset[index]["goal_pixel_map"][3]
+        published = make(root, invisible_pixel="none")[index]["goal_pixel_map"][3]
+        assert mask.any()
+        assert published.any() == is_inside
+        outside += not is_inside
+    assert outside
+
+
+def test_behind_the_camera_is_to_a_side():
+    view = View((50.0, 50.0), (32.0, 18.0), 0.5, 0.0)
+    assert goal_pixel(np.array([-1.0, 0.2]), view)[0] < -1000
+    assert goal_pixel(np.array([-1.0, -0.2]), view)[0] > 1000
+    ahead = goal_pixel(np.array([2.0, 0.0]), view)
+    assert_allclose(ahead, (32, 18 + 50 * 0.4 / 2))
+
+
+def test_seven_channels_show_an_earlier_view_and_the_current_one(root):
+    dataset = make(root, num_pixel_goal_channels=7)
+    for index in range(8):
+        item, draw = dataset[index], dataset.decision(index)["draw"]
+        assert item["goal_pixel_map"].shape == (7, 28, 28)
+        assert_array_equal(item["goal_pixel_map"][4:], item["rgb"][-1])
+        is_same = torch.equal(item["goal_pixel_map"][:3], item["rgb"][-1])
+        assert is_same == (draw.start == draw.current)
+    marked_now = make(root, num_pixel_goal_channels=7, pixel_goal_frame="current")[0]
+    assert_array_equal(marked_now["goal_pixel_map"][:3], marked_now["rgb"][-1])
+
+
+def test_slots_mix_the_kinds_that_were_asked_for(root):
+    slots = slots_of(make(root))
+    assert set(np.unique(slots)) == {0, 1, 2}
+    assert len(np.unique(slots, axis=0)) == 27
+    assert set(np.unique(slots_of(make(root, slot_kinds=("point", "pixel"))))) == {0, 2}
+    single = slots_of(make(root, single_goal_fraction=1.0))
+    assert (single == single[:, :1]).all()
+    assert "goal_slots" not in make(root, slot_kinds=None)[0]
+
+
+def slots_of(dataset):
+    return np.stack([dataset._slots(np.random.default_rng(index)) for index in range(300)])
+
+
+def test_a_u_turn_is_no_jump():
+    angles = np.linspace(0, 1.5 * np.pi, 60)
+    circle = np.stack([np.sin(angles), 1 - np.cos(angles)], axis=1)
+    steps = steps_between(trajectory(circle)[label_rows(60, 14, 4)])
+    assert_allclose(steps[:, 2], steps[0, 2], atol=1e-9)
+
+
+def test_draws_stay_in_the_episode():
+    rng = np.random.default_rng(0)
+    for length in [3, 4, 5, 60] * 50:
+        draw = draw_item(length, rng)
+        assert 0 <= draw.start <= draw.current < draw.goal <= length - 2
+        assert draw.start < length // 2
+        assert all(6 <= reach <= 11 for reach in draw.mark)
+
+
+# The collator, and what is refused
+
+
+def test_a_batch_stacks_and_may_turn_the_colours(root):
+    samples = [make(root, num_pixel_goal_channels=7)[index] for index in range(2)]
+    batch, turned = NavDPCollator()(samples), NavDPCollator("bgr")(samples)
+    assert batch["rgb"].shape == (2, 8, 3, 28, 28)
+    assert batch["sample_mask"].tolist() == [True, True]
+    assert_array_equal(turned["rgb"], batch["rgb"].flip(2))
+    assert_array_equal(turned["goal_image"][:, 3:], batch["goal_image"][:, 3:].flip(1))
+    assert_array_equal(turned["goal_image"][:, :3], batch["goal_image"][:, :3].flip(1))
+    assert_array_equal(turned["goal_pixel_map"][:, 3], batch["goal_pixel_map"][:, 3])
+    assert_array_equal(turned["goal_pixel_map"][:, 4:], batch["goal_pixel_map"][:, 4:].flip(1))
+    four = NavDPCollator("bgr")([make(root)[0]])["goal_pixel_map"]
+    assert_array_equal(four[0, :3], make(root)[0]["goal_pixel_map"][:3].flip(0))
+    assert_array_equal(turned["depth"], batch["depth"])
+
+
+def test_mixed_samples_and_unknown_orders_are_refused(root):
+    samples = [make(root)[0], make(root, slot_kinds=None)[0]]
+    with pytest.raises(ValueError, match="sample 1 of the batch: found .*expected the keys"):
+        NavDPCollator()(samples)
+    with pytest.raises(ValueError, match="channel_order is 'gbr'"):
+        NavDPCollator("gbr")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("num_memory_frames", 0),
+        ("samples_per_episode", 0),
+        ("num_pixel_goal_channels", 5),
+        ("pixel_goal_frame", "last"),
+        ("invisible_pixel", "zero"),
+        ("slot_kinds", ("point", "none")),
+        ("slot_kinds", ()),
+        ("single_goal_fraction", 1.5),
+    ],
+)
+def test_options_are_checked(root, option, value):
+    with pytest.raises(ValueError, match=f"{option} is .*; it must be "):
+        make(root, **{option: value})
+
+
+def test_an_unreadable_image_is_an_error_and_not_black(tmp_path):
+    root = write_root(tmp_path / "n1", scenes=1, walks=1)
+    dataset = make(root)
+    draw = dataset.decision(0)["draw"]
+    path = frame_of(root / "simulated_zed" / "scene_0", draw.current)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(ValueError, match=rf"{path.name}: image: found 300 bytes .*a whole image"):
+        dataset[0]
+    frame_image(0, (32, 18)).save(path)
+    with pytest.raises(ValueError, match=r"size: found \(32, 18\), expected \(64, 36\)"):
+        dataset[0]
 
 
 def assert_same(one, other):

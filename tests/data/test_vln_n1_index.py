@@ -1,0 +1,213 @@
+import logging
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from internnav_hf.data import NavDPDataset
+from internnav_hf.data.vln_n1_index import EPISODE_SCHEMA
+
+from .vln_n1 import (
+    DEPTH,
+    FLOOR,
+    OPENGL,
+    SIZE,
+    extrinsic,
+    frame_depth,
+    frame_of,
+    intrinsic,
+    parquet_of,
+    walk,
+    wall,
+    write_cloud,
+    write_parquet,
+    write_root,
+    write_unit,
+)
+
+FIRST_OF_SECOND = 40  # frame number of the second walk's first frame
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_root(tmp_path / "n1")
+
+
+def make(root, **options):
+    return NavDPDataset(root, image_size=28, cache_dir=root.parent / "cache", **options)
+
+
+def scene(root):
+    return root / "simulated_zed" / "scene_0"
+
+
+def poses_of_nan(root):
+    poses = walk(44)
+    poses[7, 0, 3] = np.nan
+    write_parquet(scene(root), 1, poses)
+
+
+def poses_of_another_convention(root):
+    write_parquet(scene(root), 1, walk(44) @ OPENGL)
+
+
+def two_frames(root):
+    """Of a scene of its own, so that one more episode is broken and none else."""
+    write_unit(root / "simulated_zed" / "scene_9", [walk(2)])
+
+
+def frame_in_the_middle(root):
+    frame_of(scene(root), FIRST_OF_SECOND + 20).unlink()
+
+
+def depth_in_the_middle(root):
+    frame_of(scene(root), FIRST_OF_SECOND + 20, DEPTH).unlink()
+
+
+def lying_range(root):
+    write_parquet(scene(root), 1, walk(50))
+
+
+def missing_column(root):
+    path = parquet_of(scene(root), 1)
+    pq.write_table(pq.read_table(path).drop_columns(["observation.camera_intrinsic"]), path)
+
+
+def camera_on_its_side(root):
+    columns = {"intrinsic": intrinsic(), "extrinsic": extrinsic() @ np.diag([-1.0, -1, 1, 1])}
+    write_parquet(scene(root), 1, walk(44), **columns)
+
+
+def first_image_is_none(root):
+    frame_of(scene(root), FIRST_OF_SECOND).write_bytes(b"no image")
+
+
+BREAKAGES = {
+    "NaN poses": (poses_of_nan, "action: found nan or infinity at frame 7"),
+    "OpenCV poses": (poses_of_another_convention, r"action: found axes .*y up, z back \(OpenGL\)"),
+    "too short to draw from": (two_frames, "length: found 2 rows, expected at least 3"),
+    "frames missing": (frame_in_the_middle, "frame 60: found no file, expected images 40 to 83"),
+    "depth missing": (depth_in_the_middle, "images.depth: frame 60: found no file"),
+    "lying range": (lying_range, "length: found 50 rows, expected 44, frames 40 to 83"),
+    "missing column": (missing_column, "columns: found .*expected observation.camera_intrinsic"),
+    "camera on its side": (camera_on_its_side, "camera_extrinsic: found .*a rotation about"),
+    "no image": (first_image_is_none, r"40.jpg: file: found 8 bytes that are no image"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_a_broken_episode_is_named_counted_and_left_out(root, caplog, name):
+    breakage, message = BREAKAGES[name]
+    breakage(root)
+    total = 7 if breakage is two_frames else 6
+    with pytest.raises(ValueError, match=rf"(?s)1 of {total} episodes are broken.*{message}"):
+        make(root)
+    for _ in ("built", "from the cache"):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            dataset = make(root, max_broken_fraction=0.2)
+        assert dataset.episodes.num_rows == total - 1
+        assert dataset.num_broken_episodes == 1
+        assert f"1 of {total} episodes are broken and left out" in caplog.text
+
+
+def no_obstacles(root):
+    write_cloud(scene(root), wall(), FLOOR)
+
+
+def no_cloud(root):
+    (scene(root) / "meta" / "pointcloud.ply").unlink()
+
+
+def no_ranges(root):
+    (scene(root) / "meta" / "episodes_stats.jsonl").unlink()
+
+
+def depth_in_millimetres(root):
+    for path in frame_of(scene(root), 0, DEPTH).parent.iterdir():
+        image = np.asarray(frame_depth(int(path.stem)))
+        Image.fromarray((image // 10).astype(np.uint16)).save(path)
+
+
+def depth_is_black(root):
+    for path in frame_of(scene(root), 0, DEPTH).parent.iterdir():
+        Image.fromarray(np.zeros(SIZE[::-1], np.uint16)).save(path)
+
+
+def depth_is_a_picture(root):
+    for path in frame_of(scene(root), 0, DEPTH).parent.iterdir():
+        Image.new("RGB", SIZE).save(path)
+
+
+SCENES = {
+    "no obstacles": (no_obstacles, r"colours: found no obstacle, mostly \[\[128, 128, 128\]\]"),
+    "no cloud": (no_cloud, "pointcloud.ply: file: found no file"),
+    "no ranges": (no_ranges, "episodes_stats.jsonl: file: found no file"),
+    "depth in millimetres": (
+        depth_in_millimetres,
+        r"depth: depth: found a median of 0.\d+ m in 5 images, expected 0.4 to 20 m."
+        " Is the unit of the files not 0.1 mm",
+    ),
+    "depth is black": (depth_is_black, "depth: found 0 in all of 5 images"),
+    "depth is a picture": (depth_is_a_picture, "mode: found RGB, expected 16-bit grey"),
+}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_broken_scene_breaks_its_episodes(root, name):
+    breakage, message = SCENES[name]
+    breakage(root)
+    with pytest.raises(ValueError, match=rf"(?s)3 of 6 episodes are broken.*{message}"):
+        make(root)
+    dataset = make(root, max_broken_fraction=0.5)
+    assert set(dataset.episodes["unit"].to_pylist()) == {"simulated_zed/scene_1"}
+    assert dataset.num_broken_episodes == 3
+
+
+def test_other_depth_units_can_be_told(root):
+    for number in (0, 1):
+        unit = root / "simulated_zed" / f"scene_{number}"
+        for path in frame_of(unit, 0, DEPTH).parent.iterdir():
+            image = np.asarray(frame_depth(int(path.stem)))
+            Image.fromarray((image // 10).astype(np.uint16)).save(path)
+    dataset = make(root, depth_scale=1000)
+    assert dataset.camera.depth_scale == 1000
+    assert 0.4 < np.median(dataset.decision(0)["depth"]) < 20
+
+
+def test_an_episode_shorter_than_the_memory_begins_with_black_frames(tmp_path):
+    write_unit(tmp_path / "n1" / "g" / "s", [walk(5), walk(3)])
+    dataset = make(tmp_path / "n1")
+    for index in range(20):
+        blank = (dataset[index]["rgb"] == 0).all(dim=(1, 2, 3))
+        assert blank[:-1].all()
+        assert not blank[-1]
+
+
+def test_the_index_is_read_from_the_cache_until_files_change(root, monkeypatch):
+    first = make(root)
+    with monkeypatch.context() as patch:
+        patch.setattr("internnav_hf.data.vln_n1_index.index_units", lambda *_: 1 / 0)
+        assert make(root).episodes.equals(first.episodes)
+        with pytest.raises(ZeroDivisionError):
+            make(root, frame_order="lexicographic")
+    write_cloud(scene(root), wall(0.8))
+    changed = make(root)
+    assert changed.episodes["field"].to_pylist() != first.episodes["field"].to_pylist()
+    shutil.rmtree(root / "simulated_zed" / "scene_1")
+    assert make(root).episodes.num_rows == 3
+
+
+def test_a_removed_field_is_built_again(root):
+    dataset = make(root)
+    before = dataset[0]
+    for folder in (root.parent / "cache").glob("obstacles-*/"):
+        shutil.rmtree(folder)
+    assert dataset[0]["value"] == before["value"]
+
+
+def test_every_column_says_what_it_means(root):
+    assert all(field.metadata[b"meaning"] for field in EPISODE_SCHEMA)
+    assert make(root).episodes.schema.names == EPISODE_SCHEMA.names
