@@ -8,10 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trimesh
 
-from internnav_hf.data import System2Dataset, read_lerobot
+from internnav_hf.camera import CameraSpec
+from internnav_hf.data import NavDPDataset, System2Dataset, read_lerobot, read_vln_n1
 from scripts import make_dataset
 from scripts.make_dataset import DatasetArguments
 
@@ -26,6 +28,18 @@ SMALL = {
     "height": 48,
     "workers": 1,
     "landmarks": True,
+}
+
+WALKS = {
+    "format": "vln_n1",
+    "density": ["easy", "hard"],
+    "num_rooms": [2, 4],
+    "num_objects": [5, 8],
+    "camera_height": 0.5,
+    "pitch": 15.0,
+    "frame_spacing": 0.2,
+    "distance": [2.5, 5.0],
+    "grid_resolution": 0.1,
 }
 
 
@@ -74,6 +88,62 @@ def test_the_same_seed_writes_the_same_files_and_two_processes_do_too(data, tmp_
     assert files(tmp_path) == files(data)
 
 
+@pytest.fixture(scope="module")
+def walks(tmp_path_factory):
+    out = tmp_path_factory.mktemp("walks")
+    make_dataset.main(arguments(out, **WALKS))
+    return out
+
+
+def test_walks_lie_in_a_group_for_each_split(walks):
+    units = sorted(path.parent.parent for path in walks.rglob("pointcloud.ply"))
+    assert [str(unit.relative_to(walks)) for unit in units] == [
+        "simulated_train/scene_00000",
+        "simulated_train/scene_00001",
+        "simulated_val_unseen/scene_00000",
+    ]
+    assert len(list(read_vln_n1(walks))) == 9
+
+
+def test_navdp_is_trained_on_what_is_written(walks, tmp_path):
+    for group in ("simulated_train", "simulated_val_unseen"):
+        dataset = NavDPDataset(
+            walks, image_size=32, action_stride=1, groups=group, cache_dir=tmp_path / group
+        )
+        assert dataset.is_simulated
+        assert dataset.camera == CameraSpec(
+            width=64, height=48, height_m=0.5, pitch_deg=15, look_down_pitch_deg=15, depth_scale=1e4
+        )
+        for index in range(0, len(dataset), 7):
+            decision = dataset.decision(index)
+            values, path = decision["values"], decision["path"]
+            field = dataset.obstacles(index)
+            x, y, yaw = decision["robot_pose"]
+            turn = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
+            assert field(path @ turn + (x, y)).min() > 0.15  # the label touches nothing
+            assert np.isfinite(values).all()
+            assert dataset[index]["depth"].max() > 0.3
+
+
+def test_a_folder_for_each_walk(walks, tmp_path):
+    make_dataset.main(arguments(tmp_path, **WALKS, trajectory_folders=True))
+    scene = tmp_path / "simulated_train" / "scene_00001"
+    assert sorted(path.name for path in scene.iterdir()) == [
+        f"trajectory_{index:06d}" for index in range(3)
+    ]
+    ours, theirs = ([e.columns["action"] for e in read_vln_n1(root)] for root in (tmp_path, walks))
+    assert all(map(np.array_equal, ours, theirs))
+    assert len(ours) == len(theirs) == 9
+
+
+def test_walks_of_a_killed_run_go_on(walks, tmp_path):
+    make_dataset.main(arguments(tmp_path, **(WALKS | {"scenes": 1})))
+    half = tmp_path / "simulated_train" / ".scene_00001.partial" / "meta"
+    half.mkdir(parents=True)
+    make_dataset.main(arguments(tmp_path, **WALKS, workers=2))
+    assert files(tmp_path) == files(walks)
+
+
 def test_train_and_held_out_scenes_differ(data):
     train = files(data / "r2r" / "scene_00000")
     assert files(data / "r2r_val_unseen" / "scene_00000") != train
@@ -117,6 +187,22 @@ def test_other_arguments_for_the_same_folder_are_refused(data):
     assert files(data) == before
 
 
+def test_a_folder_from_before_an_argument_existed_goes_on(data, tmp_path):
+    make_dataset.main(arguments(tmp_path, scenes=1))
+    path = tmp_path / make_dataset.ARGUMENTS_FILE
+    known = json.loads(path.read_text())
+    for name in ("density", "frame_spacing", "distance"):
+        del known[name]
+    path.write_text(json.dumps(known))
+    make_dataset.main(arguments(tmp_path))
+    assert len(list(read_lerobot(tmp_path / "r2r"))) == 6
+
+
+def test_two_formats_do_not_share_a_folder(data):
+    with pytest.raises(ValueError, match="format was vln_ce, is vln_n1"):
+        make_dataset.main(arguments(data, **WALKS))
+
+
 def test_arguments_may_change_until_a_scene_is_written(tmp_path):
     (tmp_path / make_dataset.ARGUMENTS_FILE).write_text(json.dumps({"seed": 5}))
     make_dataset.main(arguments(tmp_path, scenes=1, episodes=1))
@@ -131,6 +217,10 @@ def test_arguments_may_change_until_a_scene_is_written(tmp_path):
         ({"num_rooms": [3, 2]}, "num_rooms needs two positive values in order"),
         ({"instructions": 4}, "--instructions must be 1, 2 or 3"),
         ({"exploration": 1.5}, "--exploration is a share"),
+        ({"distance": [3.0, 2.0]}, "--distance takes two positive lengths in order"),
+        ({"frame_spacing": 0.0}, "--frame_spacing must be positive"),
+        ({"density": ["hard"]}, "--density says how many rooms"),
+        ({"density": ["dense"], "num_rooms": [2, 4], "num_objects": [5, 8]}, "no density 'dense'"),
         ({"hfov": 200.0}, "hfov_deg must lie between"),
         ({"scene": ["nowhere.glb"]}, r"no mesh file nowhere\.glb"),
     ],
