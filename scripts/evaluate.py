@@ -37,7 +37,15 @@ from internnav_hf.evaluation.open_loop import evaluate_open_loop
 from internnav_hf.evaluation.records import Rollout
 from internnav_hf.evaluation.report import read_log_history, write_metrics, write_report
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent, file_stamps
-from internnav_hf.evaluation.system1_benchmark import TASKS, VLN, System1Arguments, asked_tasks
+from internnav_hf.evaluation.system1_benchmark import (
+    TASKS,
+    VLN,
+    System1Arguments,
+    asked_tasks,
+    evaluate_system1,
+)
+from internnav_hf.evaluation.system1_drive import DrivingRules
+from internnav_hf.evaluation.system1_episodes import EpisodeRules
 from internnav_hf.evaluation.system2_agent import System2Agent
 from internnav_hf.models.loading import check_is_checkpoint
 from internnav_hf.policies import DualSystemPolicy, System2Policy, is_dual_system
@@ -295,8 +303,9 @@ def run(options: list[str]) -> None:
     if asked_tasks(options) == [VLN]:
         main(*parse_arguments([Arguments], options, __doc__))
     else:
-        arguments = parse_arguments([System1Arguments], options, system1_benchmark.__doc__)
-        system1_benchmark.main(*arguments)
+        kinds = (System1Arguments, EpisodeRules, DrivingRules)
+        page = evaluate_system1(*parse_arguments(kinds, options, system1_benchmark.__doc__))
+        print(f"{page.with_name('metrics.md').read_text(encoding='utf-8')}\n{page}")
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ def settings_key(settings: dict) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def file_stamps(folder: Path) -> list[list]:
+def file_stamps(path: Path) -> list[list]:
     """Name, size and time of a model's files, so that a retrained model is walked again."""
-    files = sorted(folder.glob("*")) if folder.is_dir() else []
+    files = sorted(path.glob("*")) if path.is_dir() else [path]
     return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]
