@@ -240,9 +240,10 @@ class NavDPPolicy:
             memories.append([self._black] * (num_frames - len(seen)) + seen)
         remembered = {id(frame): frame for memory in memories for frame in memory}
         new = [frame for frame in remembered.values() if frame.tokens is None]
-        rgb = torch.stack([frame.rgb for frame in new]).to(self.model.device)
-        for frame, tokens in zip(new, self.model.encode_rgb(rgb), strict=True):
-            frame.tokens = tokens.clone()  # not all of the batch is to be kept
+        if new:
+            rgb = torch.stack([frame.rgb for frame in new]).to(self.model.device)
+            for frame, tokens in zip(new, self.model.encode_rgb(rgb), strict=True):
+                frame.tokens = tokens.clone()  # not all of the batch is to be kept
         return torch.stack([_tokens(memory) for memory in memories])
 
     def _step(self, goal: Goal, trajectories: np.ndarray, values: np.ndarray) -> NavDPStep:
@@ -261,7 +262,8 @@ class NavDPPolicy:
         """Short ones stay, or lose their value where exploring; the best first."""
         ends = np.linalg.norm(trajectories[:, -1], axis=-1)
         if isinstance(goal, NoGoal):
-            values = values - EXPLORATION_PENALTY * (ends < self.shortest_exploration_m)
+            too_short = (ends < self.shortest_exploration_m).astype(values.dtype)
+            values = values - EXPLORATION_PENALTY * too_short
         else:
             trajectories = trajectories * (ends >= self.shortest_path_m)[:, None, None]
         order = np.argsort(-values, kind="stable")

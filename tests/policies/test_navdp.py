@@ -8,12 +8,22 @@ from torch.testing import assert_close
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.letterbox import goal_mask, letterbox, letterbox_depth
-from internnav_hf.policies import ImageGoal, NoGoal, PixelGoal, PointGoal, PointImageGoal
-from internnav_hf.policies.navdp import NavDPPolicy
+from internnav_hf.policies import ImageGoal, NoGoal, PixelGoal, PointGoal, PointImageGoal, navdp
+from internnav_hf.policies.navdp import NavDPEpisode, NavDPPolicy
 
+from ..navdp_golden import (
+    INTERNNAV,
+    REPOSITORY,
+    golden,
+    released_model,
+    repository_goals,
+    repository_noise,
+    views,
+)
 from ..tiny_navdp import tiny_navdp_model
 
 SIZE, MEMORY = 28, 8
+LOOP = {"atol": 5e-5, "rtol": 0}
 GOALS = (
     PointGoal((2.0, -1.0)),
     ImageGoal(np.full((21, 28, 3), 90, np.uint8)),
@@ -76,6 +86,17 @@ def test_a_batch_of_all_goals_is_as_one_after_the_other(model):
     together = policy.steps(episodes, [view(index) for index in range(len(GOALS))], GOALS)
     for found, expected in zip(together, alone, strict=True):
         assert_same(found, expected)
+
+
+def test_what_was_observed_is_not_seen_twice(model):
+    policy = NavDPPolicy(model, num_samples=2, shortest_path_m=0.0)
+    expected = policy.act(view(0), NoGoal())
+    policy.reset()
+    policy.observe(policy.episode, view(0))
+    again = ([policy.episode], [view(0)], [NoGoal()])
+    assert_same(policy.steps(*again, observed=True)[0], expected)
+    policy.steps(*again, observed=True)  # all is encoded already
+    assert len(policy.episode.frames) == 1
 
 
 def test_names_and_seeds_tell_episodes_apart(model):
@@ -209,3 +230,36 @@ def test_what_cannot_be_done_is_said(model):
         NavDPPolicy(model, memory_stride=0)
     with pytest.raises(ValueError, match=r"goal: found 'image', expected one of \('point',"):
         NavDPPolicy(tiny_navdp_model(goal_kinds=("point",))).act(view(0), GOALS[1])
+
+
+@pytest.fixture(scope="module")
+def repository() -> tuple[NavDPPolicy, list[NavDPEpisode]]:
+    """Of the published size, 133 million, and two robots that have seen the golden's frames."""
+    policy = NavDPPolicy(released_model(REPOSITORY), num_samples=4)
+    episodes = [policy.start(), policy.start()]
+    frames = views(golden(INTERNNAV))["rgb"].movedim(2, -1).numpy()
+    for episode, seen in zip(episodes, frames, strict=True):
+        for frame in seen:
+            policy.observe(episode, {"rgb": frame[..., ::-1]})  # a camera's RGB; the model's is BGR
+    return policy, episodes
+
+
+@pytest.mark.parametrize("kind", ["point", "image", "pixel", "none", "point_image"])
+def test_the_repository_says_the_same(repository, monkeypatch, kind):
+    (policy, episodes), given = repository, golden(REPOSITORY)
+    # Goals and noise are the golden's; its depth has pixels nearer than preprocessing leaves them.
+    goals, sample = repository_goals()[kind], policy.model.sample
+    noised = lambda _, **inputs: sample(goals, **(inputs | repository_noise()))  # noqa: E731
+    monkeypatch.setattr(policy.model, "sample", noised)
+    monkeypatch.setattr(navdp, "letterbox_depth", lambda depth, size: torch.from_numpy(depth))
+    depth = views(golden(INTERNNAV))["depth"].numpy()
+    observations = [{"depth": seen} for seen in depth]
+    told = [NoGoal() if kind == "none" else PointGoal((1.0, 0.0))] * 2
+    for row, step in enumerate(policy.steps(episodes, observations, told, observed=True)):
+        values, order = given[f"{kind}_values"][row].sort(descending=True)
+        paths = given[f"{kind}_all_traj"][row, order, :, :2]
+        assert_close(torch.from_numpy(step.values), values, **LOOP)
+        assert_close(torch.from_numpy(step.trajectories[:, 1:]), paths, **LOOP)
+        assert_close(
+            torch.from_numpy(step.path[1:]), given[f"{kind}_positive"][row, 0, :, :2], **LOOP
+        )
