@@ -143,7 +143,10 @@ def walk_table(length: int) -> pa.Table:
     steps = FRAME_SPACING_M * np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
     xy = 1 + np.cumsum(steps, axis=0) % 7
     opengl = np.diag([1.0, -1.0, -1.0, 1.0])
-    poses = [camera_pose(*p, a, HEIGHT_M, PITCH) @ opengl for p, a in zip(xy, yaw, strict=True)]
+    poses = [
+        camera_pose(x, y, angle, HEIGHT_M, PITCH) @ opengl
+        for (x, y), angle in zip(xy, yaw, strict=True)
+    ]
     sin, cos = np.sin(PITCH), np.cos(PITCH)
     extrinsic = [[1, 0, 0, 0], [0, sin, -cos, 0], [0, cos, sin, HEIGHT_M], [0, 0, 0, 1.0]]
     intrinsic = [[FOCAL_PX, 0, SIZE[0] / 2], [0, FOCAL_PX, SIZE[1] / 2], [0, 0, 1.0]]

@@ -2,6 +2,7 @@
 
     python scripts/check_dataset.py data/vln_ce/traj_data
     python scripts/check_dataset.py data/vln_ce/traj_data/r2r --dataset r2r_125cm_0_30
+    python scripts/check_dataset.py data/vln_n1
 
 Reads every episode anew, without the cache. Exit code 1 if something is broken or nothing readable
 is found.
@@ -9,7 +10,9 @@ is found.
 
 import argparse
 import json
+import math
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
@@ -19,11 +22,19 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from internnav_hf.data.episode import frame_folder, parquet_path
-from internnav_hf.data.images import open_image
+from internnav_hf.data.images import open_depth, open_image
 from internnav_hf.data.index import Index, index_scene, join_scenes
-from internnav_hf.data.lerobot import SETTING_COLUMNS, episode_lines, find_scenes, parse_record
+from internnav_hf.data.lerobot import (
+    SETTING_COLUMNS,
+    episode_lines,
+    find_scenes,
+    parse_record,
+    subfolders,
+)
 from internnav_hf.data.names import DatasetName, camera_settings, parse_dataset_names
 from internnav_hf.data.sampling import SamplingRules
+from internnav_hf.data.vln_n1 import DEPTH_SCALE, FRAME_ORDERS, frame_file
+from internnav_hf.data.vln_n1_index import EpisodeIndex, ReadingRules, index_units
 
 PUBLISHED_CAMERAS = ("125cm_0_30", "125cm_0_45", "60cm_15_15", "60cm_30_30")
 CLASS_NAMES = ("pixel goals", "turns", "stops")
@@ -32,6 +43,9 @@ CLASS_NAMES = ("pixel goals", "turns", "stops")
 def main() -> int:
     """Print the report; the number of broken things decides the exit code."""
     options = parse_arguments()
+    units = list(vln_n1_units(options.root)) if options.root.is_dir() else []
+    if units:
+        return verdict(report_vln_n1(options, units))
     try:
         scenes = find_scenes(options.root)
         wanted = parse_dataset_names(options.dataset) if options.dataset else []
@@ -46,6 +60,11 @@ def main() -> int:
             num_broken += 1
     for folder, group in groups:
         num_broken += report_folder(folder, group, wanted, options)
+    return verdict(num_broken)
+
+
+def verdict(num_broken: int) -> int:
+    """The exit code."""
     print(f"{num_broken} broken" if num_broken else "nothing is broken")
     return 1 if num_broken else 0
 
@@ -57,6 +76,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dataset", help="only these, as in r2r_125cm_0_30,rxr_60cm_15_15")
     parser.add_argument("--verify-images", action="store_true", help="decode every image")
     parser.add_argument("--max-listed", type=int, default=20, help="broken episodes to print")
+    parser.add_argument(
+        "--depth-scale", type=float, default=DEPTH_SCALE, help="vln_n1: units of depth per metre"
+    )
+    parser.add_argument(
+        "--frame-order", choices=FRAME_ORDERS, default="numeric", help="vln_n1: see its reader"
+    )
     return parser.parse_args()
 
 
@@ -152,11 +177,17 @@ def report_dataset(name: DatasetName, scenes: list[Path], options: argparse.Name
     problems = list(index.broken_episodes)
     if options.verify_images:
         problems += broken_images(index, scenes)
-    for problem in problems[: options.max_listed]:
-        print(f"    broken: {problem}")
-    if len(problems) > options.max_listed:
-        print(f"    and {len(problems) - options.max_listed} more")
+    list_broken(problems, options.max_listed)
     return len(problems)
+
+
+def list_broken(problems: list[str], max_listed: int) -> None:
+    """Equal ones once, with their number."""
+    counts = Counter(problems)
+    for problem, count in list(counts.items())[:max_listed]:
+        print(f"    broken: {problem}" + (f" ({count} episodes)" if count > 1 else ""))
+    if len(counts) > max_listed:
+        print(f"    and {len(counts) - max_listed} more")
 
 
 def broken_images(index: Index, scenes: list[Path]) -> list[str]:
@@ -171,6 +202,69 @@ def broken_images(index: Index, scenes: list[Path]) -> list[str]:
             for frame in range(row["length"]):
                 try:
                     open_image(folder / f"episode_{number:06d}_{frame}.jpg")
+                except ValueError as error:
+                    problems.append(str(error))
+    return problems
+
+
+def vln_n1_units(folder: Path) -> Iterator[Path]:
+    """Folders with System1's episodes at or below `folder`; none where its first are others."""
+    if (folder / "data").is_dir():
+        # vln_ce's folders are named after the camera as well.
+        if any(folder.glob("videos/chunk-*/observation.images.rgb")):
+            yield folder
+        return
+    for child in subfolders(folder):
+        found = list(vln_n1_units(child))
+        if not found and (child / "data").is_dir():
+            return
+        yield from found
+
+
+def report_vln_n1(options: argparse.Namespace, units: list[Path]) -> int:
+    """Check all of System1's episodes, and say what they are."""
+    rules = ReadingRules(None, options.frame_order, options.depth_scale)
+    with tempfile.TemporaryDirectory() as folder:
+        index = index_units(options.root, units, rules, Path(folder))
+    print(f"\n{options.root}: {len(units)} folders with episodes")
+    print("  layout: InternData-N1 vln_n1, for System1 (NavDP)")
+    describe_vln_n1(index)
+    problems = list(index.broken_episodes)
+    if options.verify_images:
+        problems += broken_frames(options.root, index, options.depth_scale)
+    list_broken(problems, options.max_listed)
+    return len(problems)
+
+
+def describe_vln_n1(index: EpisodeIndex) -> None:
+    """Numbers of what is whole."""
+    rows = index.episodes.to_pylist()
+    lengths = sorted(row["length"] for row in rows)
+    print(f"  {len(rows)} of {index.num_episodes} episodes are whole, {sum(lengths)} frames")
+    if not rows:
+        return
+    middle = lengths[len(lengths) // 2]
+    print(f"  lengths: {lengths[0]} to {lengths[-1]} frames, half of them up to {middle}")
+    cameras = Counter(
+        f"{row['width']}x{row['height']} px, focal {row['focal'][0]:.1f} px,"
+        f" {row['height_m']:.2f} m high, {math.degrees(row['pitch']):.1f}° down"
+        for row in rows
+    )
+    for camera, count in cameras.most_common(5):
+        print(f"  camera: {camera} ({count} episodes)")
+    if len(cameras) > 5:
+        print(f"  and {len(cameras) - 5} more cameras")
+
+
+def broken_frames(root: Path, index: EpisodeIndex, depth_scale: float) -> list[str]:
+    """Decode every frame of System1's episodes."""
+    problems = []
+    for row in tqdm(index.episodes.to_pylist(), desc="  images", leave=False, disable=None):
+        for number in row["frames"]:
+            for kind in ("rgb", "depth"):
+                path = root / row["unit"] / frame_file(row[f"{kind}_file"], number)
+                try:
+                    open_image(path) if kind == "rgb" else open_depth(path, scale=depth_scale)
                 except ValueError as error:
                     problems.append(str(error))
     return problems

@@ -15,13 +15,19 @@ from internnav_hf import trajectory
 from internnav_hf.data import (
     DualSystemCollator,
     DualSystemDataset,
+    NavDPCollator,
+    NavDPDataset,
     System2Collator,
     System2Dataset,
     lerobot,
+    navdp_targets,
+    obstacles,
     sampling,
+    vln_n1,
+    vln_n1_index,
 )
 from internnav_hf.data.index import EPISODE_SCHEMA, SAMPLE_SCHEMA
-from internnav_hf.data.lerobot import COLUMNS, EPISODES_FILE, INSTRUCTION_SEPARATOR
+from internnav_hf.data.lerobot import COLUMNS, EPISODES_FILE, INSTRUCTION_SEPARATOR, Column
 
 PATH = Path(__file__).parents[1] / "docs" / "DATA.md"
 
@@ -31,6 +37,9 @@ This page is written by `python scripts/write_data_docs.py`; a test keeps it in 
 
 See what a folder holds with `python scripts/check_dataset.py FOLDER`, and what System2 is shown
 with `python scripts/preview_dataset.py DATA_ROOT --dataset r2r_125cm_0_30`.
+
+Two formats are read: `vln_ce` (instruction following: System2 and the dual system) and `vln_n1`
+(visual navigation: NavDP).
 
 ## On disk: `vln_ce` folders
 
@@ -62,16 +71,42 @@ an action expert sees it (`DualSystemDataset(..., depth=True)`), and not for Sys
 adds `observation.images.landmark.S`: small 8-bit PNG, how much of each cell the named object
 covers; and `camera` in `meta/info.json`.
 
+## On disk: `vln_n1` folders
+
+{vln_n1}
+
+`data_root` is the folder above the groups (published: `gibson_zed`, `hm3d_d435i`, ...). A line of
+`{stats_file}`:
+
+    {{"episode_index": 7, "stats": {{"image_index": {{"min": [812], "max": [911]}}}}}}
+
+says that frames 812 to 911 are those of `episode_000007.parquet`. Numbers may stand without
+brackets; without `episode_index` line i is episode i.
+
+| column | type of a row | meaning |
+|---|---|---|
+{vln_n1_columns}
+
+Colour images are JPEG of one size an episode (published 480x270), depth is 16-bit PNG of 0.1 mm
+(`depth_scale=` for others). A file's name may be padded and begin with anything, as long as an
+episode's begin alike. `{cloud_file}` has coloured points; of all but the obstacles nothing is read.
+
 ## What is checked
 
-Once, when the index is built: every file can be read, columns have their types and shapes,
-lengths agree, every frame has a file that is not empty (a depth image too, where depth is
+`vln_ce`: once, when the index is built: every file can be read, columns have their types and
+shapes, lengths agree, every frame has a file that is not empty (a depth image too, where depth is
 asked for), poses are finite, actions are known,
 waypoints lie in the episode and in the image. A broken episode is named, counted and left out;
 more than `max_broken_fraction` (default {max_broken_fraction:g}) of them, an empty scene folder
 or images of several sizes stop the run before it starts. Images are decoded when they are used,
 and a truncated one stops the run with its name (`scripts/check_dataset.py --verify-images`
 decodes all beforehand).
+
+`vln_n1`: in the same way that every file can be read, that there are as many rows as frames and
+no frame is missing, that poses are finite and the camera upright, at least {shortest} frames; and
+for each scene that its point cloud has obstacles and its depth can be in the unit that is meant:
+the median of {num_probes} images lies within {low:g} to {high:g} m. What is wrong with a scene
+breaks all of its episodes.
 
 ## From episodes to samples
 
@@ -97,6 +132,21 @@ home; `cache_dir=` elsewhere). It can be deleted at any time. `System2Dataset(..
 |---|---|---|
 {episodes}
 
+### Of `vln_n1`
+
+{vln_n1_index}
+
+One Arrow file in the same cache, and a folder for each point cloud, named after its content.
+`NavDPDataset(...).episodes`:
+
+| column | type | meaning |
+|---|---|---|
+{vln_n1_episodes}
+
+### Obstacles
+
+{obstacles}
+
 ## Items
 
 ### System2
@@ -111,6 +161,14 @@ How poses become `actions`, step by step:
 
 {trajectory}
 
+### NavDP
+
+{navdp_dataset}
+
+How poses become goals and actions:
+
+{navdp_targets}
+
 ## Batches
 
 ### System2
@@ -120,6 +178,10 @@ How poses become `actions`, step by step:
 ### Dual system
 
 {dual_collator}
+
+### NavDP
+
+{navdp_collator}
 """
 
 
@@ -136,7 +198,7 @@ def render() -> str:
         lerobot=documentation(lerobot),
         episodes_file=EPISODES_FILE,
         separator=INSTRUCTION_SEPARATOR,
-        columns=column_rows(),
+        columns=column_rows(COLUMNS),
         max_broken_fraction=parameters["max_broken_fraction"].default,
         sampling=documentation(sampling),
         rules=", ".join(f"`{name}` {value}" for name, value in rule_defaults().items()) + ".",
@@ -147,7 +209,29 @@ def render() -> str:
         dual_dataset=documentation(DualSystemDataset),
         dual_collator=documentation(DualSystemCollator),
         trajectory=documentation(trajectory),
+        **of_vln_n1(),
     )
+
+
+def of_vln_n1() -> dict[str, object]:
+    """What the page says of System1's data."""
+    low, high = vln_n1_index.DEPTH_MEDIAN_M
+    return {
+        "vln_n1": documentation(vln_n1),
+        "stats_file": vln_n1.STATS_FILE,
+        "cloud_file": vln_n1.CLOUD_FILE,
+        "vln_n1_columns": column_rows(vln_n1.COLUMNS),
+        "shortest": vln_n1.SHORTEST_EPISODE,
+        "num_probes": vln_n1_index.NUM_DEPTH_PROBES,
+        "low": low,
+        "high": high,
+        "vln_n1_index": documentation(vln_n1_index),
+        "vln_n1_episodes": schema_rows(vln_n1_index.EPISODE_SCHEMA),
+        "obstacles": documentation(obstacles),
+        "navdp_dataset": documentation(NavDPDataset),
+        "navdp_targets": documentation(navdp_targets),
+        "navdp_collator": documentation(NavDPCollator),
+    }
 
 
 def documentation(thing: object) -> str:
@@ -161,10 +245,10 @@ def rule_defaults() -> dict[str, object]:
     return {name: getattr(rules, name) for name in sampling.SamplingRules.__dataclass_fields__}
 
 
-def column_rows() -> str:
+def column_rows(columns: dict[str, Column]) -> str:
     """A row per column of an episode."""
     rows = []
-    for name, column in COLUMNS.items():
+    for name, column in columns.items():
         kind = np.dtype(column.dtype).name
         shape = f" {'x'.join(map(str, column.shape))}" if column.shape else ""
         rows.append(f"| `{name}` | {kind}{shape} | {column.meaning} |")

@@ -3,6 +3,7 @@ import sys
 import pytest
 
 from scripts import check_dataset
+from tests.data import vln_n1
 from tests.data.vln_ce import DOWN, image_of, parquet_of, straight_episode, write_scene
 
 
@@ -69,3 +70,38 @@ def test_a_folder_without_scenes_is_answered(tmp_path, check):
     code, text = check(tmp_path)
     assert code == 1
     assert "no scene found" in text
+
+
+def test_a_sound_folder_of_system1_is_described(tmp_path, check):
+    root = vln_n1.write_root(tmp_path / "vln_n1")
+    for folder in (root, root / "simulated_zed", root / "simulated_zed" / "scene_0"):
+        code, text = check(folder, "--verify-images")
+        assert code == 0
+        assert "InternData-N1 vln_n1, for System1 (NavDP)" in text
+        assert "lengths: 40 to 48 frames, half of them up to 44" in text
+        assert "64x36 px, focal 50.0 px, 0.50 m high, 15.0° down" in text
+    assert "3 of 3 episodes are whole, 132 frames" in text
+
+
+def test_what_is_broken_for_system1_is_listed(tmp_path, check):
+    root = vln_n1.write_root(tmp_path / "vln_n1")
+    first, second = (root / "simulated_zed" / f"scene_{number}" for number in (0, 1))
+    vln_n1.write_cloud(first, vln_n1.wall(), vln_n1.FLOOR)
+    vln_n1.parquet_of(second, 0).write_bytes(b"")
+    code, text = check(root)
+    assert code == 1
+    assert "2 of 6 episodes are whole" in text
+    assert "colours: found no obstacle" in text
+    assert "(3 episodes)" in text
+    assert "episode_000000.parquet: file: found 0 bytes" in text
+    assert "4 broken" in text
+    vln_n1.frame_of(second, 60).write_bytes(b"no image")
+    assert "4 broken" in check(root)[1]
+    assert "5 broken" in check(root, "--verify-images")[1]
+
+
+def test_system1s_depth_in_another_unit_can_be_told(tmp_path, check):
+    root = vln_n1.write_root(tmp_path / "vln_n1", scenes=1)
+    code, text = check(root, "--depth-scale", "100000")
+    assert code == 1
+    assert "depth: found a median of" in text
