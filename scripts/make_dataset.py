@@ -151,13 +151,12 @@ class DatasetArguments:
             **({"depth_scale": DEPTH_SCALE} if self.format == "vln_n1" else {}),
         )
 
-    @property
-    def scene_configs(self) -> list[SceneConfig]:
-        """How scenes are generated, by turns."""
-        if self.density:
-            return [scene_config(density) for density in self.density]
+    def scene_config(self, density: str | None) -> SceneConfig:
+        """How scenes are generated."""
+        if density is not None:
+            return scene_config(density)
         (fewest_rooms, most_rooms), (fewest, most) = self.num_rooms, self.num_objects
-        return [SceneConfig(num_rooms=(fewest_rooms, most_rooms), num_objects=(fewest, most))]
+        return SceneConfig(num_rooms=(fewest_rooms, most_rooms), num_objects=(fewest, most))
 
 
 @dataclass(frozen=True)
@@ -169,6 +168,16 @@ class SceneJob:
     scene_seed: int
     mesh: str | None
     arguments: DatasetArguments
+
+    @property
+    def density(self) -> str | None:
+        """One of those asked for, by turns."""
+        names = self.arguments.density
+        return names[self.index % len(names)] if names and self.mesh is None else None
+
+    def info(self, scene: Scene) -> dict:
+        """What `meta/info.json` tells, so that the scene can be built again."""
+        return {"scene": scene.name} | ({"density": self.density} if self.density else {})
 
 
 def main(arguments: DatasetArguments) -> None:
@@ -207,7 +216,7 @@ def _write_vln_ce(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[i
     )
     recording = Recording(arguments.camera, arguments.depth, arguments.landmarks)
     num_episodes = num_frames = 0
-    with SceneWriter(job.folder, Renderer(scene), recording, {"scene": scene.name}) as writer:
+    with SceneWriter(job.folder, Renderer(scene), recording, job.info(scene)) as writer:
         for _ in range(TRIES_PER_EPISODE * arguments.episodes):
             if num_episodes == arguments.episodes:
                 break
@@ -232,7 +241,7 @@ def _write_vln_n1(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[i
         raise ValueError(
             f"Scene {scene.name} is too small: no way of {shortest} to {longest} m fits into it."
         )
-    parts = (Renderer(scene), point_cloud(scene), arguments.camera, {"scene": scene.name})
+    parts = (Renderer(scene), point_cloud(scene), arguments.camera, job.info(scene))
 
     def write(folder: Path, some: list[np.ndarray]) -> None:
         with WalkWriter(folder, *parts) as writer:
@@ -251,8 +260,7 @@ def _write_vln_n1(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[i
 def _load(job: SceneJob) -> Scene:
     if job.mesh is not None:
         return load_scene(job.mesh)
-    configs = job.arguments.scene_configs
-    return generate_scene(job.scene_seed, configs[job.index % len(configs)])
+    return generate_scene(job.scene_seed, job.arguments.scene_config(job.density))
 
 
 def _jobs(out: Path, arguments: DatasetArguments) -> list[SceneJob]:
@@ -276,7 +284,9 @@ def _jobs(out: Path, arguments: DatasetArguments) -> list[SceneJob]:
 
 def _check(arguments: DatasetArguments) -> None:
     """Whatever is wrong is said before anything is written."""
-    _ = arguments.camera, arguments.scene_configs
+    _ = arguments.camera
+    for density in arguments.density or [None]:
+        arguments.scene_config(density)
     meshes = [Path(mesh) for mesh in arguments.scene or []]
     for mesh in meshes:
         if not mesh.is_file():

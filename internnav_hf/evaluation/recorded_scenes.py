@@ -1,8 +1,9 @@
 """Scenes of datasets that the embedded simulator wrote, built again from what the dataset says.
 
 A generated scene is its seed, which is in the name that `meta/info.json` of its folder gives, and
-the sizes in the dataset's `make_dataset.json`; a mesh is the file named there, which must lie
-beside it. So it is known where a robot could have been, also where no camera looked.
+the density there, or the sizes in the dataset's `make_dataset.json`; a mesh is the file named
+there, which must lie beside it. So it is known where a robot could have been, also where no camera
+looked.
 """
 
 import json
@@ -12,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from internnav_hf.sim.navigation import NavigableSpace
-from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene
+from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene, scene_config
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +31,12 @@ def recorded_space(scene_folder: Path) -> NavigableSpace | None:
     if not (arguments_file.is_file() and info_file.is_file()):
         return None
     arguments = json.loads(arguments_file.read_text(encoding="utf-8"))
-    scene_name = json.loads(info_file.read_text(encoding="utf-8")).get("scene", "")
-    scene = _scene(scene_folder, str(scene_name), arguments)
+    info = json.loads(info_file.read_text(encoding="utf-8"))
+    scene = _scene(scene_folder, info, arguments)
     return None if scene is None else NavigableSpace(scene, arguments["grid_resolution"])
 
 
-def _scene(scene_folder: Path, scene_name: str, arguments: dict) -> Scene | None:
+def _scene(scene_folder: Path, info: dict, arguments: dict) -> Scene | None:
     if arguments["scene"] is not None:
         # By its name only: what a dataset says must not open files elsewhere.
         names = {Path(mesh).stem: Path(mesh).name for mesh in arguments["scene"]}
@@ -44,8 +45,10 @@ def _scene(scene_folder: Path, scene_name: str, arguments: dict) -> Scene | None
             return load_scene(str(mesh))
         logger.warning("%s: there is no such mesh; what paths hit is left out.", mesh)
         return None
-    seed = re.fullmatch(r"scene_(\d+)", scene_name)
+    seed = re.fullmatch(r"scene_(\d+)", str(info.get("scene", "")))
     if seed is None:
         return None
+    if "density" in info:
+        return generate_scene(int(seed[1]), scene_config(info["density"]))
     sizes = {name: tuple(arguments[name]) for name in ("num_rooms", "num_objects")}
     return generate_scene(int(seed[1]), SceneConfig(**sizes))

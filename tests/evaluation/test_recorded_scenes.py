@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import trimesh
 
-from internnav_hf.data import read_lerobot
+from internnav_hf.data import read_lerobot, read_vln_n1
 from internnav_hf.evaluation.recorded_scenes import recorded_space
 from internnav_hf.geometry import robot_pose
 from scripts import make_dataset
@@ -22,6 +22,28 @@ def test_every_recorded_place_is_free_in_the_scene_built_again(simulated_data):
     ]
     assert len(places) > 10
     assert space.is_navigable(np.array(places)).all()
+
+
+def test_scenes_of_several_densities_are_built_again(tmp_path):
+    make_dataset.main(
+        make_dataset.DatasetArguments(
+            out=str(tmp_path),
+            format="vln_n1",
+            density=["easy", "hard"],
+            scenes=2,
+            episodes=3,
+            width=16,
+            height=12,
+            frame_spacing=0.2,
+            grid_resolution=0.1,
+            workers=1,
+        )
+    )
+    episodes = list(read_vln_n1(tmp_path))
+    assert len({episode.root for episode in episodes}) == 3
+    for episode in episodes:
+        space = recorded_space(episode.root)
+        assert space.is_navigable(episode.columns["action"][:, :2, 3]).all()
 
 
 def test_a_recorded_mesh_is_read_again_where_it_lies_with_the_data(tmp_path, caplog):
