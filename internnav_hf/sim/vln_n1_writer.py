@@ -62,6 +62,8 @@ class WalkWriter:
     def add(self, poses: np.ndarray) -> None:
         """Render and write one walk: (T, 3) as x, y, yaw."""
         camera, first = self._camera, self._lerobot.num_frames
+        for kind in ("rgb", "depth"):
+            self._images(kind).mkdir(parents=True, exist_ok=True)
         pitch = np.radians(camera.pitch_deg)
         T_world_camera = [camera_pose(x, y, yaw, camera.height_m, pitch) for x, y, yaw in poses]
         for frame, pose in enumerate(T_world_camera, start=first):
@@ -78,18 +80,15 @@ class WalkWriter:
         stats = {"min": [first], "max": [first + length - 1], "count": [length]}
         self._lerobot.add(columns, "", {"image_index": stats})
 
+    def _images(self, kind: str) -> Path:
+        # One chunk: the published reader looks for no other.
+        return self._lerobot.folder / "videos" / "chunk-000" / f"observation.images.{kind}"
+
     def _write_images(self, frame: int, T_world_camera: np.ndarray) -> None:
         view = self._renderer.render(T_world_camera, self._camera)
-        depth = np.clip(view.depth * DEPTH_SCALE, 0, np.iinfo(np.uint16).max).astype(np.uint16)
-        # One chunk: the published reader looks for no other.
-        folder = self._lerobot.folder / "videos" / "chunk-000"
-        for kind, image, suffix, options in (
-            ("rgb", view.rgb, "jpg", {"quality": JPEG_QUALITY}),
-            ("depth", depth, "png", {"compress_level": 1}),
-        ):
-            path = folder / f"observation.images.{kind}" / f"{frame:06d}.{suffix}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(path, **options)
+        rgb, depth = Image.fromarray(view.rgb), Image.fromarray(_depth_units(view.depth))
+        rgb.save(self._images("rgb") / f"{frame:06d}.jpg", quality=JPEG_QUALITY)
+        depth.save(self._images("depth") / f"{frame:06d}.png", compress_level=1)
 
 
 def extrinsic(camera: CameraSpec) -> np.ndarray:
@@ -116,6 +115,10 @@ def write_cloud(path: Path, points: np.ndarray, colors: np.ndarray) -> None:
     import trimesh
 
     trimesh.PointCloud(points, colors).export(path)
+
+
+def _depth_units(depth: np.ndarray) -> np.ndarray:
+    return np.clip(depth * DEPTH_SCALE, 0, np.iinfo(np.uint16).max).astype(np.uint16)
 
 
 def _constant(matrix: np.ndarray, length: int) -> pa.Array:
