@@ -92,9 +92,9 @@ class CameraSpec:
         """One sentence on how `other` differs from the camera that was trained with; None if it
         does not.
         """
-        if self == other:
-            return None
         mine, theirs = self._words(), other._words()
+        if mine == theirs:
+            return None
         shown = [(a, b) for a, b in zip(mine, theirs, strict=True) if a != b]
         was, now = (", ".join(words) for words in zip(*shown, strict=True))
         return f"trained at {was}; this camera is {now}"

@@ -8,18 +8,20 @@ Visual navigation, a System1 by itself, has options of its own:
     python scripts/evaluate.py --task point-goal --help
 
 A dual system walks twice: along its own trajectories, and as a System2 whose goals a shortest-path
-follower reaches. Writes metrics.json, metrics.md and report.html to --out. An interrupted run goes
-on where it was when it is started again with the same arguments. Without --model the baselines walk
-alone. With --data_root and --datasets, single decisions on held-out samples are measured too, and a
-dual system's single trajectories.
+follower reaches. With --system1, a NavDP, any System2's goals are walked to along NavDP's
+trajectories as well (the published decoupled System1). Writes metrics.json, metrics.md and
+report.html to --out. An interrupted run goes on where it was when it is started again with the same
+arguments. Without --model the baselines walk alone. With --data_root and --datasets, single
+decisions on held-out samples are measured too, and a dual system's single trajectories.
 """
 
 import logging
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -30,6 +32,7 @@ from internnav_hf.data.system2 import System2Dataset
 from internnav_hf.evaluation import system1_benchmark
 from internnav_hf.evaluation.agents import Agent, OracleAgent, RandomWalker
 from internnav_hf.evaluation.course import Course, camera_of, camera_options, unseen_scenes
+from internnav_hf.evaluation.decoupled_agent import DecoupledAgent
 from internnav_hf.evaluation.dual_open_loop import evaluate_dual_open_loop
 from internnav_hf.evaluation.dual_system_agent import DualSystemAgent
 from internnav_hf.evaluation.metrics import episode_metrics, summarize
@@ -48,10 +51,11 @@ from internnav_hf.evaluation.system1_drive import DrivingRules
 from internnav_hf.evaluation.system1_episodes import EpisodeRules
 from internnav_hf.evaluation.system2_agent import System2Agent
 from internnav_hf.models.loading import check_is_checkpoint
-from internnav_hf.policies import DualSystemPolicy, System2Policy, is_dual_system
+from internnav_hf.policies import DualSystemPolicy, NavDPPolicy, System2Policy, is_dual_system
 from internnav_hf.sim.scenes import SceneConfig, load_scene
 
-AGENTS = ("dual", "system2", "random", "oracle")
+logger = logging.getLogger("evaluate")
+AGENTS = ("dual", "system2", "system2_navdp", "random", "oracle")
 Policy = System2Policy | DualSystemPolicy
 
 
@@ -65,6 +69,10 @@ class Arguments:
     )
     out: str = option("outputs/eval", "Folder of metrics.json, metrics.md and report.html.")
     model: str | None = option(None, "Folder (or Hub name) of a System2 or dual system.")
+    system1: str | None = option(None, "A NavDP (folder, released file) that walks to its goals.")
+    system1_goal: Literal["pixel", "point"] = option(
+        "pixel", "What --system1 is told: the pixel, or the point that it shows by depth."
+    )
     answer_with: str | None = option(None, "head or text; by default the head if there is one.")
     agents: list[str] = field(
         default_factory=list,
@@ -130,6 +138,8 @@ class Arguments:
                 raise ValueError(f"--{name} {path}: there is no such file.")
         if self.data_root is not None and self.model is None:
             raise ValueError("--data_root: single decisions are those of a --model; none is given.")
+        if self.system1 is not None and self.model is None:
+            raise ValueError("--system1: it walks to the goals of a --model; none is given.")
 
 
 def main(args: Arguments) -> None:
@@ -137,9 +147,12 @@ def main(args: Arguments) -> None:
     out = Path(args.out)
     log_history = read_log_history(args.trainer_state)
     policy = load_policy(args) if args.model else None
-    agents, measure = make_agents(args, policy), open_loops(args, policy)
+    system1 = load_system1(args) if args.system1 else None
+    agents, measure = make_agents(args, policy, system1), open_loops(args, policy)
     out.mkdir(parents=True, exist_ok=True)
     camera = choose_camera(args, policy)
+    if system1 is not None:
+        compare_camera(system1, camera)
     course = make_course(args)
     rollouts = walk(args, agents, course, camera, out)
     results = {
@@ -177,9 +190,36 @@ def load_policy(args: Arguments) -> Policy:
         policy = DualSystemPolicy.from_pretrained(path, **settings)
     else:
         policy = System2Policy.from_pretrained(path, args.answer_with)
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    policy.model.to(device)
+    policy.model.to(device())
     return policy
+
+
+def load_system1(args: Arguments) -> NavDPPolicy:
+    """Of --system1; what is no NavDP is one clear ValueError."""
+    path = args.system1
+    assert path is not None
+    if not Path(path).is_file():
+        check_is_checkpoint("--system1", path)
+    policy = NavDPPolicy.from_pretrained(path, seed=args.seed)
+    policy.model.to(device())
+    return policy
+
+
+def device() -> torch.device:
+    """Where models run."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
+
+
+def compare_camera(system1: NavDPPolicy, camera: CameraSpec) -> None:
+    """Warn where NavDP, which sees the look-down view, was trained with another one."""
+    trained = system1.camera
+    if trained is not None:
+        same = {name: getattr(trained, name) for name in ("look_down_pitch_deg", "depth_scale")}
+        seen = replace(camera, pitch_deg=camera.look_down_pitch_deg, **same)
+        difference = trained.difference(seen)
+        if difference is not None:
+            logger.warning("--system1 sees another camera than its own: %s.", difference)
 
 
 def system2_of(policy: Policy) -> System2Policy:
@@ -231,18 +271,27 @@ def make_course(args: Arguments) -> Course:
     return Course(scenes, args.episodes, args.seed, args.min_distance)
 
 
-def make_agents(args: Arguments, policy: Policy | None) -> list[Agent]:
-    """In the order of AGENTS: those of --agents, or all that the model allows."""
+def make_agents(
+    args: Arguments, policy: Policy | None, system1: NavDPPolicy | None = None
+) -> list[Agent]:
+    """In the order of AGENTS: those of --agents, or all that the models allow."""
     can_walk: dict[str, Callable[[], Agent]] = {}
     if isinstance(policy, DualSystemPolicy):
         can_walk["dual"] = lambda: DualSystemAgent(policy, args.use_depth)
     if policy is not None:
         follower = (args.max_steps_per_goal, args.use_depth)
         can_walk["system2"] = lambda: System2Agent(system2_of(policy), *follower)
+    if policy is not None and system1 is not None:
+        goals = (args.system1_goal, args.max_steps_per_goal)
+        can_walk["system2_navdp"] = lambda: DecoupledAgent(
+            system2_of(policy), system1, *goals, use_depth=args.use_depth
+        )
     can_walk |= {"random": lambda: RandomWalker(args.seed), "oracle": OracleAgent}
     for name in args.agents:
         if policy is None and name not in can_walk:
             raise ValueError(f"--agents {name} needs --model.")
+        if name == "system2_navdp" and system1 is None:
+            raise ValueError(f"--agents {name} needs --system1.")
         if name not in can_walk:
             raise ValueError(
                 f"--agents {name}: --model {args.model} is a System2 alone, which leaves no plans; "
@@ -281,10 +330,13 @@ def rollout_settings(args: Arguments, agent: Agent, camera: CameraSpec) -> dict:
         own = {
             "system2": ["max_steps_per_goal", "use_depth"],
             "dual": [*sampling, "max_steps_per_plan"],
+            "system2_navdp": ["max_steps_per_goal", "system1", "system1_goal"],
         }
         names = ["model", "answer_with", *own[agent.name]]
         settings |= {name: getattr(args, name) for name in names}
         settings |= {"camera": camera.to_dict(), "files": file_stamps(Path(args.model or ""))}
+        if "system1" in names:
+            settings["system1_files"] = file_stamps(Path(args.system1 or ""))
     return settings
 
 

@@ -47,6 +47,10 @@ def test_a_difference_is_told_in_one_sentence():
     assert told == "trained at 125 cm, 0°/30°; this camera is 45 cm, 15°/30°"
 
 
+def test_what_rounds_to_the_same_is_no_difference():
+    assert CameraSpec().difference(CameraSpec(hfov_deg=79 + 1e-9)) is None
+
+
 def test_resize_keeps_an_image_that_fits():
     image = Image.new("RGB", (64, 48))
     assert resize_view(image, (64, 48)) is image

@@ -19,18 +19,22 @@ A point goal has no heading; as there, the model is told 0, that of a straight w
 Legend: N trajectories, H horizon, M memory frames, P patch tokens, C width, S image size.
 """
 
+import json
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers.utils import CONFIG_NAME
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.letterbox import goal_mask, letterbox, letterbox_depth
+from internnav_hf.models.navdp_config import NavDPConfig
 
 from .goals import Goal, ImageGoal, NoGoal, Picture, PixelGoal, PointGoal, PointImageGoal
 
@@ -135,10 +139,16 @@ class NavDPPolicy:
     def from_pretrained(cls, path, **kwargs) -> "NavDPPolicy":
         """Of a folder, Hub repository or released file.
 
-        `kwargs` are settings of the policy and arguments of the model's loading.
+        `kwargs` are settings of the policy and arguments of the model's loading. Raises ValueError
+        for a folder with another model.
         """
         from internnav_hf.models.navdp import NavDPModel
 
+        config = Path(path, CONFIG_NAME)
+        stored = json.loads(config.read_text()) if config.is_file() else {}
+        found, expected = stored.get("model_type"), NavDPConfig.model_type
+        if found not in (None, expected):
+            raise ValueError(f"{path}: found a model of type {found!r}, expected {expected!r}.")
         settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
         return cls(NavDPModel.from_pretrained(path, **kwargs), **settings)
 

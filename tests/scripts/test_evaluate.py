@@ -14,6 +14,7 @@ from tests.data.vln_ce import straight_episode, write_scene
 from tests.sim.boxes import hall
 from tests.tiny import tiny_processor, tiny_system2
 from tests.tiny_dual import tiny_dual_system
+from tests.tiny_navdp import tiny_navdp_model
 
 CAMERA = CameraSpec(width=112, height=84)
 
@@ -31,6 +32,13 @@ def dual_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dual")
     tiny_dual_system().save_pretrained(folder)
     tiny_processor(camera=CAMERA.to_dict()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def navdp_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("navdp")
+    tiny_navdp_model(camera=replace(CAMERA, pitch_deg=30.0).to_dict()).save_pretrained(folder)
     return folder
 
 
@@ -89,6 +97,48 @@ def test_a_dual_system_walks_beside_its_system2(dual_model, tmp_path):
     assert "straight to System2" in (tmp_path / "out" / "report.html").read_text()
     lines = (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()
     assert len(lines) == 8
+
+
+def test_navdp_walks_to_the_goals_of_any_system2(model, dual_model, navdp_model, tmp_path, caplog):
+    for path, walkers in ((model, []), (dual_model, ["dual"])):
+        out = tmp_path / path.name
+        given = {"model": str(path), "system1": str(navdp_model), "num_trajectories": 2}
+        with caplog.at_level(logging.WARNING):
+            evaluate.main(arguments(out, **given))
+        assert "another camera" not in caplog.text
+        agents = json.loads((out / "metrics.json").read_text())["agents"]
+        assert list(agents) == [*walkers, "system2", "system2_navdp", "random", "oracle"]
+        assert agents["system2_navdp"]["num_episodes"] == 2
+        assert "| system2_navdp |" in (out / "metrics.md").read_text()
+
+
+def test_what_navdp_is_told_is_remembered(model, navdp_model, tmp_path, caplog):
+    args = arguments(tmp_path, model=str(model), system1=str(navdp_model))
+    policy, system1 = evaluate.load_policy(args), evaluate.load_system1(args)
+    assert next(system1.model.parameters()).device.type == accelerator_type()
+    agents = evaluate.make_agents(args, policy, system1)
+    assert [agent.name for agent in agents] == ["system2", "system2_navdp", "random", "oracle"]
+    keys = [evaluate.rollout_settings(args, agent, CAMERA) for agent in agents]
+    other = replace(args, system1_goal="point")
+    changed = [evaluate.rollout_settings(other, agent, CAMERA) for agent in agents]
+    assert [a != b for a, b in zip(keys, changed, strict=True)] == [False, True, False, False]
+    with caplog.at_level(logging.WARNING):
+        evaluate.compare_camera(system1, replace(CAMERA, look_down_pitch_deg=15.0))
+    assert "--system1 sees another camera than its own: trained at 30°" in caplog.text
+
+
+def test_a_system1_that_is_none_is_named(model, tmp_path):
+    for path, message in (
+        (tmp_path / "nowhere", "--system1 .*nowhere: there is no such folder"),
+        (model, "model0: found a model of type 'internnav_system2', expected 'internnav_navdp'"),
+    ):
+        args = arguments(tmp_path / "out", model=str(model), system1=str(path))
+        with pytest.raises(ValueError, match=message):
+            evaluate.main(args)
+    args = arguments(tmp_path / "out", model=str(model), agents=["system2_navdp"])
+    with pytest.raises(ValueError, match="--agents system2_navdp needs --system1"):
+        evaluate.main(args)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_a_dual_system_walks_with_is_remembered(dual_model, tmp_path):
@@ -154,6 +204,7 @@ def test_a_folder_that_is_no_model_is_named(tmp_path, model):
         ({"episodes": 0}, "--episodes: found 0"),
         ({"num_rooms": [1]}, "--num_rooms"),
         ({"data_root": "data"}, "--data_root: .* --model"),
+        ({"system1": "navdp"}, "--system1: .* --model"),
         ({"scene": "home.glb"}, "--scene home.glb: there is no such file"),
     ],
 )
