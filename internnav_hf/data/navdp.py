@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..camera import CameraSpec
-from ..letterbox import goal_mask, letterbox, letterbox_depth, marked_rectangle
+from ..letterbox import GOAL_MARK_PX, goal_mask, letterbox, letterbox_depth, marked_rectangle
 from ..trajectory import path_of
 from .episode import broken
 from .images import open_depth, open_image
@@ -67,8 +67,10 @@ class NavDPDataset(Dataset):
       sees no other frame for it, though at inference it is marked in the current one. Here the
       current frame with 4 channels, the earlier one with 7. `pixel_goal_frame="start"`: always
       the earlier.
-    * A goal outside the view leaves the mask empty; at inference it is a band along the edge. Here
-      the band. `invisible_pixel="none"`: empty.
+    * A goal outside the view leaves the mask empty; at inference it is a band along the edge, as is
+      one close to the edge. Here bands, too. `invisible_pixel="none"`: none.
+    * The goal's pixel is that of a point a fifth of the camera's height above the floor. Here of
+      the floor, as System2's. `pixel_goal_height=0.2`: as published.
     * What kinds of goal are mixed goes by the row of a batch. Here it is drawn, with the same
       shares: `goal_slots`. `slot_kinds=None` leaves that to the model's rule.
     * `frame_order="lexicographic"`: see `vln_n1`.
@@ -91,6 +93,7 @@ class NavDPDataset(Dataset):
         training: bool = True,
         num_pixel_goal_channels: int = 4,
         pixel_goal_frame: str | None = None,
+        pixel_goal_height: float = 0.0,
         invisible_pixel: str = "edge",
         slot_kinds: Sequence[str] | None = SLOT_KINDS,
         single_goal_fraction: float = 0.0,
@@ -112,6 +115,7 @@ class NavDPDataset(Dataset):
         self.num_pixel_goal_channels = num_pixel_goal_channels
         sees_other_view = num_pixel_goal_channels == 7
         self.pixel_goal_frame = pixel_goal_frame or ("start" if sees_other_view else "current")
+        self.pixel_goal_height = pixel_goal_height
         self.invisible_pixel = invisible_pixel
         self.slot_kinds = None if slot_kinds is None else tuple(slot_kinds)
         self.single_goal_fraction = single_goal_fraction
@@ -235,7 +239,7 @@ class NavDPDataset(Dataset):
             "rgb": np.asarray(walk.image(draw.current)),
             "goal_view": np.asarray(walk.image(draw.goal)),
             "depth": self._depth(walk, draw),
-            "goal_pixel": goal_pixel(way.points[-1], walk.view),
+            "goal_pixel": goal_pixel(way.points[-1][:2], walk.view, self.pixel_goal_height),
             "episode": episode,
             "draw": draw,
             "memory": self._memory(draw),
@@ -293,12 +297,13 @@ class NavDPDataset(Dataset):
     def _mask(self, walk: "_Walk", draw: Draw) -> Tensor:
         """(S, S) uint8 mask of the goal in the view in which it was marked."""
         path = local_path(walk.poses[self._marked(draw) : draw.goal + 1])
-        u, v = goal_pixel(trajectory(path)[-1], walk.view)
+        u, v = goal_pixel(trajectory(path)[-1][:2], walk.view, self.pixel_goal_height)
         width, height = walk.size
-        is_visible = 0 <= u < width and 0 <= v < height
-        if is_visible or self.invisible_pixel == "none":
-            return marked_rectangle((u, v), (height, width), self.image_size, draw.mark)
-        return goal_mask((u, v), (height, width), self.image_size)
+        margin_px = GOAL_MARK_PX if self.invisible_pixel == "edge" else -np.inf
+        fits = margin_px <= min(u, v, width - int(u), height - int(v))
+        if not fits:
+            return goal_mask((u, v), (height, width), self.image_size)
+        return marked_rectangle((u, v), (height, width), self.image_size, draw.mark)
 
     def _way(self, walk: "_Walk", draw: Draw) -> "_Way":
         poses = walk.poses[draw.current : draw.goal + 1]

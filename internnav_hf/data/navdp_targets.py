@@ -5,9 +5,8 @@
     both in the world -> obstacles.path_value                              the critic's labels
     the goal, seen from an earlier or the current frame -> goal_pixel      the pixel goal
 
-Two oddities are kept, because released checkpoints were trained with them: a trajectory ends one
-frame before the goal's (a heading needs a next frame), and the pixel is that of a point a fifth of
-the camera's height above the floor.
+One oddity is kept, because released checkpoints were trained with it: a trajectory ends one frame
+before the goal's (a heading needs a next frame).
 
 Differs from the published code: heading changes are wrapped to [-pi, pi) (there a U-turn is a jump
 of 2 pi), and a goal behind the camera is never a pixel.
@@ -24,7 +23,6 @@ from .vln_n1 import View
 
 LARGEST_ROTATION = float(np.radians(60.0))
 MARK_PX = (6, 12)  # how far a rectangle reaches from the goal's pixel, on each side: 6 to 11
-PIXEL_HEIGHT = 0.2  # of the camera's height: where above the floor the goal's pixel is
 FAR_AWAY_PX = 1e6
 
 
@@ -88,9 +86,12 @@ def turned(xy: np.ndarray, angle: float) -> np.ndarray:
     return xy @ np.array([[cos, sin], [-sin, cos]])
 
 
-def goal_pixel(xy: np.ndarray, view: View) -> tuple[float, float]:
-    """(u, v) of a goal at `xy` (2,) of the robot's frame. Behind the camera: far to its side."""
-    above = (PIXEL_HEIGHT - 1) * view.height_m
+def goal_pixel(xy: np.ndarray, view: View, height: float = 0.0) -> tuple[float, float]:
+    """(u, v) of a goal at `xy` (2,) of the robot's frame. Behind the camera: far to its side.
+
+    It lies `height` times the camera's height above the floor; published 0.2.
+    """
+    above = (height - 1) * view.height_m
     sin, cos = np.sin(view.pitch), np.cos(view.pitch)
     right, up, ahead = -xy[1], sin * xy[0] + cos * above, cos * xy[0] - sin * above
     if ahead <= 0:

@@ -21,7 +21,7 @@ from internnav_hf.data.obstacles import path_value
 from internnav_hf.data.tables import row_of
 from internnav_hf.data.vln_n1 import View, read_poses, robot_poses
 from internnav_hf.geometry import camera_pose, project, robot_to_world
-from internnav_hf.letterbox import letterbox
+from internnav_hf.letterbox import goal_mask, letterbox
 from tests.tiny_navdp import tiny_navdp_model
 
 from .vln_n1 import (
@@ -70,7 +70,8 @@ def golden_dataset(tmp_path_factory):
     (unit / "meta" / "episodes_stats.jsonl").write_text(json.dumps(stats))
     is_obstacle = np.abs(ITEMS["obstacle_colors"] - (0, 0, 0.5)).sum(axis=1) < 0.05
     write_cloud(unit, ITEMS["obstacle_points"][is_obstacle][:, :2])
-    return make(root, image_size=224, action_horizon=24, pixel_goal_frame="start")
+    published = {"pixel_goal_frame": "start", "pixel_goal_height": 0.2, "invisible_pixel": "none"}
+    return make(root, image_size=224, action_horizon=24, **published)
 
 
 def golden_draw(case):
@@ -218,15 +219,16 @@ def walk_of(dataset, episode):
     return robot_poses(read_poses(dataset.data_root / row["unit"], row["episode_index"]))[:, :2]
 
 
-def test_the_goal_is_where_the_camera_sees_it(root):
-    dataset = make(root)
+@pytest.mark.parametrize("height", [0.0, 0.2])
+def test_the_goal_is_where_the_camera_sees_it(root, height):
+    dataset = make(root, pixel_goal_height=height)
     num_inside = 0
     for index in range(60):
         decision = dataset.decision(index)
         x, y = robot_to_world(decision["goal_point"][:2], decision["robot_pose"])
         camera = decision["camera"]
         pose = camera_pose(*decision["robot_pose"], camera.height_m, np.radians(camera.pitch_deg))
-        point = np.array([[x, y, 0.2 * camera.height_m]])
+        point = np.array([[x, y, height * camera.height_m]])
         ((u, v),), (depth,) = project(point, pose, camera.intrinsics)
         if depth > 0.02:
             assert_allclose(decision["goal_pixel"], (u, v), rtol=1e-3, atol=0.01)
@@ -242,8 +244,11 @@ def test_a_goal_outside_the_view_is_a_band_or_nothing(root):
         is_inside = 0 <= u < 64 and 0 <= v < 36
         mask = dataset[index]["goal_pixel_map"][3]
         published = make(root, invisible_pixel="none")[index]["goal_pixel_map"][3]
-        assert mask.any()
         assert published.any() == is_inside
+        if 10 <= u < 55 and 10 <= v < 27:
+            assert_array_equal(mask, published)
+        else:
+            assert_array_equal(mask, goal_mask((u, v), (36, 64), 28))
         outside += not is_inside
     assert outside
 
@@ -253,7 +258,7 @@ def test_behind_the_camera_is_to_a_side():
     assert goal_pixel(np.array([-1.0, 0.2]), view)[0] < -1000
     assert goal_pixel(np.array([-1.0, -0.2]), view)[0] > 1000
     ahead = goal_pixel(np.array([2.0, 0.0]), view)
-    assert_allclose(ahead, (32, 18 + 50 * 0.4 / 2))
+    assert_allclose(ahead, (32, 18 + 50 * 0.5 / 2))
 
 
 def test_seven_channels_show_an_earlier_view_and_the_current_one(root):
