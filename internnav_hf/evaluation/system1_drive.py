@@ -41,7 +41,9 @@ class DrivingRules:
     control_period: float = option(0.15, "Seconds of a control step (published).")
     max_speed: float = option(0.5, "m/s (published).")
     max_turn_rate: float = option(0.5, "rad/s (published).")
-    allow_sliding: bool = option(False, "A robot slides along an obstacle that it meets.")
+    allow_sliding: bool = option(
+        True, "A robot slides along an obstacle that it meets, as physics would have it."
+    )
     steps_per_plan: int = option(
         4, "Control steps between plans: 0.3 m at full speed, near the 0.25 m of NavDP's frames."
     )

@@ -58,17 +58,26 @@ def markdown_table(tasks: dict[str, dict[str, dict]]) -> str:
     lines = [f"| task | agent | {headings} | episodes |", "|---|---|" + "---|" * (len(COLUMNS) + 1)]
     for task, agents in tasks.items():
         for name, summary in agents.items():
-            row = " | ".join(cells(summary))
+            row = " | ".join(cells(summary, COLUMNS))
             lines.append(f"| {task} | {name} | {row} | {summary['num_episodes']} |")
     return "\n".join(lines)
 
 
-def cells(summary: dict) -> list[str]:
+def cells(summary: dict, columns: dict) -> list[str]:
     """Of a row; what the task does not have is "-"."""
     return [
         "-" if summary[key] is None else number.format(summary[key])
-        for key, (_, _, number) in COLUMNS.items()
+        for key, (_, _, number) in columns.items()
     ]
+
+
+def columns_of(agents: dict[str, dict]) -> dict:
+    """Those of COLUMNS that the task has."""
+    return {
+        key: column
+        for key, column in COLUMNS.items()
+        if any(summary[key] is not None for summary in agents.values())
+    }
 
 
 def write_system1_report(
@@ -83,7 +92,8 @@ def write_system1_report(
     sections = [
         {
             "name": task,
-            "rows": _rows(results["tasks"][task]),
+            "columns": (shown := columns_of(results["tasks"][task])),
+            "rows": _rows(results["tasks"][task], shown),
             "episodes": _cards(out, agents, course, success_radius),
         }
         for task, agents in rollouts.items()
@@ -91,7 +101,7 @@ def write_system1_report(
     page = template("system1_report.html").render(
         results=results,
         sections=sections,
-        columns=COLUMNS,
+        legend=COLUMNS,
         curve=data_uri(plot_training_curve(log_history), "png") if log_history else None,
     )
     path = out / "report.html"
@@ -99,12 +109,12 @@ def write_system1_report(
     return path
 
 
-def _rows(agents: dict[str, dict]) -> list[dict]:
+def _rows(agents: dict[str, dict], columns: dict) -> list[dict]:
     return [
         {
             "name": name,
             "color": agent_color(name, position),
-            "cells": cells(summary),
+            "cells": cells(summary, columns),
             "sr": summary["sr"],
             "interval": summary.get("sr_interval"),
             "endings": summary["endings"],
