@@ -29,16 +29,14 @@ from typing import Any, Literal
 from torch.utils.data import Subset
 from transformers import set_seed
 
-from internnav_hf import NavDPConfig, NavDPModel
 from internnav_hf.arguments import NavTrainingArguments, option, read_fields, run_recipe
 from internnav_hf.data import NavDPCollator, NavDPDataset
 from internnav_hf.data.vln_n1 import training_groups
 from internnav_hf.evaluation.navdp_open_loop import evaluate_navdp_open_loop
 from internnav_hf.evaluation.open_loop import choose_samples
-from internnav_hf.models.dino_encoder import load_dino
+from internnav_hf.models.navdp_start import COLOUR_ENCODER, start_navdp
 from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
 
-COLOUR_ENCODER = "depth-anything/Depth-Anything-V2-Small-hf"
 BATCH_SIZE = {"executed": 32, "documented": 16}
 SIZES = ("image_size", "num_memory_frames", "action_horizon", "num_pixel_goal_channels")
 
@@ -63,6 +61,8 @@ class DataArguments:
     num_eval_samples: int = option(500, "At most so many are evaluated.")
     num_trajectories: int = option(16, "Sampled for each of them and each kind of goal.")
     samples_per_episode: int = option(50, "Draws from an episode in an epoch.")
+    memory_stride: int = option(4, "Frames between two that are remembered.")
+    action_stride: int = option(4, "Frames between two points of a path, 0.06 m each in vln_n1.")
     single_goal_fraction: float = option(0.0, "Share of samples that do not mix kinds of goals.")
     max_broken_fraction: float = option(0.01, "Refuse to start if more episodes are broken.")
     cache_dir: str | None = option(None, "Where the index is kept.")
@@ -108,12 +108,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTraini
         fields |= read_fields(model_args.model_config)
     if model_args.train_rgb_encoder is not None:
         fields["train_rgb_encoder"] = model_args.train_rgb_encoder
-    if model_args.model is not None:
-        model: Any = NavDPModel.from_pretrained(model_args.model, **fields)
-    else:
-        model = NavDPModel(NavDPConfig(**fields))
-        if model_args.rgb_encoder != "random":
-            load_dino(model.rgbd_encoder.rgb_encoder, model_args.rgb_encoder)
+    model = start_navdp(fields, model_args.model, model_args.rgb_encoder)
     config = model.config
 
     # ---------------------------------- data ----------------------------------
