@@ -14,10 +14,15 @@ from tests.seeded_weights import seeded_tensor
 INTERNNAV, REPOSITORY = "navdp_standalone_forward", "navdp_repo_inference"  # the two layouts
 
 
+def released_shapes(layout: str) -> dict[str, list[int]]:
+    """Of every tensor, under its released name."""
+    return json.loads((GOLDEN / f"{layout}.json").read_text())["keys"]
+
+
 def released_weights(layout: str = INTERNNAV) -> dict[str, Tensor]:
     """A state dict of the published size under the released names, weights by the rule."""
-    keys = json.loads((GOLDEN / f"{layout}.json").read_text())["keys"]
-    return {key: seeded_tensor(key, tuple(shape)) for key, shape in keys.items()}
+    shapes = released_shapes(layout)
+    return {key: seeded_tensor(key, tuple(shape)) for key, shape in shapes.items()}
 
 
 def released_model(layout: str = INTERNNAV) -> NavDPModel:

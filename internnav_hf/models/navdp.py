@@ -6,7 +6,7 @@ the action expert of the dual system. Differs from the published code: one pass 
 both draws, whose keys and values of the scene the critic reads too; frames that the memory lacks
 are encoded once; goals of different kinds in one batch; `sample_mask`.
 
-Legend: B samples, V valid ones, M memory frames, H horizon, S image size, P patch tokens of a
+Legend: B samples, M memory frames, H horizon, S image size, P patch tokens of a
 frame, C width, R tokens of a scene, N trajectories of a sample.
 """
 
@@ -144,8 +144,11 @@ class NavDPModel(StrictLoading, PreTrainedModel):
             goal_slots = self.goal_encoder.published_slots(len(actions), actions.device)
         batch |= {"noise": noise, "timesteps": timesteps}
         batch |= {} if goal_slots is None else {"goal_slots": goal_slots}
-        if sample_mask is not None:
-            batch = {name: tensor[sample_mask] for name, tensor in batch.items()}
+        if sample_mask is None:
+            batch["sample_mask"] = torch.ones(len(rgb), dtype=torch.bool, device=rgb.device)
+        else:  # what does not count may be anything, even NaN
+            batch = {name: _masked(tensor, sample_mask) for name, tensor in batch.items()}
+            batch["sample_mask"] = sample_mask
         scene = self.denoiser.read(self._scene_tokens(batch["rgb"], batch["depth"]), 1 + NUM_SLOTS)
         goal_tokens = {
             kind: self.goal_encoder(kind, batch[_GOAL_KEYS[kind]])
@@ -166,7 +169,7 @@ class NavDPModel(StrictLoading, PreTrainedModel):
 
         Frames that are all zero, those that a memory lacks, are encoded once.
         """
-        is_frame = rgb.flatten(1).any(1)
+        is_frame = rgb.flatten(1).any(1).bool()  # of bytes, any gives bytes
         if is_frame.all():
             return self.rgbd_encoder.encode_rgb(rgb)
         frames = torch.cat([torch.zeros_like(rgb[:1]), rgb[is_frame]])
@@ -256,7 +259,7 @@ class NavDPModel(StrictLoading, PreTrainedModel):
     def _predict_noise(
         self, scene: Tensor, goals: dict[str, Tensor], batch: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Noise (V, H, 3) by name of the draw; all draws in one pass."""
+        """Noise (B, H, 3) by name of the draw; all draws in one pass."""
         slots = {}
         if "none" in self.config.goal_kinds:
             slots["no_goal"] = scene.new_zeros(scene.shape[2], NUM_SLOTS, self.config.hidden_size)
@@ -347,3 +350,8 @@ class NavDPModel(StrictLoading, PreTrainedModel):
         for kind, shape in self.goal_encoder.shapes.items():
             inputs[_GOAL_KEYS[kind]] = rand(*shape)
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
+
+
+def _masked(tensor: Tensor, mask: Tensor) -> Tensor:
+    """`tensor` (B, ...) with zeros where not `mask` (B,)."""
+    return tensor.where(mask.view(-1, *(1,) * (tensor.dim() - 1)), 0)

@@ -1,6 +1,6 @@
 """NavDP's losses: noise without a goal and with mixed ones, what the critic says, where goals are.
 
-Legend: V valid samples, H horizon.
+Legend: B samples, H horizon.
 """
 
 from dataclasses import dataclass
@@ -48,8 +48,8 @@ def navdp_losses(
     points: dict[str, Tensor],
     num_samples_in_batch: Tensor | int | None = None,
 ) -> NavDPOutput:
-    """Of predictions for a `batch` of V: `noises` (V, H, 3) by draw, `values` (V, 2) of the label
-    and of the perturbed path, `points` (V, 3) by kind of goal.
+    """Of predictions for a `batch` of B: `noises` (B, H, 3) by draw, `values` (B, 2) of the label
+    and of the perturbed path, `points` (B, 3) by kind of goal.
     """
     errors = {
         f"{draw}_action_loss": _mean_square(noise - batch["noise"][:, DRAWS.index(draw)])
@@ -61,11 +61,12 @@ def navdp_losses(
         of_kinds = [_mean_square(point - batch["goal_point"]) for point in points.values()]
         errors["auxiliary_loss"] = torch.stack(of_kinds).mean(0)
     weights = _weights(config, only_one_draw=len(noises) == 1)
-    total = torch.stack([weights[name] * error for name, error in errors.items()]).sum()
-    count = torch.tensor(len(values), device=values.device)
+    count = batch["sample_mask"].sum()
+    sums = {name: (error * batch["sample_mask"]).sum() for name, error in errors.items()}
+    total = torch.stack([weights[name] * error for name, error in sums.items()]).sum()
     return NavDPOutput(
         loss=total / (count if num_samples_in_batch is None else num_samples_in_batch),
-        **{name: error.detach().mean() for name, error in errors.items()},
+        **{name: error.detach() / count for name, error in sums.items()},
         loss_counts=dict.fromkeys(errors, count),
         **{f"{draw}_noise": noise.detach() for draw, noise in noises.items()},
         value=values[:, 0].detach(),
@@ -85,5 +86,5 @@ def _weights(config: NavDPConfig, only_one_draw: bool) -> dict[str, float]:
 
 
 def _mean_square(errors: Tensor) -> Tensor:
-    """(V,) of `errors` (V, ...)."""
+    """(B,) of `errors` (B, ...)."""
     return errors.float().square().flatten(1).mean(1)

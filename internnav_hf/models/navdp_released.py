@@ -80,10 +80,11 @@ def read_released(file: Path) -> dict[str, Tensor]:
     if file.suffix == ".safetensors":
         return load_file(file)
     state_dict = torch.load(file, map_location="cpu", weights_only=True)
-    is_bare = isinstance(state_dict, Mapping) and all(map(torch.is_tensor, state_dict.values()))
-    if not is_bare:
-        raise ValueError(f"{file}: found {type(state_dict).__name__}, expected names and tensors.")
-    return dict(state_dict)
+    values = state_dict.values() if isinstance(state_dict, dict) else [state_dict]
+    if not (isinstance(state_dict, dict) and all(map(torch.is_tensor, values))):
+        found = sorted({type(value).__name__ for value in values})
+        raise ValueError(f"{file}: found {', '.join(found)}, expected a dict of names and tensors.")
+    return state_dict
 
 
 def released_config(

@@ -16,11 +16,12 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from internnav_hf._registration import MODELS
 from internnav_hf.models.action_expert import ActionExpert
 from internnav_hf.models.dual_system import DualSystemModel
+from internnav_hf.models.navdp import NavDPModel
 from tests.models.test_nextdit import tiny as tiny_nextdit
 from tests.models.test_nextdit import tiny_config as tiny_nextdit_config
 from tests.tiny import tiny_system2, tiny_vlm_config
 from tests.tiny_batch import pad_batch, tiny_batch
-from tests.tiny_navdp import tiny_navdp, tiny_navdp_config
+from tests.tiny_navdp import tiny_navdp, tiny_navdp_config, tiny_navdp_model
 
 Batch = dict[str, Tensor]
 FRAME_KEYS = ("rgb", "depth", "actions", "frame_mask", "noise", "timesteps")
@@ -66,6 +67,16 @@ def dual_batch(model: PreTrainedModel) -> Batch:
     return {key: dialogue[key] for key in DIALOGUE_KEYS} | {key: frames[key] for key in FRAME_KEYS}
 
 
+def navdp_batch(model: PreTrainedModel) -> Batch:
+    """Four times the model's own two samples, with goals mixed in other ways and other noise."""
+    generator = torch.Generator().manual_seed(0)
+    batch = {key: torch.cat([tensor] * 4) for key, tensor in model.dummy_inputs.items()}
+    batch["goal_slots"] = torch.randint(3, (8, 3), generator=generator)
+    batch["noise"] = torch.randn(batch["noise"].shape, generator=generator)
+    batch["timesteps"] = torch.randint(1, 10, (8, 2), generator=generator)
+    return batch | {"sample_mask": torch.arange(8) != 5}
+
+
 def dual_system(expert_config: PreTrainedConfig) -> DualSystemModel:
     system2 = tiny_system2().requires_grad_(False)
     torch.manual_seed(0)
@@ -76,10 +87,12 @@ CASES = {
     "system2": Case(tiny_system2, system2_batch),
     "nextdit": Case(tiny_nextdit, expert_batch),
     "navdp": Case(tiny_navdp, expert_batch),
+    "navdp-system1": Case(tiny_navdp_model, navdp_batch),
     "nextdit-dual": Case(lambda: dual_system(tiny_nextdit_config(plan_hidden_size=64)), dual_batch),
     "navdp-dual": Case(lambda: dual_system(tiny_navdp_config(plan_hidden_size=64)), dual_batch),
 }
 EXPERTS = ("nextdit", "navdp")
+ACTION_MODELS = (*EXPERTS, "navdp-system1")
 DUAL_SYSTEMS = ("nextdit-dual", "navdp-dual")
 
 
@@ -99,8 +112,14 @@ def batch(case, model) -> Batch:
 
 
 def padded(batch: Batch) -> Batch:
-    """More of everything that a collator pads with: frames that must not be read, tokens."""
-    if "actions" in batch:
+    """More of everything that a collator pads with: samples and frames that must not be read,
+    tokens.
+    """
+    if "sample_mask" in batch:
+        batch = {key: torch.cat([tensor, tensor[-1:]]) for key, tensor in batch.items()}
+        batch["sample_mask"][-1] = False
+        batch["actions"][-1] = torch.nan
+    if "frame_mask" in batch:
         batch = batch | {
             key: torch.cat([batch[key], batch[key][:, -1:]], dim=1) for key in FRAME_KEYS
         }
@@ -140,14 +159,17 @@ def counts(model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:
 
 
 def sample(model: PreTrainedModel, batch: Batch, seed: int) -> Tensor:
-    """Two trajectories of each sample from its first two frames."""
+    """Two trajectories of each sample; of an expert, from the first two frames."""
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(model, NavDPModel):
+        goal = [{"point": point} for point in batch["goal_point"]]
+        return model.sample(goal, batch["rgb"], batch["depth"], 2, generator).actions
     expert, plan = model, batch.get("plan")
     if plan is None:
         with torch.no_grad():
             plan = model(**{key: batch[key] for key in DIALOGUE_KEYS}).plan
         expert = model.action_expert
     views = {key: batch[key][:, :2] for key in ("rgb", "depth")}
-    generator = torch.Generator().manual_seed(seed)
     return expert.sample(plan, **views, num_samples=2, generator=generator)
 
 
@@ -172,7 +194,7 @@ def test_experts_have_the_signatures_of_their_protocol(name):
         assert ours[: len(asked)] == asked
 
 
-@pytest.mark.parametrize("name", EXPERTS)
+@pytest.mark.parametrize("name", ACTION_MODELS)
 def test_dummy_inputs_run(name):
     model = CASES[name].make()
     assert model(**model.dummy_inputs).loss.isfinite()
@@ -221,7 +243,7 @@ def test_padding_does_not_change_the_loss(model, batch):
 @pytest.mark.parametrize("size", [1, 2])
 def test_small_batches_with_the_whole_ones_counts_add_up_to_it(model, batch, size):
     whole, given = model(**batch).loss, counts(model, batch)
-    indices = list(range(len(batch["plan" if "plan" in batch else "input_ids"])))
+    indices = list(range(len(next(iter(batch.values())))))
     parts = [
         model(**rows(batch, indices[start : start + size]), **given).loss
         for start in indices[::size]
@@ -237,12 +259,12 @@ def test_bfloat16_gives_about_the_same_loss(model, batch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", [*EXPERTS, *DUAL_SYSTEMS])
+@pytest.mark.parametrize("name", [*ACTION_MODELS, *DUAL_SYSTEMS])
 def test_a_seeded_sample_repeats(name, dtype):
     model = CASES[name].make().to(dtype)
     batch = CASES[name].batch(model)
     first, again, other = (sample(model, batch, seed) for seed in (0, 0, 1))
     assert first.isfinite().all()
-    assert first.shape[1:] == (2, *batch["actions"].shape[2:])
+    assert first.shape[1:] == (2, *batch["actions"].shape[-2:])
     assert_close(again, first, atol=0, rtol=0)
     assert not torch.equal(other, first)
