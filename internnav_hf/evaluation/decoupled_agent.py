@@ -26,7 +26,7 @@ from PIL import Image
 
 from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.evaluation.system2_agent import FALLBACK_ACTION, lift_pixel, record_of
-from internnav_hf.geometry import Action, robot_to_world
+from internnav_hf.geometry import Action, robot_to_world, world_to_robot
 from internnav_hf.models.dialogue import AnswerKind
 from internnav_hf.policies import (
     FrameHistory,
@@ -214,7 +214,7 @@ def _goal_now(goal: _Goal | None, info: dict) -> Goal:
     assert goal is not None, "only walks with a goal are driven"
     if goal.place is None:
         return PixelGoal(goal.pixel, goal.view)
-    x, y = robot_to_world(goal.place - info["position"], (0.0, 0.0, -info["yaw"]))
+    x, y = world_to_robot(goal.place, (*info["position"], info["yaw"]))
     return PointGoal((float(x), float(y)))
 
 
