@@ -105,22 +105,23 @@ def unseen_scenes(num_scenes: int, seed: int, config: SceneConfig | None = None)
 
 
 def camera_of(
-    model: str | None, stored: dict | None, changes: dict[str, float], otherwise: CameraSpec
+    model: str | None, stored: dict | None, changes: dict, otherwise: CameraSpec
 ) -> CameraSpec:
     """The camera that `model` says it was trained with (`stored`), or else `otherwise`, with
-    `changes`; what is not as in training is a warning.
+    `changes` (those that are not None); what is not as in training is a warning.
     """
     camera = otherwise if stored is None else CameraSpec.from_dict(stored)
     if model is not None and stored is None:
         logger.warning("%s does not say which camera it was trained with: %s.", model, camera)
-    chosen = replace(camera, **changes)
+    given = {name: value for name, value in changes.items() if value is not None}
+    chosen = replace(camera, **given)
     difference = camera.difference(chosen)
     if model is not None and difference is not None:
         logger.warning("Another camera than the model's: %s.", difference)
     return chosen
 
 
-def camera_options(options: dict) -> dict[str, float]:
-    """Field of a CameraSpec -> value, of those options `camera_...` that were given."""
-    given = {name: value for name, value in options.items() if value is not None}
-    return {n.removeprefix("camera_"): v for n, v in given.items() if n.startswith("camera_")}
+def camera_options(options: dict) -> dict:
+    """Field of a CameraSpec -> value, of the options `camera_...`."""
+    prefix = "camera_"
+    return {n.removeprefix(prefix): v for n, v in options.items() if n.startswith(prefix)}

@@ -22,7 +22,7 @@ import torch
 
 from internnav_hf.arguments import option
 from internnav_hf.camera import CameraSpec
-from internnav_hf.evaluation.course import camera_of, camera_options, unseen_scenes
+from internnav_hf.evaluation.course import camera_of, unseen_scenes
 from internnav_hf.evaluation.report import read_log_history
 from internnav_hf.evaluation.rollout import RolloutStore, file_stamps, finish_tasks
 from internnav_hf.evaluation.system1_agents import (
@@ -214,7 +214,13 @@ def choose_camera(args: System1Arguments, policy: NavDPPolicy | None) -> CameraS
     """The camera that the model was trained with, changed by --camera_* with a warning; without a
     model, the published benchmark's.
     """
-    changes = camera_options(asdict(args))
+    changes = {
+        "height_m": args.camera_height_m,
+        "pitch_deg": args.camera_pitch_deg,
+        "hfov_deg": args.camera_hfov_deg,
+        "width": args.camera_width,
+        "height": args.camera_height,
+    }
     model, stored = (None, None) if policy is None else (args.model, policy.model.config.camera)
     return camera_of(model, stored, changes, PUBLISHED_CAMERA)
 
