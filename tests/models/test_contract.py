@@ -243,7 +243,7 @@ def test_padding_does_not_change_the_loss(model, batch):
 @pytest.mark.parametrize("size", [1, 2])
 def test_small_batches_with_the_whole_ones_counts_add_up_to_it(model, batch, size):
     whole, given = model(**batch).loss, counts(model, batch)
-    indices = list(range(len(next(iter(batch.values())))))
+    indices = list(range(len(batch["input_ids" if "input_ids" in batch else "rgb"])))
     parts = [
         model(**rows(batch, indices[start : start + size]), **given).loss
         for start in indices[::size]
