@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 ENV := $(VENV)/.complete
 DEMO := outputs/demo
 DUAL := outputs/demo-dual
+NAVDP := outputs/demo-navdp
 DEMO_ROOMS := --num-rooms 1 1 --num-objects 3 6
 SMOKE := outputs/smoke
 LAUNCH := $(BIN)/accelerate launch --num_machines 1 --mixed_precision no --dynamo_backend no
@@ -14,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo demo-dual test check format smoke bench lock clean
+.PHONY: help env demo demo-dual demo-navdp test check format smoke bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -78,6 +79,30 @@ $(DUAL)/report.html: $(DUAL)/model/.complete | $(ENV)
 	  --data-root $(DEMO)/data --datasets r2r_val_unseen_125cm_30_30 --num-samples 500 --sample-step 1 \
 	  --trainer-state $(DUAL)/model/trainer_state.json
 
+demo-navdp: $(ENV)  ## train a small NavDP in cluttered rooms and drive it through others: outputs/demo-navdp/report.html
+	@start=$$(date +%s); $(MAKE) --no-print-directory $(NAVDP)/report.html || exit $$?; \
+	$(BIN)/python scripts/check_navdp_demo.py $(NAVDP)/metrics.json $(NAVDP)/model/eval_results.json || exit $$?; \
+	seconds=$$(( $$(date +%s) - start )); \
+	echo "Report: $(NAVDP)/report.html   numbers: $(NAVDP)/metrics.json   time: $$((seconds / 60)) min $$((seconds % 60)) s"
+
+$(NAVDP)/data/.complete: | $(ENV)
+	$(BIN)/python scripts/make_dataset.py --format vln_n1 --out $(NAVDP)/data --seed 0 \
+	  --scenes 300 --held-out-scenes 20 --episodes 6 --density easy medium hard \
+	  --width 128 --height 96 --pitch 30 --look-down-pitch 30 --frame-spacing 0.12 --distance 2.5 8
+	@touch $@
+
+$(NAVDP)/model/.complete: recipes/demo_navdp.yaml recipes/demo_navdp_model.yaml $(NAVDP)/data/.complete | $(ENV)
+	@if [ -e $@ ]; then rm -rf $(NAVDP)/model; fi  # finished with other settings: do not resume it
+	$(LAUNCH) --num_processes 1 --num_cpu_threads_per_process 2 \
+	  recipes/train_navdp.py recipes/demo_navdp.yaml --resume_from_checkpoint auto
+	@touch $@
+
+$(NAVDP)/report.html: $(NAVDP)/model/.complete | $(ENV)
+	$(BIN)/python scripts/evaluate.py --task point-goal image-goal pixel-goal no-goal \
+	  --model $(NAVDP)/model --out $(NAVDP) --seed 0 --scenes 10 --episodes 5 --density medium \
+	  --num-parallel 10 --min-distance 2.5 --max-distance 8 \
+	  --trainer-state $(NAVDP)/model/trainer_state.json
+
 test: $(ENV)  ## run every test (ARGS="-k dialogue" for some)
 	$(PYTEST) -n logical --maxprocesses 4 --dist loadfile --durations=15 $(ARGS)
 
@@ -98,6 +123,9 @@ smoke: $(ENV)  ## run each recipe for two steps on a tiny dataset
 	  --vlm $(SMOKE)/vlm --data_root $(SMOKE)/data --output_dir $(SMOKE)/model --max_steps 2
 	$(LAUNCH) --num_processes 1 recipes/train_dual_system.py recipes/demo_dual.yaml \
 	  --system2 $(SMOKE)/model --data_root $(SMOKE)/data --output_dir $(SMOKE)/dual --max_steps 2 --num_eval_samples 8
+	$(BIN)/python scripts/make_dataset.py --format vln_n1 --out $(SMOKE)/vln_n1 --scenes 2 --episodes 2 --seed 0 --width 128 --height 96
+	$(LAUNCH) --num_processes 1 recipes/train_navdp.py recipes/demo_navdp.yaml \
+	  --data_root $(SMOKE)/vln_n1 --output_dir $(SMOKE)/navdp --max_steps 2 --num_eval_samples 8
 
 bench: $(ENV)  ## measure speed and memory (benchmarks/)
 	@for file in benchmarks/[a-z]*.py; do \
@@ -108,4 +136,4 @@ lock: $(ENV)  ## write the versions installed in .venv to constraints.txt
 	@mv $(VENV)/constraints.txt constraints.txt && touch $(ENV)
 
 clean:  ## remove the environment, the demos and caches; your own runs stay
-	rm -rf $(VENV) $(DEMO) $(DUAL) $(SMOKE) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(DUAL) $(NAVDP) $(SMOKE) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
