@@ -6,10 +6,11 @@ two, so that any System2 goes with any NavDP:
 * System2 is asked when there is no goal, when the robot has taken `max_steps_per_goal` actions
   towards it, or when NavDP's path ends: nothing of it leads forward. What it says of turns and STOP
   is done.
-* Its pixel goal is NavDP's. `system1_goal="pixel"`: the pixel, together with the look-down view in
-  which System2 marked it, as NavDP is trained on goals marked some frames ago. `"point"`: the place
-  that the pixel shows by depth (by the floor plane where there is none), for which the robot's
-  odometry is needed.
+* Its pixel goal is NavDP's. `system1_goal="pixel"`: as the pixel. When the robot has moved, a NavDP
+  that reads two views (7 channels) is shown the pixel in the view in which System2 marked it; one
+  that reads a single view, the place that the pixel showed, marked in the current view. `"point"`:
+  as that place in the robot's frame. The place is found by depth, by the floor plane where there is
+  none, and kept by the robot's odometry.
 * The path that NavDP's critic likes best becomes discrete actions, of which the first
   `actions_per_path` are taken before the next path. Where the critic trusts no path it turns.
 * Where no action follows from a new answer it turns left once; that is never taken for STOP.
@@ -18,13 +19,14 @@ NavDP sees the look-down view of every step. All environments that need System2 
 share one call, and so do all that need NavDP.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
 
 from internnav_hf.evaluation.records import DecisionRecord
+from internnav_hf.evaluation.system1_drive import goal_pixel
 from internnav_hf.evaluation.system2_agent import FALLBACK_ACTION, lift_pixel, record_of
 from internnav_hf.geometry import Action, robot_to_world, world_to_robot
 from internnav_hf.models.dialogue import AnswerKind
@@ -44,8 +46,8 @@ System1Goal = Literal["pixel", "point"]
 
 @dataclass
 class _Goal:
-    """Where System2 pointed: a pixel of a look-down `view`, and the `place` (2,) in the world if
-    NavDP is sent to points. `age` counts the actions since.
+    """Where System2 pointed: a pixel of a look-down `view`, and the `place` (2,) in the world that
+    it shows, if it shows any. `age` counts the actions since.
     """
 
     pixel: tuple[float, float]
@@ -103,6 +105,7 @@ class DecoupledAgent:
             )
         self.system2, self.system1 = system2, system1
         self.system1_goal = system1_goal
+        self.reads_earlier_views = system1.model.config.num_pixel_goal_channels == 7
         self.max_steps_per_goal = max_steps_per_goal
         self.actions_per_path = actions_per_path
         self.walks: dict[int, _Walk] = {}
@@ -159,7 +162,7 @@ class DecoupledAgent:
         for (walk, sight), decision in zip(pairs, decisions, strict=True):
             picture, place = sight.frame, None
             if decision.kind == AnswerKind.PIXEL_GOAL:
-                place = self._place(walk.env, decision.goal_pixel, sight)
+                place = _place(walk.env, decision.goal_pixel, sight)
                 if place is not None or self.system1_goal == "pixel":
                     walk.goal = _Goal(decision.goal_pixel, sight.down["rgb"], place)
                 picture = Image.fromarray(sight.down["rgb"])
@@ -167,22 +170,12 @@ class DecoupledAgent:
                 walk.actions = [int(a) for a in decision.actions if a != Action.LOOK_DOWN]
             walk.records.append(record_of(decision, walk.num_steps, sight.info, picture, place))
 
-    def _place(
-        self, env: NavigationEnv, pixel: tuple[float, float], sight: _Sight
-    ) -> np.ndarray | None:
-        """(2,) of what the pixel shows, if it is asked for; None if it shows no place."""
-        if self.system1_goal == "pixel":
-            return None
-        T_world_camera = env.camera_pose(env.camera.look_down_pitch_deg)
-        point = lift_pixel(pixel, sight.down["depth"], T_world_camera, env.camera)
-        return None if point is None else point[:2]
-
     def _drive(self, pairs: list[tuple[_Walk, _Sight]]) -> list[NavDPStep]:
         """NavDP's next actions towards the goals. One whose path leads nowhere is dropped."""
         steps = self.system1.steps(
             [walk.memory for walk, _ in pairs],
             [sight.down for _, sight in pairs],
-            [_goal_now(walk.goal, sight.info) for walk, sight in pairs],
+            [self._goal_now(walk, sight.info) for walk, sight in pairs],
             observed=True,
         )
         for (walk, _), step in zip(pairs, steps, strict=True):
@@ -190,6 +183,19 @@ class DecoupledAgent:
             if not walk.actions:
                 walk.goal = None
         return steps
+
+    def _goal_now(self, walk: _Walk, info: dict) -> Goal:
+        """As NavDP is told it from where the robot is."""
+        goal, pose = walk.goal, (*info["position"], info["yaw"])
+        assert goal is not None, "only walks with a goal are driven"
+        if self.system1_goal == "point" and goal.place is not None:
+            x, y = world_to_robot(goal.place, pose)
+            return PointGoal((float(x), float(y)))
+        if goal.place is None or goal.age == 0 or self.reads_earlier_views:
+            return PixelGoal(goal.pixel, goal.view)
+        camera = walk.env.camera
+        down = replace(camera, pitch_deg=camera.look_down_pitch_deg)
+        return PixelGoal(goal_pixel(goal.place, pose, down))
 
     def _actions(self, step: NavDPStep) -> list[int]:
         """The first few along the path; none if nothing leads forward."""
@@ -209,13 +215,11 @@ def _look(env: NavigationEnv, observation: dict, info: dict) -> _Sight:
     return _Sight(Image.fromarray(observation["rgb"]), down, info)
 
 
-def _goal_now(goal: _Goal | None, info: dict) -> Goal:
-    """As NavDP is told it from where the robot is."""
-    assert goal is not None, "only walks with a goal are driven"
-    if goal.place is None:
-        return PixelGoal(goal.pixel, goal.view)
-    x, y = world_to_robot(goal.place, (*info["position"], info["yaw"]))
-    return PointGoal((float(x), float(y)))
+def _place(env: NavigationEnv, pixel: tuple[float, float], sight: _Sight) -> np.ndarray | None:
+    """(2,) of what the pixel shows; None if it shows no place."""
+    T_world_camera = env.camera_pose(env.camera.look_down_pitch_deg)
+    point = lift_pixel(pixel, sight.down["depth"], T_world_camera, env.camera)
+    return None if point is None else point[:2]
 
 
 def _remember_ways(record: DecisionRecord, step: NavDPStep, info: dict) -> None:

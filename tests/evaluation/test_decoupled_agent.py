@@ -9,7 +9,7 @@ import pytest
 from internnav_hf.evaluation.decoupled_agent import DecoupledAgent
 from internnav_hf.evaluation.metrics import episode_metrics
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent, resample
-from internnav_hf.geometry import Action, lift, robot_pose, robot_to_world
+from internnav_hf.geometry import Action, lift, project, robot_pose, robot_to_world
 from internnav_hf.policies import NavDPPolicy, NavDPStep, PixelGoal, PointGoal, System2Policy
 from internnav_hf.sim.episodes import PLANNING_CLEARANCE_WEIGHT
 from tests.evaluation.conftest import CAMERA
@@ -29,10 +29,10 @@ def step_of(path: np.ndarray, turn: int = 0) -> NavDPStep:
 class RuledNavDP:
     """`answer(goal)` is the step that is driven; keeps what it is shown and asked."""
 
-    model = SimpleNamespace(config=SimpleNamespace(goal_kinds=("point", "pixel")))
-
-    def __init__(self, answer):
+    def __init__(self, answer, num_channels: int = 4):
         self.answer = answer
+        config = {"goal_kinds": ("point", "pixel"), "num_pixel_goal_channels": num_channels}
+        self.model = SimpleNamespace(config=SimpleNamespace(**config))
         self.batch_sizes: list[int] = []
         self.goals: list = []
         self.seen: list[dict] = []
@@ -76,25 +76,44 @@ def test_system2_is_asked_again_after_so_many_actions(course, make_env, tmp_path
     assert system2.histories == [0, 1, 7]
 
 
-def test_the_pixel_stays_in_the_view_in_which_it_was_marked(course, make_env, tmp_path):
+def test_a_second_view_shows_where_the_pixel_was_marked(course, make_env, tmp_path):
     envs = []
 
     def remember(name):
         envs.append(make_env(name))
         return envs[-1]
 
-    system1 = RuledNavDP(lambda _: step_of(AHEAD))
+    system1 = RuledNavDP(lambda _: step_of(AHEAD), num_channels=7)
     walk(saying(LOOK_DOWN, STOP), system1, course, remember, tmp_path, actions_per_path=4)
     first, second = system1.goals
     assert isinstance(first, PixelGoal)
     assert first.pixel == (32, 40)
     assert second.view is first.view
+    assert second.pixel == first.pixel
     env = envs[0]
     env.reset(options={"episode": course.tasks[0][1]})
     view = env.render_view(CAMERA.look_down_pitch_deg)
     np.testing.assert_array_equal(first.view, view.rgb)
     np.testing.assert_array_equal(system1.seen[0]["rgb"], view.rgb)
     np.testing.assert_array_equal(system1.seen[0]["depth"], view.depth)
+
+
+def test_a_single_view_shows_the_place_where_it_is_now(course, make_env, tmp_path):
+    system1 = RuledNavDP(lambda _: step_of(AHEAD))
+    (rollout,) = walk(saying(LOOK_DOWN, STOP), system1, course, make_env, tmp_path)
+    first, second = system1.goals
+    assert first.pixel == (32, 40)
+    assert second.view is None
+    env = make_env(course.tasks[0][0])
+    env.reset(options={"episode": course.tasks[0][1]})
+    for action in rollout.actions[:4]:
+        env.step(action)
+    place = np.append(np.array(rollout.decisions[0].goal_position), 0.0)[None]
+    T_world_camera = env.camera_pose(CAMERA.look_down_pitch_deg)
+    (pixel,), _ = project(place, T_world_camera, CAMERA.intrinsics)
+    np.testing.assert_allclose(second.pixel, pixel, atol=1e-3)
+    assert abs(second.pixel[0] - 32) < 1  # it went straight towards it
+    assert second.pixel[1] > 40
 
 
 def test_a_point_stays_where_it_is_in_the_world(course, make_env, tmp_path):
