@@ -145,9 +145,9 @@ def evaluate_system1(
     rollouts: Rollouts = {}
     for task in args.task:
         tasks = course.tasks(task, episode_rules, args.episodes, args.seed)
-        found = {}
+        found, digest = {}, course.digest(tasks)
         for agent in (agent for agent in agents if task in agent.tasks):
-            settings = rollout_settings(args, agent) | rules | {"course": course.digest(tasks)}
+            settings = rollout_settings(args, agent) | rules | {"course": digest}
             found[agent.name] = drive_all(args, agent, task, tasks, course, driving, settings)
         rollouts[task] = found
     results = {
