@@ -23,7 +23,7 @@ from internnav_hf.evaluation.system1_episodes import GOAL_KINDS, TASKS
 from internnav_hf.geometry import camera_pose, pixel_to_floor, robot_to_world, world_to_robot
 from internnav_hf.policies.goals import Goal, PixelGoal, PointGoal
 from internnav_hf.sim.navigation import DistanceField
-from internnav_hf.sim.ways import CLEARANCE_WEIGHT, FRAME_SPACING_M, smooth_way
+from internnav_hf.sim.ways import FRAME_SPACING_M, planning_field, smooth_way
 
 STRAIGHT_AHEAD_M = 2.4  # the length of NavDP's paths: 24 steps of 0.1 m
 FAR_M = 5.0  # to a pixel without floor
@@ -158,7 +158,8 @@ class RandomPath:
             curvature = self.generators[index].uniform(-1, 1) * self.largest_curvature
             turn = curvature * np.linspace(0, STRAIGHT_AHEAD_M, 25)
             steps = STRAIGHT_AHEAD_M / 24 * np.stack([np.cos(turn), np.sin(turn)], axis=1)
-            path, left = np.concatenate([np.zeros((1, 2)), np.cumsum(steps[:-1], axis=0)]), 5
+            path = np.concatenate([np.zeros((1, 2)), np.cumsum(steps[:-1], axis=0)])
+            left = self.plans_per_arc
         self.arcs[index] = path, left - 1
         return path
 
@@ -217,7 +218,7 @@ class Oracle:
 
 def field_to(drive: Drive, goal_xy: np.ndarray) -> DistanceField:
     """Metres of way, dearer beside obstacles."""
-    return drive.place.space.distance_field(goal_xy, clearance_weight=CLEARANCE_WEIGHT)
+    return planning_field(drive.place.space, goal_xy)
 
 
 def floor_at(pixel: tuple[float, float], camera: CameraSpec) -> np.ndarray:

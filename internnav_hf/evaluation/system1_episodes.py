@@ -9,6 +9,7 @@ Differs besides: what a goal's image shows is not published; ours looks along th
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from internnav_hf.geometry import camera_pose, project, wrap_angle
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer, View
 from internnav_hf.sim.scenes import Scene
-from internnav_hf.sim.ways import CLEARANCE_WEIGHT
+from internnav_hf.sim.ways import STEERING_ROOM_M, planning_field
 
 TASKS = ("point-goal", "image-goal", "pixel-goal", "no-goal")
 GOAL_KINDS = {
@@ -84,6 +85,11 @@ class Place:
     scene: Scene
     space: NavigableSpace
     renderer: Renderer
+
+    @cached_property
+    def roomy(self) -> NavigableSpace:
+        """Where a robot has room to steer: from each place here a way leads to each other."""
+        return self.space.wider(STEERING_ROOM_M)
 
 
 class System1Course:
@@ -151,7 +157,7 @@ class System1Course:
     ) -> System1Episode | None:
         """None when the draw does not fit."""
         space, name = place.space, place.scene.name
-        start, goal = space.sample(rng), space.sample(rng)
+        start, goal = place.roomy.sample(rng), place.roomy.sample(rng)
         spread = np.radians(rng.uniform(-1, 1) * rules.heading_spread_deg)
         anywhere = rng.uniform(-np.pi, np.pi)
         if task == "no-goal":
@@ -199,7 +205,7 @@ def fits(space: NavigableSpace, start: np.ndarray, goal: np.ndarray, rules: Epis
 
 def arrival_heading(space: NavigableSpace, start: np.ndarray, goal: np.ndarray) -> float:
     """The heading in which a way that keeps clear of obstacles arrives."""
-    field = space.distance_field(goal, clearance_weight=CLEARANCE_WEIGHT)
+    field = planning_field(space, goal)
     way = field.path_from(start)
     before = way[-1 - min(len(way) - 1, round(_LAST_PIECE_M / space.resolution_m))]
     return float(np.arctan2(*(goal - before)[::-1]))

@@ -1,5 +1,6 @@
 """Where a robot can be, how far things are, and how it moves: an occupancy grid of the scene."""
 
+import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,10 +18,14 @@ SLIDING_ANGLES = np.radians([15, -15, 30, -30, 45, -45, 60, -60, 75, -75])
 
 @dataclass(frozen=True)
 class DistanceField:
-    """Metres to walk to the nearest goal, on the grid; at most 8% above the true length."""
+    """Metres to walk to the nearest goal, on the grid; at most 8% above the true length.
+
+    A metre in a cell counts `costs` times.
+    """
 
     space: "NavigableSpace"
     values: np.ndarray
+    costs: np.ndarray
     tracer: Any
 
     def __call__(self, xy: np.ndarray) -> np.ndarray:
@@ -49,7 +54,7 @@ class NavigableSpace:
         robot_radius_m: float = 0.18,
         robot_height_m: float = ROBOT_HEIGHT_M,
     ) -> None:
-        self.resolution_m = resolution_m
+        self.resolution_m, self.robot_radius_m = resolution_m, robot_radius_m
         low, high = scene.bounds
         self.origin = low[:2].astype(np.float64) - resolution_m
         shape = np.ceil((high[:2] - self.origin) / resolution_m).astype(int) + 1
@@ -60,13 +65,24 @@ class NavigableSpace:
         floor[tuple(cells[is_floor].T)] = True
         occupied[tuple(cells[~is_floor].T)] = True
         self.free = floor & ~occupied
-        self.clearance, self.navigable = _erode(self.free, robot_radius_m, resolution_m)
+        self.clearance = _clearance(self.free, resolution_m)
+        self.navigable = _largest_part(self.clearance > robot_radius_m)
         if not self.navigable.any():
             raise ValueError(
                 f"Scene {scene.name} has no floor where a robot of radius {robot_radius_m} m and "
                 f"height {robot_height_m} m can stand. Is it in metres, and z (or y in GLB) up?"
             )
         self._cells = np.argwhere(self.navigable)
+
+    def wider(self, margin_m: float) -> "NavigableSpace":
+        """Where a robot could be that is wider by this on all sides: room to steer in."""
+        space = copy.copy(self)
+        space.robot_radius_m = self.robot_radius_m + margin_m
+        space.navigable = _largest_part(self.clearance > space.robot_radius_m)
+        space._cells = np.argwhere(space.navigable)
+        if not len(space._cells):
+            raise ValueError(f"No place is {space.robot_radius_m:.2f} m away from obstacles.")
+        return space
 
     def cell(self, xy: np.ndarray) -> np.ndarray:
         """Grid indices (..., 2) of points (..., 2)."""
@@ -138,26 +154,30 @@ class NavigableSpace:
         self, goal_xy: np.ndarray, radius_m: float = 0.0, clearance_weight: float = 0.0
     ) -> DistanceField:
         """To any place within `radius_m` of the goal; see `field_to` for the weight."""
-        centers = self.center(self._cells)
-        distance = np.linalg.norm(centers - np.asarray(goal_xy), axis=1)
-        chosen = distance <= max(radius_m, float(distance.min()) + 1e-9)
-        return self.field_to(self._cells[chosen], clearance_weight)
+        return self.field_to(self.cells_near(goal_xy, radius_m), clearance_weight)
+
+    def cells_near(self, xy: np.ndarray, radius_m: float = 0.0) -> np.ndarray:
+        """Navigable cells (N, 2) within the radius of a place, at least the nearest one."""
+        distance = np.linalg.norm(self.center(self._cells) - np.asarray(xy), axis=1)
+        return self._cells[distance <= max(radius_m, float(distance.min()) + 1e-9)]
 
     def field_to(self, goal_cells: np.ndarray, clearance_weight: float = 0.0) -> DistanceField:
         """Distances to the nearest of `goal_cells` (N, 2).
 
-        A positive weight makes floor near obstacles dearer (see `costs`): for planning walks that
-        keep clear of corners, no longer for measuring.
+        A positive weight makes floor within 0.45 m of an obstacle dearer, up to 1 + weight times:
+        for planning walks that keep clear of corners, no longer for measuring.
         """
+        return self.field_of(
+            1.0 + clearance_weight * np.clip(1 - self.clearance / 0.45, 0, 1), goal_cells
+        )
+
+    def field_of(self, costs: np.ndarray, goal_cells: np.ndarray) -> DistanceField:
+        """As `field_to`, with a cost of a metre for each cell, at least 1."""
         from skimage.graph import MCP_Geometric
 
-        tracer = MCP_Geometric(np.where(self.navigable, self.costs(clearance_weight), -1.0))
+        tracer = MCP_Geometric(np.where(self.navigable, costs, -1.0))
         values, _ = tracer.find_costs([tuple(cell) for cell in goal_cells])
-        return DistanceField(self, values * self.resolution_m, tracer)
-
-    def costs(self, clearance_weight: float) -> np.ndarray:
-        """Of a metre in each cell: 1, and up to 1 + weight within 0.45 m of an obstacle."""
-        return 1.0 + clearance_weight * np.clip(1 - self.clearance / 0.45, 0, 1)
+        return DistanceField(self, values * self.resolution_m, costs, tracer)
 
     def geodesic_distance(self, start: np.ndarray, end: np.ndarray) -> float:
         """Length of the shortest path in metres; inf if there is none."""
@@ -215,16 +235,21 @@ def densify(path: np.ndarray, spacing_m: float) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def _erode(free: np.ndarray, radius_m: float, resolution_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Clearance in metres and the largest connected part with more than the radius of it."""
-    from scipy.ndimage import distance_transform_edt, label
+def _clearance(free: np.ndarray, resolution_m: float) -> np.ndarray:
+    """Metres from each cell to the nearest that is not free."""
+    from scipy.ndimage import distance_transform_edt
 
-    clearance = np.asarray(distance_transform_edt(np.pad(free, 1)))[1:-1, 1:-1] * resolution_m
-    parts = np.zeros(free.shape, dtype=np.int32)
-    if not label(clearance > radius_m, structure=np.ones((3, 3)), output=parts):
-        return clearance, np.zeros_like(free)
-    largest = np.bincount(parts.ravel())[1:].argmax() + 1
-    return clearance, parts == largest
+    return np.asarray(distance_transform_edt(np.pad(free, 1)))[1:-1, 1:-1] * resolution_m
+
+
+def _largest_part(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part of a mask, over eight neighbours."""
+    from scipy.ndimage import label
+
+    parts = np.zeros(mask.shape, dtype=np.int32)
+    if not label(mask, structure=np.ones((3, 3)), output=parts):
+        return np.zeros_like(mask)
+    return parts == np.bincount(parts.ravel())[1:].argmax() + 1
 
 
 def sample_surface(scene: Scene, spacing_m: float, robot_height_m: float) -> np.ndarray:

@@ -17,6 +17,9 @@ from internnav_hf.trajectory import chord_length, resample
 from .navigation import DistanceField, NavigableSpace, densify
 
 CLEARANCE_WEIGHT = 3.0
+STEERING_ROOM_M = 0.07
+"""On both sides of a robot; gaps with less are taken only for want of a better way."""
+_NARROW_WEIGHT = 30.0
 FRAME_SPACING_M = 0.06  # published
 _FINE_M = 0.02
 _SMOOTHINGS_M = (0.3, 0.15, 0.07)
@@ -37,16 +40,17 @@ class WaySampler:
         max_length_m: float = 12.0,
         heading_noise: float = float(np.radians(8)),
     ) -> None:
-        self._space, self._frame_spacing_m = space, frame_spacing_m
+        self._space, self._roomy = space, space.wider(STEERING_ROOM_M)
+        self._frame_spacing_m = frame_spacing_m
         self._min_length_m, self._max_length_m = min_length_m, max_length_m
         self._heading_noise = heading_noise
 
     def draw(self, rng: np.random.Generator) -> np.ndarray | None:
         """(T, 3) poses x, y, yaw every `frame_spacing_m`; None where the scene is too small."""
         for _ in range(_TRIES):
-            goal = self._space.sample(rng)
-            field = self._space.distance_field(goal, clearance_weight=CLEARANCE_WEIGHT)
-            for start in (self._space.sample(rng) for _ in range(4)):
+            goal = self._roomy.sample(rng)
+            field = planning_field(self._space, goal)
+            for start in (self._roomy.sample(rng) for _ in range(4)):
                 if self._min_length_m <= float(field(start)) < np.inf:
                     way = smooth_way(field, start, self._frame_spacing_m)
                     length_m = float(chord_length(way)[-1])
@@ -65,6 +69,14 @@ class WaySampler:
         return np.column_stack([way, (yaw + np.pi) % (2 * np.pi) - np.pi])
 
 
+def planning_field(space: NavigableSpace, goal_xy: np.ndarray) -> DistanceField:
+    """Costs of the way to a goal from everywhere, for `smooth_way`."""
+    margin = space.clearance - space.robot_radius_m
+    costs = 1.0 + CLEARANCE_WEIGHT * np.clip(1 - space.clearance / 0.45, 0, 1)
+    costs += _NARROW_WEIGHT * np.clip(1 - margin / STEERING_ROOM_M, 0, 1)
+    return space.field_of(costs, space.cells_near(goal_xy))
+
+
 def smooth_way(field: DistanceField, start: np.ndarray, spacing_m: float) -> np.ndarray:
     """(K, 2) from `start` to the goal of a planning field, about `spacing_m` apart, evenly.
 
@@ -73,11 +85,17 @@ def smooth_way(field: DistanceField, start: np.ndarray, spacing_m: float) -> np.
     """
     path = straighten(field, np.concatenate([[start], field.path_from(start)[1:]]))
     fine = densify(path, _FINE_M)
+    space = field.space
+    enough_m = min(space.robot_radius_m + STEERING_ROOM_M, _least_clearance(space, fine))
     for smoothing_m in _SMOOTHINGS_M:
         way = _even(_smooth(fine, smoothing_m / _FINE_M), spacing_m)
-        if field.space.is_navigable(way).all():
+        if space.is_navigable(way).all() and _least_clearance(space, way) >= enough_m:
             return way
     return _even(path, spacing_m)
+
+
+def _least_clearance(space: NavigableSpace, points: np.ndarray) -> float:
+    return float(space.lookup(space.clearance, points, outside=0.0).min())
 
 
 def straighten(field: DistanceField, path: np.ndarray) -> np.ndarray:
@@ -86,8 +104,7 @@ def straighten(field: DistanceField, path: np.ndarray) -> np.ndarray:
     A path over eight neighbours bends where nothing is; `NavigableSpace.tighten` would pull it
     taut around every corner, and this keeps the clearance that the planner paid for.
     """
-    space = field.space
-    costs = space.costs(CLEARANCE_WEIGHT)
+    space, costs = field.space, field.costs
     spent = np.zeros(len(path))
     lengths = np.linalg.norm(np.diff(path, axis=0), axis=1)
     at_points = space.lookup(costs, path, outside=np.inf)

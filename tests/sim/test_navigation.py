@@ -127,3 +127,14 @@ def test_a_walk_that_keeps_clear_is_longer_and_wider(divided):
     wide = divided.field_to(cells, clearance_weight=3.0).path_from(here)
     clearance = [divided.lookup(divided.clearance, path, 0).min() for path in (plain, wide)]
     assert clearance[1] > clearance[0]
+
+
+def test_a_wider_robot_has_less_room():
+    space = NavigableSpace(hall(((3, 3, 0.5), (1, 1, 1))))
+    wider = space.wider(0.3)
+    assert 0.7 < wider.navigable.sum() / space.navigable.sum() < 0.9
+    assert not (wider.navigable & ~space.navigable).any()
+    assert space.lookup(space.clearance, wider.center(np.argwhere(wider.navigable)), 0).min() > 0.48
+    assert wider.is_navigable(wider.sample(np.random.default_rng(0)))
+    with pytest.raises(ValueError, match="No place is"):
+        space.wider(5.0)

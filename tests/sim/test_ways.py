@@ -7,15 +7,20 @@ from hypothesis import strategies as st
 from internnav_hf.geometry import wrap_angle
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.scenes import generate_scene, scene_config
-from internnav_hf.sim.ways import CLEARANCE_WEIGHT, WaySampler, smooth_way, straighten
+from internnav_hf.sim.ways import (
+    STEERING_ROOM_M,
+    WaySampler,
+    planning_field,
+    smooth_way,
+    straighten,
+)
 from internnav_hf.trajectory import chord_length
 
 from .boxes import hall
 
 
 def planned(space, start, goal):
-    field = space.distance_field(np.array(goal), clearance_weight=CLEARANCE_WEIGHT)
-    return field, np.array(start)
+    return planning_field(space, np.array(goal)), np.array(start)
 
 
 def test_nothing_bends_a_way_over_free_floor():
@@ -38,6 +43,20 @@ def test_it_keeps_clear_of_a_corner_and_turns_smoothly():
     steps = np.diff(way, axis=0)
     bends = wrap_angle(np.diff(np.arctan2(steps[:, 1], steps[:, 0])))
     assert np.abs(bends).max() < 0.25  # of 0.06 m each
+
+
+def test_a_narrow_gap_is_taken_for_want_of_a_better_way_only():
+    # A wall across the hall with a gap of 0.42 m; in the second hall there is a wider one as well.
+    walls = (((3, 1.3, 0.5), (0.2, 2.6, 1)), ((3, 4.51, 0.5), (0.2, 2.98, 1)))
+    only = NavigableSpace(hall(*walls), resolution_m=0.02)
+    way = smooth_way(*planned(only, (2.0, 2.8), (4.0, 2.8)), spacing_m=0.06)
+    assert chord_length(way)[-1] < 2.2
+    shorter = (((3, 1.3, 0.5), (0.2, 2.6, 1)), ((3, 3.8, 0.5), (0.2, 1.56, 1)))
+    both = NavigableSpace(hall(*shorter), resolution_m=0.02)
+    way = smooth_way(*planned(both, (2.0, 2.8), (4.0, 2.8)), spacing_m=0.06)
+    assert chord_length(way)[-1] > 3.5
+    roomy = both.wider(STEERING_ROOM_M)
+    assert roomy.is_navigable(way).all()
 
 
 def test_straightening_costs_nothing():
