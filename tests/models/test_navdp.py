@@ -163,17 +163,6 @@ def test_a_model_for_some_kinds_learns_and_takes_only_those(kinds, losses, tmp_p
                 loaded.sample([goal], **scenes(inputs, 1), num_samples=1)
 
 
-def test_the_loss_is_the_weighted_sum_of_its_parts():
-    weights = {"action_loss_weight": 2.0, "critic_loss_weight": 3.0, "auxiliary_loss_weight": 5.0}
-    model = tiny_navdp_model(**weights, no_goal_share=0.25)
-    output = model(**model.dummy_inputs)
-    action = 0.25 * output.no_goal_action_loss + 0.75 * output.mixed_goal_action_loss
-    expected = 2 * action + 3 * output.critic_loss + 5 * output.auxiliary_loss
-    assert_close(output.loss, expected)
-    model = tiny_navdp_model(has_auxiliary_heads=False)
-    assert model(**model.dummy_inputs).auxiliary_loss is None
-
-
 def test_seven_channels_of_a_pixel_goal():
     model = tiny_navdp_model(num_pixel_goal_channels=7)
     inputs = model.dummy_inputs
