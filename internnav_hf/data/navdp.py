@@ -42,7 +42,7 @@ from .navdp_targets import (
 )
 from .obstacles import ObstacleField, open_field, path_value
 from .tables import DEFAULT_CACHE, row_of
-from .vln_n1 import CLOUD_FILE, DEPTH_SCALE, View, frame_file, read_poses, robot_poses
+from .vln_n1 import DEPTH_SCALE, View, frame_file, read_poses, robot_poses
 from .vln_n1_index import ReadingRules, open_episodes
 
 SLOT_KINDS = ("point", "image", "pixel")  # their numbers in `goal_slots`
@@ -361,7 +361,7 @@ class _Walk:
         return image
 
     def obstacles(self, cache_dir: Path) -> ObstacleField:
-        return open_field(self.unit / CLOUD_FILE, cache_dir / self.row["field"])
+        return open_field(self.unit / self.row["cloud"], cache_dir / self.row["field"])
 
 
 def _check(key: str, value: object, is_right: object, expected: str) -> None:

@@ -27,11 +27,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from scipy.ndimage import distance_transform_cdt
 
 from .episode import broken
+from .lerobot import read_columns
 from .tables import build_once
 
+PATH_COLUMNS = ("observation.path_points", "observation.path_colors")
 OBSTACLE_COLOR = (0.0, 0.0, 0.5)
 COLOR_TOLERANCE = 0.05  # sum of the differences of the channels
 COLLISION_WEIGHT, COLLISION_M = 5.0, 0.1
@@ -156,22 +160,18 @@ def make_field(xy: np.ndarray) -> ObstacleField:
 
 
 def read_obstacles(path: Path) -> np.ndarray:
-    """(N, 2) world x, y of the points of a PLY file that have the obstacles' colour."""
-    import trimesh  # slow to import
-
-    try:
-        cloud = trimesh.load(path, file_type="ply", process=False)
-        xyz, colors = np.asarray(cloud.vertices), np.asarray(cloud.colors, np.float64)
-    except (OSError, ValueError, IndexError, KeyError, AttributeError) as error:
-        found = f"{path.stat().st_size} bytes ({error})" if path.exists() else "no file"
-        raise broken(path, "file", found, "a PLY file of coloured points") from error
-    if len(colors) != len(xyz) or not len(xyz):
+    """(N, 2) world x, y of the points that have the obstacles' colour, of a PLY file or of the
+    columns of a parquet file.
+    """
+    if not path.is_file():
+        raise broken(path, "file", "no file", "a PLY file of coloured points")
+    xyz, colors = (_read_ply if path.suffix == ".ply" else _read_path_columns)(path)
+    if colors.shape[:1] != xyz.shape[:1] or not len(xyz):
         raise broken(path, "colours", f"{len(colors)} of {len(xyz)} points", "one for each point")
-    distance = np.abs(colors[:, :3] / 255 - OBSTACLE_COLOR).sum(axis=1)
-    is_obstacle = distance < COLOR_TOLERANCE
+    is_obstacle = np.abs(colors[:, :3] - OBSTACLE_COLOR).sum(axis=1) < COLOR_TOLERANCE
     if not is_obstacle.any():
-        known, counts = np.unique(colors[:, :3].astype(int), axis=0, return_counts=True)
-        usual = known[counts.argsort()[::-1][:3]].tolist()
+        known, counts = np.unique(np.round(255 * colors[:, :3]), axis=0, return_counts=True)
+        usual = known[counts.argsort()[::-1][:3]].astype(int).tolist()
         raise broken(
             path, "colours", f"no obstacle, mostly {usual}", "some points of (0, 0, 128), 8 bit"
         )
@@ -179,6 +179,40 @@ def read_obstacles(path: Path) -> np.ndarray:
     if not np.isfinite(found).all():
         raise broken(path, "points", "nan or infinity", "finite numbers")
     return found[:, :2]
+
+
+def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Points (N, 3) and their colours (N, 3 or 4) in [0, 1]."""
+    import trimesh  # slow to import
+
+    try:
+        cloud = trimesh.load(path, file_type="ply", process=False)
+        return np.asarray(cloud.vertices), np.asarray(cloud.colors, np.float64) / 255
+    except (OSError, ValueError, IndexError, KeyError, AttributeError) as error:
+        found = f"{path.stat().st_size} bytes ({error})"
+        raise broken(path, "file", found, "a PLY file of coloured points") from error
+
+
+def has_cloud(path: Path) -> bool:
+    """Whether a parquet file has the columns of a point cloud."""
+    if path.suffix != ".parquet":
+        return False
+    try:
+        return set(PATH_COLUMNS) <= set(pq.read_schema(path).names)
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _read_path_columns(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    table = read_columns(path, PATH_COLUMNS)
+    first = (table[name].combine_chunks().slice(0, 1) for name in PATH_COLUMNS)
+    try:
+        points, colors = (
+            row.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, 3) for row in first
+        )
+    except (ValueError, AttributeError) as error:
+        raise broken(path, "path_points", str(error), "N points of 3 numbers") from error
+    return points, colors / (255 if colors.max(initial=0) > 1 else 1)
 
 
 def field_name(path: Path) -> str:

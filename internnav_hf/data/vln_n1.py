@@ -8,7 +8,8 @@ and the point cloud of each scene. No instructions.
     <root>/<group>/<scene>/videos/chunk-000/observation.images.depth/12.png    16 bit, 0.1 mm
 
 That is v0.5: the frames of all episodes of a scene lie in one folder, numbered through. In v0.1
-there is a folder per trajectory between the scene and these, with one episode.
+there is a folder per trajectory between the scene and these, with one episode; where it has no
+point cloud, the points are taken from the columns `observation.path_points` and `path_colors`.
 
 Poses are camera to world with OpenGL's camera axes: x right, y up, z back.
 
@@ -31,6 +32,7 @@ import numpy as np
 from ..geometry import robot_pose
 from .episode import Episode, broken, parquet_path
 from .lerobot import Column, archive_hint, read_columns, subfolders, to_numpy
+from .obstacles import has_cloud
 
 STATS_FILE = "meta/episodes_stats.jsonl"
 CLOUD_FILE = "meta/pointcloud.ply"
@@ -125,6 +127,13 @@ def find_units(root: Path, groups: Sequence[str] | None = None) -> list[Path]:
 
 def _is_unit(folder: Path) -> bool:
     return (folder / "data").is_dir() or (folder / STATS_FILE).is_file()
+
+
+def cloud_file(unit: Path) -> Path:
+    """What holds a unit's point cloud: the PLY file, or, without one, its first parquet file."""
+    path = unit / CLOUD_FILE
+    parquet = min(unit.glob("data/chunk-*/*.parquet"), default=path)
+    return path if path.is_file() or not has_cloud(parquet) else parquet
 
 
 def stats_lines(unit: Path) -> list[tuple[int, str]]:

@@ -39,6 +39,8 @@ from .vln_n1 import (
     STATS_FILE,
     FrameFiles,
     FrameRange,
+    View,
+    cloud_file,
     find_units,
     parse_range,
     read_episode_columns,
@@ -48,10 +50,11 @@ from .vln_n1 import (
 
 logger = logging.getLogger(__name__)
 
-INDEX_VERSION = 1  # part of the cache's name; raise it when checks or columns change
+INDEX_VERSION = 2  # part of the cache's name; raise it when checks or columns change
 NUM_DEPTH_PROBES = 5  # depth images that are opened to check their unit
 DEPTH_MEDIAN_M = (0.4, 20.0)
-"""Half of what the probes see lies in this range: in rooms, 1 mm read as 0.1 mm lies below."""
+"""Of what the probes see: in rooms, 1 mm read as 0.1 mm lies below. Where the camera looks at floor
+nearer than a metre, the lower limit shrinks as much."""
 
 EPISODE_SCHEMA = pa.schema(
     [
@@ -67,6 +70,7 @@ EPISODE_SCHEMA = pa.schema(
         described("center", pa.list_(pa.float64()), "cx, cy, px"),
         described("height_m", pa.float64(), "of the camera above the floor"),
         described("pitch", pa.float64(), "rad; positive looks down"),
+        described("cloud", pa.string(), "file of the point cloud, below the unit"),
         described("field", pa.string(), "cache folder of the scene's obstacles"),
     ]
 )
@@ -135,42 +139,41 @@ def index_unit(
     data_root: Path, unit: Path, rules: ReadingRules, cache_dir: Path
 ) -> tuple[list[tuple], list[str]]:
     """Rows of the schema, and a sentence about each broken episode."""
-    rows, problems, shared = [], [], []
     files = FrameFiles(unit, rules.frame_order)
     try:
         lines = stats_lines(unit)
-        field = _field_of(unit, cache_dir)
+        field = _cloud_and_field(unit, cache_dir)
     except ValueError as error:
         return [], [str(error)] * _num_episodes(unit)
-    sound = []
+    views, rows, problems = {}, {}, []
     for number, line in lines:
         try:
             record = parse_range(unit, number, line)
-            sound.append((record, _row(data_root, record, files, field)))
+            columns = read_episode_columns(record)
+            view = view_of(columns, unit)
+            rows[record] = _row(data_root, record, view, files, field)
+            views[record] = view
         except ValueError as error:
             problems.append(str(error))
-    try:
-        check_depth_unit([record for record, _ in sound], files, rules.depth_scale)
-        rows = [row for _, row in sound]
-    except ValueError as error:
-        shared = [str(error)] * len(sound)
-    return rows, problems + shared
+    broken_ones = check_depth(views, files, rules.depth_scale)
+    problems += broken_ones.values()
+    return [row for record, row in rows.items() if record not in broken_ones], problems
 
 
 def _num_episodes(unit: Path) -> int:
     return max(1, sum(1 for _ in unit.glob("data/chunk-*/*.parquet")))
 
 
-def _field_of(unit: Path, cache_dir: Path) -> str:
-    path = unit / CLOUD_FILE
+def _cloud_and_field(unit: Path, cache_dir: Path) -> tuple[str, str]:
+    path = cloud_file(unit)
     name = field_name(path)
     open_field(path, cache_dir / name)
-    return name
+    return str(path.relative_to(unit)), name
 
 
-def _row(data_root: Path, record: FrameRange, files: FrameFiles, field: str) -> tuple:
-    columns = read_episode_columns(record)
-    view = view_of(columns, record.unit)
+def _row(
+    data_root: Path, record: FrameRange, view: View, files: FrameFiles, field: tuple[str, str]
+) -> tuple:
     width, height = image_size(record.unit / files.paths(record, "rgb")[0])
     return (
         str(record.unit.relative_to(data_root)),
@@ -185,30 +188,47 @@ def _row(data_root: Path, record: FrameRange, files: FrameFiles, field: str) -> 
         list(view.center),
         view.height_m,
         view.pitch,
-        field,
+        *field,
     )
 
 
-def check_depth_unit(records: Sequence[FrameRange], files: FrameFiles, depth_scale: float) -> None:
-    """The median of some depth images of a unit tells whether their unit can be the one that is
-    meant.
+def check_depth(
+    views: dict[FrameRange, View], files: FrameFiles, depth_scale: float
+) -> dict[FrameRange, str]:
+    """What is wrong with which episodes of a unit: those with images that cannot be read, or all
+    where the median of some images cannot be in the unit that is meant.
     """
-    paths = [files.unit / path for record in records for path in files.paths(record, "depth")]
-    if not paths:
-        return
-    chosen = np.unique(np.linspace(0, len(paths) - 1, NUM_DEPTH_PROBES).astype(int))
-    depth = np.concatenate([open_depth(paths[i], scale=depth_scale).ravel() for i in chosen])
-    known = depth[depth > 0]
+    images = [(record, path) for record in views for path in files.paths(record, "depth")]
+    chosen = np.unique(np.linspace(0, len(images) - 1, NUM_DEPTH_PROBES).astype(int))
+    problems, known = {}, []
+    for record, path in [images[i] for i in chosen if images]:
+        try:
+            depth = open_depth(files.unit / path, scale=depth_scale)
+            known.append(depth[depth > 0])
+        except ValueError as error:
+            problems[record] = str(error)
+    if known:
+        problem = _depth_problem(np.concatenate(known), views, files.unit, depth_scale)
+        problems |= dict.fromkeys(views, problem) if problem else {}
+    return problems
+
+
+def _depth_problem(
+    known: np.ndarray, views: dict[FrameRange, View], unit: Path, depth_scale: float
+) -> str | None:
     if not len(known):
-        raise broken(paths[0], "depth", f"0 in all of {len(chosen)} images", "depth")
-    median_m, (low, high) = float(np.median(known)), DEPTH_MEDIAN_M
-    if not low <= median_m <= high:
-        expected = (
-            f"{low:g} to {high:g} m. Is the unit of the files not {1000 / depth_scale:g} mm?"
-            " Pass depth_scale=1000 for millimetres"
-        )
-        found = f"a median of {median_m:.3g} m in {len(chosen)} images"
-        raise broken(paths[0].parent, "depth", found, expected)
+        return str(broken(unit, "depth", "0 in all images that were tried", "depth"))
+    low, high = DEPTH_MEDIAN_M
+    floor_m = min(view.height_m / max(np.sin(view.pitch), 1e-6) for view in views.values())
+    low *= min(1.0, floor_m)
+    median_m = float(np.median(known))
+    if low <= median_m <= high:
+        return None
+    expected = (
+        f"{low:.2g} to {high:g} m. Is the unit of the files not {1000 / depth_scale:g} mm?"
+        " Pass depth_scale=1000 for millimetres"
+    )
+    return str(broken(unit, "depth", f"a median of {median_m:.3g} m", expected))
 
 
 def fingerprint(data_root: Path, units: Sequence[Path], rules: ReadingRules) -> str:

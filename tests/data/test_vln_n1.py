@@ -14,6 +14,7 @@ from internnav_hf.data.vln_n1 import (
     parse_range,
     robot_poses,
     stats_lines,
+    training_groups,
     view_of,
 )
 
@@ -130,6 +131,16 @@ def test_folders_and_groups_are_named(root, tmp_path):
     (tmp_path / "empty" / "a.tar.gz").touch()
     with pytest.raises(ValueError, match=r"1 archives such as a.tar.gz: unpack them first"):
         find_units(tmp_path / "empty")
+
+
+def test_what_is_held_out_is_not_trained_on(tmp_path):
+    root = write_root(tmp_path / "n1", ("a", "b", "c"), scenes=1, walks=1)
+    assert training_groups(root, None, None) is None
+    assert training_groups(root, None, ["b"]) == ["a", "c"]
+    assert training_groups(root, ["a", "b"], ["b"]) == ["a"]
+    assert training_groups(root, ["a"], None) == ["a"]
+    with pytest.raises(ValueError, match="all held out: nothing is left to train on"):
+        training_groups(root, ["a"], ["a", "b"])
 
 
 def test_the_first_broken_episode_raises(root):

@@ -2,11 +2,15 @@ import logging
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from numpy.testing import assert_allclose
 from PIL import Image
 
 from internnav_hf.data import NavDPDataset
+from internnav_hf.data.obstacles import PATH_COLUMNS
+from internnav_hf.data.vln_n1 import COLUMNS
 from internnav_hf.data.vln_n1_index import EPISODE_SCHEMA
 
 from .vln_n1 import (
@@ -136,22 +140,16 @@ def depth_is_black(root):
         Image.fromarray(np.zeros(SIZE[::-1], np.uint16)).save(path)
 
 
-def depth_is_a_picture(root):
-    for path in frame_of(scene(root), 0, DEPTH).parent.iterdir():
-        Image.new("RGB", SIZE).save(path)
-
-
 SCENES = {
     "no obstacles": (no_obstacles, r"colours: found no obstacle, mostly \[\[128, 128, 128\]\]"),
     "no cloud": (no_cloud, "pointcloud.ply: file: found no file"),
     "no ranges": (no_ranges, "episodes_stats.jsonl: file: found no file"),
     "depth in millimetres": (
         depth_in_millimetres,
-        r"depth: depth: found a median of 0.\d+ m in 5 images, expected 0.4 to 20 m."
+        r"scene_0: depth: found a median of 0.\d+ m, expected 0.4 to 20 m."
         " Is the unit of the files not 0.1 mm",
     ),
-    "depth is black": (depth_is_black, "depth: found 0 in all of 5 images"),
-    "depth is a picture": (depth_is_a_picture, "mode: found RGB, expected 16-bit grey"),
+    "depth is black": (depth_is_black, "depth: found 0 in all images that were tried"),
 }
 
 
@@ -164,6 +162,47 @@ def test_a_broken_scene_breaks_its_episodes(root, name):
     dataset = make(root, max_broken_fraction=0.5)
     assert set(dataset.episodes["unit"].to_pylist()) == {"simulated_zed/scene_1"}
     assert dataset.num_broken_episodes == 3
+
+
+def test_a_depth_image_that_cannot_be_read_breaks_its_episode(root):
+    Image.new("RGB", SIZE).save(frame_of(scene(root), 0, DEPTH))
+    with pytest.raises(ValueError, match=r"1 of 6 .*\n.*mode: found RGB, expected 16-bit grey"):
+        make(root)
+
+
+def test_a_low_camera_that_looks_down_sees_near_floor(tmp_path):
+    unit = write_unit(tmp_path / "n1" / "g" / "s", [walk(20)])
+    columns = {"intrinsic": intrinsic(), "extrinsic": extrinsic(0.25, np.radians(45))}
+    for path in frame_of(unit, 0, DEPTH).parent.iterdir():
+        Image.fromarray(np.full(SIZE[::-1], 3300, np.uint16)).save(path)
+    with pytest.raises(ValueError, match="found a median of 0.33 m, expected 0.4 to 20 m"):
+        make(tmp_path / "n1")
+    write_parquet(unit, 0, walk(20), **columns)
+    assert len(make(tmp_path / "n1").episodes) == 1
+
+
+def test_the_cloud_may_be_in_the_columns(tmp_path):
+    """v0.1: points and colours beside the poses."""
+    unit = write_unit(tmp_path / "n1" / "g" / "s" / "trajectory", [walk(20)])
+    expected = make(tmp_path / "n1")[0]
+    (unit / "meta" / "pointcloud.ply").unlink()
+    points = np.insert(wall(), 2, 0.5, axis=1)
+    for blue in (0.5, 128):
+        add_cloud_columns(parquet_of(unit, 0), points, np.full_like(points, (0, 0, blue)))
+        item = make(tmp_path / "n1")[0]
+        assert_allclose([item["value"]], [expected["value"]], atol=1e-5)
+    add_cloud_columns(parquet_of(unit, 0), points, np.zeros_like(points))
+    with pytest.raises(ValueError, match="episode_000000.parquet: colours: found no obstacle"):
+        make(tmp_path / "n1")
+
+
+def add_cloud_columns(path, points, colors):
+    table = pq.read_table(path).select(list(COLUMNS))
+    nested = pa.list_(pa.list_(pa.float64()))
+    for name, values in zip(PATH_COLUMNS, (points, colors), strict=True):
+        rows = [values.tolist()] + [[]] * (table.num_rows - 1)
+        table = table.append_column(name, pa.array(rows, nested))
+    pq.write_table(table, path)
 
 
 def test_other_depth_units_can_be_told(root):
