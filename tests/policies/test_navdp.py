@@ -1,3 +1,4 @@
+from copy import deepcopy
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,10 +8,12 @@ from PIL import Image
 from torch.testing import assert_close
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.data.navdp import NavDPDataset
 from internnav_hf.letterbox import goal_mask, letterbox, letterbox_depth
 from internnav_hf.policies import ImageGoal, NoGoal, PixelGoal, PointGoal, PointImageGoal, navdp
 from internnav_hf.policies.navdp import NavDPEpisode, NavDPPolicy
 
+from ..data.vln_n1 import frame_image, walk, write_unit
 from ..navdp_golden import (
     INTERNNAV,
     REPOSITORY,
@@ -167,6 +170,34 @@ def test_models_that_were_fed_bgr_and_seven_channels_get_them(monkeypatch):
     assert torch.equal(calls[0]["goal"][0]["pixel"], expected)
     newest = policy.model.encode_rgb(current[None])[0]
     assert_close(calls[0]["rgb_tokens"][0, -1], newest, atol=1e-5, rtol=0)
+
+
+def test_the_model_is_shown_at_inference_what_it_was_trained_on(model, monkeypatch, tmp_path):
+    size = (240, 135)
+    write_unit(tmp_path / "data" / "group" / "scene", [walk(60)], size=size, lossless=True)
+    dataset = NavDPDataset(tmp_path / "data", image_size=SIZE, cache_dir=tmp_path / "cache")
+    policy = NavDPPolicy(model, num_samples=1)
+    calls, num_squares = spied(policy, monkeypatch), 0
+    for index in range(12):
+        item, met = dataset[index], dataset.decision(index)
+        policy.reset()
+        for frame in met["memory"][:-1]:
+            if frame is not None:
+                policy.observe(policy.episode, {"rgb": np.asarray(frame_image(frame, size))})
+        for goal in (ImageGoal(met["goal_view"]), PixelGoal(met["goal_pixel"])):
+            policy.steps([deepcopy(policy.episode)], [met], [goal])
+        image, pixel = calls[-2:]
+        assert_close(pixel["rgb_tokens"][0], model.encode_rgb(item["rgb"]), atol=1e-5, rtol=0)
+        assert torch.equal(pixel["depth"][0], item["depth"])
+        assert torch.equal(image["goal"][0]["image"], item["goal_image"])
+        view, mask = pixel["goal"][0]["pixel"].split([3, 1])
+        trained_view, trained_mask = item["goal_pixel_map"].split([3, 1])
+        assert torch.equal(view, trained_view)
+        # A square where training has a rectangle of nearly its size.
+        middles = [m.nonzero().float().mean(0) for m in (mask > 127, trained_mask > 127)]
+        assert (middles[0] - middles[1]).abs().max() < 1.5
+        num_squares += bool(mask.float().mean() < 0.02 * 255)
+    assert 0 < num_squares < 12
 
 
 def fixed(monkeypatch, ends: list[tuple[float, float]], values: list[float], **settings):
