@@ -25,7 +25,8 @@ from internnav_hf.policies.goals import Goal, PixelGoal, PointGoal
 from internnav_hf.sim.navigation import DistanceField
 from internnav_hf.sim.ways import FRAME_SPACING_M, planning_field, smooth_way
 
-STRAIGHT_AHEAD_M = 2.4  # the length of NavDP's paths: 24 steps of 0.1 m
+STRAIGHT_AHEAD_M = 2.4  # and the length of random arcs, of ARC_STEPS pieces
+ARC_STEPS = 24
 FAR_M = 5.0  # to a pixel without floor
 
 
@@ -156,9 +157,9 @@ class RandomPath:
         path, left = self.arcs.get(index, (None, 0))
         if path is None or not left:
             curvature = self.generators[index].uniform(-1, 1) * self.largest_curvature
-            turn = curvature * np.linspace(0, STRAIGHT_AHEAD_M, 25)
-            steps = STRAIGHT_AHEAD_M / 24 * np.stack([np.cos(turn), np.sin(turn)], axis=1)
-            path = np.concatenate([np.zeros((1, 2)), np.cumsum(steps[:-1], axis=0)])
+            turn = curvature * np.linspace(0, STRAIGHT_AHEAD_M, ARC_STEPS)
+            steps = np.stack([np.cos(turn), np.sin(turn)], axis=1) * STRAIGHT_AHEAD_M / ARC_STEPS
+            path = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
             left = self.plans_per_arc
         self.arcs[index] = path, left - 1
         return path
