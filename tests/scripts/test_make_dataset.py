@@ -246,6 +246,9 @@ def test_episodes_in_a_mesh_file(tmp_path):
     episodes = list(read_lerobot(tmp_path / "out" / "r2r" / "home"))
     assert len(episodes) == 3
     assert all("old chest" in text for episode in episodes for text in episode.instructions)
+    walks = WALKS | {"density": None, "scene": [str(tmp_path / "home.glb")]}
+    make_dataset.main(arguments(tmp_path / "walks", **walks))
+    assert {episode.root.name for episode in read_vln_n1(tmp_path / "walks")} == {"home"}
 
 
 def test_a_broken_mesh_is_named(tmp_path):
