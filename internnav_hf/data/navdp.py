@@ -73,6 +73,8 @@ class NavDPDataset(Dataset):
       the floor, as System2's. `pixel_goal_height=0.2`: as published.
     * What kinds of goal are mixed goes by the row of a batch. Here it is drawn, with the same
       shares: `goal_slots`. `slot_kinds=None` leaves that to the model's rule.
+    * Actions are multiplied by four, the angle like the metres. Here they are not; the model's
+      `action_scale` does it.
     * `frame_order="lexicographic"`: see `vln_n1`.
 
     `single_goal_fraction` of the samples mix nothing: all their slots have one kind, as at
