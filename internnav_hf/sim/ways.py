@@ -136,7 +136,7 @@ def _line_cost(
 
 def _smooth(points: np.ndarray, deviation: float) -> np.ndarray:
     """Gaussian, over indices; the ends stay because the path goes on point-symmetrically there."""
-    padding = min(int(4 * deviation), len(points) - 1)
+    padding = int(4 * deviation) + 1 if len(points) > 1 else 0
     longer = np.pad(points, ((padding, padding), (0, 0)), mode="reflect", reflect_type="odd")
     return gaussian_filter1d(longer, deviation, axis=0)[padding : padding + len(points)]
 

@@ -107,3 +107,19 @@ def test_the_same_draws_give_the_same_way(space):
 def test_a_scene_may_be_too_small():
     space = NavigableSpace(hall(size=3.0))
     assert WaySampler(space, min_length_m=9.0).draw(np.random.default_rng(0)) is None
+
+
+def test_at_the_goal_there_is_nowhere_to_go():
+    field = planning_field(NavigableSpace(hall()), np.array([3.0, 3.0]))
+    way = smooth_way(field, np.array([3.01, 3.0]), spacing_m=0.06)
+    assert chord_length(way)[-1] < 0.06
+    assert len(way) == 2
+
+
+def test_short_ways_begin_and_end_where_they_should():
+    space = NavigableSpace(hall())
+    for start in ((3.06, 3.0), (3.3, 3.2), (2.2, 3.9)):
+        field, place = planned(space, start, (3.0, 3.0))
+        way = smooth_way(field, place, spacing_m=0.06)
+        assert np.allclose(way[0], start)
+        assert np.allclose(way[-1], space.center(space.cell((3.0, 3.0))))
