@@ -3,6 +3,7 @@
 import copy
 import difflib
 from dataclasses import fields
+from typing import Any
 
 from transformers import Dinov2Config, GenerationConfig, PreTrainedConfig
 
@@ -19,6 +20,19 @@ _KEYS_OF_TRANSFORMERS = {
     "output_attentions", "experts_implementation", "per_layer_config", "transformers_version",
     "num_labels",
 }  # fmt: skip
+
+
+class OwnFieldsWin:
+    """Before `PreTrainedConfig` among a configuration's bases: fields given to `from_pretrained`
+    take the place of stored ones before anything is checked or derived.
+    """
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """As for every config; our own fields among `kwargs` win over the dict's."""
+        own, kwargs = own_fields(cls, kwargs)
+        parent: Any = super()
+        return parent.from_dict({**config_dict, **own}, **kwargs)
 
 
 def own_fields(config_class: type, kwargs: dict) -> tuple[dict, dict]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from .config_checks import own_fields, refuse_unknown
+from .config_checks import OwnFieldsWin, refuse_unknown
 from .system2_config import System2Config
 
 RELEASED_MODEL_TYPE = "internvla_n1"
@@ -21,7 +21,7 @@ SYSTEM1: dict[str, dict[str, Any]] = {
 }
 
 
-class DualSystemConfig(PreTrainedConfig):
+class DualSystemConfig(OwnFieldsWin, PreTrainedConfig):
     """System2 + `num_queries` latent queries + an action expert.
 
     Fields:
@@ -60,12 +60,6 @@ class DualSystemConfig(PreTrainedConfig):
                 f"The action expert's plan_hidden_size is {expert.plan_hidden_size}, but System2's "
                 f"hidden_size is {width}."
             )
-
-    @classmethod
-    def from_dict(cls, config_dict, **kwargs):
-        """As for every config; our own fields among `kwargs` win over the dict's."""
-        own, kwargs = own_fields(cls, kwargs)
-        return super().from_dict({**config_dict, **own}, **kwargs)
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):

@@ -6,7 +6,13 @@ modelling code.
 
 from transformers import Dinov2Config, PreTrainedConfig
 
-from .config_checks import check_navdp_trunk, check_tiles, read_dino_config, refuse_unknown
+from .config_checks import (
+    OwnFieldsWin,
+    check_navdp_trunk,
+    check_tiles,
+    read_dino_config,
+    refuse_unknown,
+)
 
 # What a goal slot can hold, in the order of `goal_slots`; and no goal.
 SLOT_KINDS = ("point", "image", "pixel")
@@ -14,7 +20,7 @@ GOAL_KINDS = (*SLOT_KINDS, "none")
 CHANNEL_ORDERS = ("rgb", "bgr")
 
 
-class NavDPConfig(PreTrainedConfig):
+class NavDPConfig(OwnFieldsWin, PreTrainedConfig):
     """NavDP: RGB-D memory, encoders of goals, denoiser, critic. The defaults are the published.
 
     Fields:

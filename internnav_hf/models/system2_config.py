@@ -8,10 +8,10 @@ import copy
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from .config_checks import own_fields, refuse_unknown
+from .config_checks import OwnFieldsWin, refuse_unknown
 
 
-class System2Config(PreTrainedConfig):
+class System2Config(OwnFieldsWin, PreTrainedConfig):
     """System2 = `vlm_config` (Qwen2-VL, Qwen2.5-VL or Qwen3-VL) + a pixel-goal head.
 
     Fields:
@@ -66,12 +66,6 @@ class System2Config(PreTrainedConfig):
             wrapped = {"vlm_config": config_dict, "use_pixel_goal_head": False}
             config_dict = {"model_type": cls.model_type, **wrapped}
         return config_dict, kwargs
-
-    @classmethod
-    def from_dict(cls, config_dict, **kwargs):
-        """As for every config; our own fields among `kwargs` win over the dict's."""
-        own, kwargs = own_fields(cls, kwargs)
-        return super().from_dict({**config_dict, **own}, **kwargs)
 
     def get_text_config(self, *args, **kwargs):
         """The language model's part of `vlm_config`."""

@@ -245,6 +245,14 @@ def test_config_refuses(fields, error):
         tiny_navdp_model_config(**fields)
 
 
+def test_fields_given_when_loading_are_checked_too(tmp_path):
+    tiny_navdp_model().save_pretrained(tmp_path)
+    loaded = NavDPModel.from_pretrained(tmp_path, train_rgb_encoder=True, vision_config=VISION)
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+    with pytest.raises(ValueError, match="channel_order: found 'gbr'"):
+        NavDPModel.from_pretrained(tmp_path, channel_order="gbr")
+
+
 def test_goal_encoders_are_as_large_as_that_of_depth_unless_given():
     small = VISION | {"hidden_size": 16}
     assert tiny_navdp_model_config().goal_vision_config.hidden_size == 32
