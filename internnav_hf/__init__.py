@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from internnav_hf.models.system2 import System2Model, System2Output
     from internnav_hf.models.system2_config import System2Config
     from internnav_hf.models.system2_processor import System2Processor
-    from internnav_hf.policies import Decision, DualSystemPolicy, System2Policy
+    from internnav_hf.policies import Decision, DualSystemPolicy, NavDPPolicy, System2Policy
 
 __version__ = "0.1.0"
 
@@ -38,6 +38,7 @@ _MODULE_OF_NAME = {
     "NavDPConfig": "models.navdp_config",
     "NavDPModel": "models.navdp",
     "NavDPOutput": "models.navdp",
+    "NavDPPolicy": "policies",
     "NavDPSamples": "models.navdp",
     "NextDiTActionExpert": "models.nextdit",
     "NextDiTConfig": "models.nextdit_config",
@@ -61,6 +62,7 @@ __all__ = [
     "NavDPConfig",
     "NavDPModel",
     "NavDPOutput",
+    "NavDPPolicy",
     "NavDPSamples",
     "NextDiTActionExpert",
     "NextDiTConfig",

@@ -15,8 +15,9 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from internnav_hf.data import System2Dataset
+from internnav_hf.data import NavDPDataset, System2Dataset
 from internnav_hf.models.dual_system import DualSystemModel
+from internnav_hf.models.navdp import NavDPModel
 from internnav_hf.models.released import (
     action_expert_keys,
     check_fit,
@@ -25,9 +26,15 @@ from internnav_hf.models.released import (
 )
 from internnav_hf.models.system2 import System2Model
 
+Model = System2Model | DualSystemModel | NavDPModel
+
 NON_COMMERCIAL = "cc-by-nc-sa-4.0"
 # Licences that follow a fine-tuned model, by where the base model or the data come from.
-_RESTRICTED = re.compile(r"InternRobotics/|InternVLA|InternData|\b(r2r|rxr|scalevln)_\d+cm", re.I)
+_RESTRICTED = re.compile(
+    r"InternRobotics/|InternVLA|InternData|\b(r2r|rxr|scalevln)_\d+cm"
+    r"|\b(3dfront|gibson|hm3d|hssd|matterport3d|replica)_(d435i|zed)\b",
+    re.I,
+)
 
 
 def convert_released(state_dict: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor]:
@@ -58,7 +65,7 @@ def licence_of(base_model: str, datasets: Sequence[str], simulated: bool = False
 
 
 def model_card(
-    model: System2Model | DualSystemModel,
+    model: Model,
     base_model: str,
     datasets: Sequence[str],
     command: str,
@@ -69,10 +76,11 @@ def model_card(
     licence = licence_of(base_model, datasets, simulated)
     header = ["---", "library_name: internnav_hf", "pipeline_tag: robotics"]
     header += [f"license: {licence}"] if licence else []
-    header += ["tags:", "- embodied-navigation", "- vision-and-language-navigation", "---"]
+    task = "visual" if isinstance(model, NavDPModel) else "vision-and-language"
+    header += ["tags:", "- embodied-navigation", f"- {task}-navigation", "---"]
     rows = [f"| {name} | {value:.4g} |" for name, value in (metrics or {}).items()]
     numbers = ["", "| metric | value |", "|---|---|", *rows] if rows else []
-    policy = "DualSystemPolicy" if isinstance(model, DualSystemModel) else "System2Policy"
+    policy = type(model).__name__.replace("Model", "Policy")
     body = [
         f"# {type(model).__name__}",
         "",
@@ -92,8 +100,13 @@ def model_card(
     return "\n".join([*header, "", *body])
 
 
-def _description(model: System2Model | DualSystemModel) -> list[str]:
+def _description(model: Model) -> list[str]:
     """What it is, in some lines."""
+    if isinstance(model, NavDPModel):
+        config, goals = model.config, ", ".join(model.config.goal_kinds)
+        size = f"{config.image_size}x{config.image_size}"
+        seen = f"{config.num_memory_frames} frames of {size} pixels and depth"
+        return [f"A NavDP for the goals {goals}. It sees {seen}."]
     is_dual = isinstance(model, DualSystemModel)
     config = model.config.system2_config if is_dual else model.config
     head = " and a pixel-goal head." if config.use_pixel_goal_head else "."
@@ -107,15 +120,22 @@ def _description(model: System2Model | DualSystemModel) -> list[str]:
 
 def save_model_card(
     folder: str | Path,
-    model: System2Model | DualSystemModel,
+    model: Model,
     base_model: str,
-    dataset: System2Dataset,
+    dataset: System2Dataset | NavDPDataset,
 ) -> None:
     """Write `folder`/README.md: the card with this process's command and `eval_results.json`."""
     results = Path(folder, "eval_results.json")
     metrics = json.loads(results.read_text()) if results.exists() else {}
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
     command = f"python {shlex.join(sys.argv)}"
-    names = [str(name) for name in dataset.names]
+    names = [str(name) for name in _names(dataset)]
     card = model_card(model, base_model, names, command, numbers, dataset.is_simulated)
     Path(folder, "README.md").write_text(card, encoding="utf-8")
+
+
+def _names(dataset: System2Dataset | NavDPDataset) -> Sequence:
+    """Of the datasets, or groups of scenes, that were trained on."""
+    if isinstance(dataset, NavDPDataset):
+        return sorted({unit.split("/")[0] for unit in dataset.episodes["unit"].to_pylist()})
+    return dataset.names

@@ -13,6 +13,7 @@ from internnav_hf.hub import (
     save_model_card,
 )
 from tests.tiny import tiny_system2
+from tests.tiny_navdp import tiny_navdp_model
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,8 @@ from tests.tiny import tiny_system2
         ("InternRobotics/InternVLA-N1-System2", ["mine_125cm_0_30"], NON_COMMERCIAL),
         ("Qwen/Qwen2.5-VL-3B-Instruct", ["r2r_125cm_0_30%30", "mine_125cm_0_30"], NON_COMMERCIAL),
         ("Qwen/Qwen2.5-VL-3B-Instruct", ["mine_125cm_0_30"], None),
+        ("random", ["hssd_zed", "mine_zed"], NON_COMMERCIAL),
+        ("random", ["mine_zed"], None),
     ],
 )
 def test_the_licence_follows_base_and_data(base, datasets, licence):
@@ -41,6 +44,14 @@ def test_the_card_names_base_data_command_and_numbers():
     ):
         assert words in card
     assert "| metric" not in model_card(tiny_system2(), "Qwen/X", datasets, "x")
+
+
+def test_the_card_of_a_navdp_names_its_goals():
+    card = model_card(tiny_navdp_model(goal_kinds=("point", "none")), "random", ["mine_zed"], "x")
+    assert "for the goals point, none. It sees 8 frames of 28x28 pixels and depth." in card
+    assert "NavDPPolicy.from_pretrained" in card
+    assert "- visual-navigation" in card
+    assert "license" not in card
 
 
 def test_released_names_are_converted_in_old_and_new_layout():

@@ -86,6 +86,7 @@ def test_two_steps_log_every_loss_and_metric_and_leave_a_model(base, tmp_path):
     assert model.config.camera["height_m"] == 0.5
     assert model.config.num_memory_frames == 2
     assert not model.config.train_rgb_encoder
+    assert "`simulated_train`" in (tmp_path / "README.md").read_text()
 
 
 def test_the_losses_fall(base, tmp_path):
