@@ -52,7 +52,8 @@ def evaluate_navdp_open_loop(
     """Means over `num_samples` samples drawn with `seed` (None: all). For each goal kind K:
 
     * `K_ade_m`, `K_fde_m`: distance of the critic's favourite to the true way, over all points
-      and at the end; `K_best_ade_m`, `K_best_fde_m`: of the nearest trajectory
+      and at the end; `K_best_ade_m`, `K_best_fde_m`: of the nearest trajectory; `K_mean_ade_m`: of
+      all trajectories, which tells how far they go by the goal
     * `K_collision_share`: of the trajectories, those that hit something; `K_chosen_collision_share`
       of the favourites
     * the same of the others as far as they have it: `straight_ade_m`, `constant_ade_m`,
@@ -185,6 +186,8 @@ def _row(sample: dict[str, Any], robot_radius_m: float) -> dict[str, Any]:
         row |= {f"{kind}_{name}": value for name, value in path_errors(paths[:1], truth).items()}
         nearest = path_errors(paths, truth)
         row |= {f"{kind}_best_{name}": value for name, value in nearest.items()}
+        each = [path_errors(path[None], truth)["ade_m"] for path in paths]
+        row[f"{kind}_mean_ade_m"] = float(np.mean(each))
         row[f"{kind}_collision_share"] = share(paths)
         row[f"{kind}_chosen_collision_share"] = share(paths[:1])
     for name in ("straight", "constant"):
@@ -229,7 +232,10 @@ def touches(points: np.ndarray, obstacles: ObstacleField, radius_m: float) -> np
 
 
 def rank_correlation(judged: np.ndarray) -> float | None:
-    """Spearman's, of the two columns of `judged` (P, 2); None where one does not vary."""
+    """Spearman's, of the two columns of `judged` (P, 2); None where one does not vary. What
+    differs by rounding is equal.
+    """
+    judged = judged.round(4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantInputWarning)
         correlation = float(spearmanr(judged[:, 0], judged[:, 1]).statistic)
