@@ -22,7 +22,6 @@ from internnav_hf.evaluation.system1_drive import Drive
 from internnav_hf.evaluation.system1_episodes import GOAL_KINDS, TASKS
 from internnav_hf.geometry import camera_pose, pixel_to_floor, robot_to_world, world_to_robot
 from internnav_hf.policies.goals import Goal, PixelGoal, PointGoal
-from internnav_hf.sim.navigation import DistanceField
 from internnav_hf.sim.ways import FRAME_SPACING_M, planning_field, smooth_way
 
 STRAIGHT_AHEAD_M = 2.4  # and the length of random arcs, of ARC_STEPS pieces
@@ -168,7 +167,8 @@ class RandomPath:
 class Oracle:
     """Knows map and goal: follows the way that teaches System1s, short and clear of obstacles.
 
-    Without a goal it goes to the nearest place that it has not been within `reach` metres of.
+    Without a goal it goes on and on to the nearest place that it has not been within `reach` metres
+    of. It turns round in several moves: turning on the spot for long would count as being stuck.
     """
 
     name = "oracle"
@@ -176,17 +176,20 @@ class Oracle:
     needs_images = False
     reach = 1.5
     arrived = 0.3
-    behind = 5.0  # metres of detour that turning round is worth: turning on the spot is "stuck"
+    turns = np.radians(np.arange(-90, 91, 15))  # at most, on the spot
+    move = 0.6
 
     def __init__(self) -> None:
         self.drives: dict[int, Drive] = {}
-        self.fields: dict[int, DistanceField | None] = {}
+        self.ways: dict[int, np.ndarray] = {}
 
     def reset(self, env_index: int, drive: Drive) -> None:
-        """Measure the way to the goal from everywhere."""
+        """Plan the way, if there is a goal."""
         goal = drive.episode.goal
-        self.drives[env_index] = drive
-        self.fields[env_index] = None if goal is None else field_to(drive, np.array(goal[:2]))
+        self.drives[env_index], here = drive, drive.rover.pose[:2]
+        self.ways[env_index] = here[None]
+        if goal is not None:
+            self.ways[env_index] = way_to(drive, np.array(goal[:2]))
 
     def plan(
         self, env_indices: list[int], observations: list[dict], goals: list[Goal]
@@ -196,30 +199,37 @@ class Oracle:
 
     def _plan(self, index: int) -> Plan:
         drive, pose = self.drives[index], self.drives[index].rover.pose
-        field = self.fields[index]
-        if drive.episode.goal is None and (field is None or field(pose[:2]) < self.arrived):
-            self.fields[index] = field = field_to(drive, self._next_place(drive))
-        assert field is not None
-        return Plan(world_to_robot(smooth_way(field, pose[:2], FRAME_SPACING_M), pose))
+        way = self.ways[index]
+        if drive.episode.goal is None and np.hypot(*(way[-1] - pose[:2])) < self.arrived:
+            self.ways[index] = way = way_to(drive, self._next_place(drive))
+        nearest = int(np.linalg.norm(way - pose[:2], axis=1).argmin())
+        rest = np.concatenate([pose[None, :2], way[nearest + 1 :]])
+        return Plan(world_to_robot(rest, pose))
 
     def _next_place(self, drive: Drive) -> np.ndarray:
-        """(2,) the nearest one out of reach of all positions so far, rather ahead than behind; when
-        there is none, the farthest.
-        """
-        space, pose = drive.place.space, drive.rover.pose
+        """(2,) where to explore; when it has been everywhere, the farthest place."""
+        space, pose = drive.place.roomy, drive.rover.pose
         centers = space.center(np.argwhere(space.navigable)[::8])
-        away = field_to(drive, pose[:2])(centers)
+        field = planning_field(drive.place.space, pose[:2])
+        away = field(centers)
         been = np.array(drive.positions)[::8]
-        nearest = np.linalg.norm(centers[:, None] - been, axis=2).min(axis=1)
-        if not (nearest > self.reach).any():
-            return centers[away.argmax()]
-        cost = away + self.behind * (world_to_robot(centers, pose)[:, 0] < 0)
-        return centers[np.where(nearest > self.reach, cost, np.inf).argmin()]
+        is_new = np.linalg.norm(centers[:, None] - been, axis=2).min(axis=1) > self.reach
+        place = centers[np.where(is_new, away, np.inf).argmin() if is_new.any() else away.argmax()]
+        start = field.path_from(place)[::-1][: round(self.move / space.resolution_m)]
+        x, y = world_to_robot(start[-1], pose)
+        bearing = np.arctan2(y, x)
+        if abs(bearing) <= self.turns[-1]:
+            return place
+        ahead = self.move * np.stack([np.cos(self.turns), np.sin(self.turns)], axis=1)
+        moves = robot_to_world(ahead, pose)
+        free = drive.place.space.straight_line_is_free(pose[:2], moves)
+        return moves[np.where(free, np.abs(self.turns - bearing), np.inf).argmin()]
 
 
-def field_to(drive: Drive, goal_xy: np.ndarray) -> DistanceField:
-    """Metres of way, dearer beside obstacles."""
-    return planning_field(drive.place.space, goal_xy)
+def way_to(drive: Drive, goal_xy: np.ndarray) -> np.ndarray:
+    """(K, 2) from here, in the world."""
+    field = planning_field(drive.place.space, goal_xy)
+    return smooth_way(field, drive.rover.pose[:2], FRAME_SPACING_M)
 
 
 def floor_at(pixel: tuple[float, float], camera: CameraSpec) -> np.ndarray:
