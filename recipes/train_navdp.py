@@ -65,6 +65,7 @@ class DataArguments:
     memory_stride: int = option(4, "Frames between two that are remembered.")
     action_stride: int = option(4, "Frames between two points of a path, 0.06 m each in vln_n1.")
     single_goal_fraction: float = option(0.0, "Share of samples that do not mix kinds of goals.")
+    goal_at_end_fraction: float = option(0.0, "Share of samples whose goal is where a walk ends.")
     max_broken_fraction: float = option(0.01, "Refuse to start if more episodes are broken.")
     cache_dir: str | None = option(None, "Where the index is kept.")
 

@@ -78,7 +78,8 @@ class NavDPDataset(Dataset):
     * `frame_order="lexicographic"`: see `vln_n1`.
 
     `single_goal_fraction` of the samples mix nothing: all their slots have one kind, as at
-    inference. Published 0, which gives it a ninth of them.
+    inference. Published 0, which gives it a ninth of them. `goal_at_end_fraction` of them have
+    their goal where the walk ends: published 0, which suits long walks.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class NavDPDataset(Dataset):
         invisible_pixel: str = "edge",
         slot_kinds: Sequence[str] | None = SLOT_KINDS,
         single_goal_fraction: float = 0.0,
+        goal_at_end_fraction: float = 0.0,
         frame_order: str = "numeric",
         depth_scale: float = DEPTH_SCALE,
         max_broken_fraction: float = 0.01,
@@ -121,6 +123,7 @@ class NavDPDataset(Dataset):
         self.invisible_pixel = invisible_pixel
         self.slot_kinds = None if slot_kinds is None else tuple(slot_kinds)
         self.single_goal_fraction = single_goal_fraction
+        self.goal_at_end_fraction = goal_at_end_fraction
         self._check_options()
         self.cache_dir = Path(cache_dir or DEFAULT_CACHE)
         names = groups.split(",") if isinstance(groups, str) else groups
@@ -144,8 +147,9 @@ class NavDPDataset(Dataset):
         kinds = self.slot_kinds
         known = kinds is None or (kinds and set(kinds) <= set(SLOT_KINDS))
         _check("slot_kinds", kinds, known, f"some of {SLOT_KINDS}")
-        share = self.single_goal_fraction
-        _check("single_goal_fraction", share, 0 <= share <= 1, "a share, 0 to 1")
+        for key in ("single_goal_fraction", "goal_at_end_fraction"):
+            share = getattr(self, key)
+            _check(key, share, 0 <= share <= 1, "a share, 0 to 1")
 
     @property
     def camera(self) -> CameraSpec:
@@ -263,7 +267,8 @@ class NavDPDataset(Dataset):
         epoch = [1, self.epoch] if self.training else [0]
         rng = np.random.default_rng([self.seed, *epoch, position])
         length = self.episodes["length"][episode].as_py()
-        return episode, draw_item(length, rng), rng
+        goal_at_end = rng.random() < self.goal_at_end_fraction
+        return episode, draw_item(length, rng, goal_at_end), rng
 
     def _walk(self, episode: int) -> "_Walk":
         row = row_of(self.episodes, episode)

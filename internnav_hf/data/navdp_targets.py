@@ -42,10 +42,13 @@ class Draw:
     mark: tuple[int, int, int, int]
 
 
-def draw_item(length: int, rng: np.random.Generator) -> Draw:
-    """The published draws from an episode of at least 3 frames."""
+def draw_item(length: int, rng: np.random.Generator, goal_at_end: bool = False) -> Draw:
+    """The published draws from an episode of at least 3 frames, whose goals are a fifth of the way
+    ahead on average; `goal_at_end` takes the last goal that can be drawn.
+    """
     start = int(rng.integers(0, length // 2))
     goal = int(rng.integers(start + 1, length - 1))
+    goal = length - 2 if goal_at_end else goal
     current = int(rng.integers(start, goal))
     rotation = float(rng.uniform(-LARGEST_ROTATION, LARGEST_ROTATION))
     left, top, right, bottom = rng.integers(*MARK_PX, size=4).tolist()

@@ -287,6 +287,16 @@ def slots_of(dataset):
     return np.stack([dataset._slots(np.random.default_rng(index)) for index in range(300)])
 
 
+def test_goals_may_lie_where_walks_end(root):
+    ends = {}
+    for share in (0.0, 0.5, 1.0):
+        dataset = make(root, goal_at_end_fraction=share)
+        decisions = [dataset.decision(index) for index in range(60)]
+        lengths = dataset.episodes["length"].to_pylist()
+        ends[share] = np.mean([d["draw"].goal == lengths[d["episode"]] - 2 for d in decisions])
+    assert ends[0.0] < 0.2 < ends[0.5] < 0.8 < ends[1.0] == 1
+
+
 def test_a_u_turn_is_no_jump():
     angles = np.linspace(0, 1.5 * np.pi, 60)
     circle = np.stack([np.sin(angles), 1 - np.cos(angles)], axis=1)
@@ -317,6 +327,7 @@ def test_draws_stay_in_the_episode():
         ("slot_kinds", ("point", "none")),
         ("slot_kinds", ()),
         ("single_goal_fraction", 1.5),
+        ("goal_at_end_fraction", -1.0),
     ],
 )
 def test_options_are_checked(root, option, value):
