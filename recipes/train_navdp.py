@@ -117,7 +117,8 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTraini
     data = asdict(data_args) | {name: getattr(config, name) for name in SIZES}
     data |= {"seed": args.seed, "slot_kinds": [k for k in config.goal_kinds if k != "none"] or None}
     num_samples, num_trajectories = data.pop("num_eval_samples"), data.pop("num_trajectories")
-    names = data.pop("eval_groups")
+    names = data_args.eval_groups
+    del data["eval_groups"]
     groups = training_groups(data_args.data_root, data_args.groups, names)
     train_dataset = NavDPDataset(**data | {"groups": groups})
     held_out = NavDPDataset(**data | {"groups": names, "training": False}) if names else None
