@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass
 class DecisionRecord:
-    """One answer of System2.
+    """One answer of System2, or one plan of a System1.
 
     `step` counts the actions taken before it. `view` is a JPEG of what System2 pointed in (the
     look-down view, whose pixels `goal_pixel` means) or judged (the ordinary view). Of a dual

@@ -41,6 +41,7 @@ COLUMNS = {
     "contact_share": ("contact ↓", "share of control steps that ran into something", "{:.1%}"),
     "path_length_m": ("driven", "metres", "{:.1f} m"),
 }
+MAP_MARGIN_M = 2.0
 NUM_EPISODES = 2  # successes shown of each task, and as many failures
 Rollouts = dict[str, dict[str, list[System1Rollout]]]  # task -> agent -> episodes
 
@@ -170,14 +171,16 @@ def _goal_view(rollout: System1Rollout, course: System1Course) -> str | None:
 
 
 def draw_drives(scene: Scene, rollouts: list[System1Rollout], success_radius: float) -> bytes:
-    """PNG of the plan seen from above with everyone's path. Of the first rollout, on top, also the
-    bundles of the plans whose views are shown.
+    """PNG of where everyone was, seen from above, with everyone's path. Of the first rollout, on
+    top, also the bundles of the plans whose views are shown.
     """
+    main = rollouts[0]
     plan, T_pixel_world = top_down(scene, PLAN_PIXELS_PER_METRE)
-    figure, axes = plan_figure(plan.shape[1] / plan.shape[0])
+    places = [rollout.positions for rollout in rollouts] + [main.reference_path]
+    low, high = _shown(plan, T_pixel_world, np.concatenate(places))
+    figure, axes = plan_figure((high - low)[0] / (high - low)[1])
     axes.imshow(plan)
     plot = PlanAxes(axes, T_pixel_world)
-    main = rollouts[0]
     _draw_task(plot, main, success_radius)
     for decision in filmstrip(main):
         paths = decision.trajectories or []
@@ -192,11 +195,21 @@ def draw_drives(scene: Scene, rollouts: list[System1Rollout], success_radius: fl
         plot.plot(rollout.positions, "-", color=color, lw=width, label=label, zorder=order)
         marker = "s" if rollout.is_success(success_radius) else "X"
         plot.plot(rollout.positions[-1:], marker, color=color, ms=8, mec="white", zorder=7)
-    axes.set_xlim(0, plan.shape[1])
-    axes.set_ylim(plan.shape[0], 0)
+    axes.set_xlim(low[0], high[0])
+    axes.set_ylim(high[1], low[1])
     axes.set_axis_off()
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=8)
     return png(figure)
+
+
+def _shown(
+    plan: np.ndarray, T_pixel_world: np.ndarray, xy: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (2,) in pixels of the part of the plan around the places (N, 2)."""
+    pixels = np.concatenate([xy, np.ones((len(xy), 1))], axis=1) @ T_pixel_world.T
+    margin = MAP_MARGIN_M * PLAN_PIXELS_PER_METRE
+    low = np.maximum(pixels.min(axis=0) - margin, 0)
+    return low, np.minimum(pixels.max(axis=0) + margin, plan.shape[1::-1])
 
 
 def _draw_task(plot: PlanAxes, rollout: System1Rollout, success_radius: float) -> None:
