@@ -100,7 +100,7 @@ $(NAVDP)/model/.complete: recipes/demo_navdp.yaml recipes/demo_navdp_model.yaml 
 $(NAVDP)/report.html: $(NAVDP)/model/.complete | $(ENV)
 	$(BIN)/python scripts/evaluate.py --task point-goal image-goal pixel-goal no-goal \
 	  --model $(NAVDP)/model --out $(NAVDP) --seed 0 --scenes 10 --episodes 5 --density medium \
-	  --num-parallel 10 --min-distance 2.5 --max-distance 8 \
+	  --num-parallel 25 --num-samples 8 --min-distance 2.5 --max-distance 8 --time-limit 60 \
 	  --trainer-state $(NAVDP)/model/trainer_state.json
 
 test: $(ENV)  ## run every test (ARGS="-k dialogue" for some)

@@ -4,7 +4,8 @@ Published (NavDP's benchmark): ten easy and ten hard cluttered scenes and forty 
 pairs of places in each; the places are 10-30 m apart for point goals in clutter (18.5 m on
 average), 3-10 m for image goals there (6.9 m), 4-13.6 m in homes and 4-18.5 m in shops for both.
 It has no pixel-goal task; ours is like the point-goal task, with goals that the first view shows.
-Differs besides: what a goal's image shows is not published; ours looks along the way to it.
+Differs besides: what a goal's image shows is not published; ours looks along the way to it, and
+where there is furniture it shows some.
 """
 
 import hashlib
@@ -33,6 +34,7 @@ Pose = tuple[float, float, float]
 
 _TRIES_PER_EPISODE = 400
 _SEEN_WITHIN_M = 0.2  # between the goal's floor and what the view shows there
+_LEAST_FURNITURE = 0.02  # of a goal's picture
 _LAST_PIECE_M = 0.5  # of the way, which a goal's image looks along
 
 
@@ -93,8 +95,8 @@ class Place:
 
 
 class System1Course:
-    """Scenes by name, and episodes in them; what is drawn depends on the seed and the scene alone,
-    so that tasks with the same rules have the same starts and goals.
+    """Scenes by name, and episodes in them. What is drawn depends on the seed and the scene alone:
+    tasks share starts and goals, but for those that a pixel or a picture does not suit.
     """
 
     def __init__(self, scenes: list[Scene], camera: CameraSpec):
@@ -158,26 +160,28 @@ class System1Course:
         """None when the draw does not fit."""
         space, name = place.space, place.scene.name
         start, goal = place.roomy.sample(rng), place.roomy.sample(rng)
-        spread = np.radians(rng.uniform(-1, 1) * rules.heading_spread_deg)
-        anywhere = rng.uniform(-np.pi, np.pi)
+        turn = rng.uniform(-1, 1)
         if task == "no-goal":
-            pose = (float(start[0]), float(start[1]), float(anywhere))
-            is_open = space.lookup(space.clearance, start, 0.0) >= rules.clearance
-            return (
-                System1Episode(episode_id, name, pose, None, start[None], 0.0) if is_open else None
-            )
+            pose = (float(start[0]), float(start[1]), float(turn * np.pi))
+            is_free = space.lookup(space.clearance, start, 0.0) >= rules.clearance
+            return System1Episode(episode_id, name, pose, None, start[None], 0) if is_free else None
         if not fits(space, start, goal, rules):
             return None
-        bearing = np.arctan2(*(goal - start)[::-1])
-        pose = (float(start[0]), float(start[1]), float(wrap_angle(bearing + spread)))
+        yaw = np.arctan2(*(goal - start)[::-1]) + np.radians(turn * rules.heading_spread_deg)
+        pose = (float(start[0]), float(start[1]), float(wrap_angle(yaw)))
         if task == "pixel-goal" and not self._sees(place, pose, goal):
             return None
-        path = space.shortest_path(start, goal)
-        if not len(path):
-            return None
         goal_pose = (float(goal[0]), float(goal[1]), arrival_heading(space, start, goal))
+        if task == "image-goal" and not self._shows_something(place, goal_pose):
+            return None
+        path = space.shortest_path(start, goal)
         length = float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
         return System1Episode(episode_id, name, pose, goal_pose, path, length)
+
+    def _shows_something(self, place: Place, pose: Pose) -> bool:
+        """Whether there is more to see than a bare wall, if there is furniture at all."""
+        seen = self.view(place.scene.name, pose).instances > 0
+        return not place.scene.objects or float(seen.mean()) >= _LEAST_FURNITURE
 
     def _sees(self, place: Place, pose: Pose, goal: np.ndarray) -> bool:
         """Whether the floor at the goal is in the view and nothing before it."""

@@ -12,6 +12,7 @@ from internnav_hf.evaluation.system1_episodes import (
     arrival_heading,
 )
 from internnav_hf.geometry import wrap_angle
+from internnav_hf.sim.scenes import generate_scene, scene_config
 from tests.evaluation.system1 import CAMERA, COURSE
 from tests.sim.boxes import hall
 
@@ -40,6 +41,17 @@ def test_tasks_share_their_pairs_and_seeds_do_not():
     assert [e.start for _, e in point] == [e.start for _, e in image]
     other = COURSE.tasks("point-goal", RULES, 5, seed=1)
     assert [e.start for _, e in point] != [e.start for _, e in other]
+
+
+def test_a_goals_picture_shows_furniture_where_there_is_some():
+    scene = generate_scene(3, scene_config("easy"))
+    course = System1Course([scene], CAMERA)
+    shares = [
+        (course.view(scene.name, episode.goal).instances > 0).mean()
+        for task in ("point-goal", "image-goal")
+        for _, episode in course.tasks(task, RULES, 15, seed=0)
+    ]
+    assert min(shares[:15]) < 0.02 <= min(shares[15:])
 
 
 def test_exploring_has_no_goal():
