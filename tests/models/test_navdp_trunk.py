@@ -80,3 +80,14 @@ def test_rgbd_encoder_takes_any_number_of_frames(num_rgb_frames, num_depth_frame
         torch.randn(3, num_depth_frames, 4, 32),
     )
     assert encoder(rgb_tokens, depth_tokens).shape == (3, 5, 32)
+
+
+def test_without_gradients_it_is_the_same():
+    """Where a CPU multiplies in another way, from 16 rows on."""
+    torch.manual_seed(0)
+    denoiser = Denoiser(tiny_navdp_config(), num_condition_tokens=3).eval()
+    noisy, tokens = torch.randn(20, 6, 3), torch.randn(4, 3, 32)
+    with_gradients = denoiser(noisy, denoiser.read(tokens))
+    with torch.no_grad():
+        without = denoiser(noisy, denoiser.read(tokens))
+    torch.testing.assert_close(without, with_gradients, atol=1e-5, rtol=0)
