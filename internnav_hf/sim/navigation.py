@@ -78,7 +78,8 @@ class NavigableSpace:
         """Where a robot could be that is wider by this on all sides: room to steer in."""
         space = copy.copy(self)
         space.robot_radius_m = self.robot_radius_m + margin_m
-        space.navigable = _largest_part(self.clearance > space.robot_radius_m)
+        # Of what is navigable: the largest part of all may lie where no way leads.
+        space.navigable = _largest_part(self.navigable & (self.clearance > space.robot_radius_m))
         space._cells = np.argwhere(space.navigable)
         if not len(space._cells):
             raise ValueError(f"No place is {space.robot_radius_m:.2f} m away from obstacles.")

@@ -138,3 +138,13 @@ def test_a_wider_robot_has_less_room():
     assert wider.is_navigable(wider.sample(np.random.default_rng(0)))
     with pytest.raises(ValueError, match="No place is"):
         space.wider(5.0)
+
+
+def test_a_wider_robot_stays_where_ways_lead():
+    corridor = ((25, 10, 0), (40, 0.46, 0.05))
+    end = ((45, 10, 0), (1, 1, 0.05))  # less floor than the hall has, but more is navigable here
+    space = NavigableSpace(hall(corridor, end, size=2.0))
+    assert not space.is_navigable(np.array([1, 1]))
+    wider = space.wider(0.07)
+    assert wider.is_navigable(np.array([45, 10]))
+    assert not (wider.navigable & ~space.navigable).any()
