@@ -140,11 +140,12 @@ def evaluate_system1(
     agents = make_agents(args, policy)
     camera = choose_camera(args, policy)
     course = make_course(args, camera)
+    # All before anybody drives: rules that no place fits fail at once.
+    tasks_of = {t: course.tasks(t, episode_rules, args.episodes, args.seed) for t in args.task}
     out.mkdir(parents=True, exist_ok=True)
     rules = {**asdict(episode_rules), **asdict(driving)}
     rollouts: Rollouts = {}
-    for task in args.task:
-        tasks = course.tasks(task, episode_rules, args.episodes, args.seed)
+    for task, tasks in tasks_of.items():
         found, digest = {}, course.digest(tasks)
         for agent in (agent for agent in agents if task in agent.tasks):
             settings = rollout_settings(args, agent) | rules | {"course": digest}
@@ -191,7 +192,7 @@ def load_policy(args: System1Arguments) -> NavDPPolicy:
 
 
 def make_agents(args: System1Arguments, policy: NavDPPolicy | None) -> list[System1Agent]:
-    """The model first, then the baselines. ValueError for a task that the model cannot do."""
+    """The model first, then the baselines. ValueError for a task that the first cannot do."""
     known: dict[str, Callable[[], System1Agent]] = {
         "straight-line": StraightLine,
         "random": lambda: RandomPath(args.seed),
@@ -199,15 +200,16 @@ def make_agents(args: System1Arguments, policy: NavDPPolicy | None) -> list[Syst
     }
     names = [name for name in BASELINES if name in (args.model, *args.baselines)]
     names.sort(key=lambda name: name != args.model)
-    if policy is None:
-        return [known[name]() for name in names]
-    agent = NavDPAgent(policy)
+    agents = [known[name]() for name in names]
+    if policy is not None:
+        agents.insert(0, NavDPAgent(policy))
     for task in args.task:
-        if task not in agent.tasks:
+        if task not in agents[0].tasks:
             raise ValueError(
-                f"--task {task}: --model {args.model} was trained for {', '.join(agent.tasks)}."
+                f"--task {task}: {args.model or agents[0].name} can do {', '.join(agents[0].tasks)}"
+                "; other goals it was not made or trained for."
             )
-    return [agent, *(known[name]() for name in names)]
+    return agents
 
 
 def choose_camera(args: System1Arguments, policy: NavDPPolicy | None) -> CameraSpec:

@@ -56,7 +56,8 @@ class DrivingRules:
         for name in ("stuck_steps", "steps_per_plan"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name}: found {getattr(self, name)}, expected 1 or more.")
-        for name in ("success_radius", "time_limit", "control_period", "max_speed", "area_depth"):
+        positive = ("success_radius", "time_limit", "control_period", "max_speed", "max_turn_rate")
+        for name in (*positive, "area_depth"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name}: found {getattr(self, name)}, expected more than 0.")
 

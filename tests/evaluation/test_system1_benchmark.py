@@ -107,6 +107,13 @@ def test_a_retrained_model_drives_again(model, tmp_path):
     assert counts == [2, 4]
 
 
+def test_rules_that_no_place_fits_fail_before_anybody_drives(tmp_path):
+    args = arguments(tmp_path / "out", task=["no-goal", "point-goal"], baselines=["random"])
+    with pytest.raises(ValueError, match="--task point-goal: no scene has a start and a goal"):
+        evaluate_system1(args, EpisodeRules(min_distance=90, max_distance=99), DrivingRules())
+    assert not (tmp_path / "out").exists()
+
+
 def test_one_baseline_alone_and_any_mesh(mesh, tmp_path):
     args = arguments(tmp_path, model="oracle", baselines=["none"], scene=str(mesh))
     args.task = ["point-goal"]
@@ -132,7 +139,7 @@ def test_the_command_line_reaches_everything(tmp_path, capsys):
 def test_a_goal_that_the_model_was_not_trained_for_is_named(tmp_path):
     tiny_navdp_model(goal_kinds=("point", "none")).save_pretrained(tmp_path / "model")
     args = arguments(tmp_path / "out", model=str(tmp_path / "model"))
-    with pytest.raises(ValueError, match="--task image-goal: .* trained for point-goal, no-goal"):
+    with pytest.raises(ValueError, match="--task image-goal: .* can do point-goal, no-goal; other"):
         drive(args)
     assert not (tmp_path / "out").exists()
 

@@ -144,3 +144,5 @@ def test_rules_are_checked():
         DrivingRules(steps_per_plan=0)
     with pytest.raises(ValueError, match="--time_limit: found 0, expected more than 0"):
         DrivingRules(time_limit=0)
+    with pytest.raises(ValueError, match="--max_turn_rate: found 0, expected more than 0"):
+        DrivingRules(max_turn_rate=0)
