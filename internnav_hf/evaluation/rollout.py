@@ -163,16 +163,18 @@ class RolloutStore:
             decision.heatmap = decision.heatmap if draw else None
             decision.trajectories = decision.trajectories if draw else None
             decision.values = decision.values if draw else None
-            decision.image = self._save_view(rollout, decision) if draw else None
+            decision.image = self._save_view(key, rollout, decision) if draw else None
             decision.view = None
         self.out.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"key": key, "rollout": rollout.to_dict()}) + "\n")
 
-    def _save_view(self, rollout: StoredRollout, decision: DecisionRecord) -> str | None:
+    def _save_view(self, key: str, rollout: StoredRollout, decision: DecisionRecord) -> str | None:
         if decision.view is None:
             return None
-        name = f"frames/{rollout.agent}/{rollout.scene}_{rollout.episode_id}_{decision.step}.jpg"
+        # By key: another model in the same folder must not change what this one saw.
+        name = f"frames/{rollout.agent}/{key}/"
+        name += f"{rollout.scene}_{rollout.episode_id}_{decision.step}.jpg"
         target = self.out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(decision.view)

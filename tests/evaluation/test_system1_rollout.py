@@ -119,6 +119,19 @@ def test_a_rerun_goes_on_where_it_was(tmp_path):
         np.testing.assert_array_equal(one.positions, other.positions)
 
 
+def test_two_models_in_one_folder_keep_their_own_pictures(tmp_path):
+    store, (rollout,) = (
+        RolloutStore(tmp_path, 1.5, 1, System1Rollout),
+        run(Oracle(), tasks=TASKS[:1]),
+    )
+    views = {"one": b"first", "other": b"second"}
+    for key, view in views.items():
+        plan = replace(rollout.decisions[0], view=view)
+        store.append(key, replace(rollout, decisions=[plan]), draw=True)
+    for key, view in views.items():
+        assert (tmp_path / store.load(key)[0].decisions[0].image).read_bytes() == view
+
+
 def test_who_explores_is_watched_even_when_blind():
     tasks = [("hall", episode((1.0, 1.0, 0.1), None))]
     (rollout,) = run(RandomPath(0), tasks=tasks, task="no-goal")
