@@ -44,6 +44,10 @@ FOLDERS = {
     "vln_ce": {"train": "r2r", "val_unseen": "r2r_val_unseen"},
     "vln_n1": {"train": "simulated_train", "val_unseen": "simulated_val_unseen"},
 }
+WITHOUT_EFFECT = {
+    "vln_ce": ("frame_spacing", "distance", "heading_noise", "trajectory_folders"),
+    "vln_n1": ("depth", "landmarks", "instructions", "exploration", "near_fraction"),
+}
 ARGUMENTS_FILE = "make_dataset.json"
 MAY_CHANGE = ("out", "scenes", "held_out_scenes", "workers")
 MIN_DISTANCE_M = 1.0
@@ -87,18 +91,21 @@ class DatasetArguments:
     camera_height: float = field(default=1.25, metadata={"help": "Above the floor, in metres."})
     pitch: float = field(default=0.0, metadata={"help": "Of the ordinary view, degrees down."})
     look_down_pitch: float = field(default=30.0, metadata={"help": "Of the look-down view."})
-    depth: bool = field(default=True, metadata={"help": "Write depth images."})
+    depth: bool = field(
+        default=True, metadata={"help": "vln_ce: write depth images; vln_n1 has them always."}
+    )
     landmarks: bool = field(
-        default=False, metadata={"help": "Write masks of the object that the instruction names."}
+        default=False, metadata={"help": "vln_ce: write masks of the object that is named."}
     )
     instructions: int = field(
-        default=2, metadata={"help": "Different ones of each episode, 1 to 3."}
+        default=2, metadata={"help": "vln_ce: different ones of each episode, 1 to 3."}
     )
     exploration: float = field(
-        default=0.0, metadata={"help": "Probability of a burst of random actions at each step."}
+        default=0.0,
+        metadata={"help": "vln_ce: probability of a burst of random actions at each step."},
     )
     near_fraction: float = field(
-        default=0.0, metadata={"help": "Share of episodes that start close to their goal."}
+        default=0.0, metadata={"help": "vln_ce: share of episodes that start close to their goal."}
     )
     frame_spacing: float = field(
         default=FRAME_SPACING_M, metadata={"help": "vln_n1: metres of way between two frames."}
@@ -173,7 +180,7 @@ class SceneJob:
     def density(self) -> str | None:
         """One of those asked for, by turns."""
         names = self.arguments.density
-        return names[self.index % len(names)] if names and self.mesh is None else None
+        return names[self.index % len(names)] if names else None
 
     def info(self, scene: Scene) -> dict:
         """What `meta/info.json` tells, so that the scene can be built again."""
@@ -285,6 +292,14 @@ def _jobs(out: Path, arguments: DatasetArguments) -> list[SceneJob]:
 def _check(arguments: DatasetArguments) -> None:
     """Whatever is wrong is said before anything is written."""
     _ = arguments.camera
+    defaults = _defaults()
+    for name in WITHOUT_EFFECT[arguments.format]:
+        if getattr(arguments, name) != defaults[name]:
+            raise ValueError(
+                f"--{name} says nothing about --format {arguments.format}; leave it out."
+            )
+    if arguments.scene and arguments.density:
+        raise ValueError("--density says how scenes are generated, but --scene names mesh files.")
     for density in arguments.density or [None]:
         arguments.scene_config(density)
     meshes = [Path(mesh) for mesh in arguments.scene or []]

@@ -32,6 +32,7 @@ SMALL = {
 
 WALKS = {
     "format": "vln_n1",
+    "landmarks": False,
     "density": ["easy", "hard"],
     "num_rooms": [2, 4],
     "num_objects": [5, 8],
@@ -221,6 +222,9 @@ def test_arguments_may_change_until_a_scene_is_written(tmp_path):
         ({"frame_spacing": 0.0}, "--frame_spacing must be positive"),
         ({"density": ["hard"]}, "--density says how many rooms"),
         ({"density": ["dense"], "num_rooms": [2, 4], "num_objects": [5, 8]}, "no density 'dense'"),
+        ({"heading_noise": 20.0}, "--heading_noise says nothing about --format vln_ce"),
+        (WALKS | {"depth": False}, "--depth says nothing about --format vln_n1"),
+        (WALKS | {"scene": ["home.glb"]}, "--density says how scenes are generated, but --scene"),
         ({"hfov": 200.0}, "hfov_deg must lie between"),
         ({"scene": ["nowhere.glb"]}, r"no mesh file nowhere\.glb"),
     ],
