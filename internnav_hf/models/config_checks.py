@@ -50,6 +50,13 @@ def check_divides(config: PreTrainedConfig, size: str, heads: str) -> None:
         raise ValueError(f"{size}={found} must be a multiple of {heads}={by}.")
 
 
+def check_positive(config: PreTrainedConfig, name: str) -> None:
+    """Raise ValueError where field `name` counts nothing."""
+    found = getattr(config, name)
+    if found < 1:
+        raise ValueError(f"{type(config).__name__}: {name}: found {found}, expected 1 or more.")
+
+
 def refuse_unknown(config_class: type, kwargs: dict) -> None:
     """Raise ValueError for a key of `kwargs` that is neither a field nor transformers' own.
 
@@ -84,6 +91,13 @@ def check_tiles(config: PreTrainedConfig, name: str) -> None:
 
 def check_navdp_trunk(config: PreTrainedConfig) -> None:
     """Raise ValueError for sizes of which `navdp_trunk` cannot be built."""
+    for name in ("action_horizon", "image_size", "num_rgbd_queries", "num_diffusion_steps"):
+        check_positive(config, name)
+    if len(config.action_scale) != 3 or min(config.action_scale) <= 0:
+        raise ValueError(
+            f"{type(config).__name__}: action_scale: found {config.action_scale}, expected three "
+            "positive factors, of dx, dy and dyaw."
+        )
     check_divides(config, "hidden_size", "num_attention_heads")
     check_divides(config, "hidden_size", "num_rgbd_attention_heads")
     for name in ("vision_config", "depth_vision_config"):

@@ -140,15 +140,16 @@ class NavDPModel(StrictLoading, PreTrainedModel):
         values = {"value": value, "perturbed_value": perturbed_value}
         batch = self._checked(rgb=rgb, depth=depth, **paths, **values, **goals)
         noise, timesteps = self._draw(actions, noise, timesteps)
-        if goal_slots is None and self.goal_encoder.encoders:
-            goal_slots = self.goal_encoder.published_slots(len(actions), actions.device)
         batch |= {"noise": noise, "timesteps": timesteps}
-        batch |= {} if goal_slots is None else {"goal_slots": goal_slots}
         if sample_mask is None:
-            batch["sample_mask"] = torch.ones(len(rgb), dtype=torch.bool, device=rgb.device)
+            sample_mask = torch.ones(len(rgb), dtype=torch.bool, device=rgb.device)
         else:  # what does not count may be anything, even NaN
             batch = {name: _masked(tensor, sample_mask) for name, tensor in batch.items()}
-            batch["sample_mask"] = sample_mask
+        batch["sample_mask"] = sample_mask
+        if self.goal_encoder.encoders:
+            published = self.goal_encoder.published_slots(len(actions), actions.device)
+            slots = published if goal_slots is None else goal_slots
+            batch["goal_slots"] = slots.where(sample_mask[:, None], published)
         scene = self.denoiser.read(self._scene_tokens(batch["rgb"], batch["depth"]), 1 + NUM_SLOTS)
         goal_tokens = {
             kind: self.goal_encoder(kind, batch[_GOAL_KEYS[kind]])
@@ -203,6 +204,8 @@ class NavDPModel(StrictLoading, PreTrainedModel):
         """
         config = self.config
         condition = self.denoiser.read(self.read_condition(goal, rgb, depth, rgb_tokens), start=1)
+        if isinstance(generator, list) and len(generator) != len(goal):
+            raise ValueError(f"generator: found {len(generator)}, expected {len(goal)}.")
         if noise is None:
             shape = (len(goal), num_samples, config.action_horizon, NUM_ACTION_CHANNELS)
             noise = randn_tensor(shape, generator, self.device, torch.float32)

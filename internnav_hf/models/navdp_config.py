@@ -6,9 +6,11 @@ modelling code.
 
 from transformers import Dinov2Config, PreTrainedConfig
 
+from ..camera import CameraSpec
 from .config_checks import (
     OwnFieldsWin,
     check_navdp_trunk,
+    check_positive,
     check_tiles,
     read_dino_config,
     refuse_unknown,
@@ -100,6 +102,9 @@ class NavDPConfig(OwnFieldsWin, PreTrainedConfig):
         super().__post_init__(**kwargs)
         check_navdp_trunk(self)
         check_tiles(self, "goal_vision_config")
+        check_positive(self, "num_memory_frames")
+        if self.camera is not None:
+            CameraSpec.from_dict(self.camera)  # says what is wrong with it
         self._check_choices()
 
     def _check_choices(self) -> None:

@@ -89,7 +89,7 @@ class GoalEncoder(nn.Module):
         for kind in self.encoders:
             rows = [row for row, goal in enumerate(goals) if kind in goal]
             if rows:
-                given = [self._tensor(kind, goals[row][kind]).to(like.device) for row in rows]
+                given = [self._tensor(kind, goals[row][kind], like.device) for row in rows]
                 for row, token in zip(rows, self(kind, torch.stack(given)), strict=True):
                     places = [place for place, name in enumerate(kinds_of[row]) if name == kind]
                     slots[row, places] = token
@@ -109,13 +109,14 @@ class GoalEncoder(nn.Module):
             raise ValueError(f"goal: found {sorted(goal)}; only point and image go together.")
         return (next(iter(goal), "none"),) * NUM_SLOTS
 
-    def _tensor(self, kind: str, given: Any) -> Tensor:
-        tensor = torch.as_tensor(given)
+    def _tensor(self, kind: str, given: Any, device: torch.device) -> Tensor:
+        """Floats: bytes beside them in a batch would be taken for floats, too."""
+        tensor = torch.as_tensor(given).to(device)
         if tuple(tensor.shape) != self.shapes[kind]:
             raise ValueError(
                 f"goal: {kind}: found {tuple(tensor.shape)}, expected {self.shapes[kind]}."
             )
-        return tensor
+        return tensor if kind == "point" else to_unit(tensor)
 
 
 class ViewEncoder(nn.Module):

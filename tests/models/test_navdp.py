@@ -125,6 +125,15 @@ def test_what_does_not_count_may_be_anything():
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
+def test_what_does_not_count_has_slots_even_without_points():
+    model = tiny_navdp_model(goal_kinds=("image", "none"))
+    inputs, mask = model.dummy_inputs, torch.tensor([True, False])
+    with torch.no_grad():
+        loss = model(**inputs, sample_mask=mask).loss
+        given = torch.tensor([[1, 1, 1], [9, 9, 9]])
+        assert_close(model(**inputs, sample_mask=mask, goal_slots=given).loss, loss)
+
+
 @pytest.mark.parametrize(
     ("kinds", "losses"),
     [
@@ -190,10 +199,14 @@ def test_what_is_missing_or_misshapen_is_named(name, expected):
             model(**{**inputs, name: value})
 
 
-def test_a_goal_for_each_scene():
+def test_a_goal_and_a_generator_for_each_scene():
     model = tiny_navdp_model()
+    views = scenes(model.dummy_inputs, 2)
     with pytest.raises(ValueError, match="goal: found 1, expected 2"):
-        model.sample([{}], **scenes(model.dummy_inputs, 2))
+        model.sample([{}], **views)
+    for count in (1, 3):
+        with pytest.raises(ValueError, match=f"generator: found {count}, expected 2"):
+            model.sample([{}, {}], **views, generator=[torch.Generator()] * count)
 
 
 def test_the_colour_encoder_learns_only_when_asked(tmp_path):
@@ -234,6 +247,11 @@ def test_gradient_checkpointing_changes_no_gradient():
         ({"num_memory_frame": 4}, "Did you mean 'num_memory_frames'"),
         ({"num_pixel_goal_channels": 5}, "num_pixel_goal_channels: found 5, expected one of"),
         ({"channel_order": "gbr"}, "channel_order: found 'gbr'"),
+        ({"camera": {"heigth_m": 1.0}}, "did you mean 'height_m'"),
+        ({"num_memory_frames": 0}, "num_memory_frames: found 0, expected 1 or more"),
+        ({"action_horizon": 0}, "action_horizon: found 0, expected 1 or more"),
+        ({"action_scale": (4.0, 4.0)}, r"action_scale: found \(4.0, 4.0\), expected three"),
+        ({"action_scale": (4.0, 4.0, 0.0)}, "action_scale: found .*, expected three positive"),
         ({"goal_kinds": ()}, "goal_kinds: found"),
         ({"goal_kinds": ("points",)}, "goal_kinds: found"),
         ({"goal_vision_config": VISION | {"patch_size": 5}}, "multiple of goal_vision_config"),

@@ -34,6 +34,12 @@ def test_one_goal_fills_all_slots_and_none_leaves_them_empty(encoder):
     assert_close(both, torch.stack([tokens["image"], tokens["point"], tokens["image"]]))
 
 
+def test_bytes_beside_floats_show_what_they_show_alone(encoder):
+    first, second = torch.randint(256, (2, 6, 28, 28), dtype=torch.uint8)
+    mixed = embed(encoder, {"image": first}, {"image": second / 255})
+    assert_close(mixed, embed(encoder, {"image": first}, {"image": second}))
+
+
 @pytest.mark.parametrize(
     ("goal", "error"),
     [
