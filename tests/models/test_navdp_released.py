@@ -1,5 +1,7 @@
 """Released NavDP files of both layouts load strictly; others say what is wrong."""
 
+import os
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -111,6 +113,32 @@ def test_what_does_not_fit_names_the_file(tmp_path):
         torch.save(content, file)
         with pytest.raises(ValueError, match=f"navdp.ckpt: found {found}, expected a dict of"):
             NavDPModel.from_pretrained(file)
+
+
+class Harmful:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, folder: str):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def test_nothing_is_run_from_a_file_and_a_broken_one_is_named(tmp_path):
+    file, harm = tmp_path / "navdp.ckpt", tmp_path / "harm"
+    torch.save({"a": Harmful(str(harm))}, file)
+    with pytest.raises(ValueError, match=r"navdp.ckpt: found .*, expected a file of tensors only"):
+        NavDPModel.from_pretrained(file)
+    assert not harm.exists()
+    torch.save(tiny_released()[1], file)
+    for name, content in (("ckpt", file.read_bytes()[:5000]), ("pth", b""), ("safetensors", b"x")):
+        broken = tmp_path / f"broken.{name}"
+        broken.write_bytes(content)
+        with pytest.raises(
+            ValueError, match=rf"broken.{name}: found .*, expected a file of tensors only"
+        ):
+            NavDPModel.from_pretrained(broken)
 
 
 def test_a_folder_with_two_files_and_a_file_of_another_kind(tmp_path):
