@@ -192,7 +192,8 @@ def main(arguments: DatasetArguments) -> None:
     out = Path(arguments.out)
     _check(arguments)
     _remember_arguments(out, arguments)
-    jobs = [job for job in _jobs(out, arguments) if not job.folder.exists()]
+    every_job = _jobs(out, arguments)
+    jobs = [job for job in every_job if not job.folder.exists()]
     for folder in {job.folder.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
     counts = {"episodes": 0, "frames": 0}
@@ -206,6 +207,15 @@ def main(arguments: DatasetArguments) -> None:
             progress.set_postfix(counts, refresh=False)
             progress.update()
     logging.info("%s: %d episodes, %d frames written", out, counts["episodes"], counts["frames"])
+    missing = [job for job in jobs if not job.folder.exists()]
+    if len(missing) == len(every_job):
+        raise ValueError(f"No scene is large enough for a way of {_lengths(arguments)}.")
+    if missing:
+        logging.warning(
+            "%d scenes are left out: no way of %s fits into them.",
+            len(missing),
+            _lengths(arguments),
+        )
 
 
 def write_scene(job: SceneJob) -> tuple[int, int]:
@@ -245,8 +255,10 @@ def _write_vln_n1(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[i
     drawn = (sampler.draw(rng) for _ in range(arguments.episodes))
     walks = [poses for poses in drawn if poses is not None]
     if not walks:
+        if job.mesh is None:
+            return 0, 0  # some rooms are drawn too full; the others count
         raise ValueError(
-            f"Scene {scene.name} is too small: no way of {shortest} to {longest} m fits into it."
+            f"Scene {scene.name} is too small: no way of {_lengths(arguments)} fits into it."
         )
     parts = (Renderer(scene), point_cloud(scene), arguments.camera, job.info(scene))
 
@@ -262,6 +274,10 @@ def _write_vln_n1(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[i
     else:
         write(job.folder, walks)
     return len(walks), sum(map(len, walks))
+
+
+def _lengths(arguments: DatasetArguments) -> str:
+    return "{:g} to {:g} m".format(*arguments.distance)
 
 
 def _load(job: SceneJob) -> Scene:

@@ -137,6 +137,19 @@ def test_a_folder_for_each_walk(walks, tmp_path):
     assert len(ours) == len(theirs) == 9
 
 
+def test_scenes_without_a_long_way_are_left_out_and_all_such_are_an_error(tmp_path, caplog):
+    small = WALKS | {"density": None, "num_rooms": [1, 2], "scenes": 4, "held_out_scenes": 0}
+    some = small | {"episodes": 1, "distance": [6.5, 20.0]}
+    for _ in range(2):  # a rerun tries again
+        make_dataset.main(arguments(tmp_path / "some", **some))
+        found = len(list((tmp_path / "some" / "simulated_train").iterdir()))
+        assert 0 < found < 4
+        assert f"{4 - found} scenes are left out: no way of 6.5 to 20 m" in caplog.text
+        caplog.clear()
+    with pytest.raises(ValueError, match="No scene is large enough for a way of 90 to 99 m"):
+        make_dataset.main(arguments(tmp_path / "none", **some | {"distance": [90.0, 99.0]}))
+
+
 def test_walks_of_a_killed_run_go_on(walks, tmp_path):
     make_dataset.main(arguments(tmp_path, **(WALKS | {"scenes": 1})))
     half = tmp_path / "simulated_train" / ".scene_00001.partial" / "meta"
