@@ -20,7 +20,6 @@ from internnav_hf.sim.tracking import track
 
 ARRIVED, STUCK, CONTACT, TIME_LIMIT = "arrived", "stuck", "contact", "time limit"
 AREA_CELL_M = 0.1  # published
-_MOST_AREA_RAYS = 20_000  # of a view; larger ones are thinned out
 
 
 @dataclass
@@ -92,7 +91,7 @@ class Drive:
         self.positions = [self.rover.pose[:2].copy()]
         self.collisions: list[bool] = []
         self.ending: str | None = None
-        self._explored: set[tuple[int, int]] = set()
+        self._explored: set[int] = set()
 
     def observe(self) -> dict[str, np.ndarray]:
         """rgb and depth from here; what they show is explored."""
@@ -169,15 +168,12 @@ class Drive:
 
     def _explore(self, depth: np.ndarray) -> None:
         camera, T_world_camera = self.rover.camera, self.rover.T_world_camera
-        step = max(1, depth.size // _MOST_AREA_RAYS)
-        rays = camera_rays(camera.width, camera.height, camera.hfov_deg)[::step]
-        distance = depth.reshape(-1)[::step]
+        rays, distance = camera_rays(camera.width, camera.height, camera.hfov_deg), depth.ravel()
         seen = (distance > 0) & (distance < self.rules.area_depth)
-        points = (
-            T_world_camera[:3, 3] + (rays[seen] * distance[seen, None]) @ T_world_camera[:3, :3].T
-        )
-        cells = np.unique(np.floor(points[:, :2] / AREA_CELL_M).astype(int), axis=0)
-        self._explored.update(map(tuple, cells.tolist()))
+        R_world_camera, (x, y, _) = T_world_camera[:2, :3].astype(np.float32), T_world_camera[:3, 3]
+        places = (rays[seen] * distance[seen, None]) @ R_world_camera.T + (x, y)
+        cells = np.floor(places / AREA_CELL_M).astype(np.int32)
+        self._explored.update(np.unique(cells.view(np.int64)).tolist())  # both in one number
 
 
 def goal_pixel(

@@ -1,5 +1,7 @@
 """One robot: what it is told, how its episode ends."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,11 +10,12 @@ from internnav_hf.evaluation.system1_drive import (
     CONTACT,
     STUCK,
     TIME_LIMIT,
+    Drive,
     DrivingRules,
     goal_pixel,
 )
 from internnav_hf.policies.goals import ImageGoal, NoGoal, PixelGoal, PointGoal
-from tests.evaluation.system1 import CAMERA, COURSE, start_drive
+from tests.evaluation.system1 import CAMERA, COURSE, episode, start_drive
 
 AHEAD = np.array([[0.0, 0.0], [6.0, 0.0]])
 STAND = np.zeros((1, 2))
@@ -137,6 +140,17 @@ def test_what_was_seen_is_explored_to_a_depth():
         drive.observe()  # seen again is nothing new
         areas.append(drive.explored_area)
     assert 0 < areas[0] < areas[1] == areas[2] < 36
+
+
+def test_a_sharper_view_shows_no_less():
+    areas = []
+    for width, height in ((160, 128), (640, 512)):
+        camera = replace(CAMERA, width=width, height=height)
+        which = episode((1.0, 5.3, -0.5), None)
+        drive = Drive(COURSE.places["hall"], camera, DrivingRules(), "no-goal", which)
+        drive.observe()
+        areas.append(drive.explored_area)
+    assert areas[0] <= areas[1]
 
 
 def test_rules_are_checked():
