@@ -57,7 +57,7 @@ class DrivingRules:
                 raise ValueError(f"--{name}: found {getattr(self, name)}, expected 1 or more.")
         positive = ("success_radius", "time_limit", "control_period", "max_speed", "max_turn_rate")
         for name in (*positive, "area_depth"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # nor nan
                 raise ValueError(f"--{name}: found {getattr(self, name)}, expected more than 0.")
 
 

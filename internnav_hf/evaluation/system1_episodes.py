@@ -58,6 +58,9 @@ class EpisodeRules:
                 f"--min_distance, --max_distance: found {self.min_distance} and "
                 f"{self.max_distance}, expected two lengths in order."
             )
+        for name, most in {"heading_spread_deg": 180, "clearance": np.inf}.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"--{name}: found {getattr(self, name)}, expected 0 to {most}.")
 
 
 @dataclass(frozen=True)

@@ -160,3 +160,5 @@ def test_rules_are_checked():
         DrivingRules(time_limit=0)
     with pytest.raises(ValueError, match="--max_turn_rate: found 0, expected more than 0"):
         DrivingRules(max_turn_rate=0)
+    with pytest.raises(ValueError, match="--time_limit: found nan"):
+        DrivingRules(time_limit=float("nan"))

@@ -90,6 +90,8 @@ def test_a_scene_that_is_too_small_is_named():
         COURSE.tasks("point-goal", EpisodeRules(min_distance=20, max_distance=30), 1, seed=0)
     with pytest.raises(ValueError, match="expected two lengths in order"):
         EpisodeRules(min_distance=5, max_distance=4)
+    with pytest.raises(ValueError, match="--heading_spread_deg: found nan, expected 0 to 180"):
+        EpisodeRules(heading_spread_deg=float("nan"))
 
 
 def test_the_digest_tells_courses_apart():
