@@ -6,7 +6,6 @@ modelling code.
 
 from transformers import Dinov2Config, PreTrainedConfig
 
-from ..camera import CameraSpec
 from .config_checks import (
     OwnFieldsWin,
     check_navdp_trunk,
@@ -103,8 +102,6 @@ class NavDPConfig(OwnFieldsWin, PreTrainedConfig):
         check_navdp_trunk(self)
         check_tiles(self, "goal_vision_config")
         check_positive(self, "num_memory_frames")
-        if self.camera is not None:
-            CameraSpec.from_dict(self.camera)  # says what is wrong with it
         self._check_choices()
 
     def _check_choices(self) -> None:

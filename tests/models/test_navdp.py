@@ -247,7 +247,6 @@ def test_gradient_checkpointing_changes_no_gradient():
         ({"num_memory_frame": 4}, "Did you mean 'num_memory_frames'"),
         ({"num_pixel_goal_channels": 5}, "num_pixel_goal_channels: found 5, expected one of"),
         ({"channel_order": "gbr"}, "channel_order: found 'gbr'"),
-        ({"camera": {"heigth_m": 1.0}}, "did you mean 'height_m'"),
         ({"num_memory_frames": 0}, "num_memory_frames: found 0, expected 1 or more"),
         ({"action_horizon": 0}, "action_horizon: found 0, expected 1 or more"),
         ({"action_scale": (4.0, 4.0)}, r"action_scale: found \(4.0, 4.0\), expected three"),
