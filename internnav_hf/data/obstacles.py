@@ -44,6 +44,7 @@ VALUE_WITHOUT_OBSTACLES = 2.0
 
 FIELD_VERSION = 1  # part of the cache's name; raise it when the files below change
 CELL_M = 0.1
+LARGEST_SCENE_M = 300.0  # one stray point makes the grid grow with the square of its distance
 MARGIN_CELLS = 5
 QUERIES_AT_ONCE = 256
 ARRAYS = ("points", "starts", "rings")
@@ -175,10 +176,14 @@ def read_obstacles(path: Path) -> np.ndarray:
         raise broken(
             path, "colours", f"no obstacle, mostly {usual}", "some points of (0, 0, 128), 8 bit"
         )
-    found = xyz[is_obstacle]
+    found = xyz[is_obstacle][:, :2]
     if not np.isfinite(found).all():
         raise broken(path, "points", "nan or infinity", "finite numbers")
-    return found[:, :2]
+    extent_m = np.ptp(found, axis=0).max()
+    if extent_m > LARGEST_SCENE_M:
+        expected = f"a scene of at most {LARGEST_SCENE_M:g} m"
+        raise broken(path, "points", f"obstacles {extent_m:.0f} m apart", expected)
+    return found
 
 
 def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -137,12 +137,18 @@ def cloud_file(unit: Path) -> Path:
 
 
 def stats_lines(unit: Path) -> list[tuple[int, str]]:
-    """(line number, text) of the lines that are not blank."""
+    """(line number, text) of the lines that are not blank, one or more."""
     path = unit / STATS_FILE
     if not path.is_file():
         raise broken(path, "file", "no file", "a line for each episode")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise broken(path, "file", str(error), "text in UTF-8") from error
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
+        raise broken(path, "file", "no line", "a line for each episode")
+    return numbered
 
 
 def parse_range(unit: Path, line_number: int, line: str) -> FrameRange:
@@ -153,7 +159,7 @@ def parse_range(unit: Path, line_number: int, line: str) -> FrameRange:
         index = record["stats"]["image_index"]
         first, last = (_only_integer(index[key]) for key in ("min", "max"))
         episode_index = int(record.get("episode_index", line_number - 1))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         expected = '{"episode_index": i, "stats": {"image_index": {"min": [a], "max": [b]}}}'
         raise broken(where, "line", f"{line[:60]!r} ({error!r})", expected) from error
     if not 0 <= first <= last:
@@ -271,10 +277,11 @@ class FrameFiles:
 
     def _listed(self, kind: str) -> dict[int, str]:
         if kind not in self._names:
-            self._names[kind] = names = {}
+            names = {}
             for folder in sorted(self.unit.glob(f"videos/chunk-*/observation.images.{kind}")):
-                for name in os.listdir(folder):
+                for name in sorted(os.listdir(folder)):
                     self._add(names, folder, name)
+            self._names[kind] = names
         return self._names[kind]
 
     def _add(self, names: dict[int, str], folder: Path, name: str) -> None:

@@ -50,7 +50,7 @@ from .vln_n1 import (
 
 logger = logging.getLogger(__name__)
 
-INDEX_VERSION = 2  # part of the cache's name; raise it when checks or columns change
+INDEX_VERSION = 3  # part of the cache's name; raise it when checks or columns change
 NUM_DEPTH_PROBES = 5  # depth images that are opened to check their unit
 DEPTH_MEDIAN_M = (0.4, 20.0)
 """Of what the probes see: in rooms, 1 mm read as 0.1 mm lies below. Where the camera looks at floor

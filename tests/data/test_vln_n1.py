@@ -88,6 +88,7 @@ def test_ranges_are_numbers_or_lists(tmp_path):
         '{"stats": {"image_index": {"min": [0, 1], "max": 2}}}',
         '{"stats": {"image_index": {"min": 0.5, "max": 2}}}',
         '{"stats": {"image_index": {"min": null, "max": 2}}}',
+        '{"stats": {"image_index": {"min": 0, "max": Infinity}}}',
     ],
 )
 def test_a_line_that_is_no_range_is_named(tmp_path, line):

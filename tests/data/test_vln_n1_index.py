@@ -129,6 +129,24 @@ def no_ranges(root):
     (scene(root) / "meta" / "episodes_stats.jsonl").unlink()
 
 
+def empty_ranges(root):
+    (scene(root) / "meta" / "episodes_stats.jsonl").write_text("\n")
+
+
+def ranges_are_no_text(root):
+    (scene(root) / "meta" / "episodes_stats.jsonl").write_bytes(b"\xff\x00")
+
+
+def two_frames_of_a_number(root):
+    """The last of all: no other frame may be taken for complete."""
+    path = frame_of(scene(root), FIRST_OF_SECOND + 44 + 47)
+    shutil.copy(path, path.with_name(f"0{path.name}"))
+
+
+def stray_point(root):
+    write_cloud(scene(root), np.concatenate([wall(), [[1e6, 0.0]]]))
+
+
 def depth_in_millimetres(root):
     for path in frame_of(scene(root), 0, DEPTH).parent.iterdir():
         image = np.asarray(frame_depth(int(path.stem)))
@@ -144,6 +162,10 @@ SCENES = {
     "no obstacles": (no_obstacles, r"colours: found no obstacle, mostly \[\[128, 128, 128\]\]"),
     "no cloud": (no_cloud, "pointcloud.ply: file: found no file"),
     "no ranges": (no_ranges, "episodes_stats.jsonl: file: found no file"),
+    "empty ranges": (empty_ranges, "episodes_stats.jsonl: file: found no line"),
+    "ranges that are no text": (ranges_are_no_text, "episodes_stats.jsonl: file: .*UTF-8"),
+    "a frame twice": (two_frames_of_a_number, "131.jpg: name: .*expected each number once"),
+    "a stray point": (stray_point, "points: found obstacles 1000002 m apart, expected a scene"),
     "depth in millimetres": (
         depth_in_millimetres,
         r"scene_0: depth: found a median of 0.\d+ m, expected 0.4 to 20 m."
