@@ -32,7 +32,7 @@ from transformers import set_seed
 from internnav_hf.arguments import NavTrainingArguments, option, read_fields, run_recipe
 from internnav_hf.data import NavDPCollator, NavDPDataset
 from internnav_hf.data.vln_n1 import training_groups
-from internnav_hf.evaluation.navdp_open_loop import evaluate_navdp_open_loop
+from internnav_hf.evaluation.navdp_open_loop import check_comparable, evaluate_navdp_open_loop
 from internnav_hf.evaluation.open_loop import choose_samples
 from internnav_hf.hub import save_model_card
 from internnav_hf.models.navdp_start import COLOUR_ENCODER, start_navdp
@@ -66,6 +66,7 @@ class DataArguments:
     action_stride: int = option(4, "Frames between two points of a path, 0.06 m each in vln_n1.")
     single_goal_fraction: float = option(0.0, "Share of samples that do not mix kinds of goals.")
     goal_at_end_fraction: float = option(0.0, "Share of samples whose goal is where a walk ends.")
+    depth_scale: float = option(10_000.0, "Units of a depth image per metre.")
     max_broken_fraction: float = option(0.01, "Refuse to start if more episodes are broken.")
     cache_dir: str | None = option(None, "Where the index is kept.")
 
@@ -91,7 +92,8 @@ class NavDPTrainingArguments(NavTrainingArguments):
             self.per_device_train_batch_size = BATCH_SIZE[self.published]
         if self.lr_scheduler_type is None and self.published == "executed":
             self.lr_scheduler_type = "polynomial"
-            self.lr_scheduler_kwargs = {"lr_end": self.learning_rate / 2}
+            half = {"lr_end": self.learning_rate / 2}
+            self.lr_scheduler_kwargs = self.lr_scheduler_kwargs or half
             self.lr_scheduler_steps = self.lr_scheduler_steps or 10_000
         self.lr_scheduler_type = self.lr_scheduler_type or "cosine"
         if self.dataloader_persistent_workers:
@@ -106,8 +108,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTraini
 
     # ---------------------------------- model ---------------------------------
     fields: dict[str, Any] = {"train_rgb_encoder": args.published == "documented"}
-    if model_args.model_config is not None:
-        fields |= read_fields(model_args.model_config)
+    fields |= read_fields(model_args.model_config) if model_args.model_config else {}
     if model_args.train_rgb_encoder is not None:
         fields["train_rgb_encoder"] = model_args.train_rgb_encoder
     model = start_navdp(fields, model_args.model, model_args.rgb_encoder)
@@ -117,13 +118,13 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTraini
     data = asdict(data_args) | {name: getattr(config, name) for name in SIZES}
     data |= {"seed": args.seed, "slot_kinds": [k for k in config.goal_kinds if k != "none"] or None}
     num_samples, num_trajectories = data.pop("num_eval_samples"), data.pop("num_trajectories")
-    names = data_args.eval_groups
-    del data["eval_groups"]
-    groups = training_groups(data_args.data_root, data_args.groups, names)
+    names = data.pop("eval_groups")
+    groups = training_groups(data_args.data_root, data_args.groups, data_args.eval_groups)
     train_dataset = NavDPDataset(**data | {"groups": groups})
     held_out = NavDPDataset(**data | {"groups": names, "training": False}) if names else None
-    one_camera = len(train_dataset.cameras) == 1
-    config.camera = train_dataset.camera.to_dict() if one_camera else None
+    config.camera = train_dataset.camera.to_dict() if len(train_dataset.cameras) == 1 else None
+    if held_out:
+        check_comparable(model, held_out)
 
     # -------------------------------- training --------------------------------
     def open_loop(_) -> dict[str, float]:

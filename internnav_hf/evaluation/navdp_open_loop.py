@@ -63,7 +63,7 @@ def evaluate_navdp_open_loop(
       over the trajectories of all samples together
     * `num_pixel_goals`: samples whose pixel goal is in view; only they count for that kind
     """
-    _check(model, dataset)
+    check_comparable(model, dataset)
     chosen = choose_samples(len(dataset), num_samples, seed)
     state = PartialState()
     mine = chosen[state.process_index :: state.num_processes].tolist()
@@ -82,8 +82,8 @@ def evaluate_navdp_open_loop(
     return _summary(rows)
 
 
-def _check(model: NavDPModel, dataset: NavDPDataset) -> None:
-    """In another mode than training nothing can be compared."""
+def check_comparable(model: NavDPModel, dataset: NavDPDataset) -> None:
+    """Raise ValueError where `dataset` shows another size or camera than the model's training."""
     if not len(dataset):
         raise ValueError("There is no sample to evaluate; the dataset is empty.")
     for name in ("action_horizon", "image_size", "num_memory_frames", "num_pixel_goal_channels"):

@@ -17,7 +17,7 @@ from internnav_hf import NavDPModel
 from internnav_hf.arguments import parse_arguments
 from internnav_hf.models.navdp_config import NavDPConfig
 from recipes import train_navdp as recipe
-from tests.data.vln_n1 import write_root
+from tests.data.vln_n1 import intrinsic, walk, write_parquet, write_root
 from tests.recipes.fixed_navdp_noise import FixedNoiseCollator
 from tests.recipes.test_train_dual_system import history, launch
 from tests.recipes.test_train_system2 import accelerate, world_size
@@ -198,6 +198,12 @@ def test_without_options_the_recipe_is_what_was_executed():
     assert (config.num_hidden_layers, config.hidden_size, config.dropout) == (16, 384, 0.1)
 
 
+def test_the_end_of_the_schedule_can_be_chosen():
+    _, _, args = parse('--lr_scheduler_kwargs={"lr_end": 1e-6}')
+    assert args.lr_scheduler_kwargs == {"lr_end": 1e-6}
+    assert args.lr_scheduler_steps == 10_000
+
+
 def test_as_documented():
     _, _, args = parse("--published=documented")
     assert args.per_device_train_batch_size == 16
@@ -248,6 +254,18 @@ def test_a_wrong_value_is_one_clear_error(base, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         train(options(base, tmp_path, **changes))
     assert not (tmp_path / "checkpoint-2").exists()
+
+
+def test_another_camera_is_refused_before_any_step(base, tmp_path):
+    write_root(tmp_path / "data", GROUPS)
+    for unit in (tmp_path / "data" / GROUPS[1]).iterdir():
+        for walk_index in range(3):
+            poses = walk(40 + 4 * walk_index)
+            write_parquet(unit, walk_index, poses, intrinsic=intrinsic(focal=80.0))
+    run = {"data_root": tmp_path / "data", **HELD_OUT, **STEPS}
+    with pytest.raises(ValueError, match="another camera than the model's: trained at 65.24° wide"):
+        train(options(base, tmp_path / "out", **run))
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_size_names_the_nearest(base, tmp_path):
