@@ -32,7 +32,8 @@ NON_COMMERCIAL = "cc-by-nc-sa-4.0"
 # Licences that follow a fine-tuned model, by where the base model or the data come from.
 _RESTRICTED = re.compile(
     r"InternRobotics/|InternVLA|InternData|\b(r2r|rxr|scalevln)_\d+cm"
-    r"|\b(3dfront|gibson|hm3d|hssd|matterport3d|replica)_(d435i|zed)\b",
+    r"|\b(3dfront|gibson|hm3d|hssd|matterport3d|replica)_(d435i|zed)\b"
+    r"|\bnavdp[^/]*\.ckpt$",
     re.I,
 )
 
@@ -57,7 +58,8 @@ def convert_released(state_dict: Mapping[str, Tensor], model: PreTrainedModel) -
 def licence_of(base_model: str, datasets: Sequence[str], simulated: bool = False) -> str | None:
     """The licence a fine-tuned model must carry, or None where base and data do not restrict it.
 
-    InternVLA-N1's weights and InternData-N1 are CC BY-NC-SA 4.0, and so is what is made from them.
+    InternVLA-N1's and NavDP's weights and InternData-N1 are CC BY-NC-SA 4.0, and so is what is made
+    from them.
     `simulated` data, of our own simulator, is free whatever its folder is called.
     """
     sources = [base_model, *([] if simulated else datasets)]

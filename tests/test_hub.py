@@ -24,6 +24,8 @@ from tests.tiny_navdp import tiny_navdp_model
         ("Qwen/Qwen2.5-VL-3B-Instruct", ["mine_125cm_0_30"], None),
         ("random", ["hssd_zed", "mine_zed"], NON_COMMERCIAL),
         ("random", ["mine_zed"], None),
+        ("weights/navdp-cross-modal.ckpt", ["mine_zed"], NON_COMMERCIAL),
+        ("outputs/train_navdp", ["mine_zed"], None),
     ],
 )
 def test_the_licence_follows_base_and_data(base, datasets, licence):
