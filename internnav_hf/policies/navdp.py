@@ -229,12 +229,14 @@ class NavDPPolicy:
         """A goal as `NavDPModel.sample` takes it; `current` (3, S, S) is the view that is seen."""
         asked = {}
         if isinstance(goal, PointGoal | PointImageGoal):
+            _check_finite(goal.xy)
             x = min(max(goal.xy[0], 0.0), FARTHEST_POINT_M)
             y = min(max(goal.xy[1], -FARTHEST_POINT_M), FARTHEST_POINT_M)
             asked["point"] = torch.tensor([x, y, 0.0])
         if isinstance(goal, ImageGoal | PointImageGoal):
             asked["image"] = torch.cat([self._seen(goal.image), current])
         if isinstance(goal, PixelGoal):
+            _check_finite(goal.pixel)
             marked = observation["rgb"] if goal.view is None else goal.view
             view = current if goal.view is None else self._seen(goal.view)
             mask = goal_mask(goal.pixel, np.asarray(marked).shape[:2], view.shape[-1])
@@ -284,6 +286,11 @@ class NavDPPolicy:
         if self.stop_threshold is None or values[0] >= self.stop_threshold:
             return 0
         return -1 if trajectories[:2, :, 1].mean() < 0 else 1
+
+
+def _check_finite(place: tuple[float, float]) -> None:
+    if not np.isfinite(place).all():
+        raise ValueError(f"goal: found {place}, expected two finite numbers.")
 
 
 def _tokens(memory: list[_Frame]) -> Tensor:

@@ -257,6 +257,9 @@ def test_what_cannot_be_done_is_said(model):
     with pytest.raises(ValueError, match="1 episodes, 1 observations and 0 goals"):
         policy.steps([policy.start()], [view(0)], [])
     assert policy.steps([], [], []) == []
+    for goal in (PointGoal((np.nan, 0.0)), PixelGoal((3.0, np.inf))):
+        with pytest.raises(ValueError, match=r"goal: found \(.*\), expected two finite numbers"):
+            policy.act(view(0), goal)
     with pytest.raises(ValueError, match="memory_stride: found 0"):
         NavDPPolicy(model, memory_stride=0)
     with pytest.raises(ValueError, match=r"goal: found 'image', expected one of \('point',"):
