@@ -6,21 +6,18 @@
     ... --model CHECKPOINT                           # go on from one, ours or released
     python recipes/train_navdp.py recipes/demo_navdp.yaml --max_steps 2   # file, then options
 
-DATA/vln_n1 holds groups of InternData-N1's `vln_n1`: matterport3d_d435i/, hssd_zed/, ..., each with
-its scenes. One model learns all four tasks: point, image and pixel goal, and no goal.
-
-Defaults are the publication's (NavDP: arXiv 2505.08712; 8 GPUs): 1,000 epochs of 50 draws an
-episode, Adam at 1e-4 in float32, no weight decay, no warm-up, a checkpoint an epoch, 8 kept. Where
-the tutorial and its own code differ, --published chooses, and any option given besides wins:
+DATA/vln_n1 holds groups of scenes of InternData-N1's `vln_n1`: hssd_d435i/, ... Defaults are the
+publication's (NavDP: arXiv 2505.08712; 8 GPUs): 1,000 epochs of 50 draws an episode, Adam at
+1e-4 in float32, no weight decay, no warm-up, a checkpoint an epoch, 8 kept. Where the tutorial and
+its own code differ, --published chooses, and any option given besides wins:
 
                            executed (default)             documented
     samples on a GPU       32                             16
     colour encoder         frozen                         learns (finetune: True)
-    optimiser, schedule    Adam, from 1e-4 to 5e-5 in     AdamW, cosine to 0
-                           10,000 steps, then level
+    optimiser, schedule    Adam, 5e-5 after 10,000 steps  AdamW, cosine to 0
 
-Adam is AdamW without decay. The colour encoder starts from Depth-Anything-V2 small. Not taken over:
-an order of samples that is the same in every epoch, and goals mixed by the row in the batch.
+Not taken over: one order for all epochs, goals that go by the row in a batch, and how pixels are
+marked (as published: --pixel_goal_frame start --pixel_goal_height 0.2 --invisible_pixel none).
 """
 
 from dataclasses import asdict, dataclass, field
@@ -39,6 +36,7 @@ from internnav_hf.models.navdp_start import COLOUR_ENCODER, start_navdp
 from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
 
 BATCH_SIZE = {"executed": 32, "documented": 16}
+EVALUATION = ("num_eval_samples", "num_trajectories", "eval_groups")
 SIZES = ("image_size", "num_memory_frames", "action_horizon", "num_pixel_goal_channels")
 
 
@@ -66,6 +64,9 @@ class DataArguments:
     action_stride: int = option(4, "Frames between two points of a path, 0.06 m each in vln_n1.")
     single_goal_fraction: float = option(0.0, "Share of samples that do not mix kinds of goals.")
     goal_at_end_fraction: float = option(0.0, "Share of samples whose goal is where a walk ends.")
+    pixel_goal_frame: str | None = option(None, "Where it is marked, start or current.")
+    pixel_goal_height: float = option(0.0, "In camera heights above the floor.")
+    invisible_pixel: str = option("edge", "Mask of one outside the view: edge or none.")
     depth_scale: float = option(10_000.0, "Units of a depth image per metre.")
     max_broken_fraction: float = option(0.01, "Refuse to start if more episodes are broken.")
     cache_dir: str | None = option(None, "Where the index is kept.")
@@ -88,8 +89,8 @@ class NavDPTrainingArguments(NavTrainingArguments):
     bf16: bool = option(False, "Compute in bfloat16.")
 
     def __post_init__(self):
-        if self.per_device_train_batch_size is None:
-            self.per_device_train_batch_size = BATCH_SIZE[self.published]
+        batch_size = self.per_device_train_batch_size
+        self.per_device_train_batch_size = batch_size or BATCH_SIZE[self.published]
         if self.lr_scheduler_type is None and self.published == "executed":
             self.lr_scheduler_type = "polynomial"
             half = {"lr_end": self.learning_rate / 2}
@@ -117,8 +118,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTraini
     # ---------------------------------- data ----------------------------------
     data = asdict(data_args) | {name: getattr(config, name) for name in SIZES}
     data |= {"seed": args.seed, "slot_kinds": [k for k in config.goal_kinds if k != "none"] or None}
-    num_samples, num_trajectories = data.pop("num_eval_samples"), data.pop("num_trajectories")
-    names = data.pop("eval_groups")
+    num_samples, num_trajectories, names = map(data.pop, EVALUATION)
     groups = training_groups(data_args.data_root, data_args.groups, data_args.eval_groups)
     train_dataset = NavDPDataset(**data | {"groups": groups})
     held_out = NavDPDataset(**data | {"groups": names, "training": False}) if names else None

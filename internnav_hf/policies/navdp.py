@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 FARTHEST_POINT_M = 10.0  # a point goal lies within 0..10 m ahead and 10 m to either side
 EXPLORATION_PENALTY = 10.0
+LARGEST_MEDIAN_DEPTH_M = 20.0  # no view of a place to walk in is farther away; millimetres are
 SETTINGS = (
     "num_samples",
     "num_inference_steps",
@@ -188,8 +189,8 @@ class NavDPPolicy:
         """What each robot drives, in one call of the model.
 
         `observed` says that `observe` has seen these observations already.
-        Raises ValueError for an observation without depth, and for goals of a kind that the model
-        was not trained for.
+        Raises ValueError for an observation without depth or with depth that is not in metres, and
+        for goals of a kind that the model was not trained for.
         """
         if not len(episodes) == len(observations) == len(goals):
             raise ValueError(
@@ -201,7 +202,9 @@ class NavDPPolicy:
         if any(observation.get("depth") is None for observation in observations):
             raise ValueError("observation: found no 'depth', in metres, which NavDP reads.")
         size = self.model.config.image_size
-        depth = [letterbox_depth(observation["depth"], size) for observation in observations]
+        depth = [
+            letterbox_depth(_metres(observation["depth"]), size) for observation in observations
+        ]
         if not observed:
             for episode, observation in zip(episodes, observations, strict=True):
                 self.observe(episode, observation)
@@ -286,6 +289,17 @@ class NavDPPolicy:
         if self.stop_threshold is None or values[0] >= self.stop_threshold:
             return 0
         return -1 if trajectories[:2, :, 1].mean() < 0 else 1
+
+
+def _metres(depth: np.ndarray) -> np.ndarray:
+    """`depth` (H, W), unless its median gives another unit away."""
+    depth = np.asarray(depth)
+    known = depth[np.isfinite(depth) & (depth > 0)]
+    if len(known) and np.median(known) > LARGEST_MEDIAN_DEPTH_M:
+        raise ValueError(
+            f"observation: depth: found a median of {np.median(known):.0f}, expected metres."
+        )
+    return depth
 
 
 def _check_finite(place: tuple[float, float]) -> None:

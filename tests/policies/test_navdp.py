@@ -254,6 +254,9 @@ def test_what_cannot_be_done_is_said(model):
     policy = NavDPPolicy(model)
     with pytest.raises(ValueError, match="observation: found no 'depth'"):
         policy.act({"rgb": view(0)["rgb"]}, NoGoal())
+    millimetres = {**view(0), "depth": 1000 * view(0)["depth"]}
+    with pytest.raises(ValueError, match=r"depth: found a median of \d{4}, expected metres"):
+        policy.act(millimetres, NoGoal())
     with pytest.raises(ValueError, match="1 episodes, 1 observations and 0 goals"):
         policy.steps([policy.start()], [view(0)], [])
     assert policy.steps([], [], []) == []
