@@ -87,13 +87,13 @@ demo-navdp: $(ENV)  ## train a small NavDP in cluttered rooms and drive it throu
 
 $(NAVDP)/data/.complete: | $(ENV)
 	$(BIN)/python scripts/make_dataset.py --format vln_n1 --out $(NAVDP)/data --seed 0 \
-	  --scenes 300 --held-out-scenes 20 --episodes 6 --density easy medium hard \
+	  --scenes 300 --held-out-scenes 20 --episodes 6 --density medium hard \
 	  --width 128 --height 96 --pitch 30 --look-down-pitch 30 --frame-spacing 0.24 --distance 4 20 --heading-noise 20
 	@touch $@
 
 $(NAVDP)/model/.complete: recipes/demo_navdp.yaml recipes/demo_navdp_model.yaml $(NAVDP)/data/.complete | $(ENV)
 	@if [ -e $@ ]; then rm -rf $(NAVDP)/model; fi  # finished with other settings: do not resume it
-	$(LAUNCH) --num_processes 1 --num_cpu_threads_per_process 2 \
+	$(LAUNCH) --num_processes 1 --num_cpu_threads_per_process 1 \
 	  recipes/train_navdp.py recipes/demo_navdp.yaml --resume_from_checkpoint auto
 	@touch $@
 
