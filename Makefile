@@ -87,7 +87,7 @@ demo-navdp: $(ENV)  ## train a small NavDP in cluttered rooms and drive it throu
 
 $(NAVDP)/data/.complete: | $(ENV)
 	$(BIN)/python scripts/make_dataset.py --format vln_n1 --out $(NAVDP)/data --seed 0 \
-	  --scenes 300 --held-out-scenes 20 --episodes 6 --density medium hard \
+	  --scenes 240 --held-out-scenes 20 --episodes 6 --density medium hard \
 	  --width 128 --height 96 --pitch 30 --look-down-pitch 30 --frame-spacing 0.24 --distance 4 20 --heading-noise 20
 	@touch $@
 
