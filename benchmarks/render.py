@@ -98,7 +98,7 @@ def _print_datasets(num_episodes: int, seed: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             arguments = DatasetArguments(out=folder, episodes=num_episodes, **changes)
             start = time.perf_counter()
-            job = SceneJob(Path(folder) / "scene", seed, None, arguments)
+            job = SceneJob(Path(folder) / "scene", 0, seed, None, arguments)
             _, num_frames = write_scene(job)
             seconds = time.perf_counter() - start
         print(f"| {name} | {num_frames / seconds:.0f} | {1000 * seconds / num_frames:.1f} |")
