@@ -9,7 +9,7 @@ from tests.data.vln_ce import straight_episode, write_scene
 
 
 def preview(tmp_path, monkeypatch, *options):
-    monkeypatch.setattr("internnav_hf.data.system2.HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("internnav_hf.data.system2.DEFAULT_CACHE", tmp_path / "home")
     write_scene(tmp_path / "data" / "r2r" / "a", [straight_episode(0, instruction="<go>")])
     out = tmp_path / "deep" / "preview.html"
     arguments = [tmp_path / "data", "--num-samples", 6, "--out", out, *options]
