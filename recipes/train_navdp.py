@@ -137,7 +137,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTraini
         args=args,
         train_dataset=train_dataset,
         eval_dataset=Subset(held_out, chosen) if held_out else None,
-        data_collator=NavDPCollator(config.channel_order),
+        data_collator=NavDPCollator(config.channel_order, config.action_scale),
         open_loop=open_loop if held_out else None,
     )
     trainer.run(resume_from_checkpoint=checkpoint)

@@ -24,19 +24,24 @@ class NavDPCollator:
         sample_mask        (2,)                 bool     True
 
     With 7 channels the current view ends `goal_pixel_map`. `channel_order="bgr"` turns the colours
-    of every view, as weights of the NavDP repository want them.
+    of every view, as weights of the NavDP repository want them. With the model's `action_scale`,
+    paths whose steps are mostly longer than diffusion can go (0.25 m with the published 4) are a
+    ValueError: they would train without a word, and never be sampled.
     """
 
-    def __init__(self, channel_order: str = "rgb"):
+    def __init__(self, channel_order: str = "rgb", action_scale: Sequence[float] | None = None):
         if channel_order not in ("rgb", "bgr"):
             raise ValueError(f"channel_order is {channel_order!r}; it must be 'rgb' or 'bgr'")
         self.channel_order = channel_order
+        self.longest_step_m = None if action_scale is None else 1 / action_scale[0]
 
     def __call__(self, samples: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         """The keys are the arguments of `NavDPModel.forward`."""
         for position, sample in enumerate(samples):
             _check_sample(position, sample, samples[0])
         batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+        if self.longest_step_m is not None:
+            _check_steps(batch["actions"], self.longest_step_m)
         if self.channel_order == "bgr":
             for key in ("rgb", "goal_image", "goal_pixel_map"):
                 batch[key] = _reversed(batch[key])
@@ -47,6 +52,16 @@ def _reversed(views: Tensor) -> Tensor:
     """Views (..., C, S, S) with the order of each three channels turned; a mask is channel 3."""
     order = {3: [2, 1, 0], 4: [2, 1, 0, 3], 6: [2, 1, 0, 5, 4, 3], 7: [2, 1, 0, 3, 6, 5, 4]}
     return views[..., order[views.shape[-3]], :, :]
+
+
+def _check_steps(actions: Tensor, longest_m: float) -> None:
+    lengths = actions[..., :2].norm(dim=-1)
+    lengths = lengths[lengths > 0]
+    if len(lengths) and lengths.median() > 1.1 * longest_m:
+        raise ValueError(
+            f"actions: found steps of {lengths.median():.2f} m, expected at most {longest_m:.2f} m,"
+            " as far as diffusion goes with this action_scale. Pass a smaller action_stride."
+        )
 
 
 def _check_sample(position: int, sample: dict[str, Tensor], first: dict[str, Tensor]) -> None:

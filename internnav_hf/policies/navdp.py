@@ -14,7 +14,8 @@ and with them all its five tasks give its trajectories and values (goldens). Dif
 * If no trajectory can be trusted, it turns to the side of its own two best ones, not to that of all
   robots in the batch.
 
-A point goal has no heading; as there, the model is told 0, that of a straight way.
+A point goal has no heading; as there, the model is told 0, that of a straight way, and never more
+than 10 m ahead or to a side, nor a place behind: a robot whose goal is behind turns to it.
 
 Legend: N trajectories, H horizon, M memory frames, P patch tokens, C width, S image size.
 """
@@ -24,7 +25,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import torch
@@ -61,8 +62,8 @@ class NavDPStep:
 
     `path` (H + 1, 2) begins at (0, 0); it stays there if the robot has arrived (`is_stop`).
     `trajectories` (N, H + 1, 2) are all samples, the best first, and `values` (N,) the critic's.
-    `turn` is 1 or -1 where the critic trusts none of them: then the path only points to the left or
-    to the right, and the robot should turn and look.
+    `turn` is 1 or -1 where the critic trusts none of them, or the goal is behind: then the path
+    only points to the left or to the right; the robot should not follow it, but turn and look.
     """
 
     path: np.ndarray
@@ -176,6 +177,8 @@ class NavDPPolicy:
 
     def observe(self, episode: NavDPEpisode, observation: dict[str, Any]) -> None:
         """A frame between two plans."""
+        if observation.get("rgb") is None:
+            raise ValueError("observation: found no 'rgb', (H, W, 3) uint8.")
         episode.frames.append(_Frame(self._seen(observation["rgb"])))
 
     @torch.no_grad()
@@ -189,8 +192,9 @@ class NavDPPolicy:
         """What each robot drives, in one call of the model.
 
         `observed` says that `observe` has seen these observations already.
-        Raises ValueError for an observation without depth or with depth that is not in metres, and
-        for goals of a kind that the model was not trained for.
+        Raises ValueError for an observation without depth, with depth that is not in metres or not
+        of the colour view's shape, for what is no goal, and for goals of a kind that the model was
+        not trained for.
         """
         if not len(episodes) == len(observations) == len(goals):
             raise ValueError(
@@ -202,9 +206,7 @@ class NavDPPolicy:
         if any(observation.get("depth") is None for observation in observations):
             raise ValueError("observation: found no 'depth', in metres, which NavDP reads.")
         size = self.model.config.image_size
-        depth = [
-            letterbox_depth(_metres(observation["depth"]), size) for observation in observations
-        ]
+        depth = [letterbox_depth(_checked_depth(observation), size) for observation in observations]
         if not observed:
             for episode, observation in zip(episodes, observations, strict=True):
                 self.observe(episode, observation)
@@ -230,6 +232,11 @@ class NavDPPolicy:
 
     def _asked(self, goal: Goal, observation: dict[str, Any], current: Tensor) -> dict[str, Tensor]:
         """A goal as `NavDPModel.sample` takes it; `current` (3, S, S) is the view that is seen."""
+        if not isinstance(goal, Goal):
+            raise ValueError(
+                f"goal: found {goal!r}, expected a PointGoal, ImageGoal, PixelGoal, PointImageGoal"
+                " or NoGoal()."
+            )
         asked = {}
         if isinstance(goal, PointGoal | PointImageGoal):
             _check_finite(goal.xy)
@@ -266,6 +273,8 @@ class NavDPPolicy:
         trajectories, values = self._ruled(goal, trajectories, values)
         trajectories = np.pad(trajectories, ((0, 0), (1, 0), (0, 0)))
         turn, path = self._turn(trajectories, values), trajectories[0]
+        if not turn and not path.any() and self._is_behind(goal):
+            turn = -1 if goal.xy[1] < 0 else 1
         if turn:
             path = np.zeros_like(path)
             path[1:, 1] = turn
@@ -284,6 +293,11 @@ class NavDPPolicy:
         order = np.argsort(-values, kind="stable")
         return trajectories[order], values[order]
 
+    def _is_behind(self, goal: Goal) -> TypeGuard[PointGoal | PointImageGoal]:
+        """Of the model's own goal, which is never behind, a robot there would have arrived."""
+        is_point = isinstance(goal, PointGoal | PointImageGoal)
+        return is_point and goal.xy[0] < 0 and np.hypot(*goal.xy) >= self.shortest_path_m
+
     def _turn(self, trajectories: np.ndarray, values: np.ndarray) -> int:
         """1 left, -1 right, to the side of the two best; 0 if one of them can be trusted."""
         if self.stop_threshold is None or values[0] >= self.stop_threshold:
@@ -291,9 +305,16 @@ class NavDPPolicy:
         return -1 if trajectories[:2, :, 1].mean() < 0 else 1
 
 
-def _metres(depth: np.ndarray) -> np.ndarray:
-    """`depth` (H, W), unless its median gives another unit away."""
-    depth = np.asarray(depth)
+def _checked_depth(observation: dict[str, Any]) -> np.ndarray:
+    """Depth (H, W), unless its median gives another unit away, or it is of another view."""
+    depth = np.asarray(observation["depth"])
+    shown = observation.get("rgb", depth)  # one that was observed before may come without
+    rows, columns = np.asarray(shown).shape[:2]
+    if depth.ndim != 2 or abs(depth.shape[0] * columns / (depth.shape[1] * rows) - 1) > 0.02:
+        raise ValueError(
+            f"observation: depth: found {depth.shape}, expected the shape of 'rgb', "
+            f"{(rows, columns)}, or as high for its width."
+        )
     known = depth[np.isfinite(depth) & (depth > 0)]
     if len(known) and np.median(known) > LARGEST_MEDIAN_DEPTH_M:
         raise ValueError(

@@ -1,4 +1,5 @@
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 
 from internnav_hf.data import NavDPDataset
@@ -37,3 +38,11 @@ def test_mixed_samples_and_unknown_orders_are_refused(root):
         NavDPCollator()(samples)
     with pytest.raises(ValueError, match="channel_order is 'gbr'"):
         NavDPCollator("gbr")
+
+
+def test_steps_longer_than_diffusion_goes_are_refused():
+    reach = NavDPCollator(action_scale=(4.0, 4.0, 4.0))
+    sample = {"actions": torch.tensor([[0.24, 0.0, 0.1]] * 4 + [[0.0, 0.0, 0.0]] * 4)}
+    assert len(reach([sample])["actions"]) == 1
+    with pytest.raises(ValueError, match=r"steps of 0.48 m, expected at most 0.25 m"):
+        reach([{"actions": 2 * sample["actions"]}])

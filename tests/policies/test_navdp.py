@@ -257,6 +257,12 @@ def test_what_cannot_be_done_is_said(model):
     millimetres = {**view(0), "depth": 1000 * view(0)["depth"]}
     with pytest.raises(ValueError, match=r"depth: found a median of \d{4}, expected metres"):
         policy.act(millimetres, NoGoal())
+    other_view = {**view(0), "depth": view(0)["depth"][:, :14]}
+    with pytest.raises(ValueError, match=r"depth: found \(21, 14\), expected the shape of 'rgb'"):
+        policy.act(other_view, NoGoal())
+    for no_goal in ((2.0, 0.5), None, "point", NoGoal):
+        with pytest.raises(ValueError, match="goal: found .*, expected a PointGoal"):
+            policy.act(view(0), no_goal)
     with pytest.raises(ValueError, match="1 episodes, 1 observations and 0 goals"):
         policy.steps([policy.start()], [view(0)], [])
     assert policy.steps([], [], []) == []
@@ -300,3 +306,12 @@ def test_the_repository_says_the_same(repository, monkeypatch, kind):
         assert_close(
             torch.from_numpy(step.path[1:]), given[f"{kind}_positive"][row, 0, :, :2], **LOOP
         )
+
+
+@pytest.mark.parametrize(("xy", "turn"), [((-3.0, 0.1), 1), ((-3.0, -0.1), -1), ((-0.2, 0.0), 0)])
+def test_a_robot_turns_to_what_is_behind_it(model, xy, turn):
+    """The model's goal is never behind: what it answers to it would count as having arrived."""
+    policy = NavDPPolicy(model)
+    still = np.zeros((2, model.config.action_horizon, 2), np.float32)
+    step = policy._step(PointGoal(xy), still, np.array([0.2, 0.1]))
+    assert (step.turn, step.is_stop) == (turn, turn == 0)
