@@ -3,7 +3,8 @@
 - Every `*_loss` of the model's output is logged by name, as the mean over what it is a mean over.
 - Gradient accumulation and data parallelism are exact for every count that a loss divides by.
 - Each module has its own learning rate; the table of groups is logged, and is in `output_dir`.
-- A training set with `set_epoch` is told which epoch begins, in every process and resumed run.
+- A training set with `set_epoch` is told which epoch begins, in every process and resumed run; one
+  with `lengths` can be drawn in groups of about equal length.
 - Samples/s, tokens/s and the share of time spent waiting for data are logged.
 - A loss or gradient that is not finite stops the run before it reaches a checkpoint.
 - Where System2 learns below an action expert, `LatentDrift` tells how far its plans have moved, and
@@ -26,7 +27,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, _is_peft_model
@@ -34,6 +35,7 @@ from transformers.trainer_utils import IntervalStrategy, _is_peft_model
 from internnav_hf.arguments import NavTrainingArguments
 from internnav_hf.latent_drift import LatentDrift
 from internnav_hf.models.loading import check_loading
+from internnav_hf.sampler import LengthGroups, TellEpoch
 from internnav_hf.tuning import parameter_groups, parameter_table
 
 logger = logging.getLogger(__name__)
@@ -76,7 +78,8 @@ class NavTrainer(Trainer):
             # each process answers its own samples, so they would wait for each other's layers
             logger.warning("ZeRO-3 shares the weights out: evaluations leave the open loop out.")
             self.open_loop = None
-        self.add_callback(_TellEpoch())
+        self._tell_epoch = TellEpoch()
+        self.add_callback(self._tell_epoch)
         # what says that a batch can be scored, in evaluations
         self.label_names = self.label_names or list(getattr(self.model, "loss_count_keys", ()))
         if self.drift is not None:
@@ -116,6 +119,17 @@ class NavTrainer(Trainer):
         self.model = self.model.merge_and_unload()
         if self.args.should_save:
             self._save(self.args.output_dir)  # save_model would save what DeepSpeed still wraps
+
+    def _get_train_sampler(self, train_dataset: Any = None):
+        """Trainer's, but where the training set has `lengths`, `group_by_length` goes by them."""
+        args, dataset = self.args, self.train_dataset if train_dataset is None else train_dataset
+        lengths = getattr(dataset, "lengths", None)
+        if args.train_sampling_strategy != "group_by_length" or lengths is None:
+            return super()._get_train_sampler(train_dataset)
+        step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        seed = args.seed if args.data_seed is None else args.data_seed
+        self._tell_epoch.sampler = LengthGroups(lengths, step_size, seed)
+        return self._tell_epoch.sampler
 
     # Learning rates by module
 
@@ -311,17 +325,6 @@ class NavTrainer(Trainer):
             super()._load_best_model()
         else:
             self._load_from_checkpoint(str(self.state.best_model_checkpoint))
-
-
-class _TellEpoch(TrainerCallback):
-    """Calls `set_epoch` of the training set. accelerate's loaders do so in a single process only,
-    and there not for the rest of an epoch in which a run was interrupted.
-    """
-
-    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        set_epoch = getattr(train_dataloader.dataset, "set_epoch", None)
-        if set_epoch is not None:
-            set_epoch(int(state.epoch))
 
 
 def _without_num_items(model: nn.Module) -> Callable[..., Any]:

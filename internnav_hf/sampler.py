@@ -1,0 +1,56 @@
+"""The order in which samples are drawn, and who is told which epoch begins."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+from transformers import TrainerCallback
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+
+class LengthGroups(Sampler[int]):
+    """Samples in a random order, in which those of a batch are about equally long.
+
+    The order follows from seed and epoch alone: every process and every resumed run has the same.
+    `batch_size` is that of an optimisation step, so that it is also the same however a step is
+    shared out. transformers' own comes from a state that neither checkpoints nor processes share.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
+        self.lengths, self.batch_size, self.seed = list(map(int, lengths)), batch_size, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Every epoch has an order of its own."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator: Any = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
+        starts = range(0, len(order) - self.batch_size + 1, self.batch_size)
+        # transformers puts the longest first; what does not fill a batch stays last
+        for batch in torch.randperm(len(starts), generator=generator).tolist():
+            yield from order[starts[batch] : starts[batch] + self.batch_size]
+        yield from order[len(starts) * self.batch_size :]
+
+
+class TellEpoch(TrainerCallback):
+    """Calls `set_epoch` of the training set, and of the `sampler` if there is one. accelerate's
+    loaders do so in a single process only, and there not for the rest of an epoch in which a run
+    was interrupted.
+    """
+
+    sampler: LengthGroups | None = None
+
+    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        """Before anything of the epoch is read."""
+        epoch = int(state.epoch)
+        if self.sampler is not None:
+            self.sampler.set_epoch(epoch)
+        set_epoch = getattr(train_dataloader.dataset, "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(epoch)
