@@ -1,0 +1,64 @@
+"""State of a recurrent policy: a GRU over steps, emptied where an episode starts.
+
+Legend: B episodes, T steps, I input width, H hidden.
+"""
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+
+
+class StateEncoder(nn.Module):
+    """One-layer GRU over (B, T, I). Its output after a step is its state."""
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__()
+        self.rnn = nn.GRU(input_size, hidden_size, batch_first=True)
+
+    def forward(self, inputs: Tensor, state: Tensor, reset_mask: Tensor) -> Tensor:
+        """(B, T, H): the state after each step of `inputs` (B, T, I), from `state` (B, H).
+
+        Where `reset_mask` (B, T), the state is zeros before the step. Steps between resets are one
+        call of the GRU, so that whole episodes from their start are a single one.
+        """
+        starts = 1 + reset_mask[:, 1:].any(0).nonzero().flatten().cpu()
+        ends = [*starts.tolist(), inputs.shape[1]]
+        outputs = []
+        begin = 0
+        for end in ends:
+            state = state.masked_fill(reset_mask[:, begin, None], 0)
+            output, last = self.rnn(inputs[:, begin:end], state[None])
+            outputs.append(output)
+            state, begin = last[0], end
+        return torch.cat(outputs, dim=1)
+
+    def init_weights(self) -> None:
+        """As published: orthogonal weights, zero biases."""
+        for name, parameter in self.rnn.named_parameters():
+            if "weight" in name:
+                init.orthogonal_(parameter)
+            else:
+                init.zeros_(parameter)
+
+
+def reset_mask_of(
+    reset_mask: Tensor | None, recurrent_state: Tensor | None, shape: torch.Size, like: Tensor
+) -> Tensor:
+    """(B, T) bool, on the device of `like`: the given one, or True at the first step of a sequence
+    whose state is not given.
+    """
+    if reset_mask is not None:
+        return reset_mask.bool()
+    resets = torch.zeros(shape, dtype=torch.bool, device=like.device)
+    resets[:, 0] = recurrent_state is None
+    return resets
+
+
+def last_states(states: Tensor, initial: Tensor, step_mask: Tensor) -> Tensor:
+    """(B, H): of `states` (B, T, H) the one after the last step in `step_mask` (B, T); `initial`
+    (B, H) where there is none.
+    """
+    num_steps = torch.arange(1, 1 + step_mask.shape[1], device=step_mask.device)
+    last = (num_steps * step_mask).amax(1)
+    picked = torch.cat([initial[:, None], states], dim=1)
+    return picked[torch.arange(len(last), device=last.device), last]
