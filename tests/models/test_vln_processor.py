@@ -2,14 +2,18 @@
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from transformers import AutoTokenizer
+from safetensors.numpy import load_file
+from transformers import AutoTokenizer, CLIPTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 WORDS = ["walk", "past", "the", "chair", "it", "s", "t"]
 
 
@@ -28,6 +32,32 @@ def processor(**settings) -> VLNProcessor:
 )
 def test_words_get_their_numbers_by_the_published_rule(text, expected):
     assert processor().encode_instructions([text]).tolist() == [expected]
+
+
+def clip_tokenizer() -> CLIPTokenizer:
+    """CLIP's, with those of its 48,894 merges that the golden texts need, and their numbers."""
+    letters = list(bytes_to_unicode().values())
+    vocabulary = {letter: index for index, letter in enumerate(letters)}
+    vocabulary |= {f"{letter}</w>": 256 + index for index, letter in enumerate(letters)}
+    merges = json.loads((GOLDEN / "clip_merges.json").read_text())["merges"]
+    vocabulary |= {left + right: index for left, right, index in merges}
+    vocabulary |= {"<|startoftext|>": 49406, "<|endoftext|>": 49407}
+    return CLIPTokenizer(vocab=vocabulary, merges=[(left, right) for left, right, _ in merges])
+
+
+def test_clips_tokens_equal_long_clips():
+    """Padded with 0, not with CLIP's own padding; without text they have none to follow."""
+    texts = json.loads((GOLDEN / "longclip_tokenize.json").read_text())["strings"]
+    expected = load_file(GOLDEN / "longclip_tokenize.safetensors")["out.tokens"]
+    spoken = [index for index, text in enumerate(texts) if text]
+    long = VLNProcessor(clip_tokenizer(), max_length=248)
+    ids = long.encode_instructions([texts[index] for index in spoken])
+    np.testing.assert_array_equal(ids, expected[spoken, : ids.shape[1]])
+    assert not expected[spoken, ids.shape[1] :].any()
+    with pytest.raises(ValueError, match="instruction: found ''"):
+        long.encode_instructions(texts)
+    cut = VLNProcessor(clip_tokenizer(), max_length=5).encode_instructions(texts[:1])
+    assert cut.tolist() == [[*expected[0, :4], 49407]]
 
 
 def test_marks_are_tokens_where_the_vocabulary_has_them():
