@@ -17,10 +17,13 @@ A killed run goes on where it was when it is started again.
 
 import json
 import logging
+import multiprocessing
 import os
 import sys
 from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -198,10 +201,10 @@ def main(arguments: DatasetArguments) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     counts = {"episodes": 0, "frames": 0}
     with (
-        ProcessPoolExecutor(max(1, arguments.workers)) as pool,
+        _parallel_map(arguments.workers) as parallel_map,
         tqdm(total=len(jobs), unit="scene", desc=str(out)) as progress,
     ):
-        for episodes, frames in pool.map(write_scene, jobs):
+        for episodes, frames in parallel_map(write_scene, jobs):
             counts["episodes"] += episodes
             counts["frames"] += frames
             progress.set_postfix(counts, refresh=False)
@@ -216,6 +219,18 @@ def main(arguments: DatasetArguments) -> None:
             len(missing),
             _lengths(arguments),
         )
+
+
+@contextmanager
+def _parallel_map(workers: int) -> Iterator[Callable[..., Iterable]]:
+    """`map`, by so many processes. One is this process; more are not forked from it: a fork copies
+    the locks that its threads (embree's, pyarrow's, tqdm's) hold, and the copy waits for ever.
+    """
+    if workers == 1:
+        yield map
+    else:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver")) as pool:
+            yield pool.map
 
 
 def write_scene(job: SceneJob) -> tuple[int, int]:
