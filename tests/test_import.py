@@ -3,13 +3,13 @@
 import copy
 import json
 import pickle
-import subprocess
 import sys
 
 import pytest
 
 import internnav_hf
 from internnav_hf._registration import LazyClass
+from tests.processes import run
 from tests.tiny import tiny_processor, tiny_system2
 
 HEAVY = [
@@ -31,7 +31,7 @@ IMPORT_ORDERS = {
 
 def run_python(code: str) -> dict:
     """What `code` prints as its last line, as JSON, in a fresh interpreter."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run([sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

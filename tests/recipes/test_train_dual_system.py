@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 from internnav_hf import DualSystemModel, DualSystemPolicy, System2Model
 from internnav_hf.arguments import parse_arguments
 from recipes import train_dual_system as recipe
+from tests.processes import run as run_program
 from tests.recipes.dual import EXPERTS, options, write_base
 from tests.recipes.fixed_noise import FixedNoiseCollator
 from tests.recipes.test_train_system2 import accelerate, world_size
@@ -34,14 +34,8 @@ def train(arguments: list[str]) -> None:
 
 def launch(arguments: list[str], *launcher: str, script="recipes/train_dual_system.py"):
     """Run a script as a user does."""
-    return subprocess.run(
-        [sys.executable, *launcher, script, *arguments],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    command = [sys.executable, *launcher, script, *arguments]
+    return run_program(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 def log_history(output_dir: Path) -> list[dict]:

@@ -18,6 +18,7 @@ from internnav_hf.arguments import parse_arguments
 from internnav_hf.models.navdp_config import NavDPConfig
 from recipes import train_navdp as recipe
 from tests.data.vln_n1 import intrinsic, walk, write_parquet, write_root
+from tests.processes import started
 from tests.recipes.fixed_navdp_noise import FixedNoiseCollator
 from tests.recipes.test_train_dual_system import history, launch
 from tests.recipes.test_train_system2 import accelerate, world_size
@@ -129,19 +130,15 @@ def test_a_killed_run_goes_on_where_it_was_saved(base, tmp_path):
     run = {"max_steps": 6, "save_steps": 1, "dataloader_num_workers": 1}
     train(options(base, tmp_path / "whole", **run))
     arguments = options(base, tmp_path / "killed", **run)
-    process = subprocess.Popen(
-        [sys.executable, "recipes/train_navdp.py", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / "checkpoint-2" / "trainer_state.json").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    command = [sys.executable, "recipes/train_navdp.py", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with started(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "killed" / "checkpoint-2" / "trainer_state.json").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "train_results.json").exists()
     train([*arguments, "--resume_from_checkpoint=auto"])
     assert history(tmp_path / "killed", "loss") == history(tmp_path / "whole", "loss")

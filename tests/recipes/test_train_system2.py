@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from internnav_hf import System2Model, System2Policy, System2Processor
 from internnav_hf.arguments import parse_arguments
 from recipes import train_system2 as recipe
 from tests.data.vln_ce import straight_episode, write_scene
+from tests.processes import run, started
 from tests.tiny import tiny_processor, tiny_system2
 
 ROOT = Path(__file__).parents[2]
@@ -69,19 +69,13 @@ def train(arguments: list[str]) -> None:
 def launch(arguments: list[str], *launcher: str) -> str:
     """Run the recipe as a user does; its output."""
     command = [sys.executable, *launcher, RECIPE, *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    result = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-    )
+    result = run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return result.stdout + result.stderr
 
 
 def accelerate(config: str, num_processes: int) -> list[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = ["--num_processes", str(num_processes), "--main_process_port", str(port)]
+    settings = ["--num_processes", str(num_processes), "--main_process_port", "0"]  # any free one
     return [
         "-m",
         "accelerate.commands.launch",
@@ -181,16 +175,14 @@ def test_resuming_gives_the_losses_of_the_uninterrupted_run(base, reference, tmp
 def test_a_killed_run_goes_on_where_it_was_saved(base, reference, tmp_path):
     arguments = options(base, tmp_path, save_steps=1)
     command = [sys.executable, RECIPE, *arguments]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "checkpoint-2" / "trainer_state.json").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with started(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "checkpoint-2" / "trainer_state.json").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "train_results.json").exists()
     train([*arguments, "--resume_from_checkpoint=auto"])
     for name in LOSSES:

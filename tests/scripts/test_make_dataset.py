@@ -1,9 +1,6 @@
 """The command that writes datasets, and that what it writes is what training reads."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +13,7 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.data import NavDPDataset, System2Dataset, read_lerobot, read_vln_n1
 from scripts import make_dataset
 from scripts.make_dataset import DatasetArguments
+from tests.processes import started
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -179,13 +177,11 @@ def test_a_killed_run_leaves_whole_scenes_and_goes_on(tmp_path):
     options = [option for option in options if "landmarks" not in option]
     command = [sys.executable, "-m", "scripts.make_dataset", f"--out={tmp_path}", *options]
     command += ["--num_rooms", "1", "2", "--num_objects", "3", "4"]
-    running = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
     scenes = tmp_path / "r2r"
-    deadline = time.monotonic() + 60
-    while len(list(scenes.glob("scene_*"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
+    with started(command, cwd=ROOT):
+        deadline = time.monotonic() + 60
+        while len(list(scenes.glob("scene_*"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
     survivors = sorted(scenes.glob("scene_*"))
     assert 2 <= len(survivors) < 30
     assert len(list(read_lerobot(scenes))) == 4 * len(survivors)  # hidden leftovers do not count
