@@ -11,6 +11,8 @@ DEMO_ROOMS := --num-rooms 1 1 --num-objects 3 6
 SMOKE := outputs/smoke
 LAUNCH := $(BIN)/accelerate launch --num_machines 1 --mixed_precision no --dynamo_backend no
 # Tests compute little and start processes: one thread each, and as many at once as there are cores.
+# A test that hangs ends its process (pyproject.toml), which is not begun anew: xdist would start
+# the same test again, and again.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
@@ -104,7 +106,7 @@ $(NAVDP)/report.html: $(NAVDP)/model/.complete | $(ENV)
 	  --trainer-state $(NAVDP)/model/trainer_state.json
 
 test: $(ENV)  ## run every test (ARGS="-k dialogue" for some)
-	$(PYTEST) -n logical --maxprocesses 4 --dist loadfile --durations=15 $(ARGS)
+	$(PYTEST) -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 0 --durations=15 $(ARGS)
 
 check: $(ENV)  ## lint, formatting, types
 	$(BIN)/ruff check

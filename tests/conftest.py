@@ -1,6 +1,9 @@
-"""Settings of the whole suite: offline, one thread, repeatable."""
+"""Settings of the whole suite: offline, one thread, repeatable, and no forks of a test process."""
 
+import ctypes
+import multiprocessing
 import os
+import signal
 
 # Before torch and transformers are imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -8,6 +11,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import hypothesis
+
+# A fork of a process with threads (embree's, pyarrow's, xdist's) copies locks that nobody will
+# open. Workers of pools and of data loaders are children of a server that has one thread instead.
+multiprocessing.set_start_method("forkserver", force=True)
+multiprocessing.set_forkserver_preload(["internnav_hf.data", "scripts.make_dataset"])
+
+# Whoever forks all the same: the copy dies with its test process. It holds that process's pipes,
+# so that xdist would wait for a dead one as long as the copy lives.
+LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
+os.register_at_fork(after_in_child=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
 
 hypothesis.settings.register_profile(
     "suite", deadline=None, derandomize=True, max_examples=50, database=None
