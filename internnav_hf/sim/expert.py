@@ -42,12 +42,14 @@ UNTAUGHT = 1
 class Walk:
     """`poses` (T, 3) as (x, y, yaw); `actions` (T,) taken at each frame, the last one STOP.
 
-    `exploring` (T,) marks frames whose action was drawn at random and not the expert's.
+    `exploring` (T,) marks frames whose action was drawn at random; `expert_actions` (T,) are what
+    the expert would have done there, and the same as `actions` elsewhere.
     """
 
     poses: np.ndarray
     actions: np.ndarray
     exploring: np.ndarray
+    expert_actions: np.ndarray
 
 
 def walk(
@@ -64,18 +66,20 @@ def walk(
     """
     x, y, yaw = episode.start
     position = np.array([x, y])
-    poses, actions, exploring, burst = [], [], [], []
+    poses, actions, exploring, expert_actions, burst = [], [], [], [], []
     while len(poses) < MAX_STEPS:
         if not burst and rng.random() < exploration:
             burst = _burst(rng)
         exploring.append(bool(burst))
-        action = burst.pop() if burst else _expert_action(space, field, episode, position, yaw)
+        taught = expert_action(space, field, episode, position, yaw)
+        action = burst.pop() if burst else taught
         poses.append((*position, yaw))
         actions.append(int(action))
+        expert_actions.append(int(taught))
         if action == Action.STOP:
             if float(field(position)) > _ARRIVED_M:
                 return None
-            return Walk(np.array(poses), np.array(actions), np.array(exploring))
+            return Walk(*map(np.array, (poses, actions, exploring, expert_actions)))
         if action == Action.FORWARD:
             ahead = FORWARD_STEP_M * np.array([np.cos(yaw), np.sin(yaw)])
             position, _ = space.move(position, position + ahead)
@@ -90,7 +94,7 @@ def _burst(rng: np.random.Generator) -> list[Action]:
     return [choices[int(rng.integers(3))] for _ in range(int(rng.integers(1, 5)))]
 
 
-def _expert_action(
+def expert_action(
     space: NavigableSpace,
     field: DistanceField,
     episode: NavigationEpisode,

@@ -3,9 +3,10 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,14 +32,28 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def lerobot_folder(
+    folder: Path, camera: CameraSpec, info: dict, fps: int = FRAMES_PER_SECOND
+) -> Iterator["LeRobotFolder"]:
+    """To add episodes to; they are in `folder` when all went well, and nothing is if not."""
+    with whole_folder(folder) as partial:
+        lerobot = LeRobotFolder(partial, camera, info, fps)
+        yield lerobot
+        lerobot.finish()
+
+
 class LeRobotFolder:
     """Collects episodes in `folder`, which exists; `finish` writes what tells of them all."""
 
-    def __init__(self, folder: Path, camera: CameraSpec, info: dict) -> None:
+    def __init__(
+        self, folder: Path, camera: CameraSpec, info: dict, fps: int = FRAMES_PER_SECOND
+    ) -> None:
         self.folder, self.camera = folder, camera
         self.num_episodes = self.num_frames = 0
-        self._info = info
+        self._info, self._fps = info, fps
         self._episodes: list[dict] = []
+        self._tasks: list[dict] = []
         self._stats: list[dict] = []
 
     @property
@@ -46,23 +61,33 @@ class LeRobotFolder:
         """Name of the folder for the next episode's files."""
         return f"chunk-{self.num_episodes // EPISODES_PER_CHUNK:03d}"
 
-    def add(self, columns: dict[str, pa.Array], task: str, stats: dict) -> None:
-        """One episode: its columns beside LeRobot's own, its text, and `stats` of its columns."""
+    @property
+    def num_tasks(self) -> int:
+        """So far; the next episode's first task has this number."""
+        return len(self._tasks)
+
+    def add(
+        self, columns: dict[str, pa.Array], tasks: Sequence[dict[str, Any]], stats: dict
+    ) -> None:
+        """One episode: its columns beside LeRobot's own, its rows of tasks.jsonl without their
+        numbers, and its row of episodes_stats.jsonl.
+        """
         index, length = self.num_episodes, len(next(iter(columns.values())))
         path = self.folder / "data" / self.chunk / f"episode_{index:06d}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table(self._own_columns(length) | columns), path)
-        self._episodes.append({"episode_index": index, "tasks": [task], "length": length})
-        self._stats.append({"episode_index": index, "stats": stats})
+        texts = [task["task"] for task in tasks]
+        self._episodes.append({"episode_index": index, "tasks": texts, "length": length})
+        self._stats.append({"episode_index": index, **stats})
+        self._tasks += [{"task_index": i, **task} for i, task in enumerate(tasks, self.num_tasks)]
         self.num_episodes += 1
         self.num_frames += length
 
     def finish(self) -> None:
         """Writes the meta files."""
-        tasks = [episode["tasks"][0] for episode in self._episodes]
         rows_of = {
             "episodes": self._episodes,
-            "tasks": [{"task_index": i, "task": task} for i, task in enumerate(tasks)],
+            "tasks": self._tasks,
             "episodes_stats": self._stats,
         }
         meta = self.folder / "meta"
@@ -75,11 +100,11 @@ class LeRobotFolder:
             "robot_type": "simulated",
             "total_episodes": self.num_episodes,
             "total_frames": self.num_frames,
-            "total_tasks": len(tasks),
+            "total_tasks": self.num_tasks,
             "total_videos": 0,
             "total_chunks": (self.num_episodes - 1) // EPISODES_PER_CHUNK + 1,
             "chunks_size": EPISODES_PER_CHUNK,
-            "fps": FRAMES_PER_SECOND,
+            "fps": self._fps,
             "splits": {"train": f"0:{self.num_episodes}"},
             "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
             "camera": self.camera.to_dict(),
@@ -90,9 +115,9 @@ class LeRobotFolder:
     def _own_columns(self, length: int) -> dict[str, pa.Array]:
         frames = np.arange(length)
         return {
-            "timestamp": pa.array((frames / FRAMES_PER_SECOND).astype(np.float32)),
+            "timestamp": pa.array((frames / self._fps).astype(np.float32)),
             "frame_index": pa.array(frames),
             "episode_index": pa.array(np.full(length, self.num_episodes)),
             "index": pa.array(frames + self.num_frames),
-            "task_index": pa.array(np.full(length, self.num_episodes)),
+            "task_index": pa.array(np.full(length, self.num_tasks)),
         }

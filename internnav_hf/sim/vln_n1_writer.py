@@ -21,7 +21,7 @@ from PIL import Image
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import camera_pose
 
-from .lerobot_folder import MATRIX, LeRobotFolder, whole_folder
+from .lerobot_folder import MATRIX, lerobot_folder
 from .navigation import FLOOR_TOLERANCE_M, ROBOT_HEIGHT_M, sample_surface
 from .render import Renderer
 from .scenes import Scene
@@ -45,19 +45,19 @@ class WalkWriter:
         camera: CameraSpec,
         info: dict,
     ) -> None:
-        self._renderer, self._cloud, self._info = renderer, cloud, info
-        self._camera = camera
-        self._whole = whole_folder(folder)
+        self._renderer, self._cloud, self._camera = renderer, cloud, camera
+        self._folder = lerobot_folder(folder, camera, info)
 
     def __enter__(self) -> "WalkWriter":
-        self._lerobot = LeRobotFolder(self._whole.__enter__(), self._camera, self._info)
+        self._lerobot = self._folder.__enter__()
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
         if kind is None:
-            self._lerobot.finish()
-            write_cloud(self._lerobot.folder / "meta" / "pointcloud.ply", *self._cloud)
-        self._whole.__exit__(kind, error, traceback)
+            meta = self._lerobot.folder / "meta"
+            meta.mkdir()
+            write_cloud(meta / "pointcloud.ply", *self._cloud)
+        self._folder.__exit__(kind, error, traceback)
 
     def add(self, poses: np.ndarray) -> None:
         """Render and write one walk: (T, 3) as x, y, yaw."""
@@ -78,7 +78,7 @@ class WalkWriter:
             "action": pa.array(opengl, MATRIX),
         }
         stats = {"min": [first], "max": [first + length - 1], "count": [length]}
-        self._lerobot.add(columns, "", {"image_index": stats})
+        self._lerobot.add(columns, [{"task": ""}], {"stats": {"image_index": stats}})
 
     def _images(self, kind: str) -> Path:
         # One chunk: the published reader looks for no other.

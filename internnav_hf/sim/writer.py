@@ -22,7 +22,7 @@ from internnav_hf.geometry import camera_pose
 
 from .episodes import NavigationEpisode
 from .expert import NO_GOAL, Walk, pixel_goals
-from .lerobot_folder import MATRIX, LeRobotFolder, whole_folder
+from .lerobot_folder import MATRIX, lerobot_folder
 from .render import Renderer, View
 
 INSTRUCTION_SEPARATOR = "<INSTRUCTION_SEP>"
@@ -51,17 +51,15 @@ class SceneWriter:
     """Writes the episodes of one scene; use as a context, which completes or removes the folder."""
 
     def __init__(self, folder: Path, renderer: Renderer, recording: Recording, info: dict) -> None:
-        self._renderer, self._recording, self._info = renderer, recording, info
-        self._whole = whole_folder(folder)
+        self._renderer, self._recording = renderer, recording
+        self._folder = lerobot_folder(folder, recording.camera, info)
 
     def __enter__(self) -> "SceneWriter":
-        self._lerobot = LeRobotFolder(self._whole.__enter__(), self._recording.camera, self._info)
+        self._lerobot = self._folder.__enter__()
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        if kind is None:
-            self._lerobot.finish()
-        self._whole.__exit__(kind, error, traceback)
+        self._folder.__exit__(kind, error, traceback)
 
     def add(self, episode: NavigationEpisode, walk: Walk) -> None:
         """Render and write one episode; `action` is the one that LED TO each frame, -1 first."""
@@ -73,7 +71,7 @@ class SceneWriter:
             self._write_images(setting, views, episode)
             columns |= self._setting_columns(setting, pitch, poses, views, walk)
         task = INSTRUCTION_SEPARATOR.join(episode.instructions)
-        self._lerobot.add(columns, task, _statistics(actions))
+        self._lerobot.add(columns, [{"task": task}], {"stats": _statistics(actions)})
 
     def _pose(self, pose: np.ndarray, pitch_deg: float) -> np.ndarray:
         x, y, yaw = pose

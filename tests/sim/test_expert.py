@@ -11,6 +11,7 @@ from internnav_hf.sim.expert import (
     MIN_GOAL_FRAMES,
     UNTAUGHT,
     Walk,
+    expert_action,
     pixel_goals,
     walk,
 )
@@ -67,6 +68,7 @@ def test_a_walk_is_its_actions(space, walks):
         assert steps.actions[-1] == Action.STOP
         assert (steps.actions[:-1] != Action.STOP).all()
         assert not steps.exploring.any()
+        assert np.array_equal(steps.expert_actions, steps.actions)
         assert space.is_navigable(steps.poses[:, :2]).all()
         moved = np.linalg.norm(np.diff(steps.poses[:, :2], axis=0), axis=1)
         turned = wrap_angle(np.diff(steps.poses[:, 2]))
@@ -120,7 +122,7 @@ def test_a_place_behind_an_obstacle_is_no_goal():
     camera = CameraSpec(width=128, height=96)
     poses = np.array([[1 + 0.25 * t, 3, 0] for t in range(10)])
     actions = np.array([Action.FORWARD] * 9 + [Action.STOP])
-    steps = Walk(poses, actions, np.zeros(10, dtype=bool))
+    steps = Walk(poses, actions, np.zeros(10, dtype=bool), actions)
     farthest = []
     for screens in ((), (((2.4, 3, 0.5), (0.05, 3, 1.0)),)):
         views = render_walk(Renderer(hall(*screens)), steps, camera)
@@ -142,6 +144,11 @@ def test_frames_that_chance_disturbs_teach_nothing(scene, space, renderer, camer
         for t in np.flatnonzero(steps.exploring):
             disturbed += 1
             assert ahead[t] == UNTAUGHT
+            *position, yaw = steps.poses[t]
+            taught = expert_action(space, field, episode, np.array(position), yaw)
+            assert steps.expert_actions[t] == taught
+        calm = ~steps.exploring
+        assert np.array_equal(steps.expert_actions[calm], steps.actions[calm])
         # no goal lies beyond a random action, and no turn label of four actions contains one
         for t in range(len(ahead)):
             assert not steps.exploring[t : t + max(0, ahead[t])].any() or ahead[t] == UNTAUGHT

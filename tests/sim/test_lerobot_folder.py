@@ -34,7 +34,9 @@ def test_an_error_leaves_nothing(tmp_path):
 def test_rows_and_tasks_are_counted_through(tmp_path):
     folder = LeRobotFolder(tmp_path, CameraSpec(), {"scene": "mine"})
     for task, length in (("go", 3), ("stop", 2)):
-        folder.add({"action": pa.array(range(length))}, task, {"count": [length]})
+        folder.add(
+            {"action": pa.array(range(length))}, [{"task": task}], {"stats": {"count": [length]}}
+        )
     folder.finish()
     second = pq.read_table(tmp_path / "data" / "chunk-000" / "episode_000001.parquet").to_pydict()
     assert second["index"] == [3, 4]
