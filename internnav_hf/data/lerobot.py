@@ -201,15 +201,16 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
         raise broken(path, "file", found, "a readable parquet file") from error
 
 
-def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
-    """Only these columns of a parquet file."""
+def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
+    """Only these columns of a parquet file, and of `optional` those that are there."""
     file = _open_parquet(path)
     found = file.schema_arrow.names
     missing = [name for name in names if name not in found]
     if missing:
         raise broken(path, "columns", sorted(found), " and ".join(missing))
+    names = [*names, *(name for name in optional if name in found)]
     try:
-        return file.read(columns=list(names), use_threads=False)
+        return file.read(columns=names, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise broken(path, "file", f"unreadable pages ({error})", "a whole file") from error
 

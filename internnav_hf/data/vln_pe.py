@@ -1,0 +1,293 @@
+"""Reader of InternData-N1's `vln_pe` folders, whole walks of simulated robots, with instructions.
+
+    <root>/<scan>/<scene>/data/chunk-000/episode_000000.parquet    one row per frame, see `COLUMNS`
+    <root>/<scan>/<scene>/meta/tasks.jsonl             the instructions, and how each walk ended
+    <root>/<scan>/<scene>/meta/episodes_stats.jsonl    which instructions belong to which episode
+    <root>/<scan>/<scene>/videos/chunk-000/observation.images.rgb/episode_000000.npy
+    <root>/<scan>/<scene>/videos/chunk-000/observation.images.depth/episode_000000.npy
+
+That is v0.5, a scan being `r2r`, `r2r_flash`, ... In v0.1 a folder per trajectory stands in the
+place of the scene, with one episode, whose instructions are lines of `meta/episodes.jsonl` and
+whose arrays are `rgb.npy` and `depth.npy`. `rgb` is uint8 (T, rows, columns, 3), `depth` a float
+(T, rows, columns) from 0 to 1: metres / 10. Where there are no arrays, a frame may be a file:
+`episode_000000_7.jpg` (or .png), depth a 16-bit PNG of millimetres.
+
+The action in a row is the one taken AT its frame (0 is the last where the robot stopped), unlike in
+`vln_ce`.
+
+Differs from the published loader: an instruction is found by its `task_index`, wherever its line
+stands; an episode may have any number of them; names may hold any characters; `meta/info.json`,
+which is that of another part, is not read for what a walk is.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..geometry import Action, wrap_angle
+from .episode import Episode, broken, parquet_path
+from .lerobot import Column, archive_hint, read_columns, subfolders, to_numpy
+from .names import did_you_mean
+from .vln_targets import previous_actions
+
+TASKS_FILE = "meta/tasks.jsonl"
+STATS_FILE = "meta/episodes_stats.jsonl"
+EPISODES_FILE = "meta/episodes.jsonl"
+SUCCESS, STUCK = "success", "stuck"
+
+ACTION = "observation.action"
+PREVIOUS_ACTION = "observation.previous_action"
+PROGRESS = "observation.progress"
+POSITION = "observation.robot_position"
+YAW = "observation.robot_yaw"
+COLUMNS = {
+    ACTION: Column(
+        (),
+        np.int64,
+        "the expert's at this frame: 0 stop, 1 forward 0.25 m, 2 left 15°, 3 right 15°",
+    ),
+    PROGRESS: Column((), np.float64, "share of the way that is done; may be negative"),
+    POSITION: Column((3,), np.float64, "of the robot in the world, metres, z up"),
+    YAW: Column((), np.float64, "of the robot in the world, rad"),
+    PREVIOUS_ACTION: Column(
+        (),
+        np.int64,
+        "optional: what led to this frame, -1 for nothing, where that was not the expert's action",
+    ),
+}
+OTHER_COLUMNS = (
+    "observation.camera_position",
+    "observation.camera_orientation",
+    "observation.camera_yaw",
+    "observation.robot_orientation",
+    "observation.step",
+)
+LABELS = [int(action) for action in Action if action <= Action.TURN_RIGHT]
+
+
+@dataclass(frozen=True)
+class WalkRecord:
+    """An episode as the meta files tell it; `instruction_tokens` is empty where none are there."""
+
+    unit: Path
+    episode_index: int
+    instructions: tuple[str, ...]
+    instruction_tokens: tuple[tuple[int, ...], ...]
+    finish_status: str
+    fail_reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class WholeWalk(Episode):
+    """`columns` are those of `COLUMNS`, `PREVIOUS_ACTION` always among them.
+
+    `instruction_tokens` are the stored word ids, one tuple per instruction, or none at all.
+    """
+
+    instruction_tokens: tuple[tuple[int, ...], ...] = ()
+    finish_status: str = SUCCESS
+    fail_reason: str = ""
+
+    @property
+    def length(self) -> int:
+        """Number of frames."""
+        return len(self.columns[ACTION])
+
+    @property
+    def actions(self) -> np.ndarray:
+        """(T,) what the expert does at each frame."""
+        return self.columns[ACTION]
+
+    @property
+    def poses(self) -> np.ndarray:
+        """(T, 3) x, y, yaw of the robot in the world, the yaw in [-pi, pi)."""
+        return np.column_stack([self.columns[POSITION][:, :2], wrap_angle(self.columns[YAW])])
+
+
+def read_vln_pe(root: str | Path, scans: Sequence[str] | None = None) -> Iterator[WholeWalk]:
+    """Episodes of all scans below `root`, in sorted order; the first broken one raises."""
+    for unit in find_units(Path(root), scans):
+        for read_record in record_readers(unit):
+            yield read_walk(read_record())
+
+
+def find_units(root: Path, scans: Sequence[str] | None = None) -> list[Path]:
+    """Folders with episodes: scenes (v0.5) or trajectories (v0.1), sorted; `scans` limits them."""
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder. It should hold a folder per scan (r2r, ...).")
+    there = [folder.name for folder in subfolders(root)]
+    for scan in scans or ():
+        if scan not in there:
+            raise ValueError(f"{root}: found no scan {scan!r}.{did_you_mean(scan, there)}")
+    found = [unit for scan in scans or there for unit in subfolders(root / scan) if _is_unit(unit)]
+    if not found:
+        inside = any(_is_unit(folder) for folder in subfolders(root))
+        hint = f" Pass the folder above it: {root.parent}." if inside else archive_hint(root)
+        raise ValueError(
+            f"{root}: found no episodes, expected <scan>/<scene>/data and"
+            f" <scan>/<scene>/{TASKS_FILE}.{hint}"
+        )
+    return found
+
+
+def _is_unit(folder: Path) -> bool:
+    return (folder / "data").is_dir() or (folder / TASKS_FILE).is_file()
+
+
+def is_vln_pe(unit: Path) -> bool:
+    """Whether a folder with episodes is of this format and not of a neighbour's."""
+    parquet = min(unit.glob("data/chunk-*/*.parquet"), default=None)
+    if parquet is None:
+        return False
+    try:
+        read_columns(parquet, [ACTION])
+    except ValueError:
+        return False
+    return True
+
+
+def record_readers(unit: Path) -> list[Callable[[], WalkRecord]]:
+    """One for each episode, to be called: what is wrong with one leaves the others whole."""
+    if (unit / STATS_FILE).is_file() or (unit / TASKS_FILE).is_file():
+        tasks = _read_tasks(unit)
+        lines = json_lines(unit / STATS_FILE)
+        return [partial(_parse_walk, unit, tasks, *line) for line in lines]
+    return [partial(_parse_trajectory, unit)]
+
+
+def json_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(`file:line`, object) of the lines that are not blank, one or more."""
+    if not path.is_file():
+        raise broken(path, "file", "no file", "a line for each episode")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise broken(path, "file", str(error), "text in UTF-8") from error
+    found = [
+        (f"{path}:{i}", _object(path, i, line)) for i, line in enumerate(lines, 1) if line.strip()
+    ]
+    if not found:
+        raise broken(path, "file", "no line", "a line for each episode")
+    return found
+
+
+def _object(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        expected = "a JSON object"
+        raise broken(f"{path}:{number}", "line", f"{line[:60]!r} ({error})", expected) from error
+    if not isinstance(row, dict):
+        raise broken(f"{path}:{number}", "line", f"{line[:60]!r}", "a JSON object")
+    return row
+
+
+def _read_tasks(unit: Path) -> dict[int, dict[str, Any]]:
+    """Lines of the file by `task_index`, each with its place under "where"."""
+    tasks = {}
+    for where, row in json_lines(unit / TASKS_FILE):
+        index = row.get("task_index")
+        if type(index) is not int or index in tasks:
+            raise broken(where, "task_index", repr(index), "an integer, each once")
+        tasks[index] = row | {"where": where}
+    return tasks
+
+
+def _parse_walk(
+    unit: Path, tasks: dict[int, dict[str, Any]], where: str, row: dict[str, Any]
+) -> WalkRecord:
+    """A line of the stats file; its numbers may stand in lists, and below a key "stats"."""
+    try:
+        index = int(row["episode_index"])
+        limits = row.get("stats", row)["task_index"]
+        first, last = (_only_integer(limits[key]) for key in ("min", "max"))
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+        expected = '{"episode_index": i, "task_index": {"min": a, "max": b}}'
+        raise broken(where, "line", f"{str(row)[:80]} ({error!r})", expected) from error
+    missing = [number for number in range(first, last + 1) if number not in tasks]
+    if missing or last < first or index < 0:
+        expected = f"task_index of lines in {TASKS_FILE}"
+        raise broken(where, "task_index", f"{first} to {last}", expected)
+    rows = [tasks[number] for number in range(first, last + 1)]
+    return _record(unit, index, "task", rows)
+
+
+def _only_integer(value: Any) -> int:
+    numbers = np.ravel(value).tolist()
+    if len(numbers) != 1 or numbers[0] != int(numbers[0]):
+        raise ValueError(f"{value} is not one whole number")
+    return int(numbers[0])
+
+
+def _parse_trajectory(unit: Path) -> WalkRecord:
+    """v0.1: every line is an instruction of the one episode."""
+    rows = [row | {"where": where} for where, row in json_lines(unit / EPISODES_FILE)]
+    return _record(unit, 0, "instruction_text", rows)
+
+
+def _record(unit: Path, index: int, text_key: str, rows: list[dict[str, Any]]) -> WalkRecord:
+    """The last line says how the walk ended; nothing said means well."""
+    for row in rows:
+        if not isinstance(row.get(text_key), str) or not row[text_key].strip():
+            raise broken(row["where"], text_key, repr(row.get(text_key)), "an instruction")
+    tokens = [_tokens(row) for row in rows]
+    if not all(tokens) and any(tokens):
+        found = f"lists in {sum(map(bool, tokens))} of {len(rows)} lines"
+        raise broken(rows[0]["where"], "instruction_tokens", found, "all of them or none")
+    last = rows[-1]
+    return WalkRecord(
+        unit,
+        index,
+        tuple(row[text_key] for row in rows),
+        tuple(filter(None, tokens)),
+        str(last.get("finish_status") or SUCCESS),
+        str(last.get("fail_reason") or ""),
+    )
+
+
+def _tokens(row: dict[str, Any]) -> tuple[int, ...]:
+    """Without the zeros at the end; empty where none are stored."""
+    tokens = row.get("instruction_tokens") or []
+    if not isinstance(tokens, list) or not all(type(t) is int and t >= 0 for t in tokens):
+        raise broken(row["where"], "instruction_tokens", str(tokens)[:60], "a list of word ids")
+    return tuple(np.trim_zeros(tokens, "b"))
+
+
+def read_walk(record: WalkRecord) -> WholeWalk:
+    """The columns of one episode, checked."""
+    path = parquet_path(record.unit, record.episode_index)
+    wanted = [name for name in COLUMNS if name != PREVIOUS_ACTION]
+    table = read_columns(path, wanted, [PREVIOUS_ACTION])
+    columns = {
+        name: to_numpy(table[name], COLUMNS[name], path, name) for name in table.column_names
+    }
+    if table.num_rows == 0:
+        raise broken(path, "length", "0 rows", "at least one frame")
+    for name in (PROGRESS, POSITION, YAW):
+        wrong = np.flatnonzero(~np.isfinite(columns[name]).reshape(table.num_rows, -1).all(axis=1))
+        if len(wrong):
+            raise broken(path, name, f"nan or infinity at frame {wrong[0]}", "finite numbers")
+    columns.setdefault(PREVIOUS_ACTION, previous_actions(columns[ACTION]))
+    _check_actions(columns[ACTION], LABELS, path, ACTION)
+    _check_actions(columns[PREVIOUS_ACTION], [-1, *LABELS], path, PREVIOUS_ACTION)
+    return WholeWalk(
+        record.unit,
+        record.episode_index,
+        record.instructions,
+        columns,
+        instruction_tokens=record.instruction_tokens,
+        finish_status=record.finish_status,
+        fail_reason=record.fail_reason,
+    )
+
+
+def _check_actions(actions: np.ndarray, known: list[int], path: Path, name: str) -> None:
+    unknown = np.flatnonzero(~np.isin(actions, known))
+    if len(unknown):
+        found = f"{actions[unknown[0]]} at frame {unknown[0]}"
+        raise broken(path, name, found, f"one of {known}")

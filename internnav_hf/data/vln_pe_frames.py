@@ -1,0 +1,138 @@
+"""The images of a `vln_pe` episode: arrays that are memory-mapped, or a file for each frame.
+
+T frames. Arrays are never unpickled.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .checks import image_size
+from .episode import FRAME_SUFFIX, broken, chunk_name
+from .images import open_depth, open_image
+
+KINDS = ("rgb", "depth")
+SUFFIXES = {"rgb": (FRAME_SUFFIX["rgb"], ".png"), "depth": (FRAME_SUFFIX["depth"],)}
+DTYPES = {"rgb": (np.uint8,), "depth": (np.float32, np.float16, np.float64)}
+DEPTH_UNIT_M = 10.0  # a depth array has metres / 10
+SPLAT_MARKER = "3dgs"
+SPLAT_DEPTH_UNIT_M = 100.0
+
+
+@dataclass(frozen=True)
+class FrameRules:
+    """`depth_unit_m` is what 1 means in a depth array. Where `scan/scene` contains `splat_marker`,
+    colours are stored as BGR and 1 means 100 m, as in the published scans of Gaussian splats;
+    None: nowhere.
+    """
+
+    depth_unit_m: float = DEPTH_UNIT_M
+    splat_marker: str | None = SPLAT_MARKER
+
+    def is_splat(self, unit: str) -> bool:
+        """`unit` is scan/scene."""
+        return self.splat_marker is not None and self.splat_marker in unit
+
+
+class RecordedFrames:
+    """The frames of one episode of `length` rows in the folder `unit`, below `root`."""
+
+    def __init__(self, root: Path, unit: str, episode_index: int, length: int, rules: FrameRules):
+        self.root = root
+        self.unit = unit
+        self.episode_index = episode_index
+        self.length = length
+        self.is_splat = rules.is_splat(unit)
+        self.depth_unit_m = SPLAT_DEPTH_UNIT_M if self.is_splat else rules.depth_unit_m
+
+    def rgb(self, stop: int | None = None) -> np.ndarray:
+        """(T, rows, columns, 3) uint8, the frames before `stop`."""
+        if (path := self._array_path("rgb")) is not None:
+            rgb = np.asarray(self._array(path, "rgb")[:stop])
+        else:
+            rgb = _stacked(self.files("rgb")[:stop], lambda path: np.asarray(open_image(path)))
+        return rgb[..., ::-1] if self.is_splat else rgb
+
+    def depth(self, stop: int | None = None) -> np.ndarray:
+        """(T, rows, columns) float32 metres, the frames before `stop`; 0 is unknown."""
+        if (path := self._array_path("depth")) is None:
+            return _stacked(self.files("depth")[:stop], open_depth)
+        depth = np.asarray(self._array(path, "depth")[:stop], dtype=np.float32)
+        return depth.reshape(depth.shape[:3]) * np.float32(self.depth_unit_m)
+
+    def files(self, kind: str) -> list[Path]:
+        """What holds the frames of one kind: an array, or a file for each, which all exist."""
+        path = self._array_path(kind)
+        return [path] if path is not None else self._frame_files(kind)
+
+    def check(self) -> None:
+        """That every frame is there, in arrays or images of the right form."""
+        for kind in KINDS:
+            path = self._array_path(kind)
+            if path is not None:
+                self._array(path, kind)
+            else:
+                image_size(self._frame_files(kind)[0])
+
+    def check_depth_unit(self) -> None:
+        """That the first frame can be in the unit that is meant."""
+        path = self._array_path("depth")
+        if path is None or self.is_splat or self.depth_unit_m != DEPTH_UNIT_M:
+            return
+        highest = float(np.nanmax(self._array(path, "depth")[0]))
+        if highest > 1.001:
+            raise broken(
+                path,
+                "depth",
+                f"{highest:.3g} in frame 0",
+                "metres / 10, from 0 to 1. Pass depth_unit_m=1 for metres",
+            )
+
+    def _folder(self, kind: str) -> Path:
+        chunk = chunk_name(self.episode_index)
+        return self.root / self.unit / "videos" / chunk / f"observation.images.{kind}"
+
+    def _array_path(self, kind: str) -> Path | None:
+        names = (f"episode_{self.episode_index:06d}.npy", f"{kind}.npy")
+        paths = (self._folder(kind) / name for name in names)
+        return next((path for path in paths if path.is_file()), None)
+
+    def _array(self, path: Path, kind: str) -> np.ndarray:
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            found = f"{path.stat().st_size} bytes ({error})"
+            raise broken(path, "file", found, "an array of numbers") from error
+        colours = (3,) if kind == "rgb" else ()
+        shape = array.shape[:3] if kind == "depth" and array.shape[3:] == (1,) else array.shape
+        fits = len(shape) == 3 + len(colours) and shape[3:] == colours and 0 not in shape
+        if not fits or shape[0] != self.length or array.dtype not in DTYPES[kind]:
+            axes = ", ".join([str(self.length), "rows", "columns", *map(str, colours)])
+            expected = f"{np.dtype(DTYPES[kind][0])} of shape ({axes})"
+            raise broken(path, kind, f"{array.dtype} of shape {array.shape}", expected)
+        return array
+
+    def _frame_files(self, kind: str) -> list[Path]:
+        folder = self._folder(kind)
+        stem = f"episode_{self.episode_index:06d}"
+        for suffix in SUFFIXES[kind]:
+            if (folder / f"{stem}_0{suffix}").is_file():
+                break
+        else:
+            expected = f"{stem}.npy, {kind}.npy or {stem}_0{SUFFIXES[kind][0]}"
+            raise broken(folder, kind, "no frames", expected)
+        paths = [folder / f"{stem}_{frame}{suffix}" for frame in range(self.length)]
+        for path in paths:
+            if not path.is_file() or not path.stat().st_size:
+                raise broken(path, "file", "no file, or an empty one", f"{self.length} images")
+        return paths
+
+
+def _stacked(paths: list[Path], read) -> np.ndarray:
+    images = [read(path) for path in paths]
+    for path, image in zip(paths, images, strict=True):
+        if image.shape != images[0].shape:
+            found, expected = image.shape, f"{images[0].shape} as in the first frame"
+            raise broken(path, "size", found, expected)
+    return np.stack(images)
