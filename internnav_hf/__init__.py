@@ -11,6 +11,8 @@ from internnav_hf._registration import register
 
 if TYPE_CHECKING:
     from internnav_hf.camera import CameraSpec
+    from internnav_hf.models.cma import CMAModel
+    from internnav_hf.models.cma_config import CMAConfig
     from internnav_hf.models.dual_system import DualSystemModel, DualSystemOutput
     from internnav_hf.models.dual_system_config import DualSystemConfig
     from internnav_hf.models.navdp import NavDPModel, NavDPOutput, NavDPSamples
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from internnav_hf.models.navdp_config import NavDPConfig
     from internnav_hf.models.nextdit import NextDiTActionExpert
     from internnav_hf.models.nextdit_config import NextDiTConfig
+    from internnav_hf.models.recurrent_vln import VLNAction, VLNOutput
+    from internnav_hf.models.seq2seq import Seq2SeqModel
+    from internnav_hf.models.seq2seq_config import Seq2SeqConfig
     from internnav_hf.models.system2 import System2Model, System2Output
     from internnav_hf.models.system2_config import System2Config
     from internnav_hf.models.system2_processor import System2Processor
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULE_OF_NAME = {
+    "CMAConfig": "models.cma_config",
+    "CMAModel": "models.cma",
     "CameraSpec": "camera",
     "Decision": "policies",
     "DualSystemConfig": "models.dual_system_config",
@@ -42,15 +49,21 @@ _MODULE_OF_NAME = {
     "NavDPSamples": "models.navdp",
     "NextDiTActionExpert": "models.nextdit",
     "NextDiTConfig": "models.nextdit_config",
+    "Seq2SeqConfig": "models.seq2seq_config",
+    "Seq2SeqModel": "models.seq2seq",
     "System2Config": "models.system2_config",
     "System2Model": "models.system2",
     "System2Output": "models.system2",
     "System2Policy": "policies",
     "System2Processor": "models.system2_processor",
+    "VLNAction": "models.recurrent_vln",
+    "VLNOutput": "models.recurrent_vln",
 }
 _SUBMODULES = ("data", "evaluation", "geometry", "models", "sim", "trainer")
 
 __all__ = [
+    "CMAConfig",
+    "CMAModel",
     "CameraSpec",
     "Decision",
     "DualSystemConfig",
@@ -66,11 +79,15 @@ __all__ = [
     "NavDPSamples",
     "NextDiTActionExpert",
     "NextDiTConfig",
+    "Seq2SeqConfig",
+    "Seq2SeqModel",
     "System2Config",
     "System2Model",
     "System2Output",
     "System2Policy",
     "System2Processor",
+    "VLNAction",
+    "VLNOutput",
 ]
 
 register()

@@ -14,10 +14,12 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, PreTrainedConfig
 
+from internnav_hf.models.cma_config import CMAConfig
 from internnav_hf.models.dual_system_config import DualSystemConfig
 from internnav_hf.models.navdp_action_expert_config import NavDPActionExpertConfig
 from internnav_hf.models.navdp_config import NavDPConfig
 from internnav_hf.models.nextdit_config import NextDiTConfig
+from internnav_hf.models.seq2seq_config import Seq2SeqConfig
 from internnav_hf.models.system2_config import System2Config
 
 # Configuration -> module in `models` and name of the model.
@@ -27,6 +29,8 @@ MODELS: dict[type[PreTrainedConfig], tuple[str, str]] = {
     NextDiTConfig: ("nextdit", "NextDiTActionExpert"),
     NavDPActionExpertConfig: ("navdp_action_expert", "NavDPActionExpert"),
     NavDPConfig: ("navdp", "NavDPModel"),
+    Seq2SeqConfig: ("seq2seq", "Seq2SeqModel"),
+    CMAConfig: ("cma", "CMAModel"),
 }
 PROCESSOR_REGISTRY = "transformers.models.auto.processing_auto"
 

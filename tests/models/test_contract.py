@@ -22,6 +22,7 @@ from tests.models.test_nextdit import tiny_config as tiny_nextdit_config
 from tests.tiny import tiny_system2, tiny_vlm_config
 from tests.tiny_batch import pad_batch, tiny_batch
 from tests.tiny_navdp import tiny_navdp, tiny_navdp_config, tiny_navdp_model
+from tests.tiny_vln import tiny_cma, tiny_seq2seq
 
 Batch = dict[str, Tensor]
 FRAME_KEYS = ("rgb", "depth", "actions", "frame_mask", "noise", "timesteps")
@@ -77,6 +78,12 @@ def navdp_batch(model: PreTrainedModel) -> Batch:
     return batch | {"sample_mask": torch.arange(8) != 5}
 
 
+def vln_batch(model: PreTrainedModel) -> Batch:
+    """Four times the model's own two episodes, one of which does not count."""
+    batch = {key: torch.cat([tensor] * 4) for key, tensor in model.dummy_inputs.items()}
+    return batch | {"episode_mask": torch.arange(8) != 5}
+
+
 def dual_system(expert_config: PreTrainedConfig) -> DualSystemModel:
     system2 = tiny_system2().requires_grad_(False)
     torch.manual_seed(0)
@@ -88,11 +95,15 @@ CASES = {
     "nextdit": Case(tiny_nextdit, expert_batch),
     "navdp": Case(tiny_navdp, expert_batch),
     "navdp-system1": Case(tiny_navdp_model, navdp_batch),
+    "seq2seq": Case(tiny_seq2seq, vln_batch),
+    "cma": Case(tiny_cma, vln_batch),
     "nextdit-dual": Case(lambda: dual_system(tiny_nextdit_config(plan_hidden_size=64)), dual_batch),
     "navdp-dual": Case(lambda: dual_system(tiny_navdp_config(plan_hidden_size=64)), dual_batch),
 }
 EXPERTS = ("nextdit", "navdp")
 ACTION_MODELS = (*EXPERTS, "navdp-system1")
+RECURRENT_MODELS = ("seq2seq", "cma")
+STEP_KEYS = ("previous_actions", "actions", "inflection_weights", "progress", "step_mask")
 DUAL_SYSTEMS = ("nextdit-dual", "navdp-dual")
 
 
@@ -119,6 +130,15 @@ def padded(batch: Batch) -> Batch:
         batch = {key: torch.cat([tensor, tensor[-1:]]) for key, tensor in batch.items()}
         batch["sample_mask"][-1] = False
         batch["actions"][-1] = torch.nan
+    if "step_mask" in batch:
+        batch = {key: torch.cat([tensor, tensor[-1:]]) for key, tensor in batch.items()}
+        batch["episode_mask"][-1] = False
+        steps = [key for key in (*STEP_KEYS, "rgb", "depth") if key in batch]
+        batch |= {key: torch.cat([batch[key], batch[key][:, -1:]], dim=1) for key in steps}
+        batch["step_mask"][:, -1] = False
+        for key in ("depth", "progress"):
+            batch[key][:, -1] = torch.nan
+        batch["instruction_ids"] = torch.nn.functional.pad(batch["instruction_ids"], (0, 3))
     if "frame_mask" in batch:
         batch = batch | {
             key: torch.cat([batch[key], batch[key][:, -1:]], dim=1) for key in FRAME_KEYS
@@ -194,7 +214,7 @@ def test_experts_have_the_signatures_of_their_protocol(name):
         assert ours[: len(asked)] == asked
 
 
-@pytest.mark.parametrize("name", ACTION_MODELS)
+@pytest.mark.parametrize("name", [*ACTION_MODELS, *RECURRENT_MODELS])
 def test_dummy_inputs_run(name):
     model = CASES[name].make()
     assert model(**model.dummy_inputs).loss.isfinite()

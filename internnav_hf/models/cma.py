@@ -1,0 +1,111 @@
+"""CMA (VLN-CE, arXiv 2004.02857): a state asks the instruction, and the answer asks the views.
+
+See `recurrent_vln` for what differs from the published code.
+
+Legend besides: K cells of a grid of features, C channels.
+"""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .cma_config import CMAConfig
+from .depth_resnet import depth_grid_size
+from .recurrent import StateEncoder
+from .recurrent_vln import NUM_ACTIONS, RecurrentVLNModel, Steps
+
+RGB_GRID = 4  # cells in a row, of colours
+POSITION_SIZE = 64  # channels that say which cell it is
+
+
+class CMAModel(RecurrentVLNModel):
+    """See the module. `rgb_features` are (B, T, C, 4, 4)."""
+
+    config_class = CMAConfig
+    config: CMAConfig
+    num_recurrent_layers = 2
+    has_bidirectional_instruction = True
+
+    def __init__(self, config: CMAConfig):
+        super().__init__(config)
+        hidden, width = config.hidden_size, config.hidden_size // 2
+        rgb_size, depth_size = config.rgb_hidden_size, config.depth_hidden_size
+        text_size = 2 * config.instruction_hidden_size
+        depth_cells = depth_grid_size(config.depth_size, len(config.depth_num_blocks)) ** 2
+        rgb_channels = config.rgb_config.hidden_sizes[-1] + POSITION_SIZE
+        depth_channels = config.depth_feature_channels + POSITION_SIZE
+        self.rgb_positions = nn.Embedding(RGB_GRID**2, POSITION_SIZE)
+        self.depth_positions = nn.Embedding(depth_cells, POSITION_SIZE)
+        self.previous_action_embedding = nn.Embedding(1 + NUM_ACTIONS, config.action_embedding_size)
+        self.rgb_projection = nn.Linear(rgb_channels, rgb_size)
+        self.depth_projection = nn.Linear(depth_channels * depth_cells, depth_size)
+        self.state_encoder = StateEncoder(
+            rgb_size + depth_size + config.action_embedding_size, hidden
+        )
+        self.state_query = nn.Linear(hidden, width)
+        self.text_key = nn.Linear(text_size, width)
+        self.text_query = nn.Linear(text_size, width)
+        self.rgb_key_value = nn.Linear(rgb_channels, width + rgb_size)
+        self.depth_key_value = nn.Linear(depth_channels, width + depth_size)
+        second = hidden + text_size + rgb_size + depth_size + config.action_embedding_size
+        self.second_projection = nn.Linear(second, hidden)
+        self.second_state_encoder = StateEncoder(hidden, hidden)
+        self.post_init()
+        self.train(self.training)  # freezes what the configuration says
+
+    def pool_rgb(self, features: Tensor) -> Tensor:
+        """(F, C, 4, 4) of `features` (F, C, h, w)."""
+        return F.adaptive_avg_pool2d(features, RGB_GRID)
+
+    def embed_previous_actions(self, indices: Tensor) -> Tensor:
+        """(B, T, C) of `indices` (B, T), 0 for none."""
+        return self.previous_action_embedding(indices)
+
+    def advance(self, steps: Steps, state: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, H) for the heads, and all states (B, T, 2, H), from `state` (B, 2, H)."""
+        assert steps.previous_actions is not None
+        rgb = _with_positions(steps.rgb, self.rgb_positions)
+        depth = _with_positions(steps.depth, self.depth_positions)
+        rgb_seen = F.relu(self.rgb_projection(rgb.mean(1)))
+        depth_seen = F.relu(self.depth_projection(rearrange(depth, "f k c -> f (c k)")))
+        seen = steps.to_steps(torch.cat([rgb_seen, depth_seen], dim=-1))
+        first = self.state_encoder(
+            torch.cat([seen, steps.previous_actions], dim=-1), state[:, 0], steps.reset_mask
+        )
+        text = self._read(first, steps.instruction)
+        query = self.text_query(text)[steps.step_mask][:, None]  # of frames, as the views are
+        width = query.shape[-1]
+        rgb_found = attend(query, *self.rgb_key_value(rgb).tensor_split([width], dim=-1))
+        depth_found = attend(query, *self.depth_key_value(depth).tensor_split([width], dim=-1))
+        found = steps.to_steps(torch.cat([rgb_found[:, 0], depth_found[:, 0]], dim=-1))
+        second = torch.cat([first, text, found, steps.previous_actions], dim=-1)
+        second = self.second_state_encoder(
+            F.relu(self.second_projection(second)), state[:, 1], steps.reset_mask
+        )
+        return second, torch.stack([first, second], dim=2)
+
+    def _read(self, states: Tensor, instruction: Tensor) -> Tensor:
+        """(B, T, C): what `states` (B, T, H) find in `instruction` (B, L, C), zeros at padding."""
+        is_word = instruction.any(-1)[:, None]
+        return attend(self.state_query(states), self.text_key(instruction), instruction, is_word)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """(..., Q, C) of `query` (..., Q, W), `key` (..., K, W), `value` (..., K, C) and, True where
+    valid, `mask` (..., 1, K). A row without anything valid finds the mean.
+    """
+    logits = query @ key.mT / query.shape[-1] ** 0.5
+    if mask is not None:
+        logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+    return logits.softmax(-1) @ value
+
+
+def _with_positions(features: Tensor, positions: nn.Embedding) -> Tensor:
+    """(F, K, C + P) of `features` (F, C, G, G) with the table of `positions` (K, P).
+
+    As published the table is read as (P, K), not transposed.
+    """
+    cells = rearrange(features, "f c row column -> f (row column) c")
+    table = positions.weight.view(positions.embedding_dim, -1).T
+    return torch.cat([cells, table.expand(len(cells), -1, -1)], dim=-1)

@@ -1,0 +1,75 @@
+"""Colour encoder of Seq2Seq and CMA: transformers' ResNet, whose batch norm can be kept frozen.
+
+`batch_norm_mode` says where the statistics come from:
+- "running": those stored, in training too. They stay as they are.
+- "training": the batch's while training, which also moves the stored ones; those stored otherwise.
+  Released CMA weights were made so.
+- "always": as "training", and otherwise each image's own. Released Seq2Seq weights were made and
+  evaluated so.
+
+Legend: F frames, S image size, C channels of the last stage.
+"""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import ResNetConfig, ResNetModel
+
+# Names in torchvision's ResNet -> transformers 5.23's.
+_TORCHVISION_NAMES = (
+    (r"^conv1\.", "embedder.embedder.convolution."),
+    (r"^bn1\.", "embedder.embedder.normalization."),
+    (r"\.downsample\.0\.", ".shortcut.convolution."),
+    (r"\.downsample\.1\.", ".shortcut.normalization."),
+)
+_STAGE = re.compile(r"^layer(\d)\.(\d+)\.")
+_LAYER = re.compile(r"\.(conv|bn)(\d)\.")
+_LAYER_PARTS = {"conv": "convolution", "bn": "normalization"}
+_CLASSIFIER = ("fc.weight", "fc.bias")
+
+
+class RGBResNet(ResNetModel):
+    """Features of the last stage. Images come as floats, normalised if at all."""
+
+    def __init__(self, config: ResNetConfig, batch_norm_mode: str = "running"):
+        super().__init__(config)
+        for module in list(self.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, nn.BatchNorm2d):
+                    setattr(module, name, _BatchNorm(child.num_features, batch_norm_mode))
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """(F, C, h, w) of `rgb` (F, 3, S, S)."""
+        return self.encoder(self.embedder(rgb)).last_hidden_state
+
+
+class _BatchNorm(nn.BatchNorm2d):
+    def __init__(self, num_features: int, batch_norm_mode: str):
+        super().__init__(num_features)
+        self.batch_norm_mode = batch_norm_mode
+
+    def train(self, mode: bool = True):
+        """As usual, but where the stored statistics count in training too."""
+        return super().train(mode and self.batch_norm_mode != "running")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """`input` normalised; see the module."""
+        if self.training or self.batch_norm_mode != "always":
+            return super().forward(input)
+        return F.instance_norm(input, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+def torchvision_resnet_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A ResNet of torchvision under `RGBResNet`'s names, without its classifier. A name that is not
+    known stays, for strict loading to find.
+    """
+    return {_resnet_key(key): value for key, value in state_dict.items() if key not in _CLASSIFIER}
+
+
+def _resnet_key(key: str) -> str:
+    for pattern, replacement in _TORCHVISION_NAMES:
+        key = re.sub(pattern, replacement, key)
+    key = _STAGE.sub(lambda m: f"encoder.stages.{int(m[1]) - 1}.layers.{m[2]}.", key)
+    return _LAYER.sub(lambda m: f".layer.{int(m[2]) - 1}.{_LAYER_PARTS[m[1]]}.", key)
