@@ -24,8 +24,9 @@ class VLNCollator:
         actions             (2, 4)               int64    [[1, 1, 0, 0], [2, 1, 1, 0]]
         inflection_weights  (2, 4)               float32  [[3.2, 1, 3.2, 0], [3.2, 3.2, 1, 3.2]]
         step_mask           (2, 4)               bool     [[1, 1, 1, 0], [1, 1, 1, 1]]
+        episode_mask        (2,)                 bool     [1, 1] their losses are means over walks
 
-    For RDP, instead of the three before the mask:
+    For RDP, without the last, and instead of the three before `step_mask`:
 
         previous_displacements  (2, 4, 4, 3)  float32  the latest first, m, m, rad
         displacements           (2, 4, 8, 3)  float32  the next steps, m, m, rad
@@ -43,7 +44,10 @@ class VLNCollator:
         batch = {key: _padded(key, [sample[key] for sample in samples]) for key in samples[0]}
         lengths = torch.tensor([len(sample["progress"]) for sample in samples])
         steps = torch.arange(int(lengths.max()))
-        return batch | {"step_mask": steps < lengths[:, None]}
+        masks = {"step_mask": steps < lengths[:, None]}
+        if "actions" in batch:
+            masks["episode_mask"] = lengths > 0
+        return batch | masks
 
 
 def _padded(key: str, rows: Sequence[np.ndarray]) -> Tensor:

@@ -56,6 +56,7 @@ def test_padding_is_zero_and_none(golden):
         assert not batch[key][0, 3:].any()
     assert batch["rgb"].dtype == torch.uint8
     assert batch["step_mask"].tolist() == [[True] * 3 + [False] * 4, [True] * 7]
+    assert batch["episode_mask"].tolist() == [True, True]
 
 
 def test_instructions_of_different_lengths_are_padded(golden):
