@@ -15,7 +15,7 @@ import hypothesis
 # A fork of a process with threads (embree's, pyarrow's, xdist's) copies locks that nobody will
 # open. Workers of pools and of data loaders are children of a server that has one thread instead.
 multiprocessing.set_start_method("forkserver", force=True)
-multiprocessing.set_forkserver_preload(["internnav_hf.data", "scripts.make_dataset"])
+multiprocessing.set_forkserver_preload(["torch", "transformers"])  # pyarrow starts a thread
 
 # Whoever forks all the same: the copy dies with its test process. It holds that process's pipes,
 # so that xdist would wait for a dead one as long as the copy lives.

@@ -54,7 +54,9 @@ class Import(NamedTuple):
 def tracked(pattern: str) -> list[Path]:
     """Files that git knows of or would take, by glob on the whole path."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
+    ).stdout
     paths = (ROOT / name for name in sorted(names.splitlines()) if fnmatch.fnmatch(name, pattern))
     return [path for path in paths if path.is_file()]
 
@@ -173,7 +175,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 def test_ruff_is_content():
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stdout
 
 
@@ -310,7 +314,13 @@ def test_ruff_rule_bites(rule, snippet):
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise"]
     command += ["--stdin-filename", f"{PACKAGE}/snippet.py", "-"]
     done = subprocess.run(
-        command, cwd=ROOT, input=snippet + "\n", capture_output=True, text=True, check=False
+        command,
+        cwd=ROOT,
+        input=snippet + "\n",
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert rule in done.stdout
 
