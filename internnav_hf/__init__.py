@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from internnav_hf.models.navdp_config import NavDPConfig
     from internnav_hf.models.nextdit import NextDiTActionExpert
     from internnav_hf.models.nextdit_config import NextDiTConfig
+    from internnav_hf.models.rdp import RDPAction, RDPModel, RDPOutput, RDPPrediction
+    from internnav_hf.models.rdp_config import RDPConfig
     from internnav_hf.models.recurrent_vln import VLNAction, VLNOutput
     from internnav_hf.models.seq2seq import Seq2SeqModel
     from internnav_hf.models.seq2seq_config import Seq2SeqConfig
@@ -49,6 +51,11 @@ _MODULE_OF_NAME = {
     "NavDPSamples": "models.navdp",
     "NextDiTActionExpert": "models.nextdit",
     "NextDiTConfig": "models.nextdit_config",
+    "RDPAction": "models.rdp",
+    "RDPConfig": "models.rdp_config",
+    "RDPModel": "models.rdp",
+    "RDPOutput": "models.rdp",
+    "RDPPrediction": "models.rdp",
     "Seq2SeqConfig": "models.seq2seq_config",
     "Seq2SeqModel": "models.seq2seq",
     "System2Config": "models.system2_config",
@@ -79,6 +86,11 @@ __all__ = [
     "NavDPSamples",
     "NextDiTActionExpert",
     "NextDiTConfig",
+    "RDPAction",
+    "RDPConfig",
+    "RDPModel",
+    "RDPOutput",
+    "RDPPrediction",
     "Seq2SeqConfig",
     "Seq2SeqModel",
     "System2Config",

@@ -19,6 +19,7 @@ from internnav_hf.models.dual_system_config import DualSystemConfig
 from internnav_hf.models.navdp_action_expert_config import NavDPActionExpertConfig
 from internnav_hf.models.navdp_config import NavDPConfig
 from internnav_hf.models.nextdit_config import NextDiTConfig
+from internnav_hf.models.rdp_config import RDPConfig
 from internnav_hf.models.seq2seq_config import Seq2SeqConfig
 from internnav_hf.models.system2_config import System2Config
 
@@ -29,6 +30,7 @@ MODELS: dict[type[PreTrainedConfig], tuple[str, str]] = {
     NextDiTConfig: ("nextdit", "NextDiTActionExpert"),
     NavDPActionExpertConfig: ("navdp_action_expert", "NavDPActionExpert"),
     NavDPConfig: ("navdp", "NavDPModel"),
+    RDPConfig: ("rdp", "RDPModel"),
     Seq2SeqConfig: ("seq2seq", "Seq2SeqModel"),
     CMAConfig: ("cma", "CMAModel"),
 }

@@ -182,11 +182,20 @@ class DenoiserLayer(nn.TransformerDecoderLayer):
     """
 
     def forward(
-        self, hidden: Tensor, keys: Tensor, values: Tensor, is_causal: bool = True
+        self,
+        hidden: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        is_causal: bool = True,
+        logit_bias: Tensor | None = None,
     ) -> Tensor:
-        """(R, H, C) of `hidden` (R, H, C), `keys` and `values` (B, heads, N, C / heads)."""
+        """(R, H, C) of `hidden` (R, H, C), `keys` and `values` (B, heads, N, C / heads).
+
+        `logit_bias` (B, 1, 1, N) is added to the logits of the condition.
+        """
         hidden = hidden + self.dropout1(self._attend_to_steps(self.norm1(hidden), is_causal))
-        hidden = hidden + self.dropout2(self._attend_to(keys, values, self.norm2(hidden)))
+        attended = self._attend_to(keys, values, self.norm2(hidden), logit_bias)
+        hidden = hidden + self.dropout2(attended)
         first, second = self.linear1, self.linear2
         inner = self.activation(_linear(self.norm3(hidden), first.weight, first.bias))
         inner = _linear(self.dropout(inner), second.weight, second.bias)
@@ -211,14 +220,16 @@ class DenoiserLayer(nn.TransformerDecoderLayer):
         mixed = rearrange(mixed, "r h n d -> r n (h d)")
         return _linear(mixed, attention.out_proj.weight, attention.out_proj.bias)
 
-    def _attend_to(self, keys: Tensor, values: Tensor, hidden: Tensor) -> Tensor:
+    def _attend_to(
+        self, keys: Tensor, values: Tensor, hidden: Tensor, logit_bias: Tensor | None
+    ) -> Tensor:
         attention, width, length = self.multihead_attn, hidden.shape[-1], hidden.shape[1]
         queries = _linear(hidden, attention.in_proj_weight[:width], attention.in_proj_bias[:width])
         queries = rearrange(
             queries, "(b s) n (h d) -> b h (s n) d", b=len(keys), h=attention.num_heads
         )
         dropout = attention.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
+        mixed = F.scaled_dot_product_attention(queries, keys, values, logit_bias, dropout)
         mixed = rearrange(mixed, "b h (s n) d -> (b s) n (h d)", n=length)
         return _linear(mixed, attention.out_proj.weight, attention.out_proj.bias)
 

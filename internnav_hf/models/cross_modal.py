@@ -1,0 +1,107 @@
+"""Cross-modal encoder of RDP: BERT's layers, in which one sequence reads itself, then another.
+
+The parts are transformers'. Differs from the published code: steps of an episode share the keys
+and values of its instruction and how that reads itself, and no token is computed that nobody reads.
+
+Legend: B episodes, T steps, R rows, each a step of an episode, Q tokens that read, L tokens of an
+instruction, C width.
+"""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from transformers import BertConfig
+from transformers import initialization as init
+from transformers.models.bert.modeling_bert import BertAttention, BertIntermediate, BertOutput
+
+_HIDDEN = -10000.0  # added to the logits of what is masked
+
+
+class CrossModalEncoder(nn.Module):
+    """Layers in which tokens read themselves, then those of the other modality."""
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_layers: int,
+        num_attention_heads: int,
+        intermediate_size: int,
+        dropout: float,
+    ):
+        super().__init__()
+        config = BertConfig(
+            hidden_size=hidden_size,
+            num_attention_heads=num_attention_heads,
+            intermediate_size=intermediate_size,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            layer_norm_eps=1e-5,
+            attn_implementation="sdpa",
+        )
+        self.layers = nn.ModuleList(CrossModalLayer(config) for _ in range(num_layers))
+
+    def read_text(self, tokens: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
+        """(B, T, Q, C): `tokens` (B, T, Q, C) after reading their instruction `text` (B, L, C),
+        which counts where `text_mask` (B, L).
+        """
+        num_steps, mask = tokens.shape[1], _additive(text_mask, text)
+        for layer in self.layers:
+            rows = layer.attention(rearrange(tokens, "b t q c -> (b t) q c"))[0]
+            joint = rearrange(rows, "(b t) q c -> b (t q) c", t=num_steps)
+            joint = layer.read(joint, text, mask)
+            tokens = rearrange(joint, "b (t q) c -> b t q c", t=num_steps)
+        return tokens
+
+    def summarise_text(
+        self, text: Tensor, text_mask: Tensor, tokens: Tensor, episodes: Tensor
+    ) -> Tensor:
+        """(R, C): the first token of `text` (B, L, C), after it all has read `tokens` (R, Q, C).
+
+        `episodes` (R,) says which instruction a row reads.
+        """
+        hidden, mask = text, _additive(text_mask, text)
+        for index, layer in enumerate(self.layers):
+            attended = layer.attention.self(hidden, mask)[0]
+            if index == len(self.layers) - 1:
+                attended, hidden = attended[:, :1], hidden[:, :1]
+            hidden = layer.attention.output(attended, hidden)
+            if index == 0:  # so far, all steps of an episode have it in common
+                hidden, mask = hidden[episodes], mask[episodes]
+            hidden = layer.read(hidden, tokens)
+        return hidden[:, 0]
+
+
+class CrossModalLayer(nn.Module):
+    """Self-attention, cross-attention and MLP, each with a LayerNorm after it."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.attention = BertAttention(config)
+        self.crossattention = BertAttention(config, is_cross_attention=True)
+        self.intermediate = BertIntermediate(config)
+        self.output = BertOutput(config)
+
+    def read(self, hidden: Tensor, source: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(N, Q, C): all but the self-attention, for `hidden` (N, Q, C), `source` (N, K, C)."""
+        hidden = self.crossattention(hidden, None, source, mask)[0]
+        return self.output(self.intermediate(hidden), hidden)
+
+
+def init_small(module: nn.Module) -> None:
+    """As published: weights of deviation 0.02, no biases, LayerNorms that change nothing."""
+    for part in module.modules():
+        if isinstance(part, nn.LayerNorm):
+            init.ones_(part.weight)
+            init.zeros_(part.bias)
+            continue
+        for name, parameter in part.named_parameters(recurse=False):
+            if name.endswith("bias"):
+                init.zeros_(parameter)
+            else:
+                init.normal_(parameter, std=0.02)
+
+
+def _additive(mask: Tensor, like: Tensor) -> Tensor:
+    """(B, 1, 1, L): what is added to the logits of keys; `mask` (B, L) is True where they count."""
+    zeros = torch.zeros_like(mask, dtype=like.dtype)
+    return zeros.masked_fill(~mask, _HIDDEN)[:, None, None]
