@@ -2,15 +2,16 @@
 
     python scripts/make_dataset.py --format vln_ce --out DATA --scenes 100 --episodes 20 --seed 0
     python scripts/make_dataset.py --format vln_ce --out DATA --scene home.glb --episodes 50
+    python scripts/make_dataset.py --format vln_pe --out DATA --scenes 100 --instructions 3
     python scripts/make_dataset.py --format vln_n1 --out DATA --scenes 100 --density easy hard
 
 vln_ce, instruction following in discrete steps: train scenes go to DATA/r2r, held-out ones to
 DATA/r2r_val_unseen. Train with `--data_root DATA --datasets r2r_125cm_0_30 --eval_datasets
 r2r_val_unseen_125cm_0_30`.
 
-vln_n1, continuous walks for NavDP: train scenes go to DATA/simulated_train, held-out ones to
-DATA/simulated_val_unseen; they are the two groups of `--data_root DATA`. The published images are
-480x270.
+vln_pe, the same with one look at each step, for Seq2Seq, CMA and RDP, and vln_n1, continuous walks
+for NavDP: train scenes go to DATA/simulated_train, held-out ones to DATA/simulated_val_unseen. They
+are the scans, or groups, of `--data_root DATA`. The published images are 256x256 and 480x270.
 
 A killed run goes on where it was when it is started again.
 """
@@ -33,29 +34,33 @@ from tqdm import tqdm
 from transformers import HfArgumentParser
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.sim.episodes import EpisodeSampler, scene_seeds
-from internnav_hf.sim.expert import walk
+from internnav_hf.sim.episodes import EpisodeSampler, NavigationEpisode, scene_seeds
+from internnav_hf.sim.expert import Walk, draw_walks
 from internnav_hf.sim.lerobot_folder import whole_folder
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene, scene_config
 from internnav_hf.sim.vln_n1_writer import DEPTH_SCALE, WalkWriter, point_cloud
+from internnav_hf.sim.vln_pe_writer import record, vln_pe_folder
 from internnav_hf.sim.ways import FRAME_SPACING_M, WaySampler
 from internnav_hf.sim.writer import Recording, SceneWriter
 
+SIMULATED = {"train": "simulated_train", "val_unseen": "simulated_val_unseen"}
 FOLDERS = {
     "vln_ce": {"train": "r2r", "val_unseen": "r2r_val_unseen"},
-    "vln_n1": {"train": "simulated_train", "val_unseen": "simulated_val_unseen"},
+    "vln_pe": SIMULATED,
+    "vln_n1": SIMULATED,
 }
+OF_WALKS = ("instructions", "exploration", "near_fraction")
+OF_WAYS = ("frame_spacing", "distance", "heading_noise", "trajectory_folders")
 WITHOUT_EFFECT = {
-    "vln_ce": ("frame_spacing", "distance", "heading_noise", "trajectory_folders"),
-    "vln_n1": ("depth", "landmarks", "instructions", "exploration", "near_fraction"),
+    "vln_ce": (*OF_WAYS, "image_files"),
+    "vln_pe": (*OF_WAYS, "depth", "landmarks"),
+    "vln_n1": (*OF_WALKS, "depth", "landmarks", "image_files"),
 }
 ARGUMENTS_FILE = "make_dataset.json"
 MAY_CHANGE = ("out", "scenes", "held_out_scenes", "workers")
 MIN_DISTANCE_M = 1.0
-MIN_FRAMES = 4  # System2's sampling rules skip shorter episodes
-TRIES_PER_EPISODE = 20
 
 
 @dataclass
@@ -63,7 +68,7 @@ class DatasetArguments:
     """What to generate."""
 
     out: str = field(metadata={"help": "Folder to write; it becomes a data_root."})
-    format: Literal["vln_ce", "vln_n1"] = field(
+    format: Literal["vln_ce", "vln_pe", "vln_n1"] = field(
         default="vln_ce", metadata={"help": "Layout to write."}
     )
     scenes: int = field(default=100, metadata={"help": "Number of generated train scenes."})
@@ -95,20 +100,24 @@ class DatasetArguments:
     pitch: float = field(default=0.0, metadata={"help": "Of the ordinary view, degrees down."})
     look_down_pitch: float = field(default=30.0, metadata={"help": "Of the look-down view."})
     depth: bool = field(
-        default=True, metadata={"help": "vln_ce: write depth images; vln_n1 has them always."}
+        default=True, metadata={"help": "vln_ce: write depth images; the others have them."}
     )
     landmarks: bool = field(
         default=False, metadata={"help": "vln_ce: write masks of the object that is named."}
     )
     instructions: int = field(
-        default=2, metadata={"help": "vln_ce: different ones of each episode, 1 to 3."}
+        default=2, metadata={"help": "vln_ce, vln_pe: different ones of an episode, 1 to 3."}
     )
     exploration: float = field(
         default=0.0,
-        metadata={"help": "vln_ce: probability of a burst of random actions at each step."},
+        metadata={"help": "vln_ce, vln_pe: probability of a burst of random actions at each step."},
     )
     near_fraction: float = field(
-        default=0.0, metadata={"help": "vln_ce: share of episodes that start close to their goal."}
+        default=0.0,
+        metadata={"help": "vln_ce, vln_pe: share of episodes that start close to their goal."},
+    )
+    image_files: bool = field(
+        default=False, metadata={"help": "vln_pe: a small file for each image, no large arrays."}
     )
     frame_spacing: float = field(
         default=FRAME_SPACING_M, metadata={"help": "vln_n1: metres of way between two frames."}
@@ -237,30 +246,38 @@ def write_scene(job: SceneJob) -> tuple[int, int]:
     """Generate, walk and write one scene; returns how many episodes and frames it has."""
     scene = _load(job)
     space = NavigableSpace(scene, resolution_m=job.arguments.grid_resolution)
-    write = {"vln_ce": _write_vln_ce, "vln_n1": _write_vln_n1}[job.arguments.format]
-    return write(job, scene, space)
+    writers = {"vln_ce": _write_vln_ce, "vln_pe": _write_vln_pe, "vln_n1": _write_vln_n1}
+    return writers[job.arguments.format](job, scene, space)
 
 
 def _write_vln_ce(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[int, int]:
-    arguments, rng = job.arguments, np.random.default_rng(job.scene_seed)
-    sampler = EpisodeSampler(
-        scene, space, MIN_DISTANCE_M, arguments.near_fraction, arguments.instructions
-    )
+    arguments = job.arguments
     recording = Recording(arguments.camera, arguments.depth, arguments.landmarks)
-    num_episodes = num_frames = 0
     with SceneWriter(job.folder, Renderer(scene), recording, job.info(scene)) as writer:
-        for _ in range(TRIES_PER_EPISODE * arguments.episodes):
-            if num_episodes == arguments.episodes:
-                break
-            drawn = sampler.draw(rng, f"{scene.name}_{num_episodes:06d}")
-            steps = drawn and walk(space, drawn[1], drawn[0], rng, arguments.exploration)
-            if drawn and steps and len(steps.actions) >= MIN_FRAMES:
-                writer.add(drawn[0], steps)
-                num_episodes += 1
-                num_frames += len(steps.actions)
-        if not num_episodes:
-            raise ValueError(f"Scene {scene.name} is too small: no episode fits into it.")
-    return num_episodes, num_frames
+        return _add_walks(job, scene, space, writer.add)
+
+
+def _write_vln_pe(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[int, int]:
+    camera, images = job.arguments.camera, job.arguments.image_files
+    seen = (space, Renderer(scene), camera)
+    with vln_pe_folder(job.folder, camera, job.info(scene), images) as writer:
+        return _add_walks(
+            job, scene, space, lambda episode, steps: writer.add(record(episode, steps, *seen))
+        )
+
+
+def _add_walks(
+    job: SceneJob,
+    scene: Scene,
+    space: NavigableSpace,
+    add: Callable[[NavigationEpisode, Walk], None],
+) -> tuple[int, int]:
+    asked, rng, lengths = job.arguments, np.random.default_rng(job.scene_seed), []
+    sampler = EpisodeSampler(scene, space, MIN_DISTANCE_M, asked.near_fraction, asked.instructions)
+    for episode, steps in draw_walks(space, sampler, asked.episodes, rng, asked.exploration):
+        add(episode, steps)
+        lengths.append(len(steps.actions))
+    return len(lengths), sum(lengths)
 
 
 def _write_vln_n1(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[int, int]:

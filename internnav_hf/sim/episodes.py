@@ -87,7 +87,7 @@ class EpisodeSampler:
         near_fraction: float = 0.0,
         num_instructions: int = 2,
     ) -> None:
-        self._scene, self._space = scene, space
+        self.scene, self._space = scene, space
         self._min_distance_m, self._near_fraction = min_distance_m, near_fraction
         self._num_instructions = num_instructions
         self._goals = GoalFields(scene, space)
@@ -116,11 +116,11 @@ class EpisodeSampler:
         path = self._space.tighten(np.concatenate([[here], field.path_from(here)[1:]]))
         return NavigationEpisode(
             episode_id=episode_id,
-            scene_name=self._scene.name,
+            scene_name=self.scene.name,
             start=start,
             goal_xy=(float(path[-1][0]), float(path[-1][1])),
             goal_object=goal,
-            instructions=describe(self._scene, path, start[2], goal, rng, self._num_instructions),
+            instructions=describe(self.scene, path, start[2], goal, rng, self._num_instructions),
             reference_path=path,
             geodesic_distance=self._space.geodesic_distance(here, path[-1]),
         )

@@ -8,6 +8,7 @@ look-down view: the farthest such place that is inside the image, not hidden and
 Legend: T frames.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,12 +23,14 @@ from internnav_hf.geometry import (
     wrap_angle,
 )
 
-from .episodes import NavigationEpisode
+from .episodes import EpisodeSampler, NavigationEpisode
 from .follower import next_action
 from .navigation import DistanceField, NavigableSpace
 from .render import View
 
 MAX_STEPS = 200
+MIN_FRAMES = 4  # System2's sampling rules skip shorter episodes
+_TRIES_PER_WALK = 20
 MIN_GOAL_FRAMES, MAX_GOAL_FRAMES = 3, 16
 MAX_GOAL_DISTANCE_M = 3.0
 _OCCLUSION_TOLERANCE_M = 0.25
@@ -86,6 +89,27 @@ def walk(
         else:
             yaw = float(wrap_angle(yaw + (TURN_STEP if action == Action.TURN_LEFT else -TURN_STEP)))
     return None
+
+
+def draw_walks(
+    space: NavigableSpace,
+    sampler: EpisodeSampler,
+    num_walks: int,
+    rng: np.random.Generator,
+    exploration: float = 0.0,
+) -> Iterator[tuple[NavigationEpisode, Walk]]:
+    """Episodes with the expert's walks, or fewer where the scene is small; ValueError if none."""
+    found, scene_name = 0, sampler.scene.name
+    for _ in range(_TRIES_PER_WALK * num_walks):
+        if found == num_walks:
+            return
+        drawn = sampler.draw(rng, f"{scene_name}_{found:06d}")
+        steps = drawn and walk(space, drawn[1], drawn[0], rng, exploration)
+        if drawn and steps and len(steps.actions) >= MIN_FRAMES:
+            yield drawn[0], steps
+            found += 1
+    if not found:
+        raise ValueError(f"Scene {scene_name} is too small: no episode fits into it.")
 
 
 def _burst(rng: np.random.Generator) -> list[Action]:

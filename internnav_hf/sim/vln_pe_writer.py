@@ -30,6 +30,8 @@ from PIL import Image
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import FORWARD_STEP_M, camera_pose
 
+from .episodes import NavigationEpisode
+from .expert import Walk
 from .lerobot_folder import LeRobotFolder, lerobot_folder
 from .navigation import NavigableSpace
 from .render import Renderer
@@ -100,6 +102,25 @@ def vln_pe_folder(
     """To add walks to; they are in `folder` when all went well, and nothing is if not."""
     with lerobot_folder(folder, camera, info, FRAMES_PER_SECOND) as lerobot:
         yield RecordedWalkWriter(lerobot, image_files)
+
+
+def record(
+    episode: NavigationEpisode,
+    walk: Walk,
+    space: NavigableSpace,
+    renderer: Renderer,
+    camera: CameraSpec,
+) -> RecordedWalk:
+    """The expert's walk, with what it saw."""
+    left = distances_to(space, np.array(episode.goal_xy), walk.poses[:, :2])
+    return RecordedWalk(
+        episode.instructions,
+        walk.poses,
+        *render_poses(renderer, camera, walk.poses),
+        actions=walk.expert_actions,
+        progress=progress_of(left),
+        executed=walk.actions if walk.exploring.any() else None,
+    )
 
 
 def render_poses(

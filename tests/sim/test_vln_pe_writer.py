@@ -11,11 +11,10 @@ from internnav_hf.geometry import Action, camera_pose
 from internnav_hf.sim.episodes import EpisodeSampler
 from internnav_hf.sim.expert import walk
 from internnav_hf.sim.vln_pe_writer import (
-    RecordedWalk,
     distances_to,
     progress_of,
     quaternions,
-    render_poses,
+    record,
     vln_pe_folder,
 )
 
@@ -34,21 +33,11 @@ def walks(scene, space, renderer):
     sampler = EpisodeSampler(scene, space, num_instructions=3)
     while len(recorded) < 3:
         drawn = sampler.draw(rng, "episode")
-        steps = drawn and walk(space, drawn[1], drawn[0], rng, exploration=0.1)
-        if not steps:
-            continue
-        episode, last = drawn[0], len(recorded) == 2
-        distances = distances_to(space, episode.goal_xy, steps.poses[:, :2])
-        recorded.append(
-            RecordedWalk(
-                episode.instructions,
-                steps.poses,
-                *render_poses(renderer, CAMERA, steps.poses),
-                steps.expert_actions,
-                progress_of(distances),
-                executed=steps.actions if last else None,
-            )
+        steps = drawn and walk(
+            space, drawn[1], drawn[0], rng, exploration=0.1 * (len(recorded) == 2)
         )
+        if steps:
+            recorded.append(record(drawn[0], steps, space, renderer, CAMERA))
     assert (recorded[2].executed != recorded[2].actions).any()
     return recorded
 
