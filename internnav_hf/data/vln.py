@@ -122,9 +122,8 @@ class VLNDataset(Dataset):
         _check("instructions", instructions, known, f"one of {INSTRUCTION_SOURCES}")
         _check("max_steps", max_steps, max_steps >= 1, "at least 1")
         _check("data_root", data_root, self.data_roots, "at least one folder")
-        names = scans.split(",") if isinstance(scans, str) else scans
         self.rules = ReadingRules(
-            names and tuple(names),
+            _names(scans),
             FrameRules(depth_unit_m, splat_marker),
             FailureRules(shortest_failure, stuck_tail),
         )
@@ -275,9 +274,10 @@ class VLNDataset(Dataset):
                 if not 0 < number < num_words:
                     expected = f"1 to {num_words - 1}: ids of the processor's vocabulary"
                     raise broken(self._name(episode), "instruction_tokens", number, expected)
-        stored = [np.array(row, np.int32) for rows in tokens for row in rows]
+        longest = self.processor.max_length
+        stored = [np.array(row[:longest], np.int32) for rows in tokens for row in rows]
         self._check_vocabulary(stored, [text for rows in texts for text in rows])
-        return [ids[: self.processor.max_length] for ids in stored]
+        return stored
 
     def _check_vocabulary(self, stored: list[np.ndarray], texts: list[str]) -> None:
         """The processor must encode some of the texts as they are stored."""
@@ -300,6 +300,26 @@ class VLNDataset(Dataset):
         names = ("root", "unit", "episode_index")
         root, unit, number = (self.episodes[name][episode].as_py() for name in names)
         return f"{self.data_roots[root] / unit}, episode {number}"
+
+
+def read_texts(
+    data_root: str | Path,
+    scans: str | Iterable[str] | None = None,
+    cache_dir: str | Path | None = None,
+) -> tuple[list[str], list[list[int]]]:
+    """All instructions below one root, and their stored word ids (empty where none are): what word
+    lists are learnt from, before there is a processor.
+    """
+    rules = ReadingRules(_names(scans))
+    index = open_episodes(Path(data_root), rules, Path(cache_dir or DEFAULT_CACHE))
+    texts = [text for texts in index.episodes["instructions"].to_pylist() for text in texts]
+    rows = index.episodes["instruction_tokens"].to_pylist()
+    return texts, [tokens for row in rows for tokens in row]
+
+
+def _names(scans: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    names = scans.split(",") if isinstance(scans, str) else scans
+    return None if names is None else tuple(names)
 
 
 @dataclass(frozen=True, eq=False)

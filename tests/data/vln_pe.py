@@ -58,8 +58,8 @@ def columns_of(actions: list[int]) -> dict[str, np.ndarray]:
     }
 
 
-def write_parquet(unit: Path, episode: int, columns: dict[str, np.ndarray]) -> Path:
-    length = len(columns["observation.action"])
+def write_parquet(unit: Path, episode: int, columns: dict, length: int | None = None) -> Path:
+    length = len(columns["observation.action"]) if length is None else length
     own = {
         "timestamp": np.arange(length, dtype=np.float32) / 6,
         "frame_index": np.arange(length),
