@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import Sampler
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 
@@ -36,6 +36,15 @@ class LengthGroups(Sampler[int]):
         for batch in torch.randperm(len(starts), generator=generator).tolist():
             yield from order[starts[batch] : starts[batch] + self.batch_size]
         yield from order[len(starts) * self.batch_size :]
+
+
+def length_groups(args: TrainingArguments, dataset: Any) -> LengthGroups | None:
+    """Where `args` ask for groups, and the dataset has `lengths`."""
+    lengths = getattr(dataset, "lengths", None)
+    if args.train_sampling_strategy != "group_by_length" or lengths is None:
+        return None
+    step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return LengthGroups(lengths, step_size, args.seed if args.data_seed is None else args.data_seed)
 
 
 class TellEpoch(TrainerCallback):

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
+from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer import TRAINER_STATE_NAME
@@ -35,7 +36,7 @@ from transformers.trainer_utils import IntervalStrategy, _is_peft_model
 from internnav_hf.arguments import NavTrainingArguments
 from internnav_hf.latent_drift import LatentDrift
 from internnav_hf.models.loading import check_loading
-from internnav_hf.sampler import LengthGroups, TellEpoch
+from internnav_hf.sampler import TellEpoch, length_groups
 from internnav_hf.tuning import parameter_groups, parameter_table
 
 logger = logging.getLogger(__name__)
@@ -122,14 +123,12 @@ class NavTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None):
         """Trainer's, but where the training set has `lengths`, `group_by_length` goes by them."""
-        args, dataset = self.args, self.train_dataset if train_dataset is None else train_dataset
-        lengths = getattr(dataset, "lengths", None)
-        if args.train_sampling_strategy != "group_by_length" or lengths is None:
-            return super()._get_train_sampler(train_dataset)
-        step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        seed = args.seed if args.data_seed is None else args.data_seed
-        self._tell_epoch.sampler = LengthGroups(lengths, step_size, seed)
-        return self._tell_epoch.sampler
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        self._tell_epoch.sampler = length_groups(self.args, dataset)
+        return self._tell_epoch.sampler or super()._get_train_sampler(train_dataset)
+
+    def _get_eval_sampler(self, eval_dataset: Any):
+        return SequentialSampler(eval_dataset)  # Trainer's would group by length too
 
     # Learning rates by module
 

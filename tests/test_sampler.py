@@ -76,6 +76,13 @@ def test_a_resumed_run_draws_what_it_would_have_drawn(tmp_path, stop_at):
     assert history(again, "loss") == history(whole, "loss")
 
 
+def test_evaluations_keep_the_order_of_their_set(tmp_path):
+    dataset = DatasetWithLengths(5)
+    run = trainer(tmp_path, eval_dataset=dataset, max_steps=1, **GROUPED)
+    run.evaluate()
+    assert dataset.read == [0, 1, 2, 3, 4]
+
+
 def test_without_lengths_it_is_trainers_own(tmp_path):
     run = trainer(tmp_path, max_steps=1)
     assert not isinstance(run._get_train_sampler(), LengthGroups)
