@@ -10,7 +10,7 @@ Legend: N images, S image size, B instructions, L tokens, C width.
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -20,7 +20,9 @@ from transformers import AutoConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPVisionModel
 
 from .clip_config import GRID
+from .inert_pickle import read_tensors
 from .loading import check_loading
+from .released import check_fit
 
 NUM_KEPT_POSITIONS = 20  # of CLIP's own table in Long-CLIP
 _IN_BLOCKS = (
@@ -54,7 +56,8 @@ class ClipTextEncoder(CLIPTextModel):
 
     def forward(self, instruction_ids: Tensor) -> Tensor:
         """(B, L, C) of ids (B, L), padded on the right."""
-        return super().forward(input_ids=instruction_ids).last_hidden_state
+        output: Any = super().forward(input_ids=instruction_ids)
+        return output.last_hidden_state
 
 
 class ClipImageEncoder(CLIPVisionModel):
@@ -68,7 +71,8 @@ class ClipImageEncoder(CLIPVisionModel):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 5, C) of normalised `images` (N, 3, S, S)."""
-        tokens = super().forward(pixel_values=images.to(self.dtype)).last_hidden_state
+        output: Any = super().forward(pixel_values=images.to(self.dtype))
+        tokens = output.last_hidden_state
         patches = tokens[:, 1:]
         grid = rearrange(patches, "n (h w) c -> n c h w", h=round(patches.shape[1] ** 0.5))
         pooled = F.adaptive_avg_pool2d(grid, GRID)
@@ -129,15 +133,21 @@ def load_clip(
     positions for a text tower of 248.
     """
     if str(source).endswith((".pt", ".pth")):
-        weights = _read_original(Path(source))
+        if not Path(source).is_file():
+            raise ValueError(f"{source}: there is no such file.")
+        weights = read_tensors(Path(source))
+        if "token_embedding.weight" not in weights:
+            raise ValueError(f"{source}: found no token_embedding.weight, expected a CLIP.")
         text_keys, vision_keys = long_clip_text_keys(weights), clip_vision_keys(weights)
     else:
         text_keys, vision_keys = _transformers_weights(str(source))
     if text is not None:
         _check_positions(text.config, text_keys, source)
-        _load(text, text_keys, source)
+        check_fit(source, text_keys, text)
+        text.load_state_dict(text_keys)
     if vision is not None:
-        _load(vision, vision_keys, source)
+        check_fit(source, vision_keys, vision)
+        vision.load_state_dict(vision_keys)
 
 
 def _renamed(tower: Mapping[str, Tensor], names: dict[str, str], target: str) -> dict[str, Tensor]:
@@ -160,24 +170,12 @@ def _renamed(tower: Mapping[str, Tensor], names: dict[str, str], target: str) ->
     return converted
 
 
-def _read_original(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise ValueError(f"{file}: there is no such file.")
-    try:
-        weights = torch.load(file, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        found = type(error).__name__
-        raise ValueError(f"{file}: found {found}, expected a file of tensors only.") from error
-    if not isinstance(weights, dict) or "token_embedding.weight" not in weights:
-        raise ValueError(f"{file}: found no token_embedding.weight, expected a CLIP's state dict.")
-    return weights
-
-
 def _transformers_weights(source: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     model_type = AutoConfig.from_pretrained(source).model_type
     if model_type != "clip":
         raise ValueError(f"{source}: found a {model_type!r}, expected a 'clip'.")
-    model, info = CLIPModel.from_pretrained(source, output_loading_info=True)
+    loaded: Any = CLIPModel.from_pretrained(source, output_loading_info=True)
+    model, info = loaded
     check_loading(source, info)
     vision = model.vision_model.state_dict()
     kept = {key: value for key, value in vision.items() if not key.startswith("post_layernorm.")}
@@ -192,15 +190,3 @@ def _check_positions(config: CLIPTextConfig, keys: Mapping[str, Tensor], source)
             f"{source}: its text tower reads {found} tokens, expected {expected}. Take Long-CLIP's "
             f"weights, or set text_config.max_position_embeddings to {found}."
         )
-
-
-def _load(tower: nn.Module, keys: Mapping[str, Tensor], source) -> None:
-    expected = tower.state_dict()
-    shared = expected.keys() & keys.keys()
-    report = {
-        "missing_keys": expected.keys() - keys.keys(),
-        "unexpected_keys": keys.keys() - expected.keys(),
-        "mismatched_keys": [(k,) for k in shared if keys[k].shape != expected[k].shape],
-    }
-    check_loading(source, report)
-    tower.load_state_dict(dict(keys))

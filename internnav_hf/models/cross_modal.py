@@ -7,6 +7,8 @@ Legend: B episodes, T steps, R rows, each a step of an episode, Q tokens that re
 instruction, C width.
 """
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -36,7 +38,7 @@ class CrossModalEncoder(nn.Module):
             hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=dropout,
             layer_norm_eps=1e-5,
-            attn_implementation="sdpa",
+            attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]
         )
         self.layers = nn.ModuleList(CrossModalLayer(config) for _ in range(num_layers))
 
@@ -45,6 +47,7 @@ class CrossModalEncoder(nn.Module):
         which counts where `text_mask` (B, L).
         """
         num_steps, mask = tokens.shape[1], _additive(text_mask, text)
+        layer: Any
         for layer in self.layers:
             rows = layer.attention(rearrange(tokens, "b t q c -> (b t) q c"))[0]
             joint = rearrange(rows, "(b t) q c -> b (t q) c", t=num_steps)
@@ -60,6 +63,7 @@ class CrossModalEncoder(nn.Module):
         `episodes` (R,) says which instruction a row reads.
         """
         hidden, mask = text, _additive(text_mask, text)
+        layer: Any
         for index, layer in enumerate(self.layers):
             attended = layer.attention.self(hidden, mask)[0]
             if index == len(self.layers) - 1:

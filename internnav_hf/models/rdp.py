@@ -10,27 +10,22 @@ Legend: B episodes, T steps, F frames, R steps that count, L tokens of an instru
 D depth size, V width of the vision tower, G grid of depth features, C hidden, H horizon.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
-from diffusers.utils.torch_utils import randn_tensor
-from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from .clip_config import NUM_IMAGE_TOKENS
-from .clip_encoders import ClipImageEncoder, ClipTextEncoder, normalise_images
 from .cross_modal import CrossModalEncoder, init_small
-from .depth_resnet import DepthResNet, depth_grid_size
-from .displacements import scale, unscale
+from .displacements import unscale
 from .instruction_encoder import check_words
-from .loading import StrictLoading
 from .navdp_trunk import NUM_ACTION_CHANNELS, noise_schedule
 from .rdp_config import RDPConfig
-from .rdp_denoiser import RDPDenoiser, denoise_guided, num_chains
+from .rdp_denoiser import RDPDenoiser, denoise_guided
+from .rdp_draws import draw_for_sampling, draw_for_training
+from .rdp_encoders import RDPEncoders, RDPScene
 from .rdp_losses import RDPOutput, rdp_losses
 from .recurrent import StateEncoder, last_states, reset_mask_of
 
@@ -38,19 +33,7 @@ POSITION_SIZE = 64  # channels that say which cell of the depth features it is
 NUM_KINDS = 10  # of condition tokens; a released table has rows that nothing reads
 KIND_FUSED, KIND_TEXT, KIND_STATE, KIND_POSE, KIND_PREVIOUS = 0, 1, 2, 4, 5
 NUM_FUSED_TOKENS = NUM_IMAGE_TOKENS + 1
-_HEAD_SIZES = (256, 64, 1)
 _ROWS_AT_ONCE = 128  # that are denoised together
-
-
-class RDPScene(NamedTuple):
-    """Of `RDPModel.advance`, for every step: `image_tokens` (B, T, 5, C), `states` (B, T, C),
-    `previous_displacements` (B, T, 4, 3), scaled, and `relative_pose` (B, T, 3).
-    """
-
-    image_tokens: Tensor
-    states: Tensor
-    previous_displacements: Tensor
-    relative_pose: Tensor
 
 
 class RDPPrediction(NamedTuple):
@@ -75,7 +58,7 @@ class RDPAction(NamedTuple):
     recurrent_state: Tensor
 
 
-class RDPModel(StrictLoading, PreTrainedModel):
+class RDPModel(RDPEncoders):
     """See the module. `rgb_features` are (B, T, 5, V), `depth_features` (B, T, channels, G, G)."""
 
     config_class = RDPConfig
@@ -90,24 +73,7 @@ class RDPModel(StrictLoading, PreTrainedModel):
 
     def __init__(self, config: RDPConfig):
         super().__init__(config)
-        hidden, vision = config.hidden_size, config.vision_config
-        self.text_encoder = ClipTextEncoder(config.text_config)  # pyright: ignore[reportArgumentType]
-        self.rgb_encoder = ClipImageEncoder(vision)  # pyright: ignore[reportArgumentType]
-        self.depth_encoder = DepthResNet(
-            config.depth_base_planes, config.depth_num_blocks, config.depth_feature_channels
-        )
-        num_cells = depth_grid_size(config.depth_size, len(config.depth_num_blocks)) ** 2
-        depth_size = num_cells * (config.depth_feature_channels + POSITION_SIZE)
-        self.depth_positions = nn.Embedding(num_cells, POSITION_SIZE)
-        self.depth_linear = nn.Linear(depth_size, config.depth_hidden_size)
-        self.depth_projection = nn.Linear(config.depth_hidden_size, hidden)
-        self.rgb_projection = nn.Linear(vision.hidden_size, hidden)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
-        self.feature_dropout = nn.Dropout(config.feature_dropout)
-        self.image_dropout = nn.Dropout(config.image_dropout)
-        self.previous_embedding = nn.Linear(NUM_ACTION_CHANNELS, config.previous_displacement_size)
-        self.pose_embedding = nn.Linear(NUM_ACTION_CHANNELS, config.pose_size)
-        seen = NUM_IMAGE_TOKENS * hidden + config.previous_displacement_size + config.pose_size
-        self.state_encoder = StateEncoder(seen, hidden)
+        hidden = config.hidden_size
         cross_modal = (
             hidden,
             config.num_cross_modal_layers,
@@ -128,14 +94,6 @@ class RDPModel(StrictLoading, PreTrainedModel):
         self.post_init()
         self.train(self.training)  # freezes what the configuration says
 
-    def train(self, mode: bool = True):
-        """As usual; and freezes what the configuration says, which loading had made trainable."""
-        super().train(mode)
-        for name in ("text", "rgb", "depth"):
-            if not getattr(self.config, f"train_{name}_encoder"):
-                self.get_submodule(f"{name}_encoder").requires_grad_(False).eval()
-        return self
-
     def _init_weights(self, module: nn.Module) -> None:
         """As published."""
         if isinstance(module, CrossModalEncoder | RDPDenoiser):
@@ -146,11 +104,6 @@ class RDPModel(StrictLoading, PreTrainedModel):
             init.kaiming_normal_(module.weight, nonlinearity="relu")
         elif isinstance(module, nn.Linear | nn.Embedding | nn.GroupNorm | nn.LayerNorm):
             module.reset_parameters()
-
-    @property
-    def has_fixed_features(self) -> bool:
-        """Whether features of a frame stay the same while the rest learns, and so can be kept."""
-        return not (self.config.train_rgb_encoder or self.config.train_depth_encoder)
 
     def forward(
         self,
@@ -204,7 +157,18 @@ class RDPModel(StrictLoading, PreTrainedModel):
             step_mask = torch.ones(shape, dtype=torch.bool, device=instruction_ids.device)
         # what does not count may be anything, even NaN
         batch = {name: _masked(value, step_mask) for name, value in batch.items()}
-        draws = self._draw(shape, step_mask.device, noise, timesteps, image_drop, condition_drop)
+        draws = draw_for_training(
+            self.config,
+            shape,
+            step_mask.device,
+            {
+                "noise": noise,
+                "timesteps": timesteps,
+                "image_drop": image_drop,
+                "condition_drop": condition_drop,
+            },
+            self.training,
+        )
         counted = torch.ones_like(step_mask) if self.config.padded_loss else step_mask
         is_seen = step_mask & ~draws["image_drop"]
         check_words(instruction_ids, self.config.text_config.vocab_size, step_mask.any(1))  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
@@ -251,52 +215,6 @@ class RDPModel(StrictLoading, PreTrainedModel):
         output.recurrent_state = last_states(scene.states, initial, step_mask)[:, None]
         return output
 
-    def encode_instruction(self, instruction_ids: Tensor) -> Tensor:
-        """(B, L, C) of ids (B, L), zeros at padding: what `sample` and `act` take in their place.
-
-        L is the longest instruction: padding of all rows is cut off.
-        """
-        mask = instruction_ids != 0
-        length = max(int(mask.any(0).sum()), 1)
-        ids, mask = instruction_ids[:, :length], mask[:, :length]
-        with torch.set_grad_enabled(self.config.train_text_encoder and torch.is_grad_enabled()):
-            return self.text_encoder(ids).masked_fill(~mask[..., None], 0)
-
-    def encode_rgb(self, rgb: Tensor) -> Tensor:
-        """(F, 5, V) of `rgb` (F, 3, S, S), bytes or floats in [0, 1], each frame by itself."""
-        return self._encode("rgb", rgb)
-
-    def encode_depth(self, depth: Tensor) -> Tensor:
-        """(F, channels, G, G) of `depth` (F, D, D) in metres, each frame by itself."""
-        return self._encode("depth", depth)
-
-    def advance(
-        self,
-        rgb_features: Tensor,
-        depth_features: Tensor,
-        previous_displacements: Tensor,
-        relative_pose: Tensor,
-        recurrent_state: Tensor | None = None,
-        reset_mask: Tensor | None = None,
-    ) -> RDPScene:
-        """The states after T steps, one or many, from `recurrent_state` (B, 1, C).
-
-        Arguments as in `forward`.
-        """
-        shape = previous_displacements.shape[:2]
-        resets = reset_mask_of(reset_mask, recurrent_state, shape, relative_pose)
-        previous = self._scaled(previous_displacements).masked_fill(resets[..., None, None], 0)
-        tokens = self._image_tokens(rgb_features.to(self.dtype), depth_features.to(self.dtype))
-        pose = relative_pose.to(self.dtype)
-        seen = [
-            rearrange(tokens, "b t n c -> b t (n c)"),
-            self.previous_embedding(previous[:, :, 0].to(self.dtype)),
-            self.pose_embedding(pose),
-        ]
-        state = self._state(recurrent_state, tokens)
-        states = self.state_encoder(torch.cat(seen, dim=-1), state, resets)
-        return RDPScene(tokens, states, previous.to(self.dtype), pose)
-
     @torch.no_grad()
     def sample(
         self,
@@ -321,17 +239,15 @@ class RDPModel(StrictLoading, PreTrainedModel):
             raise ValueError(f"generator: found {len(generator)}, expected {shape[0]}.")
         if step_mask is None:
             step_mask = torch.ones(shape, dtype=torch.bool, device=self.device)
-        drawn = self._draw_chains(shape, generator)
-        noise = drawn[:, :, 0] if noise is None else noise
-        if step_noise is None:
-            chains = num_chains(self.config)
-            step_noise = rearrange(drawn[:, :, 1:], "b t (k s) h c -> k s b t h c", s=chains)
+        drawn = draw_for_sampling(self.config, shape, self.device, generator)
+        noise = (drawn[0] if noise is None else noise)[step_mask]
+        step_noise = (drawn[1] if step_noise is None else step_noise)[:, :, step_mask]
         condition, summary = self._fuse(instruction, scene, step_mask)
         droppable, kinds = self._droppable(noise.device), self._kinds()
-        noise = noise[step_mask]
-        step_noise = rearrange(step_noise[:, :, step_mask], "k s r h c -> k r s h c")
         scaled = [
-            self._sample_rows(condition[rows], kinds, droppable, noise[rows], step_noise[:, rows])
+            self._sample_rows(
+                condition[rows], kinds, droppable, noise[rows], step_noise[:, :, rows]
+            )
             for rows in torch.arange(len(noise)).split(_ROWS_AT_ONCE)
         ]
         low, high = self.config.displacement_min, self.config.displacement_max
@@ -396,7 +312,7 @@ class RDPModel(StrictLoading, PreTrainedModel):
         noise: Tensor,
         step_noise: Tensor,
     ) -> Tensor:
-        """Scaled displacements (R, H, 3); `step_noise` (steps - 1, R, chains, H, 3)."""
+        """Scaled displacements (R, H, 3); `step_noise` (steps - 1, chains, R, H, 3)."""
         if not self.config.use_diffusion:
             return self.denoiser(None, self.denoiser.read(condition, kinds, None))
         return denoise_guided(
@@ -420,65 +336,6 @@ class RDPModel(StrictLoading, PreTrainedModel):
         single = torch.stack([text, states, pose], dim=1)
         return torch.cat([fused, single, previous], dim=1), torch.cat([states, text], dim=-1)
 
-    def _image_tokens(self, rgb: Tensor, depth: Tensor) -> Tensor:
-        """(B, T, 5, C) of features; depth is in the first token."""
-        # as published the table is read as (channels, cells), not transposed
-        table = self.depth_positions.weight.view(-1, *depth.shape[-2:])
-        cells = torch.cat([depth, table.expand(*depth.shape[:2], -1, -1, -1)], dim=2)
-        seen = F.relu(self.depth_linear(rearrange(cells, "b t c h w -> b t (c h w)")))
-        seen = self.image_dropout(self.depth_projection(seen))
-        tokens = self.image_dropout(self.rgb_projection(self.feature_dropout(rgb)))
-        return torch.cat([tokens[:, :, :1] + seen[:, :, None], tokens[:, :, 1:]], dim=2)
-
-    def _encode(self, name: str, frames: Tensor) -> Tensor:
-        config, learns = self.config, getattr(self.config, f"train_{name}_encoder")
-        if name == "rgb":
-            frames = normalise_images(frames, config.image_mean, config.image_std)
-        else:
-            frames = frames.clamp(0, config.max_depth) / config.max_depth
-        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            return self.get_submodule(f"{name}_encoder")(frames.to(self.dtype))
-
-    def _features(
-        self,
-        name: str,
-        frames: Tensor | None,
-        features: Tensor | None,
-        is_seen: Tensor,
-        counted: Tensor,
-    ) -> Tensor:
-        """(B, T, ...): features of frames where `is_seen`, else of an input of zeros."""
-        size = self.config.image_size if name == "rgb" else self.config.depth_size
-        sizes = (3, size, size) if name == "rgb" else (size, size)
-        if features is not None:
-            seen = features[is_seen].to(self.dtype)
-        elif frames is None or frames.shape != (*is_seen.shape, *sizes):
-            found = None if frames is None else tuple(frames.shape)
-            raise ValueError(
-                f"RDPModel: {name}: found {found}, expected {(*is_seen.shape, *sizes)}."
-            )
-        else:
-            seen = self._encode(name, frames[is_seen])
-        blank = torch.zeros(sizes, device=self.device, dtype=self.dtype)
-        if (counted & ~is_seen).any():
-            encoder = self.get_submodule(f"{name}_encoder")
-            unseen = encoder(blank[None])[0]
-        else:
-            unseen = seen.new_zeros(seen.shape[1:])
-        every = unseen.expand(*is_seen.shape, *seen.shape[1:]).clone()
-        every[is_seen] = seen
-        return every
-
-    def _state(self, recurrent_state: Tensor | None, like: Tensor) -> Tensor:
-        """(B, C) in the type of `like` (B, ...)."""
-        if recurrent_state is None:
-            return like.new_zeros(len(like), self.config.hidden_size)
-        return recurrent_state[:, 0].to(like.dtype)
-
-    def _scaled(self, displacements: Tensor) -> Tensor:
-        config = self.config
-        return scale(displacements.float(), config.displacement_min, config.displacement_max)
-
     def _kinds(self) -> Tensor:
         """(N, E): what sort each condition token is."""
         return self.kind_embedding(torch.tensor(self.kinds, device=self.device))
@@ -487,46 +344,6 @@ class RDPModel(StrictLoading, PreTrainedModel):
         """(1 + N,): True for images and instruction; the first is the token of time."""
         kinds = torch.tensor([-1, *self.kinds], device=device)
         return (kinds == KIND_FUSED) | (kinds == KIND_TEXT)
-
-    def _draw(
-        self,
-        shape: torch.Size,
-        device: torch.device,
-        noise: Tensor | None,
-        timesteps: Tensor | None,
-        image_drop: Tensor | None,
-        condition_drop: Tensor | None,
-    ) -> dict[str, Tensor]:
-        """The given ones or drawn, (B, T, ...)."""
-        config = self.config
-        # Evaluation losses are to be compared, so they do not depend on luck.
-        generator = None if self.training else torch.Generator().manual_seed(0)
-        of_draw = device if generator is None else generator.device
-        if noise is None:
-            size = (*shape, config.action_horizon, NUM_ACTION_CHANNELS)
-            noise = randn_tensor(size, generator, device, torch.float32)
-        if timesteps is None:
-            timesteps = torch.randint(
-                config.num_diffusion_steps, shape, generator=generator, device=of_draw
-            )
-        shares = {"image_drop": config.view_drop_share}
-        shares["condition_drop"] = config.condition_drop_share
-        draws: dict[str, Any] = {"image_drop": image_drop, "condition_drop": condition_drop}
-        for name, share in shares.items():
-            if draws[name] is None:
-                share = share if self.training else 0
-                draws[name] = torch.rand(shape, device=device) < share
-        draws |= {"noise": noise.float(), "timesteps": timesteps}
-        return {name: value.to(device) for name, value in draws.items()}
-
-    def _draw_chains(
-        self, shape: Sequence[int], generator: torch.Generator | list[torch.Generator] | None
-    ) -> Tensor:
-        """(B, T, 1 + (steps - 1) * chains, H, 3): all that one sampling draws."""
-        config = self.config
-        num_draws = 1 + (config.num_diffusion_steps - 1) * num_chains(config)
-        size = (*shape, num_draws, config.action_horizon, NUM_ACTION_CHANNELS)
-        return randn_tensor(size, generator, self.device, torch.float32)
 
     def _checked(self, given: dict[str, Tensor | None], num_episodes: int) -> dict[str, Tensor]:
         config = self.config
@@ -546,44 +363,14 @@ class RDPModel(StrictLoading, PreTrainedModel):
                 raise ValueError(f"RDPModel: {name}: found {found}, expected {expected}.")
         return {name: value.float() for name, value in given.items() if value is not None}
 
-    @property
-    def dummy_inputs(self) -> dict[str, Tensor]:
-        """Two episodes, of three and of two steps, with instructions of four and of two tokens."""
-        config, generator = self.config, torch.Generator().manual_seed(0)
-
-        def rand(*shape: int) -> Tensor:
-            return torch.rand(2, 3, *shape, generator=generator)
-
-        vocab_size = config.text_config.vocab_size  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
-        words = torch.randint(1, vocab_size, (2, 4), generator=generator)
-        words[1, 2:] = 0
-        channels = NUM_ACTION_CHANNELS
-        inputs = {
-            "instruction_ids": words,
-            "rgb": rand(3, config.image_size, config.image_size),
-            "depth": 5 * rand(config.depth_size, config.depth_size),
-            "previous_displacements": 0.2 * rand(config.num_previous_displacements, channels),
-            "relative_pose": rand(channels),
-            "displacements": 0.2 * rand(config.action_horizon, channels),
-            "progress": rand(),
-            "stop_progress": rand(),
-            "step_mask": torch.tensor([[True, True, True], [True, True, False]]),
-        }
-        return {name: tensor.to(self.device) for name, tensor in inputs.items()}
-
 
 class ProgressHead(nn.Sequential):
     """(R,) in 0..1 of (R, I)."""
 
     def __init__(self, input_size: int):
-        first, second, last = _HEAD_SIZES
-        super().__init__(
-            nn.Linear(input_size, first),
-            nn.ReLU(),
-            nn.Linear(first, second),
-            nn.ReLU(),
-            nn.Linear(second, last),
-        )
+        sizes = (input_size, input_size // 4, input_size // 16, 1)
+        layers = [nn.Linear(*pair) for pair in pairwise(sizes)]
+        super().__init__(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
 
     def forward(self, hidden: Tensor) -> Tensor:
         """See the class."""

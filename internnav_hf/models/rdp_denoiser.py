@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .navdp_trunk import NUM_ACTION_CHANNELS, DenoiserLayer, noise_schedule
 from .rdp_config import RDPConfig
+from .rdp_draws import num_chains
 
 _BIAS_OF_DROPPED = {"additive": 1.0, "drop": -torch.inf}
 
@@ -113,7 +114,7 @@ def denoise_guided(
     """Scaled displacements (B, H, 3) out of `noise` (B, H, 3), with classifier-free guidance.
 
     `droppable` (1 + N,) are the tokens that what is unguided goes without; `step_noise`
-    (K - 1, B, S, H, 3) is added between the diffusion steps, S as `num_chains` says.
+    (K - 1, S, B, H, 3) is added between the diffusion steps, S as `num_chains` says.
     """
     schedule = noise_schedule(config.num_diffusion_steps)
     schedule.set_timesteps(config.num_diffusion_steps, device=noise.device)
@@ -137,7 +138,7 @@ def denoise_guided(
             predicted = predicted.repeat(len(chains) // len(noise), 1, 1)
         added = torch.zeros_like(chains)
         if not is_last:
-            added = rearrange(step_noise[index], "b s h c -> (s b) h c")
+            added = rearrange(step_noise[index], "s b h c -> (s b) h c")
         chains = schedule.step(
             predicted,
             time,
@@ -147,8 +148,3 @@ def denoise_guided(
             variance_noise=added,
         ).prev_sample
     return chains
-
-
-def num_chains(config: RDPConfig) -> int:
-    """Samples that are denoised for one: 2 where published guidance lets them drift apart."""
-    return 2 if config.guidance_drifts and config.guidance_scale != 1 else 1
