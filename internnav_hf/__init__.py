@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from internnav_hf.models.nextdit_config import NextDiTConfig
     from internnav_hf.models.rdp import RDPAction, RDPModel, RDPOutput, RDPPrediction
     from internnav_hf.models.rdp_config import RDPConfig
-    from internnav_hf.models.recurrent_vln import VLNAction, VLNOutput
+    from internnav_hf.models.recurrent_vln import VLNAction
     from internnav_hf.models.seq2seq import Seq2SeqModel
     from internnav_hf.models.seq2seq_config import Seq2SeqConfig
     from internnav_hf.models.system2 import System2Model, System2Output
     from internnav_hf.models.system2_config import System2Config
     from internnav_hf.models.system2_processor import System2Processor
+    from internnav_hf.models.vln_losses import VLNOutput
     from internnav_hf.policies import Decision, DualSystemPolicy, NavDPPolicy, System2Policy
 
 __version__ = "0.1.0"
@@ -64,7 +65,7 @@ _MODULE_OF_NAME = {
     "System2Policy": "policies",
     "System2Processor": "models.system2_processor",
     "VLNAction": "models.recurrent_vln",
-    "VLNOutput": "models.recurrent_vln",
+    "VLNOutput": "models.vln_losses",
 }
 _SUBMODULES = ("data", "evaluation", "geometry", "models", "sim", "trainer")
 

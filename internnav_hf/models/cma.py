@@ -24,6 +24,7 @@ class CMAModel(RecurrentVLNModel):
 
     config_class = CMAConfig
     config: CMAConfig
+    released_variant = "CMA"
     num_recurrent_layers = 2
     has_bidirectional_instruction = True
 

@@ -7,42 +7,27 @@ Legend: B episodes, T steps, F frames that count, L tokens of an instruction, S 
 size, H hidden.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
 
+from .config_checks import own_fields
 from .depth_resnet import DepthResNet
 from .dino_encoder import to_unit
 from .instruction_encoder import InstructionEncoder, check_words
 from .loading import StrictLoading
 from .recurrent import StateEncoder, last_states, reset_mask_of
+from .released import check_fit
 from .rgb_resnet import RGBResNet
 from .vln_config import RecurrentVLNConfig
+from .vln_losses import VLNOutput, vln_losses
+from .vln_released import check_variant, read_release, released_fields, released_keys
+from .vln_start import encoder_weights
 
 NUM_ACTIONS = 4  # stop, forward, left, right
-
-
-@dataclass
-class VLNOutput(ModelOutput):
-    """Of `forward`. Each named loss is a mean over episodes of means over their steps, weighted by
-    `inflection_weights`; `loss` is action_loss + progress_loss_weight * progress_loss.
-
-    `logits` (B, T, 4) are log-probabilities, `progress` (B, T) is None without a monitor, and
-    `recurrent_state` (B, layers, H) is that after each episode's last step.
-    """
-
-    loss: Tensor | None = None
-    action_loss: Tensor | None = None
-    progress_loss: Tensor | None = None
-    loss_counts: dict[str, Tensor] | None = None
-    logits: Tensor | None = None
-    progress: Tensor | None = None
-    recurrent_state: Tensor | None = None
 
 
 class VLNAction(NamedTuple):
@@ -83,6 +68,7 @@ class RecurrentVLNModel(StrictLoading, PreTrainedModel):
     main_input_name = "instruction_ids"
     accepts_loss_kwargs = True
     loss_count_keys = {"episode_mask": "num_episodes_in_batch"}
+    released_variant = ""
     num_recurrent_layers = 1
     has_bidirectional_instruction = False
 
@@ -103,6 +89,43 @@ class RecurrentVLNModel(StrictLoading, PreTrainedModel):
         self.progress_head = (
             nn.Linear(config.hidden_size, 1) if config.has_progress_monitor else None
         )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path,
+        *args,
+        encoders: dict[str, str] | None = None,
+        unused: tuple[str, ...] = (),
+        **kwargs,
+    ):
+        """Ours, or what InternNav or VLN-CE released: a folder of VLN-PE, or a `.pth` file.
+
+        Fields of the configuration are accepted as keyword arguments. `encoders` says what fills
+        those that a release leaves out, {"rgb_encoder": FILE, "depth_encoder": FILE}, see
+        `start_vln`; `unused` how names start that it has besides and nothing reads. Any other
+        missing, unexpected or misshapen key is a ValueError.
+        """
+        path = pretrained_model_name_or_path
+        release = read_release(path)
+        if release is None:
+            if encoders or unused:
+                raise ValueError(
+                    f"{path}: found no released weights; `encoders` and `unused` are for."
+                )
+            return super().from_pretrained(path, *args, **kwargs)
+        check_variant(release, cls.released_variant)
+        weights = released_keys(release, unused)
+        config_class: Any = cls.config_class
+        fields, kwargs = own_fields(config_class, kwargs)
+        known = released_fields(release, weights)
+        config = kwargs.pop("config", None) or config_class(**(known | fields))
+        with torch.device("meta"):
+            model = cls(config)
+        weights |= encoder_weights(release.file, weights, model, encoders or {})
+        check_fit(release.file, weights, model)
+        kwargs["state_dict"] = weights
+        return super().from_pretrained(None, *args, config=config, **kwargs)
 
     def train(self, mode: bool = True):
         """As usual; and freezes what the configuration says, which loading had made trainable."""
@@ -186,18 +209,20 @@ class RecurrentVLNModel(StrictLoading, PreTrainedModel):
         steps = Steps(
             instruction, **frames, previous_actions=previous, step_mask=step_mask, reset_mask=resets
         )
-        output = self._predict(steps, recurrent_state)
+        output: Any = self._predict(steps, recurrent_state)
         if actions is None:
             return output
+        targets = {"actions": actions, "inflection_weights": inflection_weights}
         counts = row_mask if episode_mask is None else row_mask & episode_mask.bool()
-        targets = {
-            "actions": actions,
-            "inflection_weights": inflection_weights,
-            "progress": progress,
-        }
-        return self._with_losses(
-            output, targets, step_mask & counts[:, None], num_episodes_in_batch
+        losses = vln_losses(
+            output.logits,
+            output.progress,
+            targets | {"progress": progress},
+            step_mask & counts[:, None],
+            self.config.progress_loss_weight,
+            num_episodes_in_batch,
         )
+        return VLNOutput(**(dict(output) | losses))
 
     @torch.no_grad()
     def act(
@@ -282,36 +307,6 @@ class RecurrentVLNModel(StrictLoading, PreTrainedModel):
             progress=None if progress is None else progress(hidden)[..., 0].float().tanh(),
             recurrent_state=last_states(states, recurrent_state, steps.step_mask),
         )
-
-    def _with_losses(
-        self,
-        output: Any,
-        targets: dict[str, Tensor | None],
-        step_mask: Tensor,
-        num_episodes_in_batch: Tensor | int | None,
-    ) -> VLNOutput:
-        known = {k: torch.where(step_mask, v, 0) for k, v in targets.items() if v is not None}
-        weights = known.get("inflection_weights", step_mask).float() * step_mask
-        chosen = output.logits.gather(-1, known["actions"][..., None])[..., 0]
-        errors = {"action_loss": -chosen}
-        if output.progress is not None:
-            if "progress" not in known:
-                raise ValueError(f"{type(self).__name__}: progress: found None, expected (B, T).")
-            errors["progress_loss"] = (output.progress - known["progress"].float()).square()
-        count = step_mask.any(1).sum()
-        of_episodes = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
-        sums = {
-            name: (of_episodes * torch.where(step_mask, error, 0)).sum()
-            for name, error in errors.items()
-        }
-        total = sums["action_loss"]
-        if "progress_loss" in sums:
-            total = total + self.config.progress_loss_weight * sums["progress_loss"]
-        output.loss = total / (count if num_episodes_in_batch is None else num_episodes_in_batch)
-        for name, value in sums.items():
-            output[name] = value.detach() / count
-        output.loss_counts = dict.fromkeys(sums, count)
-        return output
 
     def _previous(self, previous_actions: Tensor | None, is_none: Tensor) -> Tensor | None:
         if previous_actions is None:

@@ -18,6 +18,7 @@ class Seq2SeqModel(RecurrentVLNModel):
 
     config_class = Seq2SeqConfig
     config: Seq2SeqConfig
+    released_variant = "Seq2Seq"
 
     def __init__(self, config: Seq2SeqConfig):
         super().__init__(config)

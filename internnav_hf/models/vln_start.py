@@ -5,6 +5,7 @@ A model is built without any of them. The same files serve all three.
 
 import gzip
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from .rgb_resnet import RGBResNet, torchvision_resnet_keys
 RANDOM = "random"
 _DD_PPO = "actor_critic.net.visual_encoder."
 _ENCODERS = ("depth_encoder", "rgb_encoder", "text_encoder")
+_WORDS = "instruction_encoder.word_embeddings."
 _FILES = (".pth", ".pt", ".bin", ".gz", ".safetensors")
 _COUNTER = "num_batches_tracked"  # old files do not have it
 
@@ -56,6 +58,37 @@ def start_vln(
                 f"--{name} {source}: a {type(model).__name__} has none, only {sorted(parts)}."
             )
         load_part(name, parts[name], source)
+
+
+def encoder_weights(
+    file: Path, weights: Mapping[str, Tensor], model: PreTrainedModel, encoders: dict[str, str]
+) -> dict[str, Tensor]:
+    """Under the names of `model`, which has no memory yet, the parts that `encoders` names.
+
+    Their options are those of `start_vln`. Raises ValueError for a part that neither they nor the
+    `weights` in `file` have.
+    """
+    parts = _parts(model)
+    unknown = sorted(encoders.keys() - parts.keys())
+    if unknown:
+        raise ValueError(f"encoders: found {unknown}, expected some of {sorted(parts)}.")
+    prefixes = {name: _WORDS if name == "word_embeddings" else f"{name}." for name in parts}
+    present = {
+        name for name, start in prefixes.items() if any(k.startswith(start) for k in weights)
+    }
+    missing = sorted(parts.keys() - present - encoders.keys())
+    if missing:
+        hint = ", ".join(f"{name!r}: FILE" for name in missing)
+        raise ValueError(
+            f"{file}: found no {', '.join(missing)}: frozen parts were left out. Name what they "
+            f"were, with encoders={{{hint}}}."
+        )
+    found = {}
+    for name, source in encoders.items():
+        load_part(name, parts[name].to_empty(device="cpu"), source)
+        state = parts[name].state_dict()
+        found |= {prefixes[name] + key: value for key, value in state.items()}
+    return found
 
 
 def load_part(name: str, module: Any, source: str | Path) -> None:
@@ -103,8 +136,8 @@ def load_rgb_encoder(encoder: RGBResNet, source: str | Path) -> None:
         model, info = resnet.from_pretrained(source, output_loading_info=True)
         check_loading(source, info, may_be_unexpected=("classifier.",))
         weights = model.state_dict()
-    counters = {key: v for key, v in encoder.state_dict().items() if key.endswith(_COUNTER)}
-    _load(encoder, {**counters, **weights}, source)
+    counters = [key for key in encoder.state_dict() if key.endswith(_COUNTER)]
+    _load(encoder, dict.fromkeys(counters, torch.tensor(0)) | weights, source)
 
 
 def load_word_embeddings(embeddings: nn.Embedding, path: str | Path) -> None:

@@ -1,0 +1,62 @@
+"""Losses of Seq2Seq and CMA: what the expert did, and how far along it was.
+
+Legend: B episodes, T steps.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class VLNOutput(ModelOutput):
+    """Of `forward`. Each named loss is a mean over episodes of means over their steps, weighted by
+    `inflection_weights`; `loss` is action_loss + progress_loss_weight * progress_loss.
+
+    `logits` (B, T, 4) are log-probabilities, `progress` (B, T) is None without a monitor, and
+    `recurrent_state` (B, layers, H) is that after each episode's last step.
+    """
+
+    loss: Tensor | None = None
+    action_loss: Tensor | None = None
+    progress_loss: Tensor | None = None
+    loss_counts: dict[str, Tensor] | None = None
+    logits: Tensor | None = None
+    progress: Tensor | None = None
+    recurrent_state: Tensor | None = None
+
+
+def vln_losses(
+    logits: Tensor,
+    predicted_progress: Tensor | None,
+    targets: dict[str, Tensor | None],
+    step_mask: Tensor,
+    progress_loss_weight: float,
+    num_episodes: Tensor | int | None = None,
+) -> dict[str, Tensor | dict[str, Tensor]]:
+    """The losses of `VLNOutput`, of log-probabilities `logits` (B, T, 4) and of progress (B, T).
+
+    `targets` are `actions`, `inflection_weights` and `progress`, of which the latter two may be
+    None. What is not in `step_mask` (B, T) does not count, whatever it is, and nor do episodes
+    without steps. `num_episodes` is what to divide by instead of the number of episodes here.
+    """
+    known = {k: torch.where(step_mask, v, 0) for k, v in targets.items() if v is not None}
+    weights = known.get("inflection_weights", step_mask).float() * step_mask
+    of_steps = weights / weights.sum(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    errors = {"action_loss": -logits.gather(-1, known["actions"][..., None])[..., 0]}
+    if predicted_progress is not None:
+        if "progress" not in known:
+            raise ValueError("progress: found None, but the model has a monitor that learns it.")
+        errors["progress_loss"] = (predicted_progress - known["progress"].float()).square()
+    sums = {k: (of_steps * torch.where(step_mask, v, 0)).sum() for k, v in errors.items()}
+    total = sums["action_loss"]
+    if "progress_loss" in sums:
+        total = total + progress_loss_weight * sums["progress_loss"]
+    count = step_mask.any(1).sum()
+    return {
+        "loss": total / (count if num_episodes is None else num_episodes),
+        **{name: value.detach() / count for name, value in sums.items()},
+        "loss_counts": dict.fromkeys(sums, count),
+    }
