@@ -17,12 +17,17 @@ from transformers import PreTrainedModel
 
 from .clip_config import NUM_IMAGE_TOKENS
 from .clip_encoders import ClipImageEncoder, ClipTextEncoder, normalise_images
+from .config_checks import own_fields
 from .depth_resnet import DepthResNet, depth_grid_size
 from .displacements import scale
 from .loading import StrictLoading
 from .navdp_trunk import NUM_ACTION_CHANNELS
 from .rdp_config import RDPConfig
+from .rdp_released import released_rdp_fields, released_rdp_keys
 from .recurrent import StateEncoder, reset_mask_of
+from .released import check_fit
+from .vln_released import check_variant, read_release
+from .vln_start import encoder_weights
 
 POSITION_SIZE = 64  # channels that say which cell of the depth features it is
 
@@ -63,6 +68,40 @@ class RDPEncoders(StrictLoading, PreTrainedModel):
         self.pose_embedding = nn.Linear(NUM_ACTION_CHANNELS, config.pose_size)
         seen = NUM_IMAGE_TOKENS * hidden + config.previous_displacement_size + config.pose_size
         self.state_encoder = StateEncoder(seen, hidden)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path,
+        *args,
+        encoders: dict[str, str] | None = None,
+        unused: tuple[str, ...] = (),
+        **kwargs,
+    ):
+        """Ours, or what InternNav released: a folder of VLN-PE, or its file of weights.
+
+        Fields of `RDPConfig` are accepted as keyword arguments; the mistakes that a release was
+        trained with are among them. `encoders` says what fills those that a release leaves out,
+        {"text_encoder": FILE, ...}, see `start_vln`; `unused` how names start that it has besides
+        and nothing reads. Any other missing, unexpected or misshapen key is a ValueError.
+        """
+        path = pretrained_model_name_or_path
+        release = read_release(path)
+        if release is None:
+            if encoders or unused:
+                raise ValueError(f"{path}: found no released weights; `encoders`, `unused` need.")
+            return super().from_pretrained(path, *args, **kwargs)
+        check_variant(release, "RDP")
+        weights = released_rdp_keys(release.weights, unused)
+        fields, kwargs = own_fields(RDPConfig, kwargs)
+        known = released_rdp_fields(weights, release.settings)
+        config = kwargs.pop("config", None) or RDPConfig(**(known | fields))
+        with torch.device("meta"):
+            model = cls(config)
+        weights |= encoder_weights(release.file, weights, model, encoders or {})
+        check_fit(release.file, weights, model)
+        kwargs["state_dict"] = weights
+        return super().from_pretrained(None, *args, config=config, **kwargs)
 
     def train(self, mode: bool = True):
         """As usual; and freezes what the configuration says, which loading had made trainable."""

@@ -7,10 +7,12 @@ mode, buffers of masks. What is not known stays, for strict loading to find.
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
 from .clip_encoders import clip_vision_keys, long_clip_text_keys
+from .rdp_config import PUBLISHED_MISTAKES
 
 _TEXT = "instruction_encoder.text_transformer."
 _IMAGE = "image_encoder.image_transformer."
@@ -61,8 +63,43 @@ _NAMES = (
 _TABLES = ("pos_emb", "cond_pos_emb", "decoder_queries")
 
 
-def released_rdp_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A released RDP under our names, in float32."""
+# What tells a size: our name -> field, axis. Those of towers stand in a configuration of their own.
+_SIZES = {
+    "depth_encoder.backbone.conv1.0.weight": ("depth_base_planes", 0),
+    "depth_encoder.compression.0.weight": ("depth_feature_channels", 0),
+    "depth_linear.weight": ("depth_hidden_size", 0),
+    "depth_projection.weight": ("hidden_size", 0),
+    "previous_embedding.weight": ("previous_displacement_size", 0),
+    "pose_embedding.weight": ("pose_size", 0),
+    "image_reader.layers.0.intermediate.dense.weight": ("cross_modal_intermediate_size", 0),
+    "denoiser.action_positions.weight": ("action_horizon", 0),
+    "denoiser.action_head.weight": ("denoiser_hidden_size", 1),
+}
+_COUNTS = {
+    "num_cross_modal_layers": r"image_reader\.layers\.(\d+)\.",
+    "num_denoiser_layers": r"denoiser\.layers\.(\d+)\.",
+    "num_condition_layers": r"denoiser\.condition_layers\.(\d+)\.",
+}
+_CONDITION = "denoiser.condition_positions.weight"
+_NUM_OTHER_TOKENS = 10  # of the condition, than previous displacements
+_HEAD_SIZE = 64  # of CLIP's attention, and of the denoiser's
+# Where InternNav's configuration says what a field of ours says.
+_SETTINGS = {
+    "num_cross_modal_attention_heads": ("cross_modal_encoder", "num_attention_heads"),
+    "num_diffusion_steps": ("diffusion_policy", "num_diffusion_iters"),
+    "guidance_scale": ("diffusion_policy", "cls_free_guidance_scale"),
+    "embedding_dropout": ("diffusion_policy", "transformer_p_drop_emb"),
+    "image_dropout": ("image_encoder", "dropout"),
+    "feature_dropout": ("image_encoder", "env_drop"),
+    "stop_loss_weight": ("stop_progress_predictor", "loss_alpha"),
+}
+
+
+def released_rdp_keys(
+    state_dict: Mapping[str, Tensor], unused: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
+    """A released RDP under our names, in float32, without keys that start with one of `unused`."""
+    state_dict = {key: v for key, v in state_dict.items() if not key.startswith(unused)}
     converted = long_clip_text_keys(state_dict, _TEXT, "text_encoder.")
     converted |= clip_vision_keys(state_dict, _VISION, "rgb_encoder.")
     for key, value in state_dict.items():
@@ -75,3 +112,72 @@ def released_rdp_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             value = value[0]
         converted[name] = value.float() if value.is_floating_point() else value
     return converted
+
+
+def released_rdp_fields(
+    weights: Mapping[str, Tensor], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Fields of the configuration of `weights`, under our names, and of InternNav's `settings`.
+
+    With the mistakes that the release was trained with. What neither tells is as published.
+    """
+    fields: dict[str, Any] = dict(PUBLISHED_MISTAKES)
+    fields |= {field: weights[k].shape[axis] for k, (field, axis) in _SIZES.items() if k in weights}
+    fields |= {name: count for name, p in _COUNTS.items() if (count := _count(weights, p))}
+    blocks = [_count(weights, rf"depth_encoder\.backbone\.layer{n}\.(\d+)\.") for n in range(1, 9)]
+    if any(blocks):
+        fields["depth_num_blocks"] = tuple(filter(None, blocks))
+    if _CONDITION in weights:
+        fields["num_previous_displacements"] = len(weights[_CONDITION]) - _NUM_OTHER_TOKENS
+    if "denoiser_hidden_size" in fields:
+        width = fields["denoiser_hidden_size"]
+        fields["num_denoiser_attention_heads"] = max(width // _HEAD_SIZE, 1)
+    fields["use_diffusion"] = "denoiser.action_queries" not in weights
+    fields |= _tower_fields(weights)
+    for field, (part, name) in _SETTINGS.items():
+        found = settings.get(part)
+        if isinstance(found, dict) and found.get(name) is not None:
+            fields[field] = found[name]
+    policy = settings.get("diffusion_policy")
+    policy = policy if isinstance(policy, dict) else {}
+    limits = policy.get("action_stats")
+    if isinstance(limits, dict) and {"min", "max"} <= limits.keys():
+        fields |= {"displacement_min": limits["min"], "displacement_max": limits["max"]}
+    if policy.get("use_cls_free_guidance") is False:
+        fields |= {"guidance_scale": 1.0, "condition_drop_share": 0.0}
+    elif policy.get("cls_mask_ratio") is not None:
+        fields["view_drop_share"] = fields["condition_drop_share"] = policy["cls_mask_ratio"]
+    return fields
+
+
+def _tower_fields(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Configurations of CLIP's towers, and the size of images."""
+    fields: dict[str, Any] = {}
+    words = weights.get("text_encoder.embeddings.token_embedding.weight")
+    positions = weights.get("text_encoder.embeddings.position_embedding.weight")
+    if words is not None and positions is not None:
+        text = _transformer_fields(weights, "text_encoder")
+        text |= {"vocab_size": len(words), "max_position_embeddings": len(positions)}
+        fields["text_config"] = text
+    patches = weights.get("rgb_encoder.embeddings.patch_embedding.weight")
+    positions = weights.get("rgb_encoder.embeddings.position_embedding.weight")
+    if patches is not None and positions is not None:
+        vision = _transformer_fields(weights, "rgb_encoder")
+        vision["patch_size"] = patches.shape[-1]
+        fields["image_size"] = round((len(positions) - 1) ** 0.5) * patches.shape[-1]
+        fields["vision_config"] = vision
+    return fields
+
+
+def _transformer_fields(weights: Mapping[str, Tensor], tower: str) -> dict[str, Any]:
+    width = weights[f"{tower}.embeddings.position_embedding.weight"].shape[1]
+    inner = weights.get(f"{tower}.encoder.layers.0.mlp.fc1.weight")
+    fields = {"hidden_size": width, "num_attention_heads": max(width // _HEAD_SIZE, 1)}
+    if inner is not None:
+        fields["intermediate_size"] = len(inner)
+    return fields | {"num_hidden_layers": _count(weights, rf"{tower}\.encoder\.layers\.(\d+)\.")}
+
+
+def _count(weights: Mapping[str, Tensor], pattern: str) -> int:
+    """Numbers that `pattern` finds in names."""
+    return len({match[1] for key in weights if (match := re.match(pattern, key))})
