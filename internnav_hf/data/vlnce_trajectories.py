@@ -1,0 +1,119 @@
+"""Reader of recorded VLN-CE walks as StreamVLN publishes them: an image per step, discrete actions.
+
+    <root>/<set>/annotations.json
+    <root>/<set>/images/<scene>_<set>_<number>/rgb/000.jpg      steps from 0 or from 1
+
+annotations.json is a list of
+
+    {"id": 577, "video": "images/17DRP5sb8fy_r2r_000577", "instructions": ["Walk ..."],
+     "actions": [-1, 1, 1, 3]}
+
+with the action that LED TO each frame, as in `vln_ce`: -1 for the first, 1 forward 0.25 m, 2 left
+15°, 3 right 15°; the stop after the last frame is not written, or is a 0 more.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ..geometry import Action
+from .episode import broken
+
+ANNOTATIONS_FILE = "annotations.json"
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+NO_ACTION = -1
+_KNOWN_ACTIONS = (NO_ACTION, Action.STOP, Action.FORWARD, Action.TURN_LEFT, Action.TURN_RIGHT)
+
+
+@dataclass(frozen=True)
+class RecordedTrajectory:
+    """`frames` in the order of the walk; `actions`, one for each, led to them."""
+
+    name: str
+    instructions: tuple[str, ...]
+    frames: tuple[Path, ...]
+    actions: tuple[int, ...]
+
+    @property
+    def scene(self) -> str:
+        """The first part of the name."""
+        return self.name.split("_")[0]
+
+    @property
+    def number(self) -> str:
+        """The last part of the name."""
+        return self.name.split("_")[-1]
+
+
+def read_annotations(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(`file, entry i`, entry) of a set's annotations; one ValueError if there are none."""
+    path = folder / ANNOTATIONS_FILE
+    if not path.is_file():
+        sets = sorted(other.parent.name for other in folder.parent.glob(f"*/{ANNOTATIONS_FILE}"))
+        expected = f"a list of walks; {folder.parent} has such files for {sets}"
+        raise broken(path, "file", "no file", expected)
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise broken(path, "file", error, "JSON") from error
+    if not isinstance(entries, list) or not entries:
+        raise broken(path, "file", f"{str(entries)[:60]!r}", "a list of walks")
+    return [(f"{path}, entry {index}", entry) for index, entry in enumerate(entries)]
+
+
+def read_trajectories(
+    folder: Path, start: int = 0, end: int | None = None
+) -> Iterator[RecordedTrajectory | ValueError]:
+    """The walks of a set, from entry `start` up to `end`; for a broken one, what is wrong."""
+    for where, entry in read_annotations(folder)[start:end]:
+        try:
+            yield _trajectory(folder, where, entry)
+        except ValueError as error:
+            yield error
+
+
+def _trajectory(folder: Path, where: str, entry: Any) -> RecordedTrajectory:
+    if not isinstance(entry, dict):
+        raise broken(where, "entry", f"{str(entry)[:60]!r}", "an object with video and actions")
+    video, actions = entry.get("video"), entry.get("actions")
+    if not isinstance(video, str) or not video.strip("/"):
+        raise broken(where, "video", repr(video), "a folder below this file's")
+    instructions = entry.get("instructions") or []
+    texts = [instructions] if isinstance(instructions, str) else instructions
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise broken(where, "instructions", repr(instructions)[:60], "a list of texts")
+    if not isinstance(actions, list) or any(action not in _KNOWN_ACTIONS for action in actions):
+        raise broken(
+            where, "actions", repr(actions)[:60], f"a list of {[*map(int, _KNOWN_ACTIONS)]}"
+        )
+    frames = frame_files(folder / video / "rgb")
+    if len(actions) == len(frames) + 1 and actions[-1] == Action.STOP:
+        actions = actions[:-1]
+    if len(actions) != len(frames):
+        expected = f"{len(frames)}, as many as images in {folder / video / 'rgb'}"
+        raise broken(where, "actions", f"{len(actions)} of them", expected)
+    return RecordedTrajectory(Path(video).name, tuple(texts), tuple(frames), tuple(actions))
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """Images by their number: 2.jpg comes before 10.jpg. ValueError where one is missing."""
+    if not folder.is_dir():
+        raise broken(folder, "folder", "no folder", "the images of a walk")
+    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    unnumbered = sorted(path.name for path in files if not path.stem.isdecimal())
+    if unnumbered:
+        raise broken(folder, "image", unnumbered[0], "a number: 000.jpg, 001.jpg, ...")
+    files.sort(key=lambda path: int(path.stem))
+    _check_numbers(folder, [int(path.stem) for path in files])
+    return files
+
+
+def _check_numbers(folder: Path, numbers: Sequence[int]) -> None:
+    if not numbers or numbers[0] > 1:
+        raise broken(folder, "images", "none" if not numbers else numbers[0], "number 0 or 1 first")
+    for before, number in pairwise(numbers):
+        if number != before + 1:
+            raise broken(folder, "images", f"number {number} after {before}", before + 1)
