@@ -3,6 +3,7 @@
     python scripts/check_dataset.py data/vln_ce/traj_data
     python scripts/check_dataset.py data/vln_ce/traj_data/r2r --dataset r2r_125cm_0_30
     python scripts/check_dataset.py data/vln_n1
+    python scripts/check_dataset.py data/vln_pe/traj_data
 
 Reads every episode anew, without the cache. Exit code 1 if something is broken or nothing readable
 is found.
@@ -14,7 +15,7 @@ import math
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -35,17 +36,24 @@ from internnav_hf.data.names import DatasetName, camera_settings, parse_dataset_
 from internnav_hf.data.sampling import SamplingRules
 from internnav_hf.data.vln_n1 import DEPTH_SCALE, FRAME_ORDERS, frame_file
 from internnav_hf.data.vln_n1_index import EpisodeIndex, ReadingRules, index_units
+from internnav_hf.data.vln_pe import is_vln_pe
+from internnav_hf.data.vln_pe_frames import DEPTH_UNIT_M, FrameRules, RecordedFrames
+from internnav_hf.data.vln_pe_index import EpisodeIndex as WalkIndex
+from internnav_hf.data.vln_pe_index import ReadingRules as WalkRules
+from internnav_hf.data.vln_pe_index import index_units as index_walks
 
 PUBLISHED_CAMERAS = ("125cm_0_30", "125cm_0_45", "60cm_15_15", "60cm_30_30")
 CLASS_NAMES = ("pixel goals", "turns", "stops")
+ACTION_NAMES = ("stop", "forward", "left", "right")
 
 
 def main() -> int:
     """Print the report; the number of broken things decides the exit code."""
     options = parse_arguments()
-    units = list(vln_n1_units(options.root)) if options.root.is_dir() else []
-    if units:
-        return verdict(report_vln_n1(options, units))
+    for is_unit, report in ((is_vln_pe, report_vln_pe), (is_vln_n1, report_vln_n1)):
+        units = list(units_below(options.root, is_unit)) if options.root.is_dir() else []
+        if units:
+            return verdict(report(options, units))
     try:
         scenes = find_scenes(options.root)
         wanted = parse_dataset_names(options.dataset) if options.dataset else []
@@ -81,6 +89,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--frame-order", choices=FRAME_ORDERS, default="numeric", help="vln_n1: see its reader"
+    )
+    parser.add_argument(
+        "--depth-unit-m", type=float, default=DEPTH_UNIT_M, help="vln_pe: what 1 means in arrays"
     )
     return parser.parse_args()
 
@@ -207,18 +218,22 @@ def broken_images(index: Index, scenes: list[Path]) -> list[str]:
     return problems
 
 
-def vln_n1_units(folder: Path) -> Iterator[Path]:
-    """Folders with System1's episodes at or below `folder`; none where its first are others."""
+def units_below(folder: Path, is_unit: Callable[[Path], bool]) -> Iterator[Path]:
+    """Folders with episodes of a kind, at or below `folder`; none where its first are others."""
     if (folder / "data").is_dir():
-        # vln_ce's folders are named after the camera as well.
-        if any(folder.glob("videos/chunk-*/observation.images.rgb")):
+        if is_unit(folder):
             yield folder
         return
     for child in subfolders(folder):
-        found = list(vln_n1_units(child))
+        found = list(units_below(child, is_unit))
         if not found and (child / "data").is_dir():
             return
         yield from found
+
+
+def is_vln_n1(folder: Path) -> bool:
+    """Whether it has System1's images; vln_ce's folders are named after the camera as well."""
+    return any(folder.glob("videos/chunk-*/observation.images.rgb"))
 
 
 def report_vln_n1(options: argparse.Namespace, units: list[Path]) -> int:
@@ -267,6 +282,54 @@ def broken_frames(root: Path, index: EpisodeIndex, depth_scale: float) -> list[s
                     open_image(path) if kind == "rgb" else open_depth(path, scale=depth_scale)
                 except ValueError as error:
                     problems.append(str(error))
+    return problems
+
+
+def report_vln_pe(options: argparse.Namespace, units: list[Path]) -> int:
+    """Check all whole walks, and say what they are."""
+    root = units[0].parents[1]
+    rules = WalkRules(frames=FrameRules(options.depth_unit_m))
+    index = index_walks(root, units, rules)
+    print(f"\n{options.root}: {len(units)} folders with episodes")
+    print("  layout: InternData-N1 vln_pe, for Seq2Seq, CMA and RDP")
+    describe_vln_pe(index)
+    problems = list(index.broken_episodes)
+    if options.verify_images:
+        problems += broken_walks(root, index, rules)
+    list_broken(problems, options.max_listed)
+    return len(problems)
+
+
+def describe_vln_pe(index: WalkIndex) -> None:
+    """Numbers of what is whole."""
+    rows = index.episodes.to_pylist()
+    left_out = ", ".join(f"{count} {end}" for end, count in index.left_out.items())
+    print(f"  {len(rows)} of {index.num_episodes} episodes are used")
+    print(f"  failed walks that are left out: {left_out or 'none'}")
+    if not rows:
+        return
+    lengths = sorted(row["length"] for row in rows)
+    middle = lengths[len(lengths) // 2]
+    print(f"  lengths: {lengths[0]} to {lengths[-1]} frames, half of them up to {middle}")
+    actions = Counter(action for row in rows for action in row["actions"])
+    shown = ", ".join(f"{actions[label]} {word}" for label, word in enumerate(ACTION_NAMES))
+    print(f"  actions: {shown}")
+    num_instructions = sum(len(row["instructions"]) for row in rows)
+    num_stored = sum(len(row["instruction_tokens"]) for row in rows)
+    print(f"  instructions: {num_instructions}, {num_stored} of them with stored word ids")
+
+
+def broken_walks(root: Path, index: WalkIndex, rules: WalkRules) -> list[str]:
+    """Read every frame of all walks."""
+    problems = []
+    for row in tqdm(index.episodes.to_pylist(), desc="  images", leave=False, disable=None):
+        place = (row["unit"], row["episode_index"], row["num_recorded"])
+        frames = RecordedFrames(root, *place, rules.frames)
+        try:
+            frames.rgb()
+            frames.depth()
+        except ValueError as error:
+            problems.append(str(error))
     return problems
 
 

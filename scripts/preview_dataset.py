@@ -2,9 +2,12 @@
 
     python scripts/preview_dataset.py data/vln_ce/traj_data --dataset r2r_125cm_0_30
     python scripts/preview_dataset.py data/vln_ce/traj_data --dual-system
+    python scripts/preview_dataset.py data/vln_pe/traj_data --whole-walks
 
 With --dual-system the samples are those of the dual system: pixel goals, and the frames on the way
-to each with the trajectory to learn, drawn on the floor.
+to each with the trajectory to learn, drawn on the floor. With --whole-walks they are those of
+Seq2Seq, CMA and RDP: some frames of each walk with the action to learn, and from above the way and
+where RDP's displacements lead.
 """
 
 import argparse
@@ -18,8 +21,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from internnav_hf.camera import CameraSpec, resize_view
-from internnav_hf.data import DualSystemDataset, System2Dataset
+from internnav_hf.data import DualSystemDataset, System2Dataset, VLNDataset
+from internnav_hf.data.vln import read_texts
+from internnav_hf.data.vocabulary import learn_words
+from internnav_hf.geometry import robot_to_world
 from internnav_hf.models.dialogue import IMAGE, render
+from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
 from internnav_hf.trajectory import path_of, path_pixels
 
 CLASS_NAMES = ("pixel goal", "turn", "stop")
@@ -28,6 +35,10 @@ VIEW_WIDTH = 320
 GOAL_COLOR = (255, 40, 90)
 PATH_COLOR = (20, 220, 255)
 IMAGE_MARK = "[image]"
+ARROWS = "■↑←→"
+NUM_WALK_FRAMES = 8
+MAP_SIZE, MAP_MARGIN = 240, 20
+FARTHEST_M = 10
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 15px/1.45 system-ui, sans-serif; color: #222;
@@ -50,13 +61,36 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dual-system", action="store_true", help="the dual system's samples")
     parser.add_argument("--out", type=Path, default=Path("preview.html"))
+    parser.add_argument("--whole-walks", action="store_true", help="those of Seq2Seq, CMA, RDP")
     options = parser.parse_args()
+    if options.whole_walks:
+        preview_walks(options)
+        return
     make = partial(DualSystemDataset, depth=False) if options.dual_system else System2Dataset
     dataset = make(options.data_root, options.dataset, seed=options.seed)
     indices = choose(dataset, options.num_samples, options.seed)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(page(dataset, options.dataset, indices), encoding="utf-8")
     print(f"{len(indices)} of {len(dataset)} samples: {options.out}")
+
+
+def preview_walks(options: argparse.Namespace) -> None:
+    """The page of whole walks."""
+    texts, _ = read_texts(options.data_root)
+    processor = VLNProcessor(word_tokenizer(learn_words(texts)))
+    kinds = ("actions", "displacements")
+    datasets = {kind: VLNDataset(options.data_root, processor, kind) for kind in kinds}
+    first = datasets["actions"]
+    rng = np.random.default_rng(options.seed)
+    indices = sorted(rng.permutation(len(first))[: options.num_samples].tolist())
+    sections = "\n".join(walk_section(datasets, index) for index in indices)
+    summary = f"{len(first)} samples, {first.episodes.num_rows} walks"
+    text = PAGE.format(
+        title=html.escape(str(options.data_root)), summary=summary, sections=sections
+    )
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(text, encoding="utf-8")
+    print(f"{len(indices)} of {len(first)} samples: {options.out}")
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
@@ -128,6 +162,52 @@ def draw_path(image: Image.Image, path: np.ndarray, camera: CameraSpec) -> Image
     draw = ImageDraw.Draw(image)
     for pixel in pixels[np.isfinite(pixels).all(axis=1)].tolist():
         draw.circle(pixel, max(image.width // 160, 1), fill=PATH_COLOR)
+    return image
+
+
+def walk_section(datasets: dict[str, VLNDataset], index: int) -> str:
+    """One walk: its words as the model knows them, some frames, the actions, the way from above."""
+    dataset, item = datasets["actions"], datasets["actions"][index]
+    moves = datasets["displacements"][index]
+    words = dataset.processor.tokenizer.convert_ids_to_tokens(item["instruction_ids"])
+    arrows = "".join(ARROWS[action] for action in item["actions"])
+    frames = np.unique(np.linspace(0, len(arrows) - 1, NUM_WALK_FRAMES).astype(int)).tolist()
+    views, depths = [], []
+    for frame in frames:
+        caption = f"{frame} {arrows[frame]} {item['progress'][frame]:.2f}"
+        view = Image.fromarray(item["rgb"][frame].transpose(1, 2, 0))
+        views.append(figure(view, THUMBNAIL_WIDTH, caption))
+        grey = (item["depth"][frame] / FARTHEST_M).clip(0, 1) * 255
+        depths.append(figure(Image.fromarray(grey.astype(np.uint8)), THUMBNAIL_WIDTH, ""))
+    seen = figure(draw_walk(moves["relative_pose"], moves["displacements"], frames), MAP_SIZE, "")
+    strips = "".join(
+        f"<div class=strip>{''.join(strip)}</div>" for strip in (views, depths, [seen])
+    )
+    return (
+        f"<section><h2>{index} · {len(arrows)} steps</h2><p>{html.escape(dataset.text(index))}</p>"
+        f"{strips}<pre>{html.escape(' '.join(words))}\n{arrows}</pre></section>"
+    )
+
+
+def draw_walk(poses: np.ndarray, steps: np.ndarray, frames: list[int]) -> Image.Image:
+    """From above, ahead of the start to the right: the way (T, 3), and from each of `frames`
+    where its steps lead.
+    """
+    ahead = [np.cumsum(np.insert(steps[frame, :, :2], 0, 0, axis=0), axis=0) for frame in frames]
+    paths = [robot_to_world(path, poses[f]) for path, f in zip(ahead, frames, strict=True)]
+    xy = np.concatenate([poses[:, :2], *paths])
+    low, extent = xy.min(axis=0), max(np.ptp(xy, axis=0).max(), 1.0)
+    image = Image.new("RGB", (MAP_SIZE, MAP_SIZE), "white")
+    draw = ImageDraw.Draw(image)
+
+    def pixels(points: np.ndarray) -> list[tuple[float, float]]:
+        u, v = (points - low).T / extent * (MAP_SIZE - 2 * MAP_MARGIN) + MAP_MARGIN
+        return list(zip(u.tolist(), (MAP_SIZE - v).tolist(), strict=True))
+
+    draw.line(pixels(poses[:, :2]), fill=(90, 90, 90), width=5)
+    for path in paths:
+        draw.line(pixels(path), fill=GOAL_COLOR, width=1)
+    draw.circle(pixels(poses[:1, :2])[0], 5, fill=PATH_COLOR)
     return image
 
 

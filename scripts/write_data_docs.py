@@ -19,12 +19,21 @@ from internnav_hf.data import (
     NavDPDataset,
     System2Collator,
     System2Dataset,
+    VLNCollator,
+    VLNDataset,
+    features,
     lerobot,
     navdp_targets,
     obstacles,
     sampling,
     vln_n1,
     vln_n1_index,
+    vln_pe,
+    vln_pe_frames,
+    vln_pe_index,
+    vln_targets,
+    vlnce_episodes,
+    vocabulary,
 )
 from internnav_hf.data.index import EPISODE_SCHEMA, SAMPLE_SCHEMA
 from internnav_hf.data.lerobot import COLUMNS, EPISODES_FILE, INSTRUCTION_SEPARATOR, Column
@@ -38,8 +47,8 @@ This page is written by `python scripts/write_data_docs.py`; a test keeps it in 
 See what a folder holds with `python scripts/check_dataset.py FOLDER`, and what System2 is shown
 with `python scripts/preview_dataset.py DATA_ROOT --dataset r2r_125cm_0_30`.
 
-Two formats are read: `vln_ce` (instruction following: System2 and the dual system) and `vln_n1`
-(visual navigation: NavDP).
+Three formats are read: `vln_ce` (instruction following: System2 and the dual system), `vln_n1`
+(visual navigation: NavDP) and `vln_pe` (instruction following by whole walks: Seq2Seq, CMA, RDP).
 
 ## On disk: `vln_ce` folders
 
@@ -91,6 +100,37 @@ Colour images are JPEG of one size an episode (published 480x270), depth is 16-b
 (`depth_scale=` for others). A file's name may be padded and begin with anything, as long as an
 episode's begin alike. `{cloud_file}` has coloured points; of all but the obstacles nothing is read.
 
+## On disk: `vln_pe` folders
+
+{vln_pe}
+
+`data_root` is the folder above the scans. A line of `{tasks_file}` and one of
+`{pe_stats_file}` of v0.5, and one of `{pe_episodes_file}` of v0.1:
+
+    {{"task_index": 21, "task": "Walk past ...", "instruction_tokens": [2384, 1589, ..., 0],
+     "finish_status": "success", "fail_reason": ""}}
+    {{"episode_index": 7, "task_index": {{"min": 21, "max": 23, "count": 3}}}}
+    {{"instruction_text": "Walk past ...", "instruction_tokens": [2384, 1589, ..., 0],
+     "finish_status": "success", "fail_reason": ""}}
+
+An episode's numbers may stand in lists, and below a key "stats". `instruction_tokens` may be
+missing or all 0. Without `finish_status` a walk went well.
+
+| column | type of a row | meaning |
+|---|---|---|
+{vln_pe_columns}
+
+Published, and not read: {vln_pe_others}. Scans whose name or scene contains `{splat_marker}` have
+colours in the order BGR, and depth in units of {splat_unit:g} m.
+
+## VLN-CE's raw episodes
+
+{vlnce_episodes}
+
+### Word lists
+
+{vocabulary}
+
 ## What is checked
 
 `vln_ce`: once, when the index is built: every file can be read, columns have their types and
@@ -107,6 +147,14 @@ no frame is missing, that poses are finite and the camera upright, at least {sho
 for each scene that its point cloud has obstacles and its depth can be in the unit that is meant:
 the median of {num_probes} images lies within {low:g} to {high:g} m. What is wrong with a scene
 breaks all of its episodes.
+
+`vln_pe`: in the same way that every file can be read, that actions are known and numbers finite,
+that arrays have their type and shape and as many frames as there are rows, or that there is an
+image for each; and for each folder that depth can be in the unit that is meant.
+
+Failed walks are left out or cut by the published rules:
+
+{failures}
 
 ## From episodes to samples
 
@@ -143,6 +191,16 @@ One Arrow file in the same cache, and a folder for each point cloud, named after
 |---|---|---|
 {vln_n1_episodes}
 
+### Of `vln_pe`
+
+{vln_pe_index}
+
+`VLNDataset(...).episodes` (and `root`, the number of the data root):
+
+| column | type | meaning |
+|---|---|---|
+{vln_pe_episodes}
+
 ### Obstacles
 
 {obstacles}
@@ -169,6 +227,18 @@ How poses become goals and actions:
 
 {navdp_targets}
 
+### Seq2Seq, CMA, RDP
+
+{vln_dataset}
+
+How a walk becomes targets:
+
+{vln_targets}
+
+### Cached features
+
+{features}
+
 ## Batches
 
 ### System2
@@ -182,6 +252,10 @@ How poses become goals and actions:
 ### NavDP
 
 {navdp_collator}
+
+### Seq2Seq, CMA, RDP
+
+{vln_collator}
 """
 
 
@@ -210,6 +284,7 @@ def render() -> str:
         dual_collator=documentation(DualSystemCollator),
         trajectory=documentation(trajectory),
         **of_vln_n1(),
+        **of_vln_pe(),
     )
 
 
@@ -231,6 +306,29 @@ def of_vln_n1() -> dict[str, object]:
         "navdp_dataset": documentation(NavDPDataset),
         "navdp_targets": documentation(navdp_targets),
         "navdp_collator": documentation(NavDPCollator),
+    }
+
+
+def of_vln_pe() -> dict[str, object]:
+    """What the page says of whole walks."""
+    return {
+        "vln_pe": documentation(vln_pe),
+        "tasks_file": vln_pe.TASKS_FILE,
+        "pe_stats_file": vln_pe.STATS_FILE,
+        "pe_episodes_file": vln_pe.EPISODES_FILE,
+        "vln_pe_columns": column_rows(vln_pe.COLUMNS),
+        "vln_pe_others": ", ".join(f"`{name}`" for name in vln_pe.OTHER_COLUMNS),
+        "splat_marker": vln_pe_frames.SPLAT_MARKER,
+        "splat_unit": vln_pe_frames.SPLAT_DEPTH_UNIT_M,
+        "vlnce_episodes": documentation(vlnce_episodes),
+        "vocabulary": documentation(vocabulary),
+        "failures": documentation(vln_pe_index.FailureRules),
+        "vln_pe_index": documentation(vln_pe_index),
+        "vln_pe_episodes": schema_rows(vln_pe_index.EPISODE_SCHEMA),
+        "vln_dataset": documentation(VLNDataset),
+        "vln_targets": documentation(vln_targets),
+        "features": documentation(features),
+        "vln_collator": documentation(VLNCollator),
     }
 
 
@@ -259,9 +357,14 @@ def schema_rows(schema: pa.Schema) -> str:
     """A row per column of an Arrow table."""
     rows = []
     for field in schema:
-        kind = f"list of {field.type.value_type}" if pa.types.is_list(field.type) else field.type
-        rows.append(f"| `{field.name}` | {kind} | {field.metadata[b'meaning'].decode()} |")
+        meaning = field.metadata[b"meaning"].decode()
+        rows.append(f"| `{field.name}` | {type_words(field.type)} | {meaning} |")
     return "\n".join(rows)
+
+
+def type_words(kind: pa.DataType) -> str:
+    """As in "list of int32"."""
+    return f"list of {type_words(kind.value_type)}" if pa.types.is_list(kind) else str(kind)
 
 
 if __name__ == "__main__":

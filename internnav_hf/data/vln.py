@@ -77,8 +77,8 @@ class VLNDataset(Dataset):
     the images, and no image is read.
 
     `instructions="text"` (default) encodes the text with the processor's vocabulary, as at
-    inference. `"tokens"` takes the stored word ids, as published, which needs no word list; they
-    are of the vocabulary of VLN-CE's R2R, and one that does not fit is refused.
+    inference. `"tokens"` takes the stored word ids, as published; they are of the vocabulary of
+    VLN-CE's R2R, and a processor with another is refused.
 
     Published rules that can be changed: walks are cut after `max_steps`; failed walks of fewer than
     `shortest_failure` frames are left out; walks that got stuck lose their last `stuck_tail`
@@ -305,13 +305,14 @@ class VLNDataset(Dataset):
 def read_texts(
     data_root: str | Path,
     scans: str | Iterable[str] | None = None,
+    max_broken_fraction: float = 0.01,
     cache_dir: str | Path | None = None,
 ) -> tuple[list[str], list[list[int]]]:
-    """All instructions below one root, and their stored word ids (empty where none are): what word
+    """The instructions below one root, and their stored word ids (empty where none are): what word
     lists are learnt from, before there is a processor.
     """
-    rules = ReadingRules(_names(scans))
-    index = open_episodes(Path(data_root), rules, Path(cache_dir or DEFAULT_CACHE))
+    cache = Path(cache_dir or DEFAULT_CACHE)
+    index = open_episodes(Path(data_root), ReadingRules(_names(scans)), cache, max_broken_fraction)
     texts = [text for texts in index.episodes["instructions"].to_pylist() for text in texts]
     rows = index.episodes["instruction_tokens"].to_pylist()
     return texts, [tokens for row in rows for tokens in row]

@@ -5,8 +5,8 @@ them.
     poses (T, 3) -> displacements -> discrete_displacements                  RDP's targets
     poses (T, 3) -> previous_displacements, relative_poses                   RDP's inputs
 
-The rules are the published ones, except that a displacement is left in metres and radians (the
-model scales it), and that an episode of one sample weighs its progress like any other.
+The rules are the published ones, except that a displacement is left in metres and radians: the
+model scales it.
 
 T frames, H horizon, P past. Poses are x, y, yaw of the robot in the world, the yaw in [-pi, pi). A
 displacement is dx, dy, dyaw.

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from scripts import check_dataset
-from tests.data import vln_n1
+from tests.data import vln_n1, vln_pe
 from tests.data.vln_ce import DOWN, image_of, parquet_of, straight_episode, write_scene
 
 
@@ -105,3 +105,43 @@ def test_system1s_depth_in_another_unit_can_be_told(tmp_path, check):
     code, text = check(root, "--depth-scale", "100000")
     assert code == 1
     assert "depth: found a median of" in text
+
+
+def test_a_sound_folder_of_whole_walks_is_described(tmp_path, check):
+    root = vln_pe.write_root(tmp_path / "traj_data")
+    for folder in (root, root / "r2r", root / "r2r" / "scene_1"):
+        code, text = check(folder, "--verify-images")
+        assert code == 0
+        assert "InternData-N1 vln_pe, for Seq2Seq, CMA and RDP" in text
+        assert "failed walks that are left out: none" in text
+    assert "2 of 2 episodes are used" in text
+    assert "lengths: 7 to 10 frames" in text
+    assert "actions: 2 stop, 12 forward, 3 left, 0 right" in text
+    assert "instructions: 6, 6 of them with stored word ids" in text
+
+
+def test_what_is_broken_in_whole_walks_is_listed(tmp_path, check):
+    root = tmp_path / "traj_data"
+    walks = [vln_pe.some_actions(6)] * 2
+    ends = [("success", ""), ("fail", "fall")]
+    vln_pe.write_scene(root / "r2r" / "a", walks, ends=ends)
+    unit = vln_pe.write_scene(root / "r2r" / "b", walks, images=True)
+    vln_pe.parquet_of(unit, 1).write_bytes(b"")
+    code, text = check(root)
+    assert code == 1
+    assert "2 of 4 episodes are used" in text
+    assert "failed walks that are left out: 1 fall" in text
+    assert "episode_000001.parquet: file: found 0 bytes" in text
+    vln_pe.array_of(unit).with_name("episode_000000_3.png").write_bytes(b"no image")
+    assert "1 broken" in check(root)[1]
+    assert "2 broken" in check(root, "--verify-images")[1]
+
+
+def test_the_depth_of_whole_walks_may_be_in_metres(tmp_path, check):
+    root = tmp_path / "traj_data"
+    unit = vln_pe.write_scene(root / "r2r" / "a", [vln_pe.some_actions(6)])
+    vln_pe.np.save(vln_pe.array_of(unit, 0, vln_pe.DEPTH), 10 * vln_pe.depth_of(6))
+    code, text = check(root)
+    assert code == 1
+    assert "Pass depth_unit_m=1 for metres" in text
+    assert check(root, "--depth-unit-m", "1")[0] == 0

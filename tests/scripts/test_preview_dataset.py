@@ -4,7 +4,9 @@ import numpy as np
 from PIL import Image
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.data.vln_targets import displacements, relative_poses
 from scripts import preview_dataset
+from tests.data import vln_pe
 from tests.data.vln_ce import straight_episode, write_scene
 
 
@@ -41,3 +43,25 @@ def test_a_path_is_drawn_on_the_floor():
     assert set(columns) <= {30, 31, 32, 33}
     assert rows.max() >= 45
     assert rows.min() > 48 * 0.3
+
+
+def test_the_page_of_whole_walks_shows_frames_and_actions(tmp_path, monkeypatch):
+    monkeypatch.setattr("internnav_hf.data.vln.DEFAULT_CACHE", tmp_path / "home")
+    data = vln_pe.write_root(tmp_path / "data", scenes=1)
+    out = tmp_path / "preview.html"
+    options = [data, "--whole-walks", "--num-samples", 6, "--out", out]
+    monkeypatch.setattr(sys, "argv", ["preview_dataset.py", *map(str, options)])
+    preview_dataset.main()
+    page = out.read_text(encoding="utf-8")
+    assert page.count("<section>") == 6
+    assert page.count("<img") == 3 * (6 + 6 + 1) + 3 * (8 + 8 + 1)  # walks of 6 and 9 steps
+    assert "↑↑←↑↑■" in page
+    assert "walk past the chair then stop" in page
+
+
+def test_a_walk_is_drawn_with_what_is_learnt():
+    actions = np.array(vln_pe.some_actions(12))
+    poses = vln_pe.poses_of(actions.tolist())
+    drawn = preview_dataset.draw_walk(relative_poses(poses), displacements(poses), [0, 4])
+    colors = {color for _, color in drawn.getcolors()}
+    assert {(90, 90, 90), preview_dataset.GOAL_COLOR, preview_dataset.PATH_COLOR} <= colors
