@@ -10,7 +10,16 @@ import pytest
 import trimesh
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.data import NavDPDataset, System2Dataset, read_lerobot, read_vln_n1
+from internnav_hf.data import (
+    NavDPDataset,
+    System2Dataset,
+    VLNDataset,
+    read_lerobot,
+    read_vln_n1,
+    read_vln_pe,
+)
+from internnav_hf.data.vocabulary import learn_words
+from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
 from scripts import make_dataset
 from scripts.make_dataset import DatasetArguments
 from tests.processes import started
@@ -27,6 +36,8 @@ SMALL = {
     "workers": 1,
     "landmarks": True,
 }
+
+FOLLOWED = {"format": "vln_pe", "landmarks": False, "instructions": 3}
 
 WALKS = {
     "format": "vln_n1",
@@ -85,6 +96,58 @@ def test_training_reads_what_is_written(data, tmp_path):
 def test_the_same_seed_writes_the_same_files_and_two_processes_do_too(data, tmp_path):
     make_dataset.main(arguments(tmp_path, workers=2))
     assert files(tmp_path) == files(data)
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    out = tmp_path_factory.mktemp("followed")
+    make_dataset.main(arguments(out, **FOLLOWED))
+    return out
+
+
+def test_the_same_walks_in_another_format(data, followed):
+    for ours, scan in (("r2r", "simulated_train"), ("r2r_val_unseen", "simulated_val_unseen")):
+        other = list(read_lerobot(data / ours))
+        episodes = list(read_vln_pe(followed, [scan]))
+        assert len(episodes) == len(other) == (6 if ours == "r2r" else 3)
+        assert all(len(episode.instructions) == 3 for episode in episodes)
+        same = [np.array_equal(a.actions, b.actions) for a, b in zip(episodes, other, strict=True)]
+        assert any(same)  # the number of instructions changes what is drawn next
+
+
+def test_followers_of_instructions_are_trained_on_what_is_written(followed, tmp_path):
+    texts = [text for episode in read_vln_pe(followed) for text in episode.instructions]
+    processor = VLNProcessor(word_tokenizer(learn_words(texts)), image_size=32, depth_size=32)
+    small = tmp_path / "files"
+    make_dataset.main(arguments(small, **FOLLOWED, image_files=True))
+    datasets = [
+        VLNDataset(root, processor, scans="simulated_train", cache_dir=tmp_path / name)
+        for name, root in (("arrays", followed), ("files", small))
+    ]
+    assert len(datasets[0]) == len(datasets[1]) == 18
+    assert datasets[0].is_simulated
+    assert datasets[0].camera == arguments(small, **FOLLOWED).camera
+    for index in (0, 17):
+        arrays, images = (dataset[index] for dataset in datasets)
+        assert arrays["actions"][-1] == 0
+        assert arrays["progress"][0] == 0
+        assert arrays["previous_actions"].tolist() == [-1, *arrays["actions"][:-1]]
+        assert 0.3 < arrays["depth"].max() <= 10
+        assert np.allclose(arrays["depth"], images["depth"], atol=2e-3)
+        assert np.abs(arrays["rgb"].astype(int) - images["rgb"]).mean() < 8
+        assert arrays.keys() == images.keys()
+
+
+def test_explorers_learn_what_the_expert_would_have_done(tmp_path):
+    explored = FOLLOWED | {"exploration": 0.2, "scenes": 1, "held_out_scenes": 0}
+    make_dataset.main(arguments(tmp_path, **explored))
+    differ = 0
+    for episode in read_vln_pe(tmp_path):
+        moved = np.linalg.norm(np.diff(episode.poses[:, :2], axis=0), axis=1) > 1e-6
+        led = episode.columns["observation.previous_action"]
+        assert (led[1:][moved] == 1).all()
+        differ += int((led[1:] != episode.actions[:-1]).sum())
+    assert differ > 3
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +295,10 @@ def test_arguments_may_change_until_a_scene_is_written(tmp_path):
         ({"density": ["hard"]}, "--density says how many rooms"),
         ({"density": ["dense"], "num_rooms": [2, 4], "num_objects": [5, 8]}, "no density 'dense'"),
         ({"heading_noise": 20.0}, "--heading_noise says nothing about --format vln_ce"),
+        ({"image_files": True}, "--image_files says nothing about --format vln_ce"),
+        (FOLLOWED | {"depth": False}, "--depth says nothing about --format vln_pe"),
+        (FOLLOWED | {"distance": [1.0, 2.0]}, "--distance says nothing about --format vln_pe"),
+        (FOLLOWED | {"instructions": 4}, "--instructions must be 1, 2 or 3"),
         (WALKS | {"depth": False}, "--depth says nothing about --format vln_n1"),
         (WALKS | {"scene": ["home.glb"]}, "--density says how scenes are generated, but --scene"),
         ({"hfov": 200.0}, "hfov_deg must lie between"),
