@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from internnav_hf.models.system2_config import System2Config
     from internnav_hf.models.system2_processor import System2Processor
     from internnav_hf.models.vln_losses import VLNOutput
-    from internnav_hf.policies import Decision, DualSystemPolicy, NavDPPolicy, System2Policy
+    from internnav_hf.models.vln_processor import VLNProcessor
+    from internnav_hf.policies import (
+        Decision,
+        DualSystemPolicy,
+        NavDPPolicy,
+        RDPPolicy,
+        System2Policy,
+        VLNPolicy,
+    )
 
 __version__ = "0.1.0"
 
@@ -56,6 +64,7 @@ _MODULE_OF_NAME = {
     "RDPConfig": "models.rdp_config",
     "RDPModel": "models.rdp",
     "RDPOutput": "models.rdp",
+    "RDPPolicy": "policies",
     "RDPPrediction": "models.rdp",
     "Seq2SeqConfig": "models.seq2seq_config",
     "Seq2SeqModel": "models.seq2seq",
@@ -66,6 +75,8 @@ _MODULE_OF_NAME = {
     "System2Processor": "models.system2_processor",
     "VLNAction": "models.recurrent_vln",
     "VLNOutput": "models.vln_losses",
+    "VLNPolicy": "policies",
+    "VLNProcessor": "models.vln_processor",
 }
 _SUBMODULES = ("data", "evaluation", "geometry", "models", "sim", "trainer")
 
@@ -91,6 +102,7 @@ __all__ = [
     "RDPConfig",
     "RDPModel",
     "RDPOutput",
+    "RDPPolicy",
     "RDPPrediction",
     "Seq2SeqConfig",
     "Seq2SeqModel",
@@ -101,6 +113,8 @@ __all__ = [
     "System2Processor",
     "VLNAction",
     "VLNOutput",
+    "VLNPolicy",
+    "VLNProcessor",
 ]
 
 register()

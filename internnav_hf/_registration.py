@@ -34,6 +34,13 @@ MODELS: dict[type[PreTrainedConfig], tuple[str, str]] = {
     Seq2SeqConfig: ("seq2seq", "Seq2SeqModel"),
     CMAConfig: ("cma", "CMAModel"),
 }
+PROCESSORS: dict[type[PreTrainedConfig], tuple[str, str]] = {
+    System2Config: ("system2_processor", "System2Processor"),
+    DualSystemConfig: ("system2_processor", "System2Processor"),
+    Seq2SeqConfig: ("vln_processor", "VLNProcessor"),
+    CMAConfig: ("vln_processor", "VLNProcessor"),
+    RDPConfig: ("vln_processor", "VLNProcessor"),
+}
 PROCESSOR_REGISTRY = "transformers.models.auto.processing_auto"
 
 
@@ -90,10 +97,8 @@ class _ProcessorHook(MetaPathFinder):
 
 
 def _register_processors(registry) -> None:
-    for config_class in (System2Config, DualSystemConfig):
-        processor = LazyClass(
-            "internnav_hf.models.system2_processor", "System2Processor", config_class
-        )
+    for config_class, (module, name) in PROCESSORS.items():
+        processor = LazyClass(f"internnav_hf.models.{module}", name, config_class)
         registry.AutoProcessor.register(config_class, processor, exist_ok=True)
 
 

@@ -3,7 +3,9 @@
 from .dual_system import DualSystemPolicy, DualSystemStep, is_dual_system
 from .goals import Goal, ImageGoal, NoGoal, PixelGoal, PointGoal, PointImageGoal
 from .navdp import NavDPEpisode, NavDPPolicy, NavDPStep
+from .rdp import RDPEpisode, RDPPolicy, load_vln_policy
 from .system2 import AnswerWith, Decision, FrameHistory, System2Policy
+from .vln import VLNEpisode, VLNPolicy, VLNStep, vln_kind
 
 __all__ = [
     "AnswerWith",
@@ -20,6 +22,13 @@ __all__ = [
     "PixelGoal",
     "PointGoal",
     "PointImageGoal",
+    "RDPEpisode",
+    "RDPPolicy",
     "System2Policy",
+    "VLNEpisode",
+    "VLNPolicy",
+    "VLNStep",
     "is_dual_system",
+    "load_vln_policy",
+    "vln_kind",
 ]

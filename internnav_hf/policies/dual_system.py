@@ -37,6 +37,7 @@ from internnav_hf.models.system2 import HUB_ARGUMENTS
 from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.trajectory import follow, path_of
 
+from .episodes import episode_generator
 from .system2 import AnswerWith, Decision, Frame, FrameHistory, System2Policy
 
 if TYPE_CHECKING:
@@ -170,9 +171,7 @@ class DualSystemPolicy:
 
     def start(self, instruction: str, name: str = "") -> DualSystemEpisode:
         """A new episode; `name` tells its random numbers from those of others."""
-        words = np.random.SeedSequence([self.seed, *name.encode()]).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
-        return DualSystemEpisode(instruction, generator)
+        return DualSystemEpisode(instruction, episode_generator(self.seed, name))
 
     def note(self, episode: DualSystemEpisode, rgb: Frame) -> None:
         """As `observe`, for one robot of many."""

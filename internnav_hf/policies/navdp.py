@@ -37,6 +37,7 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.letterbox import goal_mask, letterbox, letterbox_depth
 from internnav_hf.models.navdp_config import NavDPConfig
 
+from .episodes import checked_depth, episode_generator
 from .goals import Goal, ImageGoal, NoGoal, Picture, PixelGoal, PointGoal, PointImageGoal
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 FARTHEST_POINT_M = 10.0  # a point goal lies within 0..10 m ahead and 10 m to either side
 EXPLORATION_PENALTY = 10.0
-LARGEST_MEDIAN_DEPTH_M = 20.0  # no view of a place to walk in is farther away; millimetres are
 SETTINGS = (
     "num_samples",
     "num_inference_steps",
@@ -171,9 +171,7 @@ class NavDPPolicy:
     def start(self, name: str = "") -> NavDPEpisode:
         """A new episode; `name` tells its random numbers from those of others."""
         length = (self.model.config.num_memory_frames - 1) * self.memory_stride + 1
-        words = np.random.SeedSequence([self.seed, *name.encode()]).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
-        return NavDPEpisode(generator, deque(maxlen=length))
+        return NavDPEpisode(episode_generator(self.seed, name), deque(maxlen=length))
 
     def observe(self, episode: NavDPEpisode, observation: dict[str, Any]) -> None:
         """A frame between two plans."""
@@ -206,7 +204,7 @@ class NavDPPolicy:
         if any(observation.get("depth") is None for observation in observations):
             raise ValueError("observation: found no 'depth', in metres, which NavDP reads.")
         size = self.model.config.image_size
-        depth = [letterbox_depth(_checked_depth(observation), size) for observation in observations]
+        depth = [letterbox_depth(checked_depth(observation), size) for observation in observations]
         if not observed:
             for episode, observation in zip(episodes, observations, strict=True):
                 self.observe(episode, observation)
@@ -303,24 +301,6 @@ class NavDPPolicy:
         if self.stop_threshold is None or values[0] >= self.stop_threshold:
             return 0
         return -1 if trajectories[:2, :, 1].mean() < 0 else 1
-
-
-def _checked_depth(observation: dict[str, Any]) -> np.ndarray:
-    """Depth (H, W), unless its median gives another unit away, or it is of another view."""
-    depth = np.asarray(observation["depth"])
-    shown = observation.get("rgb", depth)  # one that was observed before may come without
-    rows, columns = np.asarray(shown).shape[:2]
-    if depth.ndim != 2 or abs(depth.shape[0] * columns / (depth.shape[1] * rows) - 1) > 0.02:
-        raise ValueError(
-            f"observation: depth: found {depth.shape}, expected the shape of 'rgb', "
-            f"{(rows, columns)}, or as high for its width."
-        )
-    known = depth[np.isfinite(depth) & (depth > 0)]
-    if len(known) and np.median(known) > LARGEST_MEDIAN_DEPTH_M:
-        raise ValueError(
-            f"observation: depth: found a median of {np.median(known):.0f}, expected metres."
-        )
-    return depth
 
 
 def _check_finite(place: tuple[float, float]) -> None:

@@ -1,0 +1,162 @@
+"""RDP at inference: an instruction, the current view and odometry in, one action out.
+
+RDP decides on several displacements at a time. They become discrete actions by the published rule,
+of which the first `actions_per_decision` are done before it decides again; in between every view
+advances the state. All robots share one call of the model: those that decide and those that do not.
+
+Differs from the published agent: the state advances once a step, also where the robot decides
+(unless the configuration asks for the published double update), and a robot that starts does not
+wait until the others have done what they had decided.
+
+Legend: L tokens, H horizon.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from internnav_hf.data.vln_targets import previous_displacements, relative_poses
+from internnav_hf.geometry import Action
+from internnav_hf.models.vln_processor import VLNProcessor
+
+from .episodes import episode_generator
+from .vln import VLNEpisode, VLNPolicy, VLNStep, vln_kind
+
+FALLBACK_ACTION = int(Action.TURN_LEFT)
+
+
+@dataclass
+class RDPEpisode(VLNEpisode):
+    """Besides: the last `poses` (x, y, yaw), the first one, and the actions to do yet."""
+
+    generator: torch.Generator = field(kw_only=True)
+    poses: deque[np.ndarray] = field(kw_only=True)
+    start_pose: np.ndarray | None = None
+    plan: list[int] = field(default_factory=list)
+
+
+class RDPPolicy(VLNPolicy):
+    """See the module; for one robot (`reset`, `act`) or many (`start`, `steps`).
+
+    An observation is that of `VLNPolicy`, and `pose`, (x, y, yaw) of the robot in any frame that
+    stays the same during an episode. Settings:
+
+        actions_per_decision: how many are done before RDP decides again. Published: 4 of 8.
+        stop_with: which of RDP's two heads says that the goal is reached. Published: stop_progress.
+        seed: says, with the name of an episode, what is drawn in it, whatever runs beside it.
+    """
+
+    kinds = ("rdp",)
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        actions_per_decision: int = 4,
+        stop_with: Literal["stop_progress", "progress"] = "stop_progress",
+        seed: int = 0,
+    ):
+        super().__init__(model, processor)
+        horizon = model.config.action_horizon
+        if not 1 <= actions_per_decision <= horizon:
+            raise ValueError(
+                f"actions_per_decision: found {actions_per_decision}, expected 1 to {horizon}."
+            )
+        if stop_with not in ("stop_progress", "progress"):
+            raise ValueError(
+                f"stop_with: found {stop_with!r}, expected 'stop_progress' or 'progress'."
+            )
+        self.actions_per_decision = actions_per_decision
+        self.stop_with = stop_with
+        self.seed = seed
+
+    def start(self, instruction: str, name: str = "") -> RDPEpisode:
+        """A new episode; `name` tells its random numbers from those of others.
+
+        ValueError for an instruction without a word that the model knows.
+        """
+        num_poses = self.model.config.num_previous_displacements + 1
+        return RDPEpisode(
+            super().start(instruction).instruction,
+            generator=episode_generator(self.seed, name),
+            poses=deque(maxlen=num_poses),
+        )
+
+    @torch.no_grad()
+    def steps(
+        self, episodes: Sequence[RDPEpisode], observations: Sequence[dict[str, Any]]
+    ) -> list[VLNStep]:
+        """What each robot does, in one call of the model; see `VLNPolicy.steps`."""
+        if not self._are_some(episodes, observations):
+            return []
+        for episode, observation in zip(episodes, observations, strict=True):
+            _move(episode, observation)
+        decide = torch.tensor([not episode.plan for episode in episodes])
+        acted = self.model.act(
+            pad_sequence([e.instruction for e in episodes], batch_first=True),
+            **self._views(observations),
+            **self._ways(episodes),
+            **self._states(episodes),
+            decide=decide.to(self.model.device),
+            generator=[episode.generator for episode in episodes],
+        )
+        steps = []
+        for row, episode in enumerate(episodes):
+            episode.recurrent_state = acted.recurrent_state[row]
+            steps.append(self._step(episode, acted, row))
+            episode.previous_action = steps[-1].action
+        return steps
+
+    def _ways(self, episodes: Sequence[RDPEpisode]) -> dict[str, Tensor]:
+        """`previous_displacements` (B, 4, 3) and `relative_pose` (B, 3)."""
+        num_previous = self.model.config.num_previous_displacements
+        last = [previous_displacements(np.stack(e.poses), num_previous)[-1] for e in episodes]
+        ends = [np.stack([e.start_pose, e.poses[-1]]) for e in episodes if e.start_pose is not None]
+        ways = {
+            "previous_displacements": np.stack(last),
+            "relative_pose": np.stack([relative_poses(both)[-1] for both in ends]),
+        }
+        device = self.model.device
+        return {name: torch.from_numpy(way).float().to(device) for name, way in ways.items()}
+
+    def _step(self, episode: RDPEpisode, acted: Any, row: int) -> VLNStep:
+        """The next action of the plan, which is made first where there is none."""
+        if episode.plan:
+            return VLNStep(episode.plan.pop(0))
+        displacements = acted.displacements[row].float().cpu()
+        episode.plan = self._plan(displacements, getattr(acted, self.stop_with)[row].cpu())
+        path = np.zeros((len(displacements) + 1, 2))
+        path[1:] = displacements[:, :2].cumsum(0).numpy()
+        return VLNStep(episode.plan.pop(0), float(acted.progress[row]), path)
+
+    def _plan(self, displacements: Tensor, stop: Tensor) -> list[int]:
+        from internnav_hf.models.displacements import discrete_actions
+
+        found = discrete_actions(displacements[None], **{self.stop_with: stop[None]})[0].tolist()
+        plan = [action for action in found if action >= 0][: self.actions_per_decision]
+        return plan or [FALLBACK_ACTION]
+
+
+def load_vln_policy(path, processor: VLNProcessor | None = None, seed: int = 0) -> VLNPolicy:
+    """Of a folder or Hub name with a Seq2Seq, a CMA or an RDP; see `VLNPolicy.from_pretrained`."""
+    if vln_kind(path) == "rdp":
+        return RDPPolicy.from_pretrained(path, processor, seed=seed)
+    return VLNPolicy.from_pretrained(path, processor)
+
+
+def _move(episode: RDPEpisode, observation: dict[str, Any]) -> None:
+    """Note where the robot is; what it has left undone of its plan counts no more."""
+    pose = np.asarray(observation.get("pose", ()), np.float64)
+    if pose.shape != (3,) or not np.isfinite(pose).all():
+        raise ValueError(f"observation: pose: found {pose}, expected x, y, yaw.")
+    episode.poses.append(pose)
+    if episode.start_pose is None:
+        episode.start_pose = pose
+    if observation.get("previous_action", episode.previous_action) != episode.previous_action:
+        episode.plan = []

@@ -1,0 +1,140 @@
+"""Seq2Seq and CMA at inference: what they did in training, whatever else is in the batch."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoProcessor
+
+from internnav_hf.policies import VLNPolicy, load_vln_policy, vln_kind
+from tests.tiny_navdp import tiny_navdp_model
+from tests.tiny_vln import tiny_cma, tiny_seq2seq
+from tests.vln_processor import tiny_vln_processor
+
+MODELS = {"seq2seq": tiny_seq2seq, "cma": tiny_cma}
+SENTENCES = ("walk past the red table", "turn left and stop", "go to the door at the blue sofa")
+
+
+@pytest.fixture(params=MODELS)
+def policy(request) -> VLNPolicy:
+    fields = {"use_previous_action": True} if request.param == "seq2seq" else {}
+    model = MODELS[request.param](**fields)
+    # Fresh weights answer the same to all; larger ones do not.
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.3)
+    return VLNPolicy(model, tiny_vln_processor())
+
+
+def views(seed: int, count: int) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            "rgb": rng.integers(0, 256, (24, 32, 3), np.uint8),
+            "depth": rng.uniform(0, 5, (24, 32)),
+        }
+        for _ in range(count)
+    ]
+
+
+def walk(policy, sentence, seen) -> list:
+    policy.reset(sentence)
+    return [policy.act(view) for view in seen]
+
+
+def test_an_episode_is_what_forward_says_of_it(policy):
+    """Step by step, with the state carried, as the whole episode at once."""
+    seen, processor = views(0, 5), policy.processor
+    steps = walk(policy, SENTENCES[0], seen)
+    ids = torch.from_numpy(processor.encode_instructions(SENTENCES[:1]))
+    frames = {
+        name: torch.from_numpy(encode(np.stack([view[name] for view in seen])))[None]
+        for name, encode in (("rgb", processor.encode_rgb), ("depth", processor.encode_depth))
+    }
+    actions = [step.action for step in steps]
+    previous = torch.tensor([[-1, *actions[:-1]]])
+    whole = policy.model(ids, **frames, previous_actions=previous)
+    assert whole.logits.argmax(-1)[0].tolist() == actions
+    found = torch.tensor([step.progress for step in steps])
+    torch.testing.assert_close(found, whole.progress[0].detach(), rtol=0, atol=1e-5)
+
+
+def test_robots_at_different_steps_do_not_see_each_other(policy):
+    """Episodes that start one after the other, with instructions of different lengths."""
+    seen = [views(seed, 4) for seed in range(3)]
+    alone = [walk(policy, sentence, v) for sentence, v in zip(SENTENCES, seen, strict=True)]
+    episodes = [policy.start(sentence) for sentence in SENTENCES]
+    together: list[list] = [[], [], []]
+    for time in range(6):
+        rows = [i for i in range(3) if i <= time < i + 4]
+        shown = [seen[i][time - i] for i in rows]
+        for i, step in zip(rows, policy.steps([episodes[i] for i in rows], shown), strict=True):
+            together[i].append(step)
+    for one, other in zip(alone, together, strict=True):
+        assert [step.action for step in one] == [step.action for step in other]
+        np.testing.assert_allclose(
+            [step.progress for step in one], [step.progress for step in other], atol=1e-5
+        )
+
+
+def test_what_the_robot_did_instead_is_told(policy):
+    seen = views(0, 2)
+    first = walk(policy, SENTENCES[0], seen)
+    seen[1]["previous_action"] = (first[0].action + 1) % 4
+    assert walk(policy, SENTENCES[0], seen)[1].progress != first[1].progress
+    seen[1]["previous_action"] = first[0].action
+    assert walk(policy, SENTENCES[0], seen)[1].progress == first[1].progress
+
+
+def test_a_model_without_progress_monitor_acts(tmp_path):
+    policy = VLNPolicy(tiny_seq2seq(has_progress_monitor=False), tiny_vln_processor())
+    assert walk(policy, SENTENCES[0], views(0, 1))[0].progress is None
+    assert policy.steps([], []) == []
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_folder_is_all_that_is_needed(tmp_path, kind):
+    model, camera = MODELS[kind](), {"height_m": 0.5, "width": 32, "height": 24}
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"found no processor_config.json; pass a VLNProcessor"):
+        load_vln_policy(tmp_path)
+    processor = tiny_vln_processor(camera=camera)
+    assert load_vln_policy(tmp_path, processor).processor is processor
+    processor.save_pretrained(tmp_path)
+    loaded = load_vln_policy(tmp_path)
+    assert vln_kind(tmp_path) == kind
+    assert loaded.camera is not None
+    assert loaded.camera.height_m == 0.5
+    assert type(AutoProcessor.from_pretrained(tmp_path)) is type(processor)
+    expected = walk(VLNPolicy(model, processor), SENTENCES[1], views(3, 3))
+    for step, same in zip(walk(loaded, SENTENCES[1], views(3, 3)), expected, strict=True):
+        assert (step.action, step.progress) == (same.action, pytest.approx(same.progress, abs=1e-6))
+
+
+def test_a_folder_with_another_model_is_an_error(tmp_path):
+    tiny_navdp_model().save_pretrained(tmp_path)
+    assert vln_kind(tmp_path) is None
+    with pytest.raises(ValueError, match="found another model, expected seq2seq or cma"):
+        load_vln_policy(tmp_path)
+
+
+def test_a_processor_of_another_size_is_an_error():
+    with pytest.raises(ValueError, match="depth_size: found 16, the model's is 32"):
+        VLNPolicy(tiny_seq2seq(), tiny_vln_processor(depth_size=16))
+
+
+def test_bad_observations_are_one_clear_error():
+    policy = VLNPolicy(tiny_seq2seq(), tiny_vln_processor())
+    with pytest.raises(ValueError, match="instruction: found 'abracadabra'"):
+        policy.reset("abracadabra")
+    view = views(0, 1)[0]
+    for change, message in (
+        ({"depth": None}, "found no 'depth'"),
+        ({"rgb": None}, "found no 'rgb'"),
+        ({"depth": view["depth"] * 1000}, "expected metres"),
+        ({"depth": view["depth"][:, :9]}, r"expected the shape of 'rgb', \(24, 32\)"),
+    ):
+        policy.reset(SENTENCES[0])
+        with pytest.raises(ValueError, match=message):
+            policy.act(view | change)
+    with pytest.raises(ValueError, match="1 episodes and 2 observations"):
+        policy.steps([policy.episode], [view, view])
