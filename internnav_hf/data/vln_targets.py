@@ -66,10 +66,12 @@ def previous_displacements(poses: np.ndarray, num_previous: int = NUM_PREVIOUS) 
 
 def _steps(poses: np.ndarray) -> np.ndarray:
     """(T, N - 1, 3) between poses (T, N, 3), in the frame of each first."""
-    local = np.stack([world_to_robot(walk[:, :2], walk[0]) for walk in poses])
+    sin, cos = np.sin(poses[:, 0, 2]), np.cos(poses[:, 0, 2])
+    world_from_robot = np.stack([cos, -sin, sin, cos], axis=-1).reshape(-1, 2, 2)
+    moves = np.diff(poses[..., :2], axis=1) @ world_from_robot  # its inverse, applied to rows
     headings = wrap_angle(poses[..., 2] - poses[:, :1, 2])
     turns = np.asarray(wrap_angle(np.diff(headings, axis=1)))
-    return np.concatenate([np.diff(local, axis=1), turns[..., None]], axis=-1)
+    return np.concatenate([moves, turns[..., None]], axis=-1)
 
 
 def discrete_displacements(steps: np.ndarray, actions: np.ndarray) -> np.ndarray:
@@ -82,8 +84,7 @@ def discrete_displacements(steps: np.ndarray, actions: np.ndarray) -> np.ndarray
     num_frames, horizon = steps.shape[:2]
     padded = np.concatenate([actions, np.full(horizon, Action.STOP)])
     commands = padded[np.arange(num_frames)[:, None] + np.arange(horizon)]
-    turned = {int(Action.TURN_LEFT): TURN_STEP, int(Action.TURN_RIGHT): -TURN_STEP}
-    turns = np.vectorize(lambda action: turned.get(int(action), 0.0), otypes=[float])(commands)
+    turns = TURN_STEP * (commands == Action.TURN_LEFT) - TURN_STEP * (commands == Action.TURN_RIGHT)
     headings = np.cumsum(turns, axis=1) - turns
     forward, stop = commands == Action.FORWARD, commands == Action.STOP
     xy, yaw = steps[..., :2].copy(), steps[..., 2].copy()
