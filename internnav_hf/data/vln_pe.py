@@ -140,12 +140,18 @@ def _is_unit(folder: Path) -> bool:
 
 
 def is_vln_pe(unit: Path) -> bool:
-    """Whether a folder with episodes is of this format and not of a neighbour's."""
-    parquet = min(unit.glob("data/chunk-*/*.parquet"), default=None)
-    if parquet is None:
-        return False
+    """Whether a folder with episodes is of this format and not of a neighbour's: its meta files
+    tell how walks ended, or a parquet file has our actions.
+    """
+    for path in (unit / TASKS_FILE, unit / EPISODES_FILE):
+        if path.is_file() and b'"finish_status"' in path.read_bytes():
+            return True
+    return any(_has_actions(path) for path in sorted(unit.glob("data/chunk-*/*.parquet"))[:3])
+
+
+def _has_actions(path: Path) -> bool:
     try:
-        read_columns(parquet, [ACTION])
+        read_columns(path, [ACTION])
     except ValueError:
         return False
     return True

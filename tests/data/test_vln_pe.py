@@ -194,6 +194,10 @@ def test_scans_are_found_and_named(tmp_path, unit):
 
 def test_the_format_is_told_from_its_neighbours(unit, tmp_path):
     assert is_vln_pe(unit)
+    vln_pe.parquet_of(unit).write_bytes(b"")
+    assert is_vln_pe(unit)
+    (unit / "meta" / "tasks.jsonl").unlink()
+    assert is_vln_pe(unit)
     other = vln_n1.write_unit(tmp_path / "zed" / "scene", [vln_n1.walk(5)])
     assert not is_vln_pe(other)
     assert not is_vln_pe(tmp_path)
