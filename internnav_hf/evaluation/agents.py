@@ -18,9 +18,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from internnav_hf.evaluation.records import DecisionRecord
-from internnav_hf.geometry import Action
+from internnav_hf.geometry import TURN_STEP, Action
 from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.sim.follower import next_action
+
+NUM_HEADINGS = round(2 * np.pi / TURN_STEP)
 
 
 class Agent(Protocol):
@@ -60,14 +62,42 @@ class RandomWalker:
 
     def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
         """Seed by the episode."""
-        episode_name = f"{env.scene.name}/{env.episode.episode_id}"
-        self.generators[env_index] = np.random.default_rng([self.seed, *episode_name.encode()])
+        self.generators[env_index] = np.random.default_rng([self.seed, *episode_name(env).encode()])
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """Draw."""
         return [
             int(self.generators[i].choice(self.actions, p=self.probabilities)) for i in env_indices
         ]
+
+    def decisions(self, env_index: int) -> list[DecisionRecord]:
+        """None."""
+        return []
+
+
+class ForwardWalker:
+    """VLN-CE's hand-crafted agent: turns right to a random heading, walks straight on, stops.
+
+    `num_steps` forward actions; VLN-CE: 37, the mean length of the ways in its training set. The
+    heading is drawn as in `RandomWalker`: seeded by the episode.
+    """
+
+    name = "forward"
+    needs_images = False
+
+    def __init__(self, seed: int, num_steps: int = 37):
+        self.seed, self.num_steps = seed, num_steps
+        self.plans: dict[int, list[int]] = {}
+
+    def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
+        """Draw the heading; as in VLN-CE, of 0 to 22 turns."""
+        rng = np.random.default_rng([self.seed, *episode_name(env).encode()])
+        turns = [Action.TURN_RIGHT] * int(rng.integers(0, NUM_HEADINGS - 1))
+        self.plans[env_index] = [*turns, *[Action.FORWARD] * self.num_steps, Action.STOP]
+
+    def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
+        """The plan, step by step."""
+        return [int(self.plans[i].pop(0)) for i in env_indices]
 
     def decisions(self, env_index: int) -> list[DecisionRecord]:
         """None."""
@@ -100,3 +130,8 @@ class OracleAgent:
     def decisions(self, env_index: int) -> list[DecisionRecord]:
         """None."""
         return []
+
+
+def episode_name(env: NavigationEnv) -> str:
+    """Of the episode that `env` is in; seeds what is drawn in it, whatever runs beside it."""
+    return f"{env.scene.name}/{env.episode.episode_id}"

@@ -25,6 +25,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
+from internnav_hf.evaluation.agents import episode_name
 from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.evaluation.system1_drive import goal_pixel
 from internnav_hf.evaluation.system2_agent import FALLBACK_ACTION, lift_pixel, record_of
@@ -112,7 +113,7 @@ class DecoupledAgent:
 
     def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
         """Forget the past; random numbers are those of the episode, whatever runs beside it."""
-        memory = self.system1.start(f"{env.scene.name}/{env.episode.episode_id}")
+        memory = self.system1.start(episode_name(env))
         self.walks[env_index] = _Walk(env, instruction, memory)
 
     def decisions(self, env_index: int) -> list[DecisionRecord]:

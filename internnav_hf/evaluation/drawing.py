@@ -17,6 +17,10 @@ from internnav_hf.sim.scenes import Scene
 AGENT_COLORS = {
     "dual": "#1c7ed6",
     "system2": "#d6336c",
+    "seq2seq": "#0c8599",
+    "cma": "#7048e8",
+    "rdp": "#5c940d",
+    "forward": "#868e96",
     "navdp": "#1c7ed6",
     "straight-line": "#7048e8",
     "oracle": "#2b8a3e",
@@ -133,10 +137,10 @@ def overlay_heatmap(image: Image.Image, heatmap: np.ndarray, opacity: float) -> 
 def draw_trajectories(
     image: Image.Image, decision: DecisionRecord, camera: CameraSpec
 ) -> Image.Image:
-    """A bundle on the floor of the look-down view: thin lines, and in white their mean, or the one
-    that the critic likes best: then the lines have the colours of its values.
+    """A bundle on the floor of the view: thin lines, and in white their mean, or the one that the
+    critic likes best: then the lines have the colours of its values.
     """
-    pitch = np.radians(camera.look_down_pitch_deg)
+    pitch = np.radians(camera.look_down_pitch_deg if decision.looks_down else camera.pitch_deg)
     x, y = decision.position
     T_world_camera = camera_pose(x, y, decision.yaw, camera.height_m, pitch)
     paths, values = np.asarray(decision.trajectories), decision.values

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from internnav_hf.evaluation.agents import episode_name
 from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.evaluation.system2_agent import record_of
 from internnav_hf.geometry import robot_to_world
@@ -48,8 +49,8 @@ class DualSystemAgent:
 
     def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
         """Forget the past; random numbers are those of the episode, whatever runs beside it."""
-        name = f"{env.scene.name}/{env.episode.episode_id}"
-        self.walks[env_index] = _Walk(env, self.policy.start(instruction, name))
+        episode = self.policy.start(instruction, episode_name(env))
+        self.walks[env_index] = _Walk(env, episode)
 
     def decisions(self, env_index: int) -> list[DecisionRecord]:
         """With pictures and the trajectories that were sampled at once."""

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+STEP = "STEP"
+
 
 @dataclass
 class DecisionRecord:
@@ -16,10 +18,13 @@ class DecisionRecord:
     system, `trajectories` are the samples that the answer led to first, and `values` what a critic
     gives them, if there is one: the best comes first then. Views, heatmaps and trajectories of the
     episodes that the report draws are kept, the view as the file `image` in the output folder.
+
+    Of a model that decides at every step some steps are remembered: `kind` is `STEP`, and the view
+    does not look down.
     """
 
     step: int
-    kind: str  # name of an AnswerKind
+    kind: str  # name of an AnswerKind, or STEP
     text: str
     position: tuple[float, float]
     goal_pixel: tuple[float, float] | None = None
@@ -31,6 +36,11 @@ class DecisionRecord:
     trajectories: list | None = None  # samples x points x 2, metres, world frame
     values: list | None = None  # one a trajectory
     view: bytes | None = field(default=None, repr=False)
+
+    @property
+    def looks_down(self) -> bool:
+        """Whether trajectories are to be drawn in a view at the look-down pitch."""
+        return self.kind != STEP
 
 
 @dataclass

@@ -21,7 +21,7 @@ from internnav_hf.evaluation.drawing import (
     plot_training_curve,
 )
 from internnav_hf.evaluation.metrics import episode_metrics
-from internnav_hf.evaluation.records import DecisionRecord, Rollout, StoredRollout
+from internnav_hf.evaluation.records import STEP, DecisionRecord, Rollout, StoredRollout
 from internnav_hf.sim.scenes import Scene
 
 # name in a summary -> (heading, what it means, number format)
@@ -166,7 +166,7 @@ def _episode_cards(
                 "rollout": rollout,
                 "map": data_uri(picture, "png"),
                 "views": [film_view(out, decision, camera) for decision in filmstrip(rollout)],
-                "num_decisions": len(rollout.decisions),
+                "num_decisions": sum(d.kind != STEP for d in rollout.decisions),
             }
         )
     return cards

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from internnav_hf.evaluation.agents import OracleAgent, RandomWalker
+from internnav_hf.evaluation.agents import ForwardWalker, OracleAgent, RandomWalker
 from internnav_hf.evaluation.metrics import episode_metrics, summarize
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent, resample
 from internnav_hf.geometry import Action
@@ -37,6 +37,20 @@ def test_the_random_walker_does_not_and_repeats_whatever_runs_beside_it(course, 
     assert [r.actions.tolist() for r in alone] == [r.actions.tolist() for r in beside]
     assert [r.actions.tolist() for r in alone] != [r.actions.tolist() for r in other]
     assert summary(alone)["spl"] < 0.3
+
+
+def test_the_forward_walker_turns_walks_and_stops(course, make_env, tmp_path):
+    """Headings differ, and repeat whatever runs beside it."""
+    alone = walk(ForwardWalker(0, num_steps=3), course, make_env, tmp_path / "a", num_parallel=1)
+    beside = walk(ForwardWalker(0, num_steps=3), course, make_env, tmp_path / "b", num_parallel=3)
+    assert [r.actions.tolist() for r in alone] == [r.actions.tolist() for r in beside]
+    turns = [len(rollout.actions) - 4 for rollout in alone]
+    assert len(set(turns)) > 1
+    assert 0 <= min(turns) <= max(turns) <= 22
+    for rollout, count in zip(alone, turns, strict=True):
+        expected = [*[Action.TURN_RIGHT] * count, *[Action.FORWARD] * 3, Action.STOP]
+        assert rollout.actions.tolist() == expected
+        assert rollout.stop_called
 
 
 def test_what_a_rollout_remembers(course, make_env, tmp_path):
