@@ -59,10 +59,6 @@ class CMAModel(RecurrentVLNModel):
         """(F, C, 4, 4) of `features` (F, C, h, w)."""
         return F.adaptive_avg_pool2d(features, RGB_GRID)
 
-    def embed_previous_actions(self, indices: Tensor) -> Tensor:
-        """(B, T, C) of `indices` (B, T), 0 for none."""
-        return self.previous_action_embedding(indices)
-
     def advance(self, steps: Steps, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, H) for the heads, and all states (B, T, 2, H), from `state` (B, 2, H)."""
         assert steps.previous_actions is not None

@@ -14,6 +14,8 @@ class StateEncoder(nn.Module):
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
         self.rnn = nn.GRU(input_size, hidden_size, batch_first=True)
+        # here, as transformers' `_init_weights` leaves modules out that only have others inside
+        self.init_weights()
 
     def forward(self, inputs: Tensor, state: Tensor, reset_mask: Tensor) -> Tensor:
         """(B, T, H): the state after each step of `inputs` (B, T, I), from `state` (B, H).

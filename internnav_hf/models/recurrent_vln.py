@@ -19,7 +19,7 @@ from .depth_resnet import DepthResNet
 from .dino_encoder import to_unit
 from .instruction_encoder import InstructionEncoder, check_words
 from .loading import StrictLoading
-from .recurrent import StateEncoder, last_states, reset_mask_of
+from .recurrent import last_states, reset_mask_of
 from .released import check_fit
 from .rgb_resnet import RGBResNet
 from .vln_config import RecurrentVLNConfig
@@ -71,6 +71,8 @@ class RecurrentVLNModel(StrictLoading, PreTrainedModel):
     released_variant = ""
     num_recurrent_layers = 1
     has_bidirectional_instruction = False
+    sees_previous_action = True
+    previous_action_embedding: nn.Embedding
 
     def __init__(self, config: Any):
         super().__init__(config)
@@ -147,8 +149,6 @@ class RecurrentVLNModel(StrictLoading, PreTrainedModel):
         elif module is self.progress_head:
             init.kaiming_normal_(module.weight, nonlinearity="tanh")
             init.zeros_(module.bias)
-        elif isinstance(module, StateEncoder):
-            module.init_weights()
         elif isinstance(module, nn.Conv2d):
             init.kaiming_normal_(module.weight, nonlinearity="relu")
         elif isinstance(module, nn.Linear | nn.Embedding | nn.GroupNorm):
@@ -288,10 +288,6 @@ class RecurrentVLNModel(StrictLoading, PreTrainedModel):
         """(B, T, H) for the heads, and all states (B, T, layers, H), from `state`, one of each."""
         raise NotImplementedError
 
-    def embed_previous_actions(self, indices: Tensor) -> Tensor | None:
-        """(B, T, C) of `indices` (B, T), 0 for none; None where the model does not see them."""
-        raise NotImplementedError
-
     def _predict(self, steps: Steps, recurrent_state: Tensor | None) -> VLNOutput:
         steps = steps._replace(
             **{name: getattr(steps, name) * 0 for name in self.config.ablated_inputs}
@@ -309,9 +305,13 @@ class RecurrentVLNModel(StrictLoading, PreTrainedModel):
         )
 
     def _previous(self, previous_actions: Tensor | None, is_none: Tensor) -> Tensor | None:
+        """(B, T, C), embedded; index 0 of the table is that of none."""
+        if not self.sees_previous_action:
+            return None
         if previous_actions is None:
-            previous_actions = torch.full(is_none.shape, -1, device=is_none.device)
-        return self.embed_previous_actions((previous_actions + 1).masked_fill(is_none, 0))
+            name = type(self).__name__
+            raise ValueError(f"{name}: previous_actions: found None, expected (B, T), -1 for none.")
+        return self.previous_action_embedding((previous_actions + 1).masked_fill(is_none, 0))
 
     def _frames(
         self, name: str, frames: Tensor | None, features: Tensor | None, step_mask: Tensor

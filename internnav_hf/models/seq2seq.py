@@ -28,6 +28,7 @@ class Seq2SeqModel(RecurrentVLNModel):
         )
         self.rgb_projection = nn.Linear(config.rgb_config.hidden_sizes[-1], config.rgb_hidden_size)
         width = config.instruction_hidden_size + config.depth_hidden_size + config.rgb_hidden_size
+        self.sees_previous_action = config.use_previous_action
         if config.use_previous_action:
             size = config.action_embedding_size
             self.previous_action_embedding = nn.Embedding(1 + NUM_ACTIONS, size)
@@ -39,12 +40,6 @@ class Seq2SeqModel(RecurrentVLNModel):
     def pool_rgb(self, features: Tensor) -> Tensor:
         """(F, C) of `features` (F, C, h, w)."""
         return features.mean((2, 3))
-
-    def embed_previous_actions(self, indices: Tensor) -> Tensor | None:
-        """(B, T, C) of `indices` (B, T), 0 for none; None where the model does not see them."""
-        if not self.config.use_previous_action:
-            return None
-        return self.previous_action_embedding(indices)
 
     def advance(self, steps: Steps, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, H) for the heads, and all states (B, T, 1, H), from `state` (B, 1, H)."""
