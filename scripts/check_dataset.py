@@ -287,15 +287,15 @@ def broken_frames(root: Path, index: EpisodeIndex, depth_scale: float) -> list[s
 
 def report_vln_pe(options: argparse.Namespace, units: list[Path]) -> int:
     """Check all whole walks, and say what they are."""
-    root = units[0].parents[1]
+    whole_names = [unit.absolute() for unit in units]
     rules = WalkRules(frames=FrameRules(options.depth_unit_m))
-    index = index_walks(root, units, rules)
+    index = index_walks(whole_names, rules)
     print(f"\n{options.root}: {len(units)} folders with episodes")
     print("  layout: InternData-N1 vln_pe, for Seq2Seq, CMA and RDP")
     describe_vln_pe(index)
     problems = list(index.broken_episodes)
     if options.verify_images:
-        problems += broken_walks(root, index, rules)
+        problems += broken_walks(whole_names[0].parents[1], index, rules)
     list_broken(problems, options.max_listed)
     return len(problems)
 

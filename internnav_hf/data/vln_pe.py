@@ -33,6 +33,7 @@ from ..geometry import Action, wrap_angle
 from .episode import Episode, broken, parquet_path
 from .lerobot import Column, archive_hint, read_columns, subfolders, to_numpy
 from .names import did_you_mean
+from .vln_pe_frames import FrameRules, RecordedFrames
 from .vln_targets import previous_actions
 
 TASKS_FILE = "meta/tasks.jsonl"
@@ -107,6 +108,12 @@ class WholeWalk(Episode):
     def poses(self) -> np.ndarray:
         """(T, 3) x, y, yaw of the robot in the world, the yaw in [-pi, pi)."""
         return np.column_stack([self.columns[POSITION][:, :2], wrap_angle(self.columns[YAW])])
+
+    def frames(self, rules: FrameRules | None = None) -> RecordedFrames:
+        """Its images, to be read when they are asked for."""
+        unit = "/".join(self.root.parts[-2:])
+        place = (self.root.parents[1], unit, self.episode_index, self.length)
+        return RecordedFrames(*place, rules or FrameRules())
 
 
 def read_vln_pe(root: str | Path, scans: Sequence[str] | None = None) -> Iterator[WholeWalk]:

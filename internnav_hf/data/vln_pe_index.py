@@ -119,7 +119,7 @@ def open_episodes(
 
     def build(new: Path) -> None:
         logger.info("Checking %d folders of %s; their index: %s", len(units), data_root, cache_dir)
-        index = index_units(data_root, units, rules)
+        index = index_units(units, rules)
         refuse_too_many_broken(
             str(data_root), index.broken_episodes, index.num_episodes, max_broken_fraction
         )
@@ -139,13 +139,13 @@ def open_episodes(
     return index
 
 
-def index_units(data_root: Path, units: Sequence[Path], rules: ReadingRules) -> EpisodeIndex:
+def index_units(units: Sequence[Path], rules: ReadingRules) -> EpisodeIndex:
     """Check every episode."""
     rows, problems, left_out = [], [], Counter()
     seconds = 0.2 if sys.stderr.isatty() else 30
     progress = tqdm(desc="index vln_pe", total=len(units), unit=" folders", mininterval=seconds)
     with progress, ThreadPoolExecutor(NUM_THREADS) as pool:
-        for part in pool.map(lambda unit: index_unit(data_root, unit, rules), units):
+        for part in pool.map(lambda unit: index_unit(unit, rules), units):
             rows += part[0]
             problems += part[1]
             left_out += part[2]
@@ -156,9 +156,7 @@ def index_units(data_root: Path, units: Sequence[Path], rules: ReadingRules) -> 
     )
 
 
-def index_unit(
-    data_root: Path, unit: Path, rules: ReadingRules
-) -> tuple[list[tuple], list[str], Counter]:
+def index_unit(unit: Path, rules: ReadingRules) -> tuple[list[tuple], list[str], Counter]:
     """Rows of the schema, a sentence about each broken episode, and how failed walks ended."""
     rows, problems, left_out = [], [], Counter()
     try:
@@ -168,14 +166,13 @@ def index_unit(
     for read_record in readers:
         try:
             walk = read_walk(read_record())
-            name = str(unit.relative_to(data_root))
-            frames = RecordedFrames(data_root, name, walk.episode_index, walk.length, rules.frames)
+            frames = walk.frames(rules.frames)
             frames.check()
             if not rows:
                 frames.check_depth_unit()
             length = rules.failures.used_frames(walk)
             if length:
-                rows.append(_row(name, walk, length, _frames_key(frames)))
+                rows.append(_row(walk, length, frames))
             else:
                 left_out[walk.fail_reason or walk.finish_status] += 1
         except ValueError as error:
@@ -183,9 +180,9 @@ def index_unit(
     return rows, problems, left_out
 
 
-def _row(unit: str, walk: WholeWalk, length: int, frames_key: str) -> tuple:
+def _row(walk: WholeWalk, length: int, frames: RecordedFrames) -> tuple:
     return (
-        unit,
+        frames.unit,
         walk.episode_index,
         walk.length,
         length,
@@ -197,7 +194,7 @@ def _row(unit: str, walk: WholeWalk, length: int, frames_key: str) -> tuple:
         walk.columns[PREVIOUS_ACTION][:length],
         walk.columns[PROGRESS][:length],
         walk.poses[:length].ravel(),
-        frames_key,
+        _frames_key(frames),
     )
 
 

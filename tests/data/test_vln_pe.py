@@ -5,6 +5,7 @@ import pytest
 
 from internnav_hf.data import read_vln_pe
 from internnav_hf.data.vln_pe import find_units, is_vln_pe
+from internnav_hf.data.vln_pe_frames import FrameRules
 from tests.data import vln_n1, vln_pe
 
 
@@ -31,6 +32,8 @@ def test_walks_are_read_with_their_instructions(read, unit):
     assert first.instruction_tokens[1] == (9, 10, 7, 2)
     assert (first.finish_status, first.fail_reason) == ("success", "")
     assert first.root == unit
+    np.testing.assert_array_equal(second.frames().rgb(), vln_pe.rgb_of(9, 1))
+    assert second.frames(FrameRules(1.0)).depth(2).max() < 1
     np.testing.assert_allclose(first.poses[:, :2], vln_pe.poses_of(vln_pe.some_actions(6))[:, :2])
     assert (np.abs(second.poses[:, 2]) <= np.pi).all()
 

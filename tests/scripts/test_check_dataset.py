@@ -107,9 +107,10 @@ def test_system1s_depth_in_another_unit_can_be_told(tmp_path, check):
     assert "depth: found a median of" in text
 
 
-def test_a_sound_folder_of_whole_walks_is_described(tmp_path, check):
+def test_a_sound_folder_of_whole_walks_is_described(tmp_path, check, monkeypatch):
     root = vln_pe.write_root(tmp_path / "traj_data")
-    for folder in (root, root / "r2r", root / "r2r" / "scene_1"):
+    monkeypatch.chdir(root / "r2r" / "scene_1")
+    for folder in (root, root / "r2r", root / "r2r" / "scene_1", "."):
         code, text = check(folder, "--verify-images")
         assert code == 0
         assert "InternData-N1 vln_pe, for Seq2Seq, CMA and RDP" in text
