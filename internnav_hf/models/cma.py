@@ -62,8 +62,8 @@ class CMAModel(RecurrentVLNModel):
     def advance(self, steps: Steps, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, H) for the heads, and all states (B, T, 2, H), from `state` (B, 2, H)."""
         assert steps.previous_actions is not None
-        rgb = _with_positions(steps.rgb, self.rgb_positions)
-        depth = _with_positions(steps.depth, self.depth_positions)
+        rgb = with_positions(steps.rgb, self.rgb_positions)
+        depth = with_positions(steps.depth, self.depth_positions)
         rgb_seen = F.relu(self.rgb_projection(rgb.mean(1)))
         depth_seen = F.relu(self.depth_projection(rearrange(depth, "f k c -> f (c k)")))
         seen = steps.to_steps(torch.cat([rgb_seen, depth_seen], dim=-1))
@@ -98,7 +98,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     return logits.softmax(-1) @ value
 
 
-def _with_positions(features: Tensor, positions: nn.Embedding) -> Tensor:
+def with_positions(features: Tensor, positions: nn.Embedding) -> Tensor:
     """(F, K, C + P) of `features` (F, C, G, G) with the table of `positions` (K, P).
 
     As published the table is read as (P, K), not transposed.
