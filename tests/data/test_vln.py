@@ -1,6 +1,7 @@
 import json
 import pickle
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from internnav_hf.data.vln import read_texts
 from internnav_hf.data.vln_pe_frames import RecordedFrames
 from internnav_hf.data.vocabulary import recover_words
 from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
+from internnav_hf.sim.vln_pe_writer import RecordedWalk, vln_pe_folder
 from tests.data import vln_pe
 
 IMAGE, DEPTH = 8, 6
@@ -279,3 +281,29 @@ def test_bad_options_are_named(root, open_dataset, option, message):
 def test_no_root_is_named(open_dataset):
     with pytest.raises(ValueError, match="data_root is .*at least one folder"):
         open_dataset([])
+
+
+@pytest.mark.parametrize("image_files", [False, True])
+def test_what_the_simulator_writes_is_read(tmp_path, open_dataset, image_files):
+    actions, done = np.array(vln_pe.some_actions(6)), np.array([1, 3, 2, 1, 1, 0])
+    rgb, depth = vln_pe.rgb_of(6), 10 * vln_pe.depth_of(6)
+    poses = vln_pe.poses_of(done.tolist())
+    walk = RecordedWalk(("Walk on",), poses, rgb, depth, actions, np.arange(6) / 5, done)
+    folder = tmp_path / "d" / "simulated_train" / "scene_00001"
+    folder.parent.mkdir(parents=True)
+    with vln_pe_folder(folder, CameraSpec(width=16, height=12), {}, image_files) as writer:
+        writer.add(walk)
+        writer.add(replace(walk, instructions=("Turn left", "Stop"), executed=None))
+    sizes = processor_of(image_size=12, depth_size=12)
+    dataset = open_dataset(tmp_path / "d", sizes)
+    assert [dataset.text(i) for i in range(3)] == ["Walk on", "Turn left", "Stop"]
+    assert dataset.is_simulated
+    item = dataset[0]
+    assert item["actions"].tolist() == actions.tolist()
+    assert item["previous_actions"].tolist() == [-1, *done[:-1]]
+    assert dataset[2]["previous_actions"].tolist() == [-1, *actions[:-1]]
+    np.testing.assert_allclose(item["depth"], sizes.encode_depth(depth), atol=2e-3)
+    difference = np.abs(item["rgb"].astype(int) - sizes.encode_rgb(rgb))
+    assert difference.mean() <= 20 * image_files  # a JPEG of hard edges
+    moves = open_dataset(tmp_path / "d", sizes, targets="displacements", discrete_fix=False)[0]
+    np.testing.assert_allclose(moves["displacements"][0, :2, 2], [0, -np.radians(15)], atol=1e-6)
