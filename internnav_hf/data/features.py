@@ -126,8 +126,8 @@ class FeatureStore:
 def cache_features(
     source: FrameSource,
     store: FeatureStore,
-    encode_rgb: Encoder | None,
-    encode_depth: Encoder | None,
+    encode_rgb: Encoder,
+    encode_depth: Encoder,
     batch_size: int = 64,
     device: str | torch.device = "cpu",
     rank: int = 0,
@@ -137,7 +137,7 @@ def cache_features(
     """Encode what `store` has not yet; returns how many episodes.
 
     Process `rank` of `world_size` takes its share; all are there when all processes are done.
-    `batch_size` counts frames. An encoder that is None is not cached.
+    `batch_size` counts frames.
     """
     encoders = dict(zip(KINDS, (encode_rgb, encode_depth), strict=True))
     row_of_key = {key: row for row, key in enumerate(source.feature_keys)}
@@ -149,7 +149,6 @@ def cache_features(
         features = {
             f"{kind}_features": _encode(encode, views[kind], batch_size, device)
             for kind, encode in encoders.items()
-            if encode is not None
         }
         if key not in store:  # another run may have been faster
             store.write(key, features)

@@ -13,7 +13,7 @@ last line of an episode. Orientations are (w, x, y, z) of axes x forward, y left
 Differs from the published folders: `observation.previous_action` is there where something else was
 done than the expert's action; `instruction_tokens` are left out, for they number the words of a
 vocabulary that knows none of these; `meta/info.json` is about these walks. On request images are
-files (JPEG, and 16-bit PNG of millimetres): a twentieth of the size, and slower to read.
+files (JPEG, and 16-bit PNG of millimetres): a seventh of the size at 128x96, and slower to read.
 
 Legend: T frames of an episode.
 """

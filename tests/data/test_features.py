@@ -117,12 +117,6 @@ def test_an_interrupted_episode_leaves_no_file(tmp_path):
     assert not list(tmp_path.rglob(".*"))
 
 
-def test_one_encoder_alone(tmp_path):
-    features = store(tmp_path)
-    cache_features(Episodes(), features, None, encode_depth)
-    assert set(features.read("aa00")) == {"depth_features"}
-
-
 def test_a_store_of_another_encoder_is_refused(tmp_path):
     folder = store(tmp_path).folder
     with pytest.raises(ValueError, match=rf"encoder_digest: found {DIGEST}, expected {OTHER}"):

@@ -8,9 +8,11 @@ from internnav_hf.geometry import FORWARD_STEP_M, TURN_STEP, Action, camera_pose
 from internnav_hf.sim.episodes import EpisodeSampler
 from internnav_hf.sim.expert import (
     MAX_GOAL_DISTANCE_M,
+    MIN_FRAMES,
     MIN_GOAL_FRAMES,
     UNTAUGHT,
     Walk,
+    draw_walks,
     expert_action,
     pixel_goals,
     walk,
@@ -181,6 +183,15 @@ def test_the_follower_goes_round_a_wall():
         else:
             yaw += TURN_STEP if action == Action.TURN_LEFT else -TURN_STEP
     assert np.linalg.norm(position - goal) < 0.35
+
+
+def test_walks_are_drawn_until_there_are_enough(scene, space):
+    drawn = list(draw_walks(space, EpisodeSampler(scene, space), 3, np.random.default_rng(0)))
+    assert [episode.episode_id[-6:] for episode, _ in drawn] == ["000000", "000001", "000002"]
+    assert all(len(steps.actions) >= MIN_FRAMES for _, steps in drawn)
+    far = EpisodeSampler(scene, space, min_distance_m=99.0)
+    with pytest.raises(ValueError, match=f"Scene {scene.name} is too small: no episode fits"):
+        list(draw_walks(space, far, 3, np.random.default_rng(0)))
 
 
 def test_an_expert_that_cannot_arrive_says_so(scene, space):
