@@ -131,19 +131,24 @@ def find_units(root: Path, scans: Sequence[str] | None = None) -> list[Path]:
     for scan in scans or ():
         if scan not in there:
             raise ValueError(f"{root}: found no scan {scan!r}.{did_you_mean(scan, there)}")
-    found = [unit for scan in scans or there for unit in subfolders(root / scan) if _is_unit(unit)]
+        if not _units_of(root / scan):
+            raise _no_episodes(root / scan, "<scene>", archive_hint(root / scan))
+    found = [unit for scan in scans or there for unit in _units_of(root / scan)]
     if not found:
-        inside = any(_is_unit(folder) for folder in subfolders(root))
-        hint = f" Pass the folder above it: {root.parent}." if inside else archive_hint(root)
-        raise ValueError(
-            f"{root}: found no episodes, expected <scan>/<scene>/data and"
-            f" <scan>/<scene>/{TASKS_FILE}.{hint}"
-        )
+        hints = [archive_hint(folder) for folder in (root, *subfolders(root))]
+        inside = f" Pass the folder above it: {root.parent}." if _units_of(root) else ""
+        raise _no_episodes(root, "<scan>/<scene>", inside or "".join(hints))
     return found
 
 
-def _is_unit(folder: Path) -> bool:
-    return (folder / "data").is_dir() or (folder / TASKS_FILE).is_file()
+def _units_of(scan: Path) -> list[Path]:
+    folders = subfolders(scan)
+    return [unit for unit in folders if (unit / "data").is_dir() or (unit / TASKS_FILE).is_file()]
+
+
+def _no_episodes(folder: Path, place: str, hint: str) -> ValueError:
+    expected = f"{place}/data and {place}/{TASKS_FILE}"
+    return ValueError(f"{folder}: found no episodes, expected {expected}.{hint}")
 
 
 def is_vln_pe(unit: Path) -> bool:

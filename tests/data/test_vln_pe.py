@@ -195,6 +195,21 @@ def test_scans_are_found_and_named(tmp_path, unit):
         find_units(root / "absent")
 
 
+def test_archives_that_were_not_unpacked_are_named(tmp_path, unit):
+    root = unit.parents[1]
+    packed = root / "interiornav" / "kujiale_1.tar.gz"
+    packed.parent.mkdir()
+    packed.touch()
+    assert find_units(root) == [unit]
+    with pytest.raises(ValueError, match="interiornav: found no episodes.*kujiale_1.tar.gz"):
+        find_units(root, ["r2r", "interiornav"])
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    packed.parent.rename(alone / "interiornav")
+    with pytest.raises(ValueError, match="alone: found no episodes.*unpack them first"):
+        find_units(alone)
+
+
 def test_the_format_is_told_from_its_neighbours(unit, tmp_path):
     assert is_vln_pe(unit)
     vln_pe.parquet_of(unit).write_bytes(b"")

@@ -65,6 +65,29 @@ def test_a_step_against_a_wall_becomes_the_commanded_one():
     assert not fixed[2].any()
 
 
+def test_the_fix_is_the_published_one_step_by_step():
+    rng = np.random.default_rng(0)
+    actions = rng.integers(0, 4, 40)
+    steps = rng.uniform(-0.3, 0.3, (40, 8, 3)) * rng.integers(0, 2, (40, 8, 1))
+    fixed = discrete_displacements(steps, actions)
+    for frame in range(40):
+        heading = 0.0
+        for k, (dx, dy, dyaw) in enumerate(steps[frame]):
+            action = actions[frame + k] if frame + k < 40 else 0
+            if action == 0:
+                dx = dy = dyaw = 0.0
+            elif action == 1:
+                if abs(dx) < 0.1 and abs(dy) < 0.1:
+                    dx, dy = 0.25 * np.cos(heading), 0.25 * np.sin(heading)
+                dyaw = 0.0 if dyaw > 0.1 else dyaw
+            else:
+                side = 1 if action == 2 else -1
+                dx, dy = (0.0 if abs(value) > 0.1 else value for value in (dx, dy))
+                dyaw = side * 0.27 if abs(dyaw) < 0.2 else dyaw
+                heading += side * np.radians(15)
+            np.testing.assert_allclose(fixed[frame, k], [dx, dy, dyaw], atol=1e-12)
+
+
 def test_turns_of_a_forward_step_go_by_their_side():
     raw = np.array([[[0.3, 0.0, 0.15]], [[0.3, 0.0, -0.15]], [[0.3, 0.0, 0.05]]])
     fixed = discrete_displacements(raw, np.array([1, 1, 1]))
