@@ -141,10 +141,21 @@ class GoalFields:
             place = self._space.sample(rng)
             return None, self._space.distance_field(place, 0.0, PLANNING_CLEARANCE_WEIGHT)
         index = int(rng.integers(len(self._objects)))
+        return self._objects[index], self._field(index)
+
+    def of(self, episode: NavigationEpisode) -> DistanceField:
+        """The planning field to the goal of an episode in this scene."""
+        if episode.goal_object is None:
+            goal = np.array(episode.goal_xy)
+            return self._space.distance_field(goal, 0.0, PLANNING_CLEARANCE_WEIGHT)
+        numbers = [thing.instance_id for thing in self._objects]
+        return self._field(numbers.index(episode.goal_object.instance_id))
+
+    def _field(self, index: int) -> DistanceField:
         if index not in self._fields:
             cells = self._cells[index]
             self._fields[index] = self._space.field_to(cells, PLANNING_CLEARANCE_WEIGHT)
-        return self._objects[index], self._fields[index]
+        return self._fields[index]
 
     def _places(self, scene: Scene, thing: SceneObject) -> np.ndarray:
         """Cells (N, 2) beside an object, on its side of the walls."""

@@ -1,0 +1,117 @@
+"""DAgger's walks: who acts, what is taught, and what training reads of it."""
+
+import numpy as np
+import pytest
+
+from internnav_hf.data.vln_pe import PREVIOUS_ACTION, PROGRESS, read_vln_pe
+from internnav_hf.evaluation.dagger import SCAN, collect
+from internnav_hf.geometry import Action
+from internnav_hf.policies import VLNPolicy, VLNStep
+from tests.evaluation.conftest import CAMERA
+from tests.tiny_vln import tiny_seq2seq
+from tests.vln_processor import tiny_vln_processor
+
+
+class Walker:
+    """Always does `action`; notes what it is told."""
+
+    def __init__(self, action: int):
+        self.action = action
+        self.told: list[list] = []
+        self.batches: list[int] = []
+
+    def start(self, instruction, name):
+        self.told.append([])
+        return self.told[-1]
+
+    def steps(self, episodes, observations):
+        self.batches.append(len(episodes))
+        for episode, observation in zip(episodes, observations, strict=True):
+            episode.append(observation.get("previous_action"))
+        return [VLNStep(self.action) for _ in episodes]
+
+
+def gather(policy, course, out, beta, **settings):
+    settings = {"seed": 0, "num_episodes": 4, "num_parallel": 3, "max_steps": 60} | settings
+    return collect(policy, course, CAMERA, out, beta, **settings)
+
+
+def walks_of(root) -> list:
+    return list(read_vln_pe(root))
+
+
+def executed_of(walk) -> np.ndarray:
+    """(T,) the action that led to each frame."""
+    return walk.columns[PREVIOUS_ACTION]
+
+
+def test_where_the_expert_acts_it_is_its_own_walk(course, tmp_path):
+    walks = walks_of(gather(Walker(int(Action.TURN_LEFT)), course, tmp_path, beta=1.0))
+    assert len(walks) == 4
+    for walk, (_, episode) in zip(walks, course.tasks, strict=True):
+        assert walk.actions[-1] == Action.STOP
+        assert (executed_of(walk) == [-1, *walk.actions[:-1]]).all()
+        end = np.linalg.norm(walk.poses[-1, :2] - episode.goal_xy)
+        assert end < 0.5
+        assert walk.columns[PROGRESS][-1] > 0.8
+        assert walk.poses[0] == pytest.approx(episode.start)
+
+
+def test_where_the_policy_acts_the_expert_only_teaches(course, tmp_path):
+    """It turns once round on the spot; at one of the headings the expert would walk."""
+    policy = Walker(int(Action.TURN_LEFT))
+    walks = walks_of(gather(policy, course, tmp_path, beta=0.0, max_steps=24))
+    for walk in walks:
+        assert len(walk.actions) == 24
+        assert (executed_of(walk) == [-1, *[Action.TURN_LEFT] * 23]).all()
+        assert Action.FORWARD in walk.actions
+        np.testing.assert_allclose(walk.poses[:, :2], walk.poses[:1, :2].repeat(24, 0))
+    assert policy.batches == [3] * 24 + [1] * 24
+    for told in policy.told:
+        assert told == [None, *[Action.TURN_LEFT] * 23]
+
+
+def test_the_policy_is_told_what_was_executed(course, tmp_path):
+    policy = Walker(int(Action.TURN_LEFT))
+    walks = walks_of(gather(policy, course, tmp_path, beta=0.5, max_steps=30))
+    for told, walk in zip(policy.told, walks, strict=True):
+        assert told[1:] == executed_of(walk)[1:].tolist()
+    shares = [
+        np.mean(executed_of(walk)[1:] == walk.actions[:-1])  # the expert's was executed
+        for walk in walks
+    ]
+    assert 0.3 < np.mean(shares) < 0.95
+
+
+def test_a_stop_of_the_policy_ends_the_walk(course, tmp_path):
+    walks = walks_of(gather(Walker(int(Action.STOP)), course, tmp_path, beta=0.0))
+    assert [len(walk.actions) for walk in walks] == [1] * 4
+    assert all(walk.actions[0] != Action.STOP for walk in walks)
+
+
+def test_draws_are_those_of_the_episode(course, tmp_path):
+    one = walks_of(gather(Walker(2), course, tmp_path / "a", 0.5, num_parallel=1))
+    many = walks_of(gather(Walker(2), course, tmp_path / "b", 0.5, num_parallel=4))
+    other = walks_of(gather(Walker(2), course, tmp_path / "c", 0.5, seed=1))
+    executed = [[executed_of(w).tolist() for w in walks] for walks in (one, many, other)]
+    assert executed[0] == executed[1] != executed[2]
+
+
+def test_finished_scenes_stay_and_other_settings_are_an_error(course, tmp_path):
+    gather(Walker(2), course, tmp_path, 0.5, num_episodes=2)
+    assert len(walks_of(tmp_path)) == 2
+    again = Walker(1)
+    gather(again, course, tmp_path, 0.5, num_episodes=2)
+    assert not again.batches
+    (scene,) = (tmp_path / SCAN).iterdir()
+    assert scene.name in course.scenes
+    with pytest.raises(ValueError, match=r"other settings \(beta was 0.5, is 0.25\)"):
+        gather(again, course, tmp_path, 0.25, num_episodes=2)
+    with pytest.raises(ValueError, match="beta: found 2, expected a probability"):
+        gather(again, course, tmp_path / "other", 2)
+
+
+def test_a_model_collects(course, tmp_path):
+    policy = VLNPolicy(tiny_seq2seq(use_previous_action=True), tiny_vln_processor())
+    walks = walks_of(gather(policy, course, tmp_path, beta=0.5, max_steps=5))
+    assert len(walks) == 4
