@@ -10,7 +10,6 @@ Legend: B episodes, T steps, F frames, R steps that count, L tokens of an instru
 D depth size, V width of the vision tower, G grid of depth features, C hidden, H horizon.
 """
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -26,8 +25,8 @@ from .rdp_config import RDPConfig
 from .rdp_denoiser import RDPDenoiser, denoise_guided
 from .rdp_draws import draw_for_sampling, draw_for_training
 from .rdp_encoders import RDPEncoders, RDPScene
-from .rdp_losses import RDPOutput, rdp_losses
-from .recurrent import StateEncoder, last_states, reset_mask_of
+from .rdp_losses import ProgressHead, RDPOutput, rdp_losses
+from .recurrent import last_states, reset_mask_of
 
 POSITION_SIZE = 64  # channels that say which cell of the depth features it is
 NUM_KINDS = 10  # of condition tokens; a released table has rows that nothing reads
@@ -94,13 +93,17 @@ class RDPModel(RDPEncoders):
         self.post_init()
         self.train(self.training)  # freezes what the configuration says
 
+    @torch.no_grad()
+    def initialize_weights(self):
+        """As published. transformers' hook leaves modules out that only have others inside."""
+        super().initialize_weights()
+        for part in (self.image_reader, self.text_reader, self.denoiser):
+            init_small(part)
+        self.progress_head.init_weights()
+        self.stop_head.init_weights()
+
     def _init_weights(self, module: nn.Module) -> None:
-        """As published."""
-        if isinstance(module, CrossModalEncoder | RDPDenoiser):
-            init_small(module)
-        elif isinstance(module, StateEncoder | ProgressHead):
-            module.init_weights()
-        elif isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d):
             init.kaiming_normal_(module.weight, nonlinearity="relu")
         elif isinstance(module, nn.Linear | nn.Embedding | nn.GroupNorm | nn.LayerNorm):
             module.reset_parameters()
@@ -347,8 +350,8 @@ class RDPModel(RDPEncoders):
 
     def _checked(self, given: dict[str, Tensor | None], num_episodes: int) -> dict[str, Tensor]:
         config = self.config
-        progress = given["progress"]
-        num_steps = progress.shape[1] if progress is not None and progress.ndim == 2 else -1
+        told = given["displacements"]
+        num_steps = told.shape[1] if told is not None and told.ndim == 4 else -1
         shape = (num_episodes, num_steps)
         channels = NUM_ACTION_CHANNELS
         shapes = {
@@ -362,26 +365,6 @@ class RDPModel(RDPEncoders):
                 found = None if value is None else tuple(value.shape)
                 raise ValueError(f"RDPModel: {name}: found {found}, expected {expected}.")
         return {name: value.float() for name, value in given.items() if value is not None}
-
-
-class ProgressHead(nn.Sequential):
-    """(R,) in 0..1 of (R, I)."""
-
-    def __init__(self, input_size: int):
-        sizes = (input_size, input_size // 4, input_size // 16, 1)
-        layers = [nn.Linear(*pair) for pair in pairwise(sizes)]
-        super().__init__(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """See the class."""
-        return super().forward(hidden)[:, 0].float().sigmoid()
-
-    def init_weights(self) -> None:
-        """As published: for ReLUs, with zero biases."""
-        for part in self:
-            if isinstance(part, nn.Linear):
-                init.kaiming_normal_(part.weight, nonlinearity="relu")
-                init.zeros_(part.bias)
 
 
 def _masked(values: Tensor, step_mask: Tensor) -> Tensor:

@@ -1,12 +1,15 @@
-"""RDP's losses: noise in the displacements, progress, and how close the stop is.
+"""RDP's losses: noise in the displacements, progress, and how close the stop is; and the heads of
+the latter two.
 
-Legend: B episodes, T steps, H horizon.
+Legend: B episodes, T steps, R rows, H horizon, I input width.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .rdp_config import RDPConfig
@@ -31,6 +34,26 @@ class RDPOutput(ModelOutput):
     progress: Tensor | None = None
     stop_progress: Tensor | None = None
     recurrent_state: Tensor | None = None
+
+
+class ProgressHead(nn.Sequential):
+    """(R,) in 0..1 of (R, I)."""
+
+    def __init__(self, input_size: int):
+        sizes = (input_size, input_size // 4, input_size // 16, 1)
+        layers = [nn.Linear(*pair) for pair in pairwise(sizes)]
+        super().__init__(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """See the class."""
+        return super().forward(hidden)[:, 0].float().sigmoid()
+
+    def init_weights(self) -> None:
+        """As published: for ReLUs, with zero biases."""
+        for part in self:
+            if isinstance(part, nn.Linear):
+                init.kaiming_normal_(part.weight, nonlinearity="relu")
+                init.zeros_(part.bias)
 
 
 def rdp_losses(

@@ -22,6 +22,7 @@ from tests.models.test_nextdit import tiny_config as tiny_nextdit_config
 from tests.tiny import tiny_system2, tiny_vlm_config
 from tests.tiny_batch import pad_batch, tiny_batch
 from tests.tiny_navdp import tiny_navdp, tiny_navdp_config, tiny_navdp_model
+from tests.tiny_rdp import tiny_rdp
 from tests.tiny_vln import tiny_cma, tiny_seq2seq
 
 Batch = dict[str, Tensor]
@@ -84,6 +85,16 @@ def vln_batch(model: PreTrainedModel) -> Batch:
     return batch | {"episode_mask": torch.arange(8) != 5}
 
 
+def rdp_batch(model: PreTrainedModel) -> Batch:
+    """Four times the model's own two episodes, with other noise."""
+    generator = torch.Generator().manual_seed(0)
+    batch = {key: torch.cat([tensor] * 4) for key, tensor in model.dummy_inputs.items()}
+    drawn = {"noise": torch.randn(batch["displacements"].shape, generator=generator)}
+    drawn["timesteps"] = torch.randint(1, 10, batch["progress"].shape, generator=generator)
+    drops = {name: torch.arange(24).reshape(8, 3) % 4 == 1 for name in DROPS}
+    return batch | drawn | drops
+
+
 def dual_system(expert_config: PreTrainedConfig) -> DualSystemModel:
     system2 = tiny_system2().requires_grad_(False)
     torch.manual_seed(0)
@@ -97,13 +108,15 @@ CASES = {
     "navdp-system1": Case(tiny_navdp_model, navdp_batch),
     "seq2seq": Case(tiny_seq2seq, vln_batch),
     "cma": Case(tiny_cma, vln_batch),
+    "rdp": Case(tiny_rdp, rdp_batch),
     "nextdit-dual": Case(lambda: dual_system(tiny_nextdit_config(plan_hidden_size=64)), dual_batch),
     "navdp-dual": Case(lambda: dual_system(tiny_navdp_config(plan_hidden_size=64)), dual_batch),
 }
 EXPERTS = ("nextdit", "navdp")
 ACTION_MODELS = (*EXPERTS, "navdp-system1")
-RECURRENT_MODELS = ("seq2seq", "cma")
-STEP_KEYS = ("previous_actions", "actions", "inflection_weights", "progress", "step_mask")
+RECURRENT_MODELS = ("seq2seq", "cma", "rdp")
+NOT_OF_STEPS = ("instruction_ids", "episode_mask")
+DROPS = ("image_drop", "condition_drop")
 DUAL_SYSTEMS = ("nextdit-dual", "navdp-dual")
 
 
@@ -132,8 +145,8 @@ def padded(batch: Batch) -> Batch:
         batch["actions"][-1] = torch.nan
     if "step_mask" in batch:
         batch = {key: torch.cat([tensor, tensor[-1:]]) for key, tensor in batch.items()}
-        batch["episode_mask"][-1] = False
-        steps = [key for key in (*STEP_KEYS, "rgb", "depth") if key in batch]
+        batch.get("episode_mask", batch["step_mask"])[-1] = False
+        steps = [key for key in batch if key not in NOT_OF_STEPS]
         batch |= {key: torch.cat([batch[key], batch[key][:, -1:]], dim=1) for key in steps}
         batch["step_mask"][:, -1] = False
         for key in ("depth", "progress"):
