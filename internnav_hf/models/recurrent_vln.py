@@ -7,6 +7,7 @@ Legend: B episodes, T steps, F frames that count, L tokens of an instruction, S 
 size, H hidden.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import torch
@@ -60,7 +61,7 @@ class Steps(NamedTuple):
         return steps.masked_scatter(self.step_mask[..., None], frames)
 
 
-class RecurrentVLNModel(StrictLoading, PreTrainedModel):
+class RecurrentVLNModel(StrictLoading, PreTrainedModel, ABC):
     """The base of both. What a model adds is `advance`, and what features of colours it keeps."""
 
     config: RecurrentVLNConfig
@@ -113,7 +114,7 @@ class RecurrentVLNModel(StrictLoading, PreTrainedModel):
         if release is None:
             if encoders or unused:
                 raise ValueError(
-                    f"{path}: found no released weights; `encoders` and `unused` are for."
+                    f"{path}: `encoders` and `unused` are for released weights, found none."
                 )
             return super().from_pretrained(path, *args, **kwargs)
         check_variant(release, cls.released_variant)
@@ -280,13 +281,13 @@ class RecurrentVLNModel(StrictLoading, PreTrainedModel):
         max_depth = self.config.max_depth
         return self.depth_encoder((depth.clamp(0, max_depth) / max_depth).to(self.dtype))
 
+    @abstractmethod
     def pool_rgb(self, features: Tensor) -> Tensor:
         """What is kept of the ResNet's `features` (F, C, h, w)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def advance(self, steps: Steps, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, H) for the heads, and all states (B, T, layers, H), from `state`, one of each."""
-        raise NotImplementedError
 
     def _predict(self, steps: Steps, recurrent_state: Tensor | None) -> VLNOutput:
         steps = steps._replace(

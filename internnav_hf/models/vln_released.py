@@ -150,8 +150,9 @@ def released_fields(release: Release, weights: Mapping[str, Tensor]) -> dict[str
     if blocks:
         stages = [int(match[1]) for match in blocks]
         fields["depth_num_blocks"] = tuple(map(stages.count, sorted(set(stages))))
-    gates = weights["instruction_encoder.rnn.weight_hh_l0"]
-    fields["instruction_rnn_type"] = "gru" if len(gates) == 3 * gates.shape[1] else "lstm"
+    gates = weights.get("instruction_encoder.rnn.weight_hh_l0")
+    if gates is not None and len(gates) == 3 * gates.shape[1]:
+        fields["instruction_rnn_type"] = "gru"
     fields["has_progress_monitor"] = "progress_head.weight" in weights
     if release.variant == "Seq2Seq":
         fields["use_previous_action"] = "previous_action_embedding.weight" in weights

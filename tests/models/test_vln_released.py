@@ -167,6 +167,19 @@ def test_leftovers_are_named_and_can_be_left_out(weights, tmp_path):
     Seq2SeqModel.from_pretrained(tmp_path / "a.pth", unused=("rgb_encoder.old.",))
 
 
+def test_a_file_with_parts_of_a_model_says_what_it_lacks(weights, tmp_path):
+    content = {k: v for k, v in weights["cma"].items() if "instruction_encoder.encoder" not in k}
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"lacks 8 key\(s\): instruction_encoder.rnn.bias_hh_l0"):
+        CMAModel.from_pretrained(tmp_path / "a.pth")
+
+
+def test_options_for_released_weights_are_refused_elsewhere(tmp_path):
+    tiny_cma().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="`encoders` and `unused` are for released weights"):
+        CMAModel.from_pretrained(tmp_path, unused=("rgb",))
+
+
 def test_frozen_encoders_that_were_left_out_are_named_and_can_be_filled(weights, tmp_path):
     left_out = ("rgb_encoder.cnn.", "depth_encoder.visual_encoder.", "instruction_encoder.emb")
     content = {k: v for k, v in weights["seq2seq"].items() if not k.startswith(left_out)}
