@@ -143,7 +143,9 @@ def cache_features(
     row_of_key = {key: row for row, key in enumerate(source.feature_keys)}
     keys = store.missing(sorted(row_of_key)[rank::world_size])
     frames = _Frames(source, [row_of_key[key] for key in keys])
-    loader = DataLoader(frames, batch_size=None, num_workers=num_workers)
+    # A walk's frames are large: each process reads one ahead.
+    ahead = 1 if num_workers else None
+    loader = DataLoader(frames, None, num_workers=num_workers, prefetch_factor=ahead)
     progress = tqdm(total=len(keys), unit="episode", desc="features", disable=rank > 0 or not keys)
     for key, views in zip(keys, loader, strict=True):
         features = {

@@ -7,7 +7,8 @@
 
 A dataset appears under its name when it is whole; one that was broken off goes on where it was. It
 takes two rounds over the walks: the first decodes every image, so that a broken one is found before
-anything is numbered, the second copies their bytes.
+anything is numbered, the second copies their bytes. `LeRobotDataset` of lerobot 0.3.3 opened the
+first and that of 0.4.4 the second.
 """
 
 import hashlib
