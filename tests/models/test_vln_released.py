@@ -18,6 +18,7 @@ from tests.vln_golden import golden, released_weights
 
 MODELS = {"seq2seq": Seq2SeqModel, "cma": CMAModel}
 NUM_STEPS, NUM_EPISODES = 3, 2
+CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 
 
 @pytest.fixture(scope="module")
@@ -197,23 +198,28 @@ def test_frozen_encoders_that_were_left_out_are_named_and_can_be_filled(weights,
         Seq2SeqModel.from_pretrained(file, encoders={"sound": "x"})
 
 
+def test_an_encoder_with_torchvisions_own_names_and_classifier_loads(weights, tmp_path):
+    content = {}
+    for key, value in weights["seq2seq"].items():
+        child, dot, rest = key.removeprefix("rgb_encoder.cnn.").partition(".")
+        is_cnn = key.startswith("rgb_encoder.cnn.")
+        content[f"rgb_encoder.cnn.{CHILDREN[child]}{dot}{rest}" if is_cnn else key] = value
+    content["rgb_encoder.cnn.fc.weight"] = torch.zeros(1000, 2048)
+    torch.save(content, tmp_path / "a.pth")
+    loaded = Seq2SeqModel.from_pretrained(tmp_path / "a.pth")
+    stem = loaded.rgb_encoder.embedder.embedder.convolution.weight
+    assert_close(stem, weights["seq2seq"]["rgb_encoder.cnn.0.weight"])
+
+
 def encoder_files(weights: dict, folder) -> dict[str, str]:
     names = {"depth_encoder": "ddppo.pth", "rgb_encoder": "resnet.pth"}
     names["word_embeddings"] = "embeddings.json.gz"
     files = {key: str(folder / name) for key, name in names.items()}
-    children = {
-        "0": "conv1",
-        "1": "bn1",
-        "4": "layer1",
-        "5": "layer2",
-        "6": "layer3",
-        "7": "layer4",
-    }
-    colour, depth, words = {}, {}, None
+    colour, depth = {}, {}
     for key, value in weights.items():
         if key.startswith("rgb_encoder.cnn."):
             child, rest = key.removeprefix("rgb_encoder.cnn.").split(".", 1)
-            colour[f"{children[child]}.{rest}"] = value
+            colour[f"{CHILDREN[child]}.{rest}"] = value
         elif key.startswith("depth_encoder.visual_encoder."):
             depth[f"actor_critic.net.{key.removeprefix('depth_encoder.')}"] = value
     torch.save(colour, files["rgb_encoder"])
