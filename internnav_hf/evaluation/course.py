@@ -119,9 +119,3 @@ def camera_of(
     if model is not None and difference is not None:
         logger.warning("Another camera than the model's: %s.", difference)
     return chosen
-
-
-def camera_options(options: dict) -> dict:
-    """Field of a CameraSpec -> value, of the options `camera_...`."""
-    prefix = "camera_"
-    return {n.removeprefix(prefix): v for n, v in options.items() if n.startswith(prefix)}

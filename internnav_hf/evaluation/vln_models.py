@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.agents import Agent, ForwardWalker, OracleAgent, RandomWalker
-from internnav_hf.evaluation.course import Course, camera_of, camera_options
+from internnav_hf.evaluation.course import Course, camera_of
 from internnav_hf.evaluation.decoupled_agent import DecoupledAgent
 from internnav_hf.evaluation.dual_system_agent import DualSystemAgent
 from internnav_hf.evaluation.rollout import file_stamps
@@ -126,7 +126,12 @@ def choose_camera(args: VLNArguments, models: Models) -> CameraSpec:
     The main model is --model, or the first of --vln_models. What others were trained with is
     compared, with a warning.
     """
-    given = camera_options(asdict(args))
+    given = {
+        "height_m": args.camera_height_m,
+        "pitch_deg": args.camera_pitch_deg,
+        "look_down_pitch_deg": args.camera_look_down_pitch_deg,
+        "hfov_deg": args.camera_hfov_deg,
+    }
     if models.policy is not None:
         camera = camera_of(args.model, models.policy.processor.camera, given, CameraSpec())
     elif models.vln:
