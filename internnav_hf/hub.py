@@ -15,9 +15,11 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from internnav_hf.data import NavDPDataset, System2Dataset
+from internnav_hf.data import NavDPDataset, System2Dataset, VLNDataset
 from internnav_hf.models.dual_system import DualSystemModel
 from internnav_hf.models.navdp import NavDPModel
+from internnav_hf.models.rdp import RDPModel
+from internnav_hf.models.recurrent_vln import RecurrentVLNModel
 from internnav_hf.models.released import (
     action_expert_keys,
     check_fit,
@@ -26,12 +28,14 @@ from internnav_hf.models.released import (
 )
 from internnav_hf.models.system2 import System2Model
 
-Model = System2Model | DualSystemModel | NavDPModel
+Model = System2Model | DualSystemModel | NavDPModel | RecurrentVLNModel | RDPModel
+TrainingSet = System2Dataset | NavDPDataset | VLNDataset
 
 NON_COMMERCIAL = "cc-by-nc-sa-4.0"
 # Licences that follow a fine-tuned model, by where the base model or the data come from.
 _RESTRICTED = re.compile(
-    r"InternRobotics/|InternVLA|InternData|\b(r2r|rxr|scalevln)_\d+cm"
+    r"InternRobotics/(?!VLN-PE)|InternVLA|InternData|\b(r2r|rxr|scalevln)_\d+cm"
+    r"|^r2r(_flash|_aliengo)?$"
     r"|\b(3dfront|gibson|hm3d|hssd|matterport3d|replica)_(d435i|zed)\b"
     r"|\bnavdp[^/]*\.ckpt$",
     re.I,
@@ -59,7 +63,7 @@ def licence_of(base_model: str, datasets: Sequence[str], simulated: bool = False
     """The licence a fine-tuned model must carry, or None where base and data do not restrict it.
 
     InternVLA-N1's and NavDP's weights and InternData-N1 are CC BY-NC-SA 4.0, and so is what is made
-    from them.
+    from them. VLN-PE's weights are MIT.
     `simulated` data, of our own simulator, is free whatever its folder is called.
     """
     sources = [base_model, *([] if simulated else datasets)]
@@ -83,6 +87,7 @@ def model_card(
     rows = [f"| {name} | {value:.4g} |" for name, value in (metrics or {}).items()]
     numbers = ["", "| metric | value |", "|---|---|", *rows] if rows else []
     policy = type(model).__name__.replace("Model", "Policy")
+    policy = "VLNPolicy" if isinstance(model, RecurrentVLNModel) else policy
     body = [
         f"# {type(model).__name__}",
         "",
@@ -94,7 +99,7 @@ def model_card(
         *numbers,
         "",
         "```python",
-        f"from internnav_hf import {policy}",
+        f"from internnav_hf.policies import {policy}",
         f'policy = {policy}.from_pretrained("this/repository")',
         "```",
         "",
@@ -109,6 +114,10 @@ def _description(model: Model) -> list[str]:
         size = f"{config.image_size}x{config.image_size}"
         seen = f"{config.num_memory_frames} frames of {size} pixels and depth"
         return [f"A NavDP for the goals {goals}. It sees {seen}."]
+    if isinstance(model, RecurrentVLNModel | RDPModel):
+        name = type(model).__name__.removesuffix("Model")
+        size = f"{model.config.image_size}x{model.config.image_size}"
+        return [f"A {name}: views of {size} pixels, depth and an instruction in, actions out."]
     is_dual = isinstance(model, DualSystemModel)
     config = model.config.system2_config if is_dual else model.config
     head = " and a pixel-goal head." if config.use_pixel_goal_head else "."
@@ -124,7 +133,7 @@ def save_model_card(
     folder: str | Path,
     model: Model,
     base_model: str,
-    dataset: System2Dataset | NavDPDataset,
+    dataset: TrainingSet,
 ) -> None:
     """Write `folder`/README.md: the card with this process's command and `eval_results.json`."""
     results = Path(folder, "eval_results.json")
@@ -136,8 +145,8 @@ def save_model_card(
     Path(folder, "README.md").write_text(card, encoding="utf-8")
 
 
-def _names(dataset: System2Dataset | NavDPDataset) -> Sequence:
-    """Of the datasets, or groups of scenes, that were trained on."""
-    if isinstance(dataset, NavDPDataset):
+def _names(dataset: TrainingSet) -> Sequence:
+    """Of the datasets, groups of scenes or scans that were trained on."""
+    if isinstance(dataset, NavDPDataset | VLNDataset):
         return sorted({unit.split("/")[0] for unit in dataset.episodes["unit"].to_pylist()})
     return dataset.names

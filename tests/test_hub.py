@@ -14,6 +14,8 @@ from internnav_hf.hub import (
 )
 from tests.tiny import tiny_system2
 from tests.tiny_navdp import tiny_navdp_model
+from tests.tiny_rdp import tiny_rdp
+from tests.tiny_vln import tiny_cma
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,9 @@ from tests.tiny_navdp import tiny_navdp_model
         ("random", ["mine_zed"], None),
         ("weights/navdp-cross-modal.ckpt", ["mine_zed"], NON_COMMERCIAL),
         ("outputs/train_navdp", ["mine_zed"], None),
+        ("random weights", ["r2r_flash"], NON_COMMERCIAL),
+        ("InternRobotics/VLN-PE", ["mine"], None),
+        ("random weights", ["simulated_train"], None),
     ],
 )
 def test_the_licence_follows_base_and_data(base, datasets, licence):
@@ -54,6 +59,17 @@ def test_the_card_of_a_navdp_names_its_goals():
     assert "NavDPPolicy.from_pretrained" in card
     assert "- visual-navigation" in card
     assert "license" not in card
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "policy"),
+    [(tiny_cma, "CMA", "VLNPolicy"), (tiny_rdp, "RDP", "RDPPolicy")],
+)
+def test_the_card_of_a_follower_names_its_policy(model, name, policy):
+    card = model_card(model(), "random weights", ["simulated_train"], "x")
+    assert f"A {name}: views of 32x32 pixels, depth and an instruction in" in card
+    assert f"import {policy}\n" in card
+    assert "- vision-and-language-navigation" in card
 
 
 def test_released_names_are_converted_in_old_and_new_layout():

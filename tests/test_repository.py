@@ -24,7 +24,16 @@ PACKAGE = "internnav_hf"
 
 # Who may import whom, by the first part of a module's name in the package. A dot names one module.
 BELOW = {"camera", "geometry", "letterbox", "trajectory", "models", "data", "sim"}
-MIDDLE = {"policies", "arguments", "tuning", "latent_drift", "sampler", "trainer", "hub"}
+MIDDLE = {
+    "policies",
+    "arguments",
+    "tuning",
+    "latent_drift",
+    "sampler",
+    "vln_training",
+    "trainer",
+    "hub",
+}
 LAYERS = {
     "camera": set(),
     "geometry": set(),

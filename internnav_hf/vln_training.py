@@ -1,0 +1,222 @@
+"""How a training of Seq2Seq, CMA or RDP starts: its model, its processor, and what frozen encoders
+see.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from torch.utils.data import ConcatDataset
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback
+
+from internnav_hf.arguments import NavTrainingArguments, option, read_fields
+from internnav_hf.data import FeatureStore, VLNDataset
+from internnav_hf.data.features import DEFAULT_CACHE, cache_features, encoder_digest
+from internnav_hf.data.vln_pe import find_units, record_readers
+from internnav_hf.data.vocabulary import learn_words, read_vocabulary
+from internnav_hf.models.cma import CMAModel
+from internnav_hf.models.loading import check_is_checkpoint
+from internnav_hf.models.rdp import RDPModel
+from internnav_hf.models.seq2seq import Seq2SeqModel
+from internnav_hf.models.vln_processor import WORD_LENGTH, VLNProcessor, word_tokenizer
+from internnav_hf.models.vln_start import start_vln
+
+MODELS = {"seq2seq": Seq2SeqModel, "cma": CMAModel, "rdp": RDPModel}
+CLIP_TOKENIZER, CLIP_LENGTH = "openai/clip-vit-base-patch16", 248  # Long-CLIP's words are CLIP's
+LEARNT = "words"
+ENCODERS = ("rgb_encoder", "depth_encoder")
+_PROCESSOR_FILE = "processor_config.json"
+# What features depend on besides weights, in the configurations of model and processor.
+_SEEN_BY = ("model_type", "image_size", "image_mean", "image_std", "depth_size", "max_depth")
+
+
+@dataclass
+class StartArguments:
+    """What the model starts from."""
+
+    init_from: str | None = option(None, "A checkpoint to go on from: ours, released, VLN-CE's.")
+    model_config: str | None = option(None, "YAML or JSON file with other sizes, of a new one.")
+    depth_encoder: str | None = option(None, "DD-PPO's file, or a checkpoint of ours; or random.")
+    rgb_encoder: str | None = option(None, "ResNet or CLIP weights, file or folder; or random.")
+    text_encoder: str | None = option(None, "RDP: Long-CLIP's file or folder; or random.")
+    word_embeddings: str | None = option(None, "embeddings.json.gz of VLN-CE; or random.")
+    vocabulary: str | None = option(None, "VLN-CE's train.json.gz; default: the data's own words.")
+    tokenizer: str = option(CLIP_TOKENIZER, f"RDP's, folder or Hub name; {LEARNT}: the data's own.")
+
+    @property
+    def base(self) -> str:
+        """What a model card names."""
+        named = (self.init_from, self.rgb_encoder, self.depth_encoder, self.text_encoder)
+        given = [name for name in named if name not in (None, "random")]
+        return ", ".join(given) or "random weights"
+
+
+@dataclass
+class WalkArguments:
+    """The walks that are learnt from."""
+
+    data_root: list[str] = field(metadata={"help": "Folders that hold scans; all are trained on."})
+    scans: list[str] | None = option(None, "Train on these; default: all but --eval_scans.")  # noqa: RUF009
+    eval_scans: list[str] | None = option(None, "Held out, for metrics while training.")  # noqa: RUF009
+    num_eval_samples: int = option(500, "At most so many walks are evaluated.")
+    max_walk_steps: int = option(200, "A longer walk is cut.")
+    inflection_coefficient: float = option(3.2, "Weight of a step that is not as the one before.")
+    cache_features: bool = option(True, "Keep what frozen encoders see.")
+    max_broken_fraction: float = option(0.01, "Refuse to start if more episodes are broken.")
+    cache_dir: str | None = option(None, "Where index and features are kept.")
+
+
+def start(
+    kind: str, args: StartArguments, roots: Sequence[str], scans: Sequence[str] | None
+) -> tuple[Any, VLNProcessor]:
+    """The model that `kind` names (`..._plus` is the same, from a checkpoint) and its processor.
+
+    Words are learnt from the instructions of `scans` below `roots` where nothing names them. Raises
+    ValueError for what does not exist or does not fit.
+    """
+    name = kind.removesuffix("_plus")
+    if kind != name and args.init_from is None:
+        raise ValueError(f"--model {kind} goes on from weights: pass --init_from.")
+    model_class: Any = MODELS[name]
+    fields = read_fields(args.model_config) if args.model_config else {}
+    if args.init_from is not None:
+        if not Path(args.init_from).is_file():
+            check_is_checkpoint("--init_from", args.init_from)
+        model = model_class.from_pretrained(args.init_from, **fields)
+        return model, _processor(name, args, model.config, roots, scans)
+    config = model_class.config_class(**fields)
+    processor = _processor(name, args, config, roots, scans)
+    is_rdp = name == "rdp"
+    if "vocab_size" not in ((fields.get("text_config") or {}) if is_rdp else fields):
+        (config.text_config if is_rdp else config).vocab_size = len(processor.tokenizer)
+    model = model_class(config)
+    encoders = {n: getattr(args, n) for n in ("depth_encoder", "rgb_encoder", "text_encoder")}
+    start_vln(model, **encoders, word_embeddings=args.word_embeddings)
+    return model, processor
+
+
+def _processor(
+    name: str,
+    args: StartArguments,
+    config: Any,
+    roots: Sequence[str],
+    scans: Sequence[str] | None,
+) -> VLNProcessor:
+    """That of the checkpoint if it has one, else a new one with the sizes of `config`."""
+    if args.init_from is not None and Path(args.init_from, _PROCESSOR_FILE).is_file():
+        return VLNProcessor.from_pretrained(args.init_from)
+    sizes = {"image_size": config.image_size, "depth_size": config.depth_size}
+    if name == "rdp":
+        tokenizer = _clip_tokenizer(args.tokenizer, roots, scans)
+        return VLNProcessor(tokenizer, resize="clip", max_length=CLIP_LENGTH, **sizes)
+    if args.vocabulary is not None:
+        words = read_vocabulary(args.vocabulary)
+    elif args.init_from is not None:
+        raise ValueError(
+            f"--init_from {args.init_from}: it has no {_PROCESSOR_FILE}, so --vocabulary must say "
+            "which words it knows (VLN-CE's train.json.gz)."
+        )
+    else:
+        words = learn_words(_texts(roots, scans))
+    return VLNProcessor(word_tokenizer(words), max_length=WORD_LENGTH, **sizes)
+
+
+def _clip_tokenizer(
+    source: str, roots: Sequence[str], scans: Sequence[str] | None
+) -> PreTrainedTokenizerBase:
+    if source == LEARNT:
+        return word_tokenizer(learn_words(_texts(roots, scans)), CLIP_LENGTH)
+    check_is_checkpoint("--tokenizer", source)
+    return AutoTokenizer.from_pretrained(source)
+
+
+def _texts(roots: Sequence[str], scans: Sequence[str] | None) -> Iterator[str]:
+    """All instructions; what is broken is for the dataset to tell."""
+    for root in roots:
+        for unit in find_units(Path(root), scans):
+            for read in record_readers(unit):
+                yield from read().instructions
+
+
+class KeepProcessor(TrainerCallback):
+    """Saves the processor with every checkpoint. As `processing_class`, Trainer would write its
+    special tokens into the configuration of the model, which has no such fields.
+    """
+
+    def __init__(self, processor: VLNProcessor):
+        self.processor = processor
+
+    def on_save(self, args, state, control, **kwargs):
+        """Beside the weights."""
+        if state.is_world_process_zero:
+            self.processor.save_pretrained(Path(args.output_dir, f"checkpoint-{state.global_step}"))
+
+
+class WalkSets(ConcatDataset):
+    """Datasets after each other, with the `lengths` of all samples."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(samples,) frames of each."""
+        return np.concatenate([walks.lengths for walks in self.datasets])  # type: ignore[attr-defined]
+
+
+def open_walks(
+    root: str,
+    scans: Sequence[str] | None,
+    model: Any,
+    processor: VLNProcessor,
+    data_args: WalkArguments,
+    args: NavTrainingArguments,
+) -> VLNDataset:
+    """Samples for `model`; where it has frozen encoders, with what they see instead of images."""
+    cache_dir = data_args.cache_dir
+    dataset = VLNDataset(
+        root,
+        processor,
+        targets="displacements" if isinstance(model, RDPModel) else "actions",
+        scans=scans,
+        max_steps=data_args.max_walk_steps,
+        inflection_coefficient=data_args.inflection_coefficient,
+        max_broken_fraction=data_args.max_broken_fraction,
+        cache_dir=cache_dir,
+    )
+    if data_args.cache_features and model.has_fixed_features:
+        _keep_features(model, dataset, args, cache_dir)
+    return dataset
+
+
+def _keep_features(
+    model: Any, dataset: VLNDataset, args: NavTrainingArguments, cache_dir: str | None
+) -> None:
+    """What is not kept yet is encoded first, by all processes together."""
+    encoders = {name: getattr(model, name).state_dict() for name in ENCODERS}
+    weights = {f"{name}.{key}": v for name, part in encoders.items() for key, v in part.items()}
+    fields = model.config.to_dict()
+    settings = {name: fields[name] for name in _SEEN_BY} | {"resize": dataset.processor.resize}
+    folder = Path(cache_dir, "features") if cache_dir else DEFAULT_CACHE
+    store = FeatureStore.below(folder, encoder_digest(weights, settings))
+    state, was_training = PartialState(), model.training
+    model.to(args.device).eval()
+    cache_features(
+        dataset,
+        store,
+        model.encode_rgb,
+        model.encode_depth,
+        device=args.device,
+        rank=state.process_index,
+        world_size=state.num_processes,
+        num_workers=args.dataloader_num_workers,
+    )
+    model.train(was_training)
+    state.wait_for_everyone()
+    missing = store.missing(dataset.feature_keys)
+    if missing:
+        raise ValueError(
+            f"--cache_dir {store.folder}: {len(missing)} episodes have no features here, expected "
+            "those of all processes: the folder must be shared by all machines."
+        )
+    dataset.features = store

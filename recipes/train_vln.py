@@ -1,0 +1,150 @@
+"""Train Seq2Seq, CMA or RDP: the views of a whole walk and its instruction in, actions out.
+
+    accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/train_vln.py --model cma \\
+        --data_root DATA/vln_pe/traj_data --vocabulary train.json.gz
+    ... --eval_scans r2r_flash                       # held out, for metrics while training
+    ... --model cma_plus --init_from CHECKPOINT      # from weights of VLN-CE, or of ours
+    python recipes/train_vln.py recipes/demo_vln_cma.yaml --max_steps 2     # file, then options
+
+DATA/vln_pe/traj_data holds scans of InternData-N1's `vln_pe`: r2r/, ... or what make_dataset.py
+writes. Defaults are the publication's (VLN-PE: arXiv 2507.13019), AdamW in float32 at 1e-4 with a
+cosine, 2 walks a GPU, at most 200 steps of each, inflections weighing 3.2, a checkpoint an epoch:
+
+                        seq2seq, cma    seq2seq_plus, cma_plus    rdp
+    epochs, GPUs        80, 1           55, 1                     50, 4
+    documented, not executed (--published documented): warm-up 10% (cma, cma_plus: 5%) and weight
+    decay 1e-4 (cma, cma_plus: 1e-5)
+
+Encoders start from DD-PPO's depth network, torchvision's ResNet-50 and Long-CLIP where their files
+are named. Those that stay frozen, as published, see each frame once; what they see is kept.
+
+--dagger_iterations N goes on in the simulator, N times: collect with the model, then train on all.
+Round i is in OUTPUT_DIR/dagger/i; OUTPUT_DIR has the model before. VLN-CE: 10 rounds of 5,000
+episodes and 4 epochs, p = 0.75.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch.utils.data import Subset
+from transformers import set_seed
+
+from internnav_hf.arguments import NavTrainingArguments, option, run_recipe
+from internnav_hf.data import VLNCollator
+from internnav_hf.data.vln_n1 import training_groups
+from internnav_hf.evaluation.dagger_rounds import (
+    DaggerArguments,
+    check_camera,
+    collect_round,
+    dagger_stage,
+)
+from internnav_hf.evaluation.open_loop import choose_samples
+from internnav_hf.evaluation.vln_open_loop import evaluate_vln_open_loop
+from internnav_hf.hub import save_model_card
+from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
+from internnav_hf.vln_training import (
+    KeepProcessor,
+    StartArguments,
+    WalkArguments,
+    WalkSets,
+    open_walks,
+    start,
+)
+
+# epochs; documented share of warm-up, weight decay
+PUBLISHED = {
+    "seq2seq": (80, 0.1, 1e-4),
+    "seq2seq_plus": (55, 0.1, 1e-4),
+    "cma": (80, 0.05, 1e-5),
+    "cma_plus": (55, 0.05, 1e-5),
+    "rdp": (50, 0.1, 1e-4),
+}
+
+
+@dataclass
+class VLNTrainingArguments(NavTrainingArguments):
+    """The published hyper-parameters."""
+
+    model: Literal["seq2seq", "cma", "rdp", "seq2seq_plus", "cma_plus"] = option("cma", "Which.")
+    published: Literal["executed", "documented"] = option("executed", "See the docstring.")
+    num_train_epochs: float | None = option(None, "Default: as published.")  # pyright: ignore[reportIncompatibleVariableOverride]
+    warmup_steps: float | None = option(None, "Default: as --published.")  # pyright: ignore[reportIncompatibleVariableOverride]
+    weight_decay: float | None = option(None, "Default: as --published.")  # pyright: ignore[reportIncompatibleVariableOverride]
+    output_dir: str = option("outputs/train_vln", "Checkpoints, logs and the final model.")
+    learning_rate: float = option(1e-4, "Of every module without its own.")
+    lr_scheduler_type: str = option("cosine", "Schedule of all learning rates.")
+    per_device_train_batch_size: int = option(2, "Walks on a GPU at a time.")
+    train_sampling_strategy: str = option("group_by_length", "Equally long walks, or random.")
+    save_strategy: str = option("epoch", "When to write a checkpoint.")
+    save_total_limit: int | None = option(8, "How many checkpoints to keep.")
+    eval_strategy: str = option("epoch", "When to evaluate, if there is something to evaluate on.")
+    dataloader_num_workers: int = option(8, "Processes that prepare samples, for each GPU.")
+    bf16: bool = option(False, "Compute in bfloat16.")
+
+    def __post_init__(self):
+        epochs, *documented = PUBLISHED[self.model]
+        warmup, decay = documented if self.published == "documented" else (0.0, 0.0)
+        self.num_train_epochs = epochs if self.num_train_epochs is None else self.num_train_epochs
+        self.warmup_steps = warmup if self.warmup_steps is None else self.warmup_steps
+        self.weight_decay = decay if self.weight_decay is None else self.weight_decay
+        super().__post_init__()
+
+
+def main(
+    start_args: StartArguments,
+    data_args: WalkArguments,
+    dagger_args: DaggerArguments,
+    args: VLNTrainingArguments,
+):
+    """Train, evaluate and save into `args.output_dir`; then DAgger's rounds, if any."""
+    checkpoint = checkpoint_to_resume(args)
+    set_seed(args.seed)
+
+    # ---------------------------------- model ---------------------------------
+    roots, held_out_scans = data_args.data_root, data_args.eval_scans
+    scans = training_groups(roots[0], data_args.scans, held_out_scans)
+    model, processor = start(args.model, start_args, roots, scans)
+
+    # ---------------------------------- data ----------------------------------
+    shared = (model, processor, data_args, args)
+    sets = [open_walks(root, scans, *shared) for root in roots]
+    held_out = open_walks(roots[0], held_out_scans, *shared) if held_out_scans else None
+    cameras = {camera for walks in sets for camera in walks.cameras}
+    processor.camera = cameras.pop().to_dict() if len(cameras) == 1 else None
+    check_camera(dagger_args, processor.camera)
+
+    # -------------------------------- training --------------------------------
+    num_samples, collator = data_args.num_eval_samples, VLNCollator()
+    chosen = choose_samples(len(held_out or ()), num_samples, args.seed).tolist()
+
+    def open_loop(_) -> dict[str, float]:
+        size = args.per_device_eval_batch_size
+        return evaluate_vln_open_loop(model, held_out, collator, num_samples, size, args.seed)
+
+    def train(stage_args: VLNTrainingArguments, checkpoint: str | None) -> None:
+        trainer = NavTrainer(
+            model=model,
+            args=stage_args,
+            train_dataset=WalkSets(sets),
+            eval_dataset=Subset(held_out, chosen) if held_out else None,
+            data_collator=collator,
+            callbacks=[KeepProcessor(processor)],
+            open_loop=open_loop if held_out else None,
+        )
+        trainer.run(resume_from_checkpoint=checkpoint)
+        if trainer.is_world_process_zero():
+            processor.save_pretrained(stage_args.output_dir)
+            save_model_card(stage_args.output_dir, model, start_args.base, sets[0])
+
+    train(args, checkpoint)
+    for iteration in range(1, dagger_args.dagger_iterations + 1):
+        stage_args: Any = dagger_stage(args, dagger_args, iteration)
+        checkpoint = checkpoint_to_resume(stage_args)
+        root = collect_round(model, processor, dagger_args, stage_args, iteration)
+        sets.append(open_walks(root, None, *shared))
+        train(stage_args, checkpoint)
+
+
+if __name__ == "__main__":
+    kinds = (StartArguments, WalkArguments, DaggerArguments, VLNTrainingArguments)
+    run_recipe(main, kinds, __doc__)

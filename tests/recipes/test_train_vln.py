@@ -1,0 +1,326 @@
+"""The recipe of Seq2Seq, CMA and RDP, some steps with tiny models: alone, resumed, killed, in two
+processes, with kept features and without.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from internnav_hf.arguments import parse_arguments
+from internnav_hf.data import read_vln_pe
+from internnav_hf.policies import load_vln_policy
+from recipes import train_vln as recipe
+from tests.data.vln_pe import write_root
+from tests.processes import started
+from tests.recipes.fixed_vln_noise import FixedNoiseCollator
+from tests.recipes.test_train_dual_system import history, launch
+from tests.recipes.test_train_system2 import accelerate, world_size
+from tests.recipes.vln import KINDS, LOSSES, MODELS, SCANS, options, write_base
+
+ROOT = Path(__file__).parents[2]
+HELD_OUT = {"eval_scans": [SCANS[1]], "eval_strategy": "steps", "eval_steps": 2}
+ENCODERS = ("rgb_encoder", "depth_encoder")
+METRICS = {
+    "seq2seq": ("eval_action_accuracy", "eval_stop_recall", "eval_progress_error"),
+    "cma": ("eval_action_accuracy", "eval_repeat_accuracy", "eval_progress_error"),
+    "rdp": ("eval_ade_m", "eval_constant_ade_m", "eval_action_accuracy", "eval_progress_error"),
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_base(tmp_path_factory.mktemp("vln"))
+
+
+def train(arguments: list[str]) -> None:
+    recipe.main(*parse_arguments(KINDS, arguments))
+
+
+def parse(*arguments: str):
+    return parse_arguments(KINDS, ["--data_root=d", "--use_cpu", *arguments])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_two_steps_log_every_loss_and_metric_and_leave_a_policy(base, tmp_path, model):
+    train(options(base, tmp_path, model, **HELD_OUT))
+    for name in LOSSES[model]:
+        assert len(history(tmp_path, name)) == 2
+        assert history(tmp_path, f"eval_{name}")
+    for name in METRICS[model]:
+        assert history(tmp_path, name)
+    for folder in (tmp_path, tmp_path / "checkpoint-2"):
+        policy = load_vln_policy(folder)
+        assert policy.camera is not None
+        assert policy.processor.encode_instructions(["Walk past the chair."]).shape == (1, 4)
+    assert "frozen" in (tmp_path / "parameter_groups.txt").read_text()
+    card = (tmp_path / "README.md").read_text()
+    assert f"`{SCANS[0]}`" in card
+    assert "license" not in card.split("---")[1]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_losses_fall(base, tmp_path, model):
+    run = {"max_steps": 80, "learning_rate": 1e-2, "logging_steps": 20, "save_steps": 80}
+    train(options(base, tmp_path, model, **run))
+    for name in ("loss", *LOSSES[model]):
+        losses = history(tmp_path, name)
+        assert losses[-1] < 0.9 * losses[0], name
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_kept_features_change_nothing_but_their_rounding(base, tmp_path, model):
+    for keep in (True, False):
+        train(options(base, tmp_path / str(keep), model, cache_features=keep, **HELD_OUT))
+    for name in ("loss", "eval_loss"):
+        expected = history(tmp_path / "False", name)
+        assert history(tmp_path / "True", name) == pytest.approx(expected, rel=1e-2), name
+    assert list((base / "cache" / "features").glob("*/*/*.safetensors"))
+
+
+def test_an_encoder_that_learns_sees_images(base, tmp_path):
+    sizes = yaml.safe_load((base / "seq2seq.yaml").read_text())
+    file = tmp_path / "sizes.yaml"
+    file.write_text(
+        yaml.safe_dump(sizes | {"train_rgb_encoder": True, "train_depth_encoder": True})
+    )
+    run = {"model_config": file, "cache_dir": tmp_path / "cache"}
+    train(options(base, tmp_path / "out", max_steps=1, save_steps=1, **run))
+    assert not (tmp_path / "cache" / "features").exists()
+    weights = load_file(tmp_path / "out" / "model.safetensors")
+    train(options(base, tmp_path / "more", max_steps=2, **run))
+    later = load_file(tmp_path / "more" / "model.safetensors")
+    for encoder in ENCODERS:
+        names = [name for name in weights if name.startswith(encoder) and name.endswith("weight")]
+        assert any(not weights[name].equal(later[name]) for name in names)
+
+
+# ------------------------------------------------------------------- resuming, several processes
+
+
+@pytest.mark.parametrize("model", ["cma", "rdp"])
+@pytest.mark.parametrize("stop_at", [2, 4])
+def test_resuming_gives_the_losses_of_the_uninterrupted_run(base, tmp_path, model, stop_at):
+    """Three steps an epoch: it goes on in the middle of the first and of the second."""
+    run = {"max_steps": 6, "save_total_limit": None, "gradient_accumulation_steps": 2}
+    run |= {"per_device_train_batch_size": 2}
+    train(options(base, tmp_path / "whole", model, **run))
+    checkpoint = tmp_path / "whole" / f"checkpoint-{stop_at}"
+    train(options(base, tmp_path / "again", model, resume_from_checkpoint=checkpoint, **run))
+    for name in ("loss", *LOSSES[model], "grad_norm", "learning_rate"):
+        assert history(tmp_path / "again", name) == history(tmp_path / "whole", name), name
+    ours, expected = (load_file(tmp_path / run / "model.safetensors") for run in ("again", "whole"))
+    assert all(ours[name].equal(value) for name, value in expected.items())
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was_saved(base, tmp_path):
+    run = {"max_steps": 6, "save_steps": 1, "dataloader_num_workers": 1}
+    train(options(base, tmp_path / "whole", **run))
+    arguments = options(base, tmp_path / "killed", **run)
+    command = [sys.executable, "recipes/train_vln.py", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with started(command, cwd=ROOT, env=environment) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "killed" / "checkpoint-2" / "trainer_state.json").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "train_results.json").exists()
+    train([*arguments, "--resume_from_checkpoint=auto"])
+    assert history(tmp_path / "killed", "loss") == history(tmp_path / "whole", "loss")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["cma", "rdp"])
+def test_two_processes_have_the_losses_of_one(base, tmp_path, monkeypatch, model):
+    """Noise belongs to the walk here; walks of a step are of different lengths, so that a mean over
+    steps is none over processes. The features are new: both processes make them.
+    """
+    run = {"max_steps": 4, "train_sampling_strategy": "random", **HELD_OUT}
+    run |= {"per_device_eval_batch_size": 6}  # two whole batches; a part of one is filled up
+    monkeypatch.setattr(recipe, "VLNCollator", FixedNoiseCollator)
+    train(options(base, tmp_path / "one", model, **run))
+    run |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}
+    run |= {"cache_dir": tmp_path / "cache"}
+    arguments = options(base, tmp_path / "two", model, **run)
+    launcher = accelerate("ddp.yaml", 2)
+    done = launch(arguments, *launcher, script="tests/recipes/fixed_vln_noise.py")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert world_size(tmp_path / "two") == 2
+    evaluated = [f"eval_{name}" for name in LOSSES[model]]
+    for name in ("loss", *LOSSES[model], *evaluated, "eval_action_accuracy"):
+        expected = history(tmp_path / "one", name)
+        assert expected
+        assert history(tmp_path / "two", name) == pytest.approx(expected, abs=1e-4), name
+    one, two = (load_file(tmp_path / folder / "model.safetensors") for folder in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-4, rtol=1e-3)
+
+
+# ------------------------------------------------------------------------------------- DAgger
+
+ROUNDS = {
+    "dagger_iterations": 1,
+    "dagger_episodes": 3,
+    "dagger_scenes": 2,
+    "dagger_num_rooms": [1, 1],
+    "dagger_epochs": 0.5,
+    "dagger_max_steps": 8,
+}
+
+
+@pytest.mark.parametrize("model", ["cma", "rdp"])
+def test_a_round_learns_where_the_model_went(base, tmp_path, model):
+    train(options(base, tmp_path / "out", model, **ROUNDS))
+    folder = tmp_path / "out" / "dagger" / "1"
+    walks = read_vln_pe(folder / "data")
+    assert sum(walk.length <= 8 for walk in walks) == 3
+    assert (folder / "README.md").is_file()
+    load_vln_policy(folder)
+    before, after = (load_file(f / "model.safetensors") for f in (tmp_path / "out", folder))
+    assert not all(after[name].equal(value) for name, value in before.items())
+    state = json.loads((folder / "trainer_state.json").read_text())
+    assert state["max_steps"] == 3  # half an epoch of 12 samples and those of 3 walks, by four
+
+
+def test_a_run_that_ended_after_its_first_part_goes_on_with_a_round(base, tmp_path):
+    """With the model and the walks of one that was never interrupted, and of one that was killed in
+    its round.
+    """
+    rounds = ROUNDS | {"max_steps": 2, "save_steps": 1, "save_total_limit": None}
+    train(options(base, tmp_path / "whole", "cma", **rounds))
+    expected = tmp_path / "whole" / "dagger" / "1"
+    train(options(base, tmp_path / "parts", "cma", **rounds | {"dagger_iterations": 0}))
+    resumed = options(base, tmp_path / "parts", "cma", resume_from_checkpoint="auto", **rounds)
+    train(resumed)
+    folder = tmp_path / "parts" / "dagger" / "1"
+    for attempt in ("fresh", "killed"):
+        ours, theirs = (load_file(f / "model.safetensors") for f in (folder, expected))
+        assert all(ours[name].equal(value) for name, value in theirs.items()), attempt
+        assert history(folder, "loss") == history(expected, "loss"), attempt
+        shutil.rmtree(folder / "checkpoint-3", ignore_errors=True)
+        (folder / "model.safetensors").unlink()
+        if attempt == "fresh":
+            train(resumed)
+
+
+def test_a_round_needs_to_know_the_camera(base, tmp_path):
+    write_root(tmp_path / "data", SCANS[:1])
+    with pytest.raises(ValueError, match="--dagger_iterations: the data do not say which camera"):
+        train(options(base, tmp_path / "out", data_root=[tmp_path / "data"], **ROUNDS))
+    assert not (tmp_path / "out" / "checkpoint-2").exists()
+
+
+# ----------------------------------------------------------------------------- starts of a model
+
+
+def test_plus_goes_on_from_weights_with_their_words(base, tmp_path):
+    train(options(base, tmp_path / "first", max_steps=1, save_steps=1))
+    further = {"init_from": tmp_path / "first", "model_config": None, "learning_rate": 1e-9}
+    train(options(base, tmp_path / "second", "seq2seq_plus", max_steps=1, **further))
+    first, second = (load_file(tmp_path / f / "model.safetensors") for f in ("first", "second"))
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, atol=1e-6, rtol=0)
+    files = [(tmp_path / f / "tokenizer.json").read_text() for f in ("first", "second")]
+    assert files[0] == files[1]
+
+
+def test_encoders_of_another_model_are_shared(base, tmp_path):
+    train(options(base, tmp_path / "first", max_steps=1, save_steps=1))
+    given = dict.fromkeys(ENCODERS, tmp_path / "first")
+    train(options(base, tmp_path / "second", "cma", max_steps=1, seed=7, **given))
+    first, second = (load_file(tmp_path / f / "model.safetensors") for f in ("first", "second"))
+    shared = [name for name in first if name.startswith(ENCODERS)]
+    assert shared
+    assert all(first[name].equal(second[name]) for name in shared)
+
+
+# --------------------------------------------------------------------------- published settings
+
+
+@pytest.mark.parametrize(
+    ("model", "epochs", "warmup", "decay"),
+    [
+        ("seq2seq", 80, 0.1, 1e-4),
+        ("seq2seq_plus", 55, 0.1, 1e-4),
+        ("cma", 80, 0.05, 1e-5),
+        ("cma_plus", 55, 0.05, 1e-5),
+        ("rdp", 50, 0.1, 1e-4),
+    ],
+)
+def test_the_published_numbers(model, epochs, warmup, decay):
+    *_, data_args, dagger_args, args = parse(f"--model={model}")
+    assert (args.num_train_epochs, args.learning_rate) == (epochs, 1e-4)
+    assert (args.per_device_train_batch_size, args.lr_scheduler_type) == (2, "cosine")
+    assert (args.warmup_steps, args.weight_decay) == (0, 0)  # as executed
+    assert (args.save_strategy, args.save_total_limit, args.bf16) == ("epoch", 8, False)
+    assert (data_args.max_walk_steps, data_args.inflection_coefficient) == (200, 3.2)
+    assert dagger_args.dagger_iterations == 0
+    *_, args = parse(f"--model={model}", "--published=documented")
+    assert (args.warmup_steps, args.weight_decay) == (warmup, decay)
+    *_, args = parse(f"--model={model}", "--published=documented", "--warmup_steps=3")
+    assert (args.warmup_steps, args.weight_decay) == (3, decay)
+
+
+# --------------------------------------------------- bad input: one clear message before any step
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data_root": ["nowhere"]}, "nowhere"),
+        ({"scans": ["simulated_trian"]}, "did you mean|simulated_train"),
+        ({"eval_scans": [SCANS[0]]}, "all held out"),
+        ({"model_config": "nowhere.yaml"}, "nowhere.yaml: there is no such file"),
+        ({"model": "seq2seq_plus"}, "--model seq2seq_plus goes on from weights: pass --init_from"),
+        ({"init_from": "./nowhere"}, "--init_from ./nowhere: there is no such folder"),
+        ({"depth_encoder": "./nowhere"}, "--depth_encoder ./nowhere: there is no such folder"),
+        ({"text_encoder": "./nowhere"}, "text_encoder"),
+        ({"vocabulary": "nowhere.json.gz"}, "nowhere.json.gz"),
+        ({"dagger_p": 1.5, "dagger_iterations": 1}, "--dagger_p: found 1 and 1.5"),
+    ],
+)
+def test_a_wrong_value_is_one_clear_error(base, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        train(options(base, tmp_path, **changes))
+    assert not (tmp_path / "checkpoint-2").exists()
+
+
+def test_an_unknown_size_names_the_nearest(base, tmp_path):
+    (tmp_path / "sizes.yaml").write_text("hiden_size: 2\n")
+    with pytest.raises(ValueError, match="hidden_size"):
+        train(options(base, tmp_path, model_config=tmp_path / "sizes.yaml"))
+
+
+def test_weights_without_words_need_a_vocabulary(base, tmp_path):
+    train(options(base, tmp_path / "first", max_steps=1))
+    (tmp_path / "first" / "processor_config.json").unlink()
+    with pytest.raises(ValueError, match="--vocabulary"):
+        train(options(base, tmp_path / "second", init_from=tmp_path / "first", model_config=None))
+
+
+def test_what_is_held_out_is_not_trained_on(base, tmp_path):
+    train(options(base, tmp_path, max_steps=1, scans=None, save_steps=1, **HELD_OUT))
+    state = json.loads((tmp_path / "trainer_state.json").read_text())
+    assert state["epoch"] == pytest.approx(1 / 3)  # 12 samples, of one scan
+
+
+DEMOS = sorted(set(ROOT.glob("recipes/demo_vln_*.yaml")) - set(ROOT.glob("recipes/*_model.yaml")))
+
+
+@pytest.mark.parametrize("path", DEMOS, ids=lambda path: path.name)
+def test_every_file_of_settings_is_understood(path):
+    start_args, *_, args = parse_arguments(KINDS, [str(path)])
+    assert args.max_steps > 0
+    assert (ROOT / start_args.model_config).is_file()

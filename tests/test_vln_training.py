@@ -1,0 +1,106 @@
+"""How a training of Seq2Seq, CMA or RDP starts."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from internnav_hf.arguments import NavTrainingArguments
+from internnav_hf.models.cma import CMAModel
+from internnav_hf.models.rdp import RDPModel
+from internnav_hf.vln_training import StartArguments, WalkArguments, WalkSets, open_walks, start
+from tests.data.vln_pe import INSTRUCTIONS, WORDS, write_root
+from tests.recipes.vln import SCANS, write_base
+
+NUM_WORDS = 2 + len({"walk", "past", "the", "chair", "then", "stop", "turn", "left", "at", "red"})
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_base(tmp_path_factory.mktemp("vln"))
+
+
+def arguments(base, kind: str, **fields) -> StartArguments:
+    sizes = yaml.safe_load((base / f"{kind}.yaml").read_text())
+    sizes.pop("vocab_size", None)
+    sizes.get("text_config", {}).pop("vocab_size", None)
+    file = base / f"{kind}_without_words.yaml"
+    file.write_text(yaml.safe_dump(sizes))
+    return StartArguments(**{"model_config": str(file), "tokenizer": "words"} | fields)
+
+
+def begin(base, kind: str, **fields):
+    return start(kind, arguments(base, kind, **fields), [str(base / "data")], [SCANS[0]])
+
+
+@pytest.mark.parametrize("kind", ["cma", "rdp"])
+def test_words_are_those_of_the_data_where_nothing_names_them(base, kind):
+    model, processor = begin(base, kind)
+    assert isinstance(model, {"cma": CMAModel, "rdp": RDPModel}[kind])
+    text = model.config.text_config if kind == "rdp" else model.config
+    assert len(processor.tokenizer) == text.vocab_size == NUM_WORDS
+    ids = processor.encode_instructions(INSTRUCTIONS)
+    assert ids.max() < NUM_WORDS
+    assert 1 not in ids  # nothing is unknown
+    assert processor.image_size == model.config.image_size
+    assert (processor.resize, processor.max_length) == (
+        ("clip", 248) if kind == "rdp" else ("bilinear", 200)
+    )
+
+
+def test_a_word_list_gives_the_ids_that_are_stored(base, tmp_path):
+    (tmp_path / "train.json").write_text(json.dumps({"instruction_vocab": {"word_list": WORDS}}))
+    model, processor = begin(base, "cma", vocabulary=str(tmp_path / "train.json"))
+    assert model.config.vocab_size == len(WORDS)
+    assert processor.encode_instructions(["walk the"]).tolist() == [
+        [WORDS.index("walk"), WORDS.index("the")]
+    ]
+
+
+def test_what_a_card_names_as_base():
+    assert StartArguments().base == "random weights"
+    given = StartArguments(rgb_encoder="resnet50.pth", depth_encoder="random")
+    assert given.base == "resnet50.pth"
+    assert replace(given, init_from="a/b").base == "a/b, resnet50.pth"
+
+
+def test_features_go_by_the_encoders(base, tmp_path):
+    """One file an episode; other weights never find it, the same do."""
+    walks = WalkArguments([str(base / "data")], cache_dir=str(tmp_path))
+    args = NavTrainingArguments(str(tmp_path), use_cpu=True, dataloader_num_workers=0)
+    model, processor = begin(base, "cma")
+    shared = (str(base / "data"), [SCANS[0]], model, processor, walks, args)
+    dataset = open_walks(*shared)
+    files = list(tmp_path.glob("features/*/*/*.safetensors"))
+    assert len(files) == 4
+    assert "rgb" not in dataset[0]
+    found = load_file(files[0])["rgb_features"]
+    assert found.dtype == torch.float16
+    stamps = [file.stat().st_mtime_ns for file in sorted(files)]
+    open_walks(*shared)
+    assert [file.stat().st_mtime_ns for file in sorted(files)] == stamps
+    with torch.no_grad():
+        next(model.depth_encoder.parameters()).add_(0.1)
+    open_walks(*shared)
+    assert len(list(tmp_path.glob("features/*/*/*.safetensors"))) == 8
+    walks.cache_features = False
+    assert "rgb" in open_walks(*shared)[0]
+
+
+def test_sets_after_each_other_have_all_lengths(base, tmp_path):
+    write_root(tmp_path / "more", scenes=1, walks=1)
+    model, processor = begin(base, "cma")
+    walks = WalkArguments(["unused"], cache_features=False, cache_dir=str(tmp_path))
+    args = NavTrainingArguments(str(tmp_path), use_cpu=True)
+    opened = [
+        open_walks(str(root), None, model, processor, walks, args)
+        for root in (base / "data", tmp_path / "more")
+    ]
+    sets = WalkSets(opened)
+    assert len(sets) == len(sets.lengths) == 24 + 3
+    items: Any = sets
+    assert [len(items[index]["actions"]) for index in (0, -1)] == sets.lengths[[0, -1]].tolist()
