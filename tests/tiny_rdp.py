@@ -1,7 +1,11 @@
-"""Tiny RDP of the real classes: one layer of everything, 32-pixel views, 10 diffusion steps."""
+"""Tiny RDP of the real classes: one layer of everything, 32-pixel views, 10 diffusion steps. And a
+tiny CMA over the same encoders.
+"""
 
 import torch
 
+from internnav_hf.models.cma import CMAModel
+from internnav_hf.models.cma_config import CMAConfig
 from internnav_hf.models.rdp import RDPModel
 from internnav_hf.models.rdp_config import RDPConfig
 
@@ -37,6 +41,18 @@ SIZES = {
     "num_denoiser_layers": 2,
     "num_diffusion_steps": 10,
 }
+SHARED = (
+    "image_size",
+    "depth_size",
+    "depth_base_planes",
+    "depth_num_blocks",
+    "depth_feature_channels",
+    "hidden_size",
+    "text_config",
+    "vision_config",
+    "num_cross_modal_attention_heads",
+    "cross_modal_intermediate_size",
+)
 
 
 def tiny_rdp_config(**fields) -> RDPConfig:
@@ -47,3 +63,11 @@ def tiny_rdp(**fields) -> RDPModel:
     """In evaluation mode."""
     torch.manual_seed(0)
     return RDPModel(tiny_rdp_config(**fields)).eval()
+
+
+def tiny_cma_clip(**fields) -> CMAModel:
+    """In evaluation mode."""
+    torch.manual_seed(0)
+    own = {"use_clip": True, "rgb_hidden_size": 12, "depth_hidden_size": 10}
+    sizes = {name: SIZES[name] for name in SHARED}
+    return CMAModel(CMAConfig(**(sizes | own | fields))).eval()

@@ -50,14 +50,16 @@ _UNREAD = ("text_projection", "logit_scale", "proj", "ln_post.weight", "ln_post.
 
 
 class ClipTextEncoder(CLIPTextModel):
-    """All tokens after the last LayerNorm, not projected. What is padding attends as published, but
-    nothing attends to it.
-    """
+    """All tokens after the last LayerNorm, not projected."""
 
     def forward(self, instruction_ids: Tensor) -> Tensor:
-        """(B, L, C) of ids (B, L), padded on the right."""
-        output: Any = super().forward(input_ids=instruction_ids)
-        return output.last_hidden_state
+        """(B, L, C) of ids (B, L), right-padded with 0: zeros at padding, and none that is padding
+        in all rows.
+        """
+        mask = instruction_ids != 0
+        length = max(int(mask.any(0).sum()), 1)
+        output: Any = super().forward(input_ids=instruction_ids[:, :length])
+        return output.last_hidden_state.masked_fill(~mask[:, :length, None], 0)
 
 
 class ClipImageEncoder(CLIPVisionModel):

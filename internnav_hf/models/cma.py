@@ -1,6 +1,7 @@
 """CMA (VLN-CE, arXiv 2004.02857): a state asks the instruction, and the answer asks the views.
 
-See `recurrent_vln` for what differs from the published code.
+With `use_clip` it reads with CLIP's towers and cross-modal encoders, see `cma_clip`. See
+`recurrent_vln` for what differs from the published code.
 
 Legend besides: K cells of a grid of features, C channels.
 """
@@ -10,17 +11,21 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .clip_encoders import ClipImageEncoder, ClipTextEncoder
+from .cma_clip import ClipReader
+from .cma_clip_released import released_cma_clip_fields, released_cma_clip_keys
 from .cma_config import CMAConfig
 from .depth_resnet import depth_grid_size
 from .recurrent import StateEncoder
 from .recurrent_vln import NUM_ACTIONS, RecurrentVLNModel, Steps
+from .vln_released import CLIP_VARIANT, Release
 
 RGB_GRID = 4  # cells in a row, of colours
 POSITION_SIZE = 64  # channels that say which cell it is
 
 
 class CMAModel(RecurrentVLNModel):
-    """See the module. `rgb_features` are (B, T, C, 4, 4)."""
+    """See the module. `rgb_features` are (B, T, C, 4, 4), over CLIP (B, T, 5, C)."""
 
     config_class = CMAConfig
     config: CMAConfig
@@ -30,13 +35,19 @@ class CMAModel(RecurrentVLNModel):
 
     def __init__(self, config: CMAConfig):
         super().__init__(config)
-        hidden, width = config.hidden_size, config.hidden_size // 2
-        rgb_size, depth_size = config.rgb_hidden_size, config.depth_hidden_size
-        text_size = 2 * config.instruction_hidden_size
+        hidden, rgb_size, depth_size = (
+            config.hidden_size,
+            config.rgb_hidden_size,
+            config.depth_hidden_size,
+        )
         depth_cells = depth_grid_size(config.depth_size, len(config.depth_num_blocks)) ** 2
-        rgb_channels = config.rgb_config.hidden_sizes[-1] + POSITION_SIZE
         depth_channels = config.depth_feature_channels + POSITION_SIZE
-        self.rgb_positions = nn.Embedding(RGB_GRID**2, POSITION_SIZE)
+        if config.use_clip:
+            self.clip_reader = ClipReader(config, depth_channels)
+            rgb_channels, found_size = hidden, 3 * hidden
+        else:
+            rgb_channels = config.rgb_config.hidden_sizes[-1] + POSITION_SIZE
+            found_size = self._add_attention(rgb_channels, depth_channels)
         self.depth_positions = nn.Embedding(depth_cells, POSITION_SIZE)
         self.previous_action_embedding = nn.Embedding(1 + NUM_ACTIONS, config.action_embedding_size)
         self.rgb_projection = nn.Linear(rgb_channels, rgb_size)
@@ -44,25 +55,52 @@ class CMAModel(RecurrentVLNModel):
         self.state_encoder = StateEncoder(
             rgb_size + depth_size + config.action_embedding_size, hidden
         )
-        self.state_query = nn.Linear(hidden, width)
-        self.text_key = nn.Linear(text_size, width)
-        self.text_query = nn.Linear(text_size, width)
-        self.rgb_key_value = nn.Linear(rgb_channels, width + rgb_size)
-        self.depth_key_value = nn.Linear(depth_channels, width + depth_size)
-        second = hidden + text_size + rgb_size + depth_size + config.action_embedding_size
+        second = hidden + found_size + config.action_embedding_size
         self.second_projection = nn.Linear(second, hidden)
         self.second_state_encoder = StateEncoder(hidden, hidden)
         self.post_init()
         self.train(self.training)  # freezes what the configuration says
 
+    @classmethod
+    def convert_release(cls, release: Release, unused: tuple[str, ...]):
+        """See `ReleasedModel`."""
+        if release.variant != CLIP_VARIANT:
+            return super().convert_release(release, unused)
+        weights = released_cma_clip_keys(release.weights, unused)
+        return weights, released_cma_clip_fields(weights)
+
+    def add_encoders(self, config: CMAConfig) -> None:
+        """Those of the instruction and of colours."""
+        if not config.use_clip:
+            super().add_encoders(config)
+            return
+        self.text_encoder = ClipTextEncoder(config.text_config)  # pyright: ignore[reportArgumentType]
+        self.rgb_encoder = ClipImageEncoder(config.vision_config)  # pyright: ignore[reportArgumentType]
+
+    def freeze_words(self) -> None:
+        """Of what reads the instruction, what the configuration says."""
+        if not self.config.use_clip:
+            super().freeze_words()
+        elif not self.config.train_text_encoder:
+            self.text_encoder.requires_grad_(False)
+
+    def encode_instruction(self, instruction_ids: Tensor) -> Tensor:
+        """Of ids (B, L): what `act` takes in their place, so that it is made once an episode."""
+        if not self.config.use_clip:
+            return super().encode_instruction(instruction_ids)
+        return self.text_encoder(instruction_ids)
+
     def pool_rgb(self, features: Tensor) -> Tensor:
-        """(F, C, 4, 4) of `features` (F, C, h, w)."""
-        return F.adaptive_avg_pool2d(features, RGB_GRID)
+        """(F, C, 4, 4) of `features` (F, C, h, w); those of CLIP are tokens, and stay."""
+        return features if self.config.use_clip else F.adaptive_avg_pool2d(features, RGB_GRID)
 
     def advance(self, steps: Steps, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, H) for the heads, and all states (B, T, 2, H), from `state` (B, 2, H)."""
         assert steps.previous_actions is not None
-        rgb = with_positions(steps.rgb, self.rgb_positions)
+        if self.config.use_clip:
+            rgb, read = self.clip_reader.project(steps.rgb), self.clip_reader
+        else:
+            rgb, read = with_positions(steps.rgb, self.rgb_positions), self._read
         depth = with_positions(steps.depth, self.depth_positions)
         rgb_seen = F.relu(self.rgb_projection(rgb.mean(1)))
         depth_seen = F.relu(self.depth_projection(rearrange(depth, "f k c -> f (c k)")))
@@ -70,22 +108,40 @@ class CMAModel(RecurrentVLNModel):
         first = self.state_encoder(
             torch.cat([seen, steps.previous_actions], dim=-1), state[:, 0], steps.reset_mask
         )
-        text = self._read(first, steps.instruction)
-        query = self.text_query(text)[steps.step_mask][:, None]  # of frames, as the views are
-        width = query.shape[-1]
-        rgb_found = attend(query, *self.rgb_key_value(rgb).tensor_split([width], dim=-1))
-        depth_found = attend(query, *self.depth_key_value(depth).tensor_split([width], dim=-1))
-        found = steps.to_steps(torch.cat([rgb_found[:, 0], depth_found[:, 0]], dim=-1))
-        second = torch.cat([first, text, found, steps.previous_actions], dim=-1)
+        found = read(first, rgb, depth, steps)
+        second = torch.cat([first, found, steps.previous_actions], dim=-1)
         second = self.second_state_encoder(
             F.relu(self.second_projection(second)), state[:, 1], steps.reset_mask
         )
         return second, torch.stack([first, second], dim=2)
 
-    def _read(self, states: Tensor, instruction: Tensor) -> Tensor:
-        """(B, T, C): what `states` (B, T, H) find in `instruction` (B, L, C), zeros at padding."""
+    def _add_attention(self, rgb_channels: int, depth_channels: int) -> int:
+        """How many numbers `_read` finds."""
+        config = self.config
+        width, text_size = config.hidden_size // 2, 2 * config.instruction_hidden_size
+        rgb_size, depth_size = config.rgb_hidden_size, config.depth_hidden_size
+        self.rgb_positions = nn.Embedding(RGB_GRID**2, POSITION_SIZE)
+        self.state_query = nn.Linear(config.hidden_size, width)
+        self.text_key = nn.Linear(text_size, width)
+        self.text_query = nn.Linear(text_size, width)
+        self.rgb_key_value = nn.Linear(rgb_channels, width + rgb_size)
+        self.depth_key_value = nn.Linear(depth_channels, width + depth_size)
+        return text_size + rgb_size + depth_size
+
+    def _read(self, states: Tensor, rgb: Tensor, depth: Tensor, steps: Steps) -> Tensor:
+        """(B, T, C): what `states` (B, T, H) find in the instruction, and that in the views `rgb`
+        and `depth` (F, K, C).
+        """
+        instruction = steps.instruction  # (B, L, C), zeros at padding
         is_word = instruction.any(-1)[:, None]
-        return attend(self.state_query(states), self.text_key(instruction), instruction, is_word)
+        keys = self.text_key(instruction)
+        text = attend(self.state_query(states), keys, instruction, is_word)
+        query = self.text_query(text)[steps.step_mask][:, None]  # of frames, as the views are
+        width = query.shape[-1]
+        rgb_found = attend(query, *self.rgb_key_value(rgb).tensor_split([width], dim=-1))
+        depth_found = attend(query, *self.depth_key_value(depth).tensor_split([width], dim=-1))
+        views = steps.to_steps(torch.cat([rgb_found[:, 0], depth_found[:, 0]], dim=-1))
+        return torch.cat([text, views], dim=-1)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -13,21 +13,17 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 
 from .clip_config import NUM_IMAGE_TOKENS
 from .clip_encoders import ClipImageEncoder, ClipTextEncoder, normalise_images
-from .config_checks import own_fields
 from .depth_resnet import DepthResNet, depth_grid_size
 from .displacements import scale
-from .loading import StrictLoading
 from .navdp_trunk import NUM_ACTION_CHANNELS
 from .rdp_config import RDPConfig
 from .rdp_released import released_rdp_fields, released_rdp_keys
 from .recurrent import StateEncoder, reset_mask_of
-from .released import check_fit
-from .vln_released import check_variant, read_release
-from .vln_start import encoder_weights
+from .vln_loading import ReleasedModel
+from .vln_released import Release, check_variant
 
 POSITION_SIZE = 64  # channels that say which cell of the depth features it is
 
@@ -43,7 +39,7 @@ class RDPScene(NamedTuple):
     relative_pose: Tensor
 
 
-class RDPEncoders(StrictLoading, PreTrainedModel):
+class RDPEncoders(ReleasedModel):
     """The part of `RDPModel` up to its recurrent state."""
 
     config: RDPConfig
@@ -70,38 +66,11 @@ class RDPEncoders(StrictLoading, PreTrainedModel):
         self.state_encoder = StateEncoder(seen, hidden)
 
     @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path,
-        *args,
-        encoders: dict[str, str] | None = None,
-        unused: tuple[str, ...] = (),
-        **kwargs,
-    ):
-        """Ours, or what InternNav released: a folder of VLN-PE, or its file of weights.
-
-        Fields of `RDPConfig` are accepted as keyword arguments; the mistakes that a release was
-        trained with are among them. `encoders` says what fills those that a release leaves out,
-        {"text_encoder": FILE, ...}, see `start_vln`; `unused` how names start that it has besides
-        and nothing reads. Any other missing, unexpected or misshapen key is a ValueError.
-        """
-        path = pretrained_model_name_or_path
-        release = read_release(path)
-        if release is None:
-            if encoders or unused:
-                raise ValueError(f"{path}: found no released weights; `encoders`, `unused` need.")
-            return super().from_pretrained(path, *args, **kwargs)
+    def convert_release(cls, release: Release, unused: tuple[str, ...]):
+        """See `ReleasedModel`."""
         check_variant(release, "RDP")
         weights = released_rdp_keys(release.weights, unused)
-        fields, kwargs = own_fields(RDPConfig, kwargs)
-        known = released_rdp_fields(weights, release.settings)
-        config = kwargs.pop("config", None) or RDPConfig(**(known | fields))
-        with torch.device("meta"):
-            model = cls(config)
-        weights |= encoder_weights(release.file, weights, model, encoders or {})
-        check_fit(release.file, weights, model)
-        kwargs["state_dict"] = weights
-        return super().from_pretrained(None, *args, config=config, **kwargs)
+        return weights, released_rdp_fields(weights, release.settings)
 
     def train(self, mode: bool = True):
         """As usual; and freezes what the configuration says, which loading had made trainable."""
@@ -121,11 +90,8 @@ class RDPEncoders(StrictLoading, PreTrainedModel):
 
         L is the longest instruction: padding of all rows is cut off.
         """
-        mask = instruction_ids != 0
-        length = max(int(mask.any(0).sum()), 1)
-        ids, mask = instruction_ids[:, :length], mask[:, :length]
         with torch.set_grad_enabled(self.config.train_text_encoder and torch.is_grad_enabled()):
-            return self.text_encoder(ids).masked_fill(~mask[..., None], 0)
+            return self.text_encoder(instruction_ids)
 
     def encode_rgb(self, rgb: Tensor) -> Tensor:
         """(F, 5, V) of `rgb` (F, 3, S, S), bytes or floats in [0, 1], each frame by itself."""

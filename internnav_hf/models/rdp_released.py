@@ -65,8 +65,6 @@ _TABLES = ("pos_emb", "cond_pos_emb", "decoder_queries")
 
 # What tells a size: our name -> field, axis. Those of towers stand in a configuration of their own.
 _SIZES = {
-    "depth_encoder.backbone.conv1.0.weight": ("depth_base_planes", 0),
-    "depth_encoder.compression.0.weight": ("depth_feature_channels", 0),
     "depth_linear.weight": ("depth_hidden_size", 0),
     "depth_projection.weight": ("hidden_size", 0),
     "previous_embedding.weight": ("previous_displacement_size", 0),
@@ -99,12 +97,8 @@ def released_rdp_keys(
     state_dict: Mapping[str, Tensor], unused: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
     """A released RDP under our names, in float32, without keys that start with one of `unused`."""
-    state_dict = {key: v for key, v in state_dict.items() if not key.startswith(unused)}
-    converted = long_clip_text_keys(state_dict, _TEXT, "text_encoder.")
-    converted |= clip_vision_keys(state_dict, _VISION, "rgb_encoder.")
-    for key, value in state_dict.items():
-        if key.startswith((_TEXT, _VISION, *_UNREAD)):
-            continue
+    converted = released_tower_keys(state_dict)
+    for key, value in without_unread(state_dict, unused).items():
         name = key
         for pattern, replacement in _NAMES:
             name = re.sub(pattern, replacement, name)
@@ -112,6 +106,18 @@ def released_rdp_keys(
             value = value[0]
         converted[name] = value.float() if value.is_floating_point() else value
     return converted
+
+
+def released_tower_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """CLIP's towers of an InternNav model, under our names."""
+    converted = long_clip_text_keys(state_dict, _TEXT, "text_encoder.")
+    return converted | clip_vision_keys(state_dict, _VISION, "rgb_encoder.")
+
+
+def without_unread(state_dict: Mapping[str, Tensor], unused: tuple[str, ...]) -> dict[str, Tensor]:
+    """All but CLIP's towers, what is never read, and what starts with one of `unused`."""
+    left_out = (_TEXT, _VISION, *_UNREAD, *unused)
+    return {key: value for key, value in state_dict.items() if not key.startswith(left_out)}
 
 
 def released_rdp_fields(
@@ -124,16 +130,14 @@ def released_rdp_fields(
     fields: dict[str, Any] = dict(PUBLISHED_MISTAKES)
     fields |= {field: weights[k].shape[axis] for k, (field, axis) in _SIZES.items() if k in weights}
     fields |= {name: count for name, p in _COUNTS.items() if (count := _count(weights, p))}
-    blocks = [_count(weights, rf"depth_encoder\.backbone\.layer{n}\.(\d+)\.") for n in range(1, 9)]
-    if any(blocks):
-        fields["depth_num_blocks"] = tuple(filter(None, blocks))
+    fields |= depth_fields(weights)
     if _CONDITION in weights:
         fields["num_previous_displacements"] = len(weights[_CONDITION]) - _NUM_OTHER_TOKENS
     if "denoiser_hidden_size" in fields:
         width = fields["denoiser_hidden_size"]
         fields["num_denoiser_attention_heads"] = max(width // _HEAD_SIZE, 1)
     fields["use_diffusion"] = "denoiser.action_queries" not in weights
-    fields |= _tower_fields(weights)
+    fields |= tower_fields(weights)
     for field, (part, name) in _SETTINGS.items():
         found = settings.get(part)
         if isinstance(found, dict) and found.get(name) is not None:
@@ -150,7 +154,20 @@ def released_rdp_fields(
     return fields
 
 
-def _tower_fields(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+def depth_fields(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Sizes of the ResNet for depth."""
+    fields: dict[str, Any] = {}
+    first = weights.get("depth_encoder.backbone.conv1.0.weight")
+    last = weights.get("depth_encoder.compression.0.weight")
+    if first is not None and last is not None:
+        fields |= {"depth_base_planes": len(first), "depth_feature_channels": len(last)}
+    blocks = [_count(weights, rf"depth_encoder\.backbone\.layer{n}\.(\d+)\.") for n in range(1, 9)]
+    if any(blocks):
+        fields["depth_num_blocks"] = tuple(filter(None, blocks))
+    return fields
+
+
+def tower_fields(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Configurations of CLIP's towers, and the size of images."""
     fields: dict[str, Any] = {}
     words = weights.get("text_encoder.embeddings.token_embedding.weight")

@@ -12,21 +12,17 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 
-from .config_checks import own_fields
 from .depth_resnet import DepthResNet
 from .dino_encoder import to_unit
 from .instruction_encoder import InstructionEncoder, check_words
-from .loading import StrictLoading
 from .recurrent import last_states, reset_mask_of
-from .released import check_fit
 from .rgb_resnet import RGBResNet
 from .vln_config import RecurrentVLNConfig
+from .vln_loading import ReleasedModel
 from .vln_losses import VLNOutput, vln_losses
-from .vln_released import check_variant, read_release, released_fields, released_keys
-from .vln_start import encoder_weights
+from .vln_released import Release, check_variant, released_fields, released_keys
 
 NUM_ACTIONS = 4  # stop, forward, left, right
 
@@ -61,7 +57,7 @@ class Steps(NamedTuple):
         return steps.masked_scatter(self.step_mask[..., None], frames)
 
 
-class RecurrentVLNModel(StrictLoading, PreTrainedModel, ABC):
+class RecurrentVLNModel(ReleasedModel, ABC):
     """The base of both. What a model adds is `advance`, and what features of colours it keeps."""
 
     config: RecurrentVLNConfig
@@ -77,14 +73,7 @@ class RecurrentVLNModel(StrictLoading, PreTrainedModel, ABC):
 
     def __init__(self, config: Any):
         super().__init__(config)
-        self.instruction_encoder = InstructionEncoder(
-            config.vocab_size,
-            config.embedding_size,
-            config.instruction_hidden_size,
-            self.has_bidirectional_instruction,
-            config.instruction_rnn_type,
-        )
-        self.rgb_encoder = RGBResNet(config.rgb_config, config.batch_norm_mode)
+        self.add_encoders(config)
         self.depth_encoder = DepthResNet(
             config.depth_base_planes, config.depth_num_blocks, config.depth_feature_channels
         )
@@ -93,42 +82,23 @@ class RecurrentVLNModel(StrictLoading, PreTrainedModel, ABC):
             nn.Linear(config.hidden_size, 1) if config.has_progress_monitor else None
         )
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path,
-        *args,
-        encoders: dict[str, str] | None = None,
-        unused: tuple[str, ...] = (),
-        **kwargs,
-    ):
-        """Ours, or what InternNav or VLN-CE released: a folder of VLN-PE, or a `.pth` file.
+    def add_encoders(self, config: Any) -> None:
+        """Those of the instruction and of colours."""
+        self.instruction_encoder = InstructionEncoder(
+            config.vocab_size,
+            config.embedding_size,
+            config.instruction_hidden_size,
+            self.has_bidirectional_instruction,
+            config.instruction_rnn_type,
+        )
+        self.rgb_encoder = RGBResNet(config.rgb_config, config.batch_norm_mode)
 
-        Fields of the configuration are accepted as keyword arguments. `encoders` says what fills
-        those that a release leaves out, {"rgb_encoder": FILE, "depth_encoder": FILE}, see
-        `start_vln`; `unused` how names start that it has besides and nothing reads. Any other
-        missing, unexpected or misshapen key is a ValueError.
-        """
-        path = pretrained_model_name_or_path
-        release = read_release(path)
-        if release is None:
-            if encoders or unused:
-                raise ValueError(
-                    f"{path}: `encoders` and `unused` are for released weights, found none."
-                )
-            return super().from_pretrained(path, *args, **kwargs)
+    @classmethod
+    def convert_release(cls, release: Release, unused: tuple[str, ...]):
+        """See `ReleasedModel`."""
         check_variant(release, cls.released_variant)
         weights = released_keys(release, unused)
-        config_class: Any = cls.config_class
-        fields, kwargs = own_fields(config_class, kwargs)
-        known = released_fields(release, weights)
-        config = kwargs.pop("config", None) or config_class(**(known | fields))
-        with torch.device("meta"):
-            model = cls(config)
-        weights |= encoder_weights(release.file, weights, model, encoders or {})
-        check_fit(release.file, weights, model)
-        kwargs["state_dict"] = weights
-        return super().from_pretrained(None, *args, config=config, **kwargs)
+        return weights, released_fields(release, weights)
 
     def train(self, mode: bool = True):
         """As usual; and freezes what the configuration says, which loading had made trainable."""
@@ -138,9 +108,13 @@ class RecurrentVLNModel(StrictLoading, PreTrainedModel, ABC):
             self.rgb_encoder.requires_grad_(False)
         if not config.train_depth_encoder:
             self.depth_encoder.requires_grad_(False)
-        if not config.train_word_embeddings:
-            self.instruction_encoder.word_embeddings.requires_grad_(False)
+        self.freeze_words()
         return self
+
+    def freeze_words(self) -> None:
+        """Of what reads the instruction, what the configuration says."""
+        if not self.config.train_word_embeddings:
+            self.instruction_encoder.word_embeddings.requires_grad_(False)
 
     def _init_weights(self, module: nn.Module) -> None:
         """As published."""

@@ -17,12 +17,13 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from .inert_pickle import read_tensors
 from .rgb_resnet import torchvision_resnet_keys
 
+CLIP_VARIANT = "CMA over CLIP encoders"
 _OURS = "internnav_"
 _FILES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 # A key of each model that the ones after it do not have, in the order to look.
 _VARIANTS = (
     ("action_dp_pred_net.", "RDP"),
-    ("state_txt_cross_encoder.", "CMA over CLIP encoders"),
+    ("state_txt_cross_encoder.", CLIP_VARIANT),
     ("second_state_encoder.", "CMA"),
     ("state_encoder.", "Seq2Seq"),
 )

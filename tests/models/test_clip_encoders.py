@@ -72,20 +72,23 @@ def test_a_clip_of_transformers_loads(tmp_path):
     model = CLIPModel.from_pretrained(source).eval()
     ids = torch.tensor([[5, 7, 9, 0]])
     expected = model.text_model(input_ids=ids).last_hidden_state
-    assert_close(text(ids), expected, atol=1e-6, rtol=0)
+    assert_close(text(ids), expected[:, :3], atol=1e-5, rtol=0)
     image = torch.rand(1, 3, 64, 64)
     expected = model.vision_model(pixel_values=image).last_hidden_state
     found = vision(image)
-    assert_close(found[:, 0], expected[:, 0], atol=1e-6, rtol=0)
+    assert_close(found[:, 0], expected[:, 0], atol=1e-5, rtol=0)
     grid = expected[:, 1:].unflatten(1, (4, 4))
-    assert_close(found[0, 2], grid[0, :2, 2:].mean((0, 1)), atol=1e-6, rtol=0)
+    assert_close(found[0, 2], grid[0, :2, 2:].mean((0, 1)), atol=1e-5, rtol=0)
 
 
 def test_padding_changes_no_word():
     text, _ = towers()
     ids = torch.tensor([[5, 7, 9]])
-    padded = torch.nn.functional.pad(ids, (0, 4))
-    assert_close(text(padded)[:, :3], text(ids), atol=1e-5, rtol=0)
+    both = torch.tensor([[5, 7, 9, 0, 0, 0], [3, 4, 5, 6, 0, 0]])
+    found = text(both)
+    assert found.shape[1] == 4
+    assert_close(found[:1, :3], text(ids), atol=1e-5, rtol=0)
+    assert not found[0, 3].any()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tests.models.test_nextdit import tiny_config as tiny_nextdit_config
 from tests.tiny import tiny_system2, tiny_vlm_config
 from tests.tiny_batch import pad_batch, tiny_batch
 from tests.tiny_navdp import tiny_navdp, tiny_navdp_config, tiny_navdp_model
-from tests.tiny_rdp import tiny_rdp
+from tests.tiny_rdp import tiny_cma_clip, tiny_rdp
 from tests.tiny_vln import tiny_cma, tiny_seq2seq
 
 Batch = dict[str, Tensor]
@@ -108,13 +108,14 @@ CASES = {
     "navdp-system1": Case(tiny_navdp_model, navdp_batch),
     "seq2seq": Case(tiny_seq2seq, vln_batch),
     "cma": Case(tiny_cma, vln_batch),
+    "cma-clip": Case(tiny_cma_clip, vln_batch),
     "rdp": Case(tiny_rdp, rdp_batch),
     "nextdit-dual": Case(lambda: dual_system(tiny_nextdit_config(plan_hidden_size=64)), dual_batch),
     "navdp-dual": Case(lambda: dual_system(tiny_navdp_config(plan_hidden_size=64)), dual_batch),
 }
 EXPERTS = ("nextdit", "navdp")
 ACTION_MODELS = (*EXPERTS, "navdp-system1")
-RECURRENT_MODELS = ("seq2seq", "cma", "rdp")
+RECURRENT_MODELS = ("seq2seq", "cma", "cma-clip", "rdp")
 NOT_OF_STEPS = ("instruction_ids", "episode_mask")
 DROPS = ("image_drop", "condition_drop")
 DUAL_SYSTEMS = ("nextdit-dual", "navdp-dual")
