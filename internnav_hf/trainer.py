@@ -99,10 +99,8 @@ class NavTrainer(Trainer):
         try:
             return super().train(resume_from_checkpoint, **kwargs)
         except torch.OutOfMemoryError as error:
-            advice = _OUT_OF_MEMORY.format(
-                device=self.args.device, error=error, output_dir=output_dir
-            )
-            raise torch.OutOfMemoryError(advice) from error
+            told = {"device": self.args.device, "error": error, "output_dir": output_dir}
+            raise torch.OutOfMemoryError(_OUT_OF_MEMORY.format(**told)) from error
 
     def run(self, resume_from_checkpoint: str | None = None) -> None:
         """Train, evaluate if there is something to evaluate on, save metrics and the final model.
@@ -121,10 +119,14 @@ class NavTrainer(Trainer):
         if self.args.should_save:
             self._save(self.args.output_dir)  # save_model would save what DeepSpeed still wraps
 
+    def _run_epoch(self, *args, **kwargs):
+        # where a run is resumed at its end, Trainer would take one step more
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
+
     def _get_train_sampler(self, train_dataset: Any = None):
         """Trainer's, but where the training set has `lengths`, `group_by_length` goes by them."""
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        self._tell_epoch.sampler = length_groups(self.args, dataset)
+        self._tell_epoch.sampler = length_groups(self.args, self.train_dataset)
         return self._tell_epoch.sampler or super()._get_train_sampler(train_dataset)
 
     def _get_eval_sampler(self, eval_dataset: Any):

@@ -25,7 +25,7 @@ from internnav_hf.models.vln_processor import WORD_LENGTH, VLNProcessor, word_to
 from internnav_hf.models.vln_start import start_vln
 
 MODELS = {"seq2seq": Seq2SeqModel, "cma": CMAModel, "rdp": RDPModel}
-CLIP_TOKENIZER, CLIP_LENGTH = "openai/clip-vit-base-patch16", 248  # Long-CLIP's words are CLIP's
+CLIP_TOKENIZER = "openai/clip-vit-base-patch16"  # Long-CLIP's words are CLIP's
 LEARNT = "words"
 ENCODERS = ("rgb_encoder", "depth_encoder")
 _PROCESSOR_FILE = "processor_config.json"
@@ -110,8 +110,9 @@ def _processor(
         return VLNProcessor.from_pretrained(args.init_from)
     sizes = {"image_size": config.image_size, "depth_size": config.depth_size}
     if name == "rdp":
-        tokenizer = _clip_tokenizer(args.tokenizer, roots, scans)
-        return VLNProcessor(tokenizer, resize="clip", max_length=CLIP_LENGTH, **sizes)
+        length = config.text_config.max_position_embeddings
+        tokenizer = _clip_tokenizer(args.tokenizer, length, roots, scans)
+        return VLNProcessor(tokenizer, resize="clip", max_length=length, **sizes)
     if args.vocabulary is not None:
         words = read_vocabulary(args.vocabulary)
     elif args.init_from is not None:
@@ -125,10 +126,10 @@ def _processor(
 
 
 def _clip_tokenizer(
-    source: str, roots: Sequence[str], scans: Sequence[str] | None
+    source: str, max_length: int, roots: Sequence[str], scans: Sequence[str] | None
 ) -> PreTrainedTokenizerBase:
     if source == LEARNT:
-        return word_tokenizer(learn_words(_texts(roots, scans)), CLIP_LENGTH)
+        return word_tokenizer(learn_words(_texts(roots, scans)), max_length)
     check_is_checkpoint("--tokenizer", source)
     return AutoTokenizer.from_pretrained(source)
 

@@ -455,6 +455,19 @@ def test_a_checkpoint_cut_short_is_passed_over(tmp_path, caplog):
     assert json.loads((tmp_path / "checkpoint-3" / "trainer_state.json").read_text())
 
 
+def test_resuming_a_run_at_its_end_changes_nothing(tmp_path):
+    """Four steps an epoch: it ended in the middle of the second."""
+    run = {"max_steps": 6, "save_strategy": "steps", "save_steps": 6}
+    whole = trainer(tmp_path, lr_scheduler_type="constant", **run)
+    whole.train()
+    again = trainer(tmp_path, lr_scheduler_type="constant", **run)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 6
+    assert history(again, "loss") == history(whole, "loss")
+    for ours, expected in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert ours.equal(expected)
+
+
 def test_nothing_to_resume_from_is_one_clear_error(tmp_path):
     with pytest.raises(ValueError, match="no complete checkpoint"):
         trainer(tmp_path).train(resume_from_checkpoint=True)
