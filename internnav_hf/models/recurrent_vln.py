@@ -7,7 +7,7 @@ Legend: B episodes, T steps, F frames that count, L tokens of an instruction, S 
 size, H hidden.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any, NamedTuple
 
 import torch
@@ -57,7 +57,7 @@ class Steps(NamedTuple):
         return steps.masked_scatter(self.step_mask[..., None], frames)
 
 
-class RecurrentVLNModel(ReleasedModel, ABC):
+class RecurrentVLNModel(ReleasedModel):
     """The base of both. What a model adds is `advance`, and what features of colours it keeps."""
 
     config: RecurrentVLNConfig

@@ -1,5 +1,6 @@
 """How released Seq2Seq, CMA and RDP load: strictly, or with one clear error."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from .vln_released import Release, read_release
 from .vln_start import encoder_weights
 
 
-class ReleasedModel(StrictLoading, PreTrainedModel):
+class ReleasedModel(StrictLoading, PreTrainedModel, ABC):
     """The base of models whose `from_pretrained` takes what others released too, which
     `convert_release` knows.
     """
@@ -55,10 +56,10 @@ class ReleasedModel(StrictLoading, PreTrainedModel):
         return super().from_pretrained(None, *args, config=config, **kwargs)
 
     @classmethod
+    @abstractmethod
     def convert_release(
         cls, release: Release, unused: tuple[str, ...]
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The weights under our names, without those whose names start with one of `unused`, and
         fields of the configuration. Raises ValueError for another model.
         """
-        raise NotImplementedError
