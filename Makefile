@@ -7,6 +7,7 @@ ENV := $(VENV)/.complete
 DEMO := outputs/demo
 DUAL := outputs/demo-dual
 NAVDP := outputs/demo-navdp
+FOLLOWERS := outputs/demo-vln
 DEMO_ROOMS := --num-rooms 1 1 --num-objects 3 6
 SMOKE := outputs/smoke
 LAUNCH := $(BIN)/accelerate launch --num_machines 1 --mixed_precision no --dynamo_backend no
@@ -17,7 +18,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo demo-dual demo-navdp test check format smoke bench lock clean
+.PHONY: help env demo demo-dual demo-navdp demo-vln test check format smoke bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -105,6 +106,38 @@ $(NAVDP)/report.html: $(NAVDP)/model/.complete | $(ENV)
 	  --num-parallel 25 --num-samples 8 --min-distance 2.5 --max-distance 8 --time-limit 60 \
 	  --trainer-state $(NAVDP)/model/trainer_state.json
 
+demo-vln: $(ENV)  ## train a small Seq2Seq, CMA and RDP, walk them beside System2: outputs/demo-vln/report.html
+	@start=$$(date +%s); $(MAKE) --no-print-directory $(FOLLOWERS)/report.html || exit $$?; \
+	$(BIN)/python scripts/check_vln_demo.py $(FOLLOWERS)/metrics.json || exit $$?; \
+	seconds=$$(( $$(date +%s) - start )); \
+	echo "Report: $(FOLLOWERS)/report.html   numbers: $(FOLLOWERS)/metrics.json   time: $$((seconds / 60)) min $$((seconds % 60)) s"
+
+$(FOLLOWERS)/data/.complete: | $(ENV)
+	$(BIN)/python scripts/make_dataset.py --format vln_pe --out $(FOLLOWERS)/data --seed 0 \
+	  --scenes 600 --held-out-scenes 20 --episodes 6 --instructions 1 $(DEMO_ROOMS) \
+	  --width 128 --height 96 --pitch 30 --look-down-pitch 30 \
+	  --exploration 0.05 --near-fraction 0.3 --grid-resolution 0.1
+	@touch $@
+
+# CMA learns its encoders; the others take them as they are, as far as they have the same.
+$(FOLLOWERS)/%/.complete: recipes/demo_vln_%.yaml recipes/demo_vln_%_model.yaml $(FOLLOWERS)/data/.complete | $(ENV)
+	@if [ -e $@ ]; then rm -rf $(FOLLOWERS)/$*; fi  # finished with other settings: do not resume it
+	$(LAUNCH) --num_processes 1 --num_cpu_threads_per_process 2 \
+	  recipes/train_vln.py recipes/demo_vln_$*.yaml --resume_from_checkpoint auto
+	@touch $@
+
+$(FOLLOWERS)/seq2seq/.complete $(FOLLOWERS)/rdp/.complete: $(FOLLOWERS)/cma/.complete
+
+# The System2 or dual system of the other demos walks with them where there is one.
+$(FOLLOWERS)/report.html: $(FOLLOWERS)/seq2seq/.complete $(FOLLOWERS)/cma/.complete $(FOLLOWERS)/rdp/.complete | $(ENV)
+	@for demo in $(DUAL) $(DEMO); do \
+	  if [ -e $$demo/model/.complete ]; then others="--model $$demo/model"; break; fi; done; \
+	set -x; $(BIN)/python scripts/evaluate.py $$others --out $(FOLLOWERS) --seed 0 \
+	  --vln_models $(FOLLOWERS)/seq2seq $(FOLLOWERS)/cma $(FOLLOWERS)/rdp \
+	  --scenes 40 --episodes 5 $(DEMO_ROOMS) --max-steps 100 --num-parallel 20 \
+	  --num-trajectories 8 --num-inference-steps 5 \
+	  --trainer-state $(FOLLOWERS)/cma/trainer_state.json
+
 test: $(ENV)  ## run every test (ARGS="-k dialogue" for some)
 	$(PYTEST) -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 0 --durations=15 $(ARGS)
 
@@ -128,6 +161,12 @@ smoke: $(ENV)  ## run each recipe for two steps on a tiny dataset
 	$(BIN)/python scripts/make_dataset.py --format vln_n1 --out $(SMOKE)/vln_n1 --scenes 2 --episodes 2 --seed 0 --width 128 --height 96
 	$(LAUNCH) --num_processes 1 recipes/train_navdp.py recipes/demo_navdp.yaml \
 	  --data_root $(SMOKE)/vln_n1 --output_dir $(SMOKE)/navdp --max_steps 2 --num_eval_samples 8
+	$(BIN)/python scripts/make_dataset.py --format vln_pe --out $(SMOKE)/vln_pe --scenes 2 --episodes 4 --seed 0 --width 128 --height 96
+	encoder=random; for model in cma seq2seq rdp; do \
+	  $(LAUNCH) --num_processes 1 recipes/train_vln.py recipes/demo_vln_$$model.yaml \
+	    --data_root $(SMOKE)/vln_pe --output_dir $(SMOKE)/$$model --cache_dir $(SMOKE)/cache \
+	    --depth_encoder $$encoder --rgb_encoder random --max_steps 2 --num_eval_samples 4 || exit $$?; \
+	  encoder=$(SMOKE)/cma; done
 
 bench: $(ENV)  ## measure speed and memory (benchmarks/)
 	@for file in benchmarks/[a-z]*.py; do \
@@ -138,4 +177,4 @@ lock: $(ENV)  ## write the versions installed in .venv to constraints.txt
 	@mv $(VENV)/constraints.txt constraints.txt && touch $(ENV)
 
 clean:  ## remove the environment, the demos and caches; your own runs stay
-	rm -rf $(VENV) $(DEMO) $(DUAL) $(NAVDP) $(SMOKE) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(DUAL) $(NAVDP) $(FOLLOWERS) $(SMOKE) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
