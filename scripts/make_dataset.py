@@ -34,7 +34,7 @@ from tqdm import tqdm
 from transformers import HfArgumentParser
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.sim.episodes import EpisodeSampler, NavigationEpisode, scene_seeds
+from internnav_hf.sim.episodes import EpisodeSampler, GoalFields, NavigationEpisode, scene_seeds
 from internnav_hf.sim.expert import Walk, draw_walks
 from internnav_hf.sim.lerobot_folder import whole_folder
 from internnav_hf.sim.navigation import NavigableSpace
@@ -259,11 +259,13 @@ def _write_vln_ce(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[i
 
 def _write_vln_pe(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[int, int]:
     camera, images = job.arguments.camera, job.arguments.image_files
-    seen = (space, Renderer(scene), camera)
+    seen, fields = (space, Renderer(scene), camera), GoalFields(scene, space)
     with vln_pe_folder(job.folder, camera, job.info(scene), images) as writer:
-        return _add_walks(
-            job, scene, space, lambda episode, steps: writer.add(record(episode, steps, *seen))
-        )
+
+        def add(episode: NavigationEpisode, steps: Walk) -> None:
+            writer.add(record(episode, steps, *seen, fields.of(episode)))
+
+        return _add_walks(job, scene, space, add)
 
 
 def _add_walks(

@@ -27,6 +27,7 @@ from .episode import broken
 from .features import FeatureStore
 from .index import is_simulated
 from .tables import DEFAULT_CACHE
+from .vln_pe import EXPERT_ACTIONS
 from .vln_pe_frames import DEPTH_UNIT_M, SPLAT_MARKER, FrameRules, RecordedFrames
 from .vln_pe_index import EpisodeIndex, FailureRules, ReadingRules, open_episodes
 
@@ -85,6 +86,9 @@ class VLNDataset(Dataset):
     frames; an action that differs from the one before weighs `inflection_coefficient`; with
     `discrete_fix`, displacements are set right by the actions that were meant. RDP was trained with
     instructions cut after 248 characters (`max_characters=248`), though not evaluated so.
+    Where others than the expert's actions were done (DAgger, exploration), displacements are those
+    of the expert's stored plans; walks without are refused.
+
     `depth_unit_m` is what 1 means in a depth array, `splat_marker` see `vln_pe_frames`.
     """
 
@@ -136,6 +140,8 @@ class VLNDataset(Dataset):
         texts = self.episodes["instructions"].to_pylist()
         self._sample_episode = np.repeat(np.arange(len(texts)), [len(rows) for rows in texts])
         self._instruction_ids = self._encoded(texts)
+        if targets == "displacements":
+            self._check_experts()
 
     @property
     def lengths(self) -> np.ndarray:
@@ -237,9 +243,12 @@ class VLNDataset(Dataset):
         }
 
     def _displacements(self, walk: "_Walk") -> dict[str, np.ndarray]:
-        steps = vln_targets.displacements(walk.poses)
-        if self.discrete_fix:
-            steps = vln_targets.discrete_displacements(steps, walk.actions)
+        if len(walk.plans):
+            steps = vln_targets.planned_displacements(walk.plans)
+        else:
+            steps = vln_targets.displacements(walk.poses)
+            if self.discrete_fix:
+                steps = vln_targets.discrete_displacements(steps, walk.actions)
         arrays = {
             "previous_displacements": vln_targets.previous_displacements(walk.poses),
             "displacements": steps,
@@ -247,6 +256,14 @@ class VLNDataset(Dataset):
             "stop_progress": vln_targets.stop_progress(min(len(walk.poses), self.max_steps)),
         }
         return {key: values.astype(np.float32) for key, values in arrays.items()}
+
+    def _check_experts(self) -> None:
+        """Where a robot went tells nothing of where the expert would have gone."""
+        for episode in range(self.episodes.num_rows):
+            walk = _Walk.of(self.episodes, episode)
+            if not len(walk.plans) and (walk.previous_actions[1:] != walk.actions[:-1]).any():
+                expected = "the expert's plans, as others than its actions were done"
+                raise broken(self._name(episode), EXPERT_ACTIONS, "no such column", expected)
 
     def _encoded(self, texts: list[list[str]]) -> list[np.ndarray]:
         """Word ids (L,) by sample; what is wrong with one names its episode."""
@@ -329,6 +346,7 @@ class _Walk:
 
     actions: np.ndarray
     previous_actions: np.ndarray
+    plans: np.ndarray
     progress: np.ndarray
     poses: np.ndarray
 
@@ -340,6 +358,7 @@ class _Walk:
         return cls(
             values("actions").astype(np.int64),
             values("previous_actions").astype(np.int64),
+            values("plans").reshape(-1, vln_targets.HORIZON),
             values("progress"),
             values("poses").reshape(-1, 3),
         )

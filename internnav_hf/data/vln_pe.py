@@ -34,7 +34,7 @@ from .episode import Episode, broken, parquet_path
 from .lerobot import Column, archive_hint, read_columns, subfolders, to_numpy
 from .names import did_you_mean
 from .vln_pe_frames import FrameRules, RecordedFrames
-from .vln_targets import previous_actions
+from .vln_targets import HORIZON, previous_actions
 
 TASKS_FILE = "meta/tasks.jsonl"
 STATS_FILE = "meta/episodes_stats.jsonl"
@@ -43,6 +43,7 @@ SUCCESS, STUCK = "success", "stuck"
 
 ACTION = "observation.action"
 PREVIOUS_ACTION = "observation.previous_action"
+EXPERT_ACTIONS = "observation.expert_actions"
 PROGRESS = "observation.progress"
 POSITION = "observation.robot_position"
 YAW = "observation.robot_yaw"
@@ -60,7 +61,13 @@ COLUMNS = {
         np.int64,
         "optional: what led to this frame, -1 for nothing, where that was not the expert's action",
     ),
+    EXPERT_ACTIONS: Column(
+        (HORIZON,),
+        np.int64,
+        "optional, with the one before: the expert's next actions from this frame; 0 goes on",
+    ),
 }
+OPTIONAL_COLUMNS = (PREVIOUS_ACTION, EXPERT_ACTIONS)
 OTHER_COLUMNS = (
     "observation.camera_position",
     "observation.camera_orientation",
@@ -85,7 +92,8 @@ class WalkRecord:
 
 @dataclass(frozen=True, eq=False)
 class WholeWalk(Episode):
-    """`columns` are those of `COLUMNS`, `PREVIOUS_ACTION` always among them.
+    """`columns` are those of `COLUMNS`, `PREVIOUS_ACTION` always among them, `EXPERT_ACTIONS` where
+    they are stored.
 
     `instruction_tokens` are the stored word ids, one tuple per instruction, or none at all.
     """
@@ -279,8 +287,8 @@ def _tokens(row: dict[str, Any]) -> tuple[int, ...]:
 def read_walk(record: WalkRecord) -> WholeWalk:
     """The columns of one episode, checked."""
     path = parquet_path(record.unit, record.episode_index)
-    wanted = [name for name in COLUMNS if name != PREVIOUS_ACTION]
-    table = read_columns(path, wanted, [PREVIOUS_ACTION])
+    wanted = [name for name in COLUMNS if name not in OPTIONAL_COLUMNS]
+    table = read_columns(path, wanted, OPTIONAL_COLUMNS)
     columns = {
         name: to_numpy(table[name], COLUMNS[name], path, name) for name in table.column_names
     }
@@ -293,6 +301,8 @@ def read_walk(record: WalkRecord) -> WholeWalk:
     columns.setdefault(PREVIOUS_ACTION, previous_actions(columns[ACTION]))
     _check_actions(columns[ACTION], LABELS, path, ACTION)
     _check_actions(columns[PREVIOUS_ACTION], [-1, *LABELS], path, PREVIOUS_ACTION)
+    if EXPERT_ACTIONS in columns:
+        _check_actions(columns[EXPERT_ACTIONS], LABELS, path, EXPERT_ACTIONS)
     return WholeWalk(
         record.unit,
         record.episode_index,
@@ -305,7 +315,7 @@ def read_walk(record: WalkRecord) -> WholeWalk:
 
 
 def _check_actions(actions: np.ndarray, known: list[int], path: Path, name: str) -> None:
-    unknown = np.flatnonzero(~np.isin(actions, known))
+    unknown = np.argwhere(~np.isin(actions, known))
     if len(unknown):
-        found = f"{actions[unknown[0]]} at frame {unknown[0]}"
+        found = f"{actions[tuple(unknown[0])]} at frame {unknown[0, 0]}"
         raise broken(path, name, found, f"one of {known}")

@@ -34,6 +34,7 @@ from .tables import (
 from .vln_pe import (
     ACTION,
     EPISODES_FILE,
+    EXPERT_ACTIONS,
     PREVIOUS_ACTION,
     PROGRESS,
     STATS_FILE,
@@ -49,7 +50,7 @@ from .vln_pe_frames import KINDS, FrameRules, RecordedFrames
 
 logger = logging.getLogger(__name__)
 
-INDEX_VERSION = 1  # part of the cache's name; raise it when checks or columns change
+INDEX_VERSION = 2  # part of the cache's name; raise it when checks or columns change
 
 EPISODE_SCHEMA = pa.schema(
     [
@@ -63,6 +64,7 @@ EPISODE_SCHEMA = pa.schema(
         described("fail_reason", pa.string(), "fall, stuck, ... or nothing"),
         described("actions", pa.list_(pa.int8()), "the expert's, at each used frame"),
         described("previous_actions", pa.list_(pa.int8()), "what led to each used frame"),
+        described("plans", pa.list_(pa.int8()), "the expert's next 8 from each, if stored"),
         described("progress", pa.list_(pa.float64()), "share of the way, at each used frame"),
         described("poses", pa.list_(pa.float64()), "x, y, yaw of each used frame in a row"),
         described("frames_key", pa.string(), "changes when the frames on disk do"),
@@ -192,6 +194,7 @@ def _row(walk: WholeWalk, length: int, frames: RecordedFrames) -> tuple:
         walk.fail_reason,
         walk.columns[ACTION][:length],
         walk.columns[PREVIOUS_ACTION][:length],
+        walk.columns.get(EXPERT_ACTIONS, walk.actions[:0])[:length].ravel(),
         walk.columns[PROGRESS][:length],
         walk.poses[:length].ravel(),
         _frames_key(frames),

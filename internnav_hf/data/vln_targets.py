@@ -3,6 +3,7 @@ them.
 
     actions -> previous_actions, inflection_weights                          Seq2Seq, CMA
     poses (T, 3) -> displacements -> discrete_displacements                  RDP's targets
+    plans (T, H) -> planned_displacements                                    the same, off the way
     poses (T, 3) -> previous_displacements, relative_poses                   RDP's inputs
 
 The rules are the published ones, except that a displacement is left in metres and radians: the
@@ -14,7 +15,7 @@ displacement is dx, dy, dyaw.
 
 import numpy as np
 
-from ..geometry import TURN_STEP, Action, world_to_robot, wrap_angle
+from ..geometry import FORWARD_STEP_M, TURN_STEP, Action, world_to_robot, wrap_angle
 
 INFLECTION_COEFFICIENT = 3.2
 HORIZON = 8
@@ -84,8 +85,7 @@ def discrete_displacements(steps: np.ndarray, actions: np.ndarray) -> np.ndarray
     num_frames, horizon = steps.shape[:2]
     padded = np.concatenate([actions, np.full(horizon, Action.STOP)])
     commands = padded[np.arange(num_frames)[:, None] + np.arange(horizon)]
-    turns = TURN_STEP * (commands == Action.TURN_LEFT) - TURN_STEP * (commands == Action.TURN_RIGHT)
-    headings = np.cumsum(turns, axis=1) - turns
+    turns, headings = _turns_and_headings(commands)
     forward, stop = commands == Action.FORWARD, commands == Action.STOP
     xy, yaw = steps[..., :2].copy(), steps[..., 2].copy()
     still = forward & (np.abs(xy) < SMALL_M).all(axis=-1)
@@ -97,3 +97,19 @@ def discrete_displacements(steps: np.ndarray, actions: np.ndarray) -> np.ndarray
     yaw = np.where(turning & (np.abs(yaw) < SMALL_TURN), np.sign(turns) * FULL_TURN, yaw)
     xy, yaw = np.where(stop[..., None], 0.0, xy), np.where(stop, 0.0, yaw)
     return np.concatenate([xy, yaw[..., None]], axis=-1)
+
+
+def planned_displacements(plans: np.ndarray) -> np.ndarray:
+    """(T, H, 3) displacements of the actions `plans` (T, H) to be done from each frame, where the
+    robot did others: whole steps and turns.
+    """
+    turns, headings = _turns_and_headings(plans)
+    ahead = FORWARD_STEP_M * np.stack([np.cos(headings), np.sin(headings)], axis=-1)
+    moves = np.where((plans == Action.FORWARD)[..., None], ahead, 0.0)
+    return np.concatenate([moves, turns[..., None]], axis=-1)
+
+
+def _turns_and_headings(commands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(T, H) how far each of the actions (T, H) turns, and the heading before it."""
+    turns = TURN_STEP * (commands == Action.TURN_LEFT) - TURN_STEP * (commands == Action.TURN_RIGHT)
+    return turns, np.cumsum(turns, axis=1) - turns

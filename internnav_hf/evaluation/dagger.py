@@ -5,12 +5,14 @@ the policy's otherwise; either way the policy learns the expert's. The expert is
 recorded walks: the shortest way that keeps off walls, and a turn to the goal at its end.
 
 Walks are written as `vln_pe`: `observation.action` is the expert's, `observation.previous_action`
-what was executed. A walk ends when STOP is executed or after `max_steps`.
+what was executed, `observation.expert_actions` what the expert would do next, for RDP, which learns
+several steps at a time. A walk ends when STOP is executed or after `max_steps`.
 """
 
 import json
 import logging
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,13 @@ import numpy as np
 from tqdm import tqdm
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.data.features import encoder_digest
 from internnav_hf.evaluation.agents import episode_name
 from internnav_hf.evaluation.course import Course, CourseScene
 from internnav_hf.geometry import Action
 from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.sim.episodes import GoalFields
-from internnav_hf.sim.expert import MAX_STEPS, expert_action
+from internnav_hf.sim.expert import MAX_STEPS, expert_plan
 from internnav_hf.sim.navigation import DistanceField
 from internnav_hf.sim.vln_pe_writer import (
     RecordedWalk,
@@ -52,7 +55,7 @@ class _Walker:
     poses: list[tuple[float, float, float]] = field(default_factory=list)
     rgb: list[np.ndarray] = field(default_factory=list)
     depth: list[np.ndarray] = field(default_factory=list)
-    taught: list[int] = field(default_factory=list)
+    plans: list[list[int]] = field(default_factory=list)
     executed: list[int] = field(default_factory=list)
 
     def shown(self) -> dict:
@@ -64,28 +67,29 @@ class _Walker:
     def step(self, policy_action: int, beta: float) -> bool:
         """Note the step, execute one of the two actions; True when the walk is over."""
         env, position, yaw = self.env, self.info["position"], self.info["yaw"]
-        expert = int(expert_action(env.space, self.to_goal, env.episode, np.array(position), yaw))
-        action = expert if self.rng.random() < beta else policy_action
+        plan = expert_plan(env.space, self.to_goal, env.episode, np.array(position), yaw)
+        action = plan[0] if self.rng.random() < beta else policy_action
         self.poses.append((*position, yaw))
         self.rgb.append(self.observation["rgb"])
         self.depth.append(self.observation["depth"])
-        self.taught.append(expert)
+        self.plans.append(plan)
         self.executed.append(action)
         self.observation, _, terminated, truncated, self.info = env.step(Action(action))
         return terminated or truncated
 
     def recorded(self) -> RecordedWalk:
         """All of it."""
-        poses, episode = np.array(self.poses), self.env.episode
+        poses, plans, episode = np.array(self.poses), np.array(self.plans), self.env.episode
         left = distances_to(self.env.space, np.array(episode.goal_xy), poses[:, :2])
         return RecordedWalk(
             episode.instructions,
             poses,
             np.stack(self.rgb),
             np.stack(self.depth),
-            actions=np.array(self.taught),
+            actions=plans[:, 0],
             progress=progress_of(left),
             executed=np.array(self.executed),
+            plans=plans,
         )
 
 
@@ -105,7 +109,7 @@ def collect(
     `policy` is a `VLNPolicy` or `RDPPolicy`; the probability `beta` of the expert's action is that
     of every step. `seed` says, with the name of an episode, who acts when. A scene is whole or not
     there: what a killed run has finished stays. Raises ValueError where `out` has walks of other
-    settings.
+    settings, or of a policy with other weights.
     """
     if not 0 <= beta <= 1:
         raise ValueError(f"beta: found {beta}, expected a probability.")
@@ -118,6 +122,7 @@ def collect(
         "camera": camera.to_dict(),
         "course": course.digest(),
         "num_episodes": len(tasks),
+        "policy": encoder_digest(policy.model.state_dict(), {}),
     }
     _check_settings(out, settings)
     with tqdm(total=len(tasks), desc="DAgger", unit="episode") as progress:
@@ -142,11 +147,14 @@ def _walk(
     seed: int,
     num_parallel: int,
     max_steps: int,
-) -> list[RecordedWalk]:
-    """In the order of `episodes`, at most `num_parallel` at a time, in one call of the policy."""
+) -> Iterator[RecordedWalk]:
+    """In the order of `episodes`, at most `num_parallel` at a time, in one call of the policy. A
+    walk is large, and leaves as soon as those before it have.
+    """
     fields = GoalFields(place.scene, place.space)
     waiting, walkers = deque(enumerate(episodes)), dict[int, _Walker]()
     walks: dict[int, RecordedWalk] = {}
+    num_given = 0
     while waiting or walkers:
         while waiting and len(walkers) < num_parallel:
             index, episode = waiting.popleft()
@@ -169,7 +177,9 @@ def _walk(
         for index, step in zip(indices, steps, strict=True):
             if walkers[index].step(step.action, beta):
                 walks[index] = walkers.pop(index).recorded()
-    return [walks[index] for index in sorted(walks)]
+        while num_given in walks:
+            yield walks.pop(num_given)
+            num_given += 1
 
 
 def _check_settings(out: Path, settings: dict) -> None:
@@ -183,4 +193,6 @@ def _check_settings(out: Path, settings: dict) -> None:
             raise ValueError(f"{out}: found walks of other settings ({told}); choose another.")
         return
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=2) + "\n")
+    part = path.with_name(f".{path.name}")
+    part.write_text(json.dumps(settings, indent=2) + "\n")
+    part.replace(path)

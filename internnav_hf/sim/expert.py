@@ -35,6 +35,7 @@ MIN_GOAL_FRAMES, MAX_GOAL_FRAMES = 3, 16
 MAX_GOAL_DISTANCE_M = 3.0
 _OCCLUSION_TOLERANCE_M = 0.25
 _FACING = TURN_STEP / 2 + 1e-6
+PLANNED_STEPS = 8  # RDP's horizon
 _ARRIVED_M = 0.3
 NO_GOAL = -1
 UNTAUGHT = 1
@@ -83,12 +84,19 @@ def walk(
             if float(field(position)) > _ARRIVED_M:
                 return None
             return Walk(*map(np.array, (poses, actions, exploring, expert_actions)))
-        if action == Action.FORWARD:
-            ahead = FORWARD_STEP_M * np.array([np.cos(yaw), np.sin(yaw)])
-            position, _ = space.move(position, position + ahead)
-        else:
-            yaw = float(wrap_angle(yaw + (TURN_STEP if action == Action.TURN_LEFT else -TURN_STEP)))
+        position, yaw = _after(space, position, yaw, action)
     return None
+
+
+def _after(
+    space: NavigableSpace, position: np.ndarray, yaw: float, action: Action
+) -> tuple[np.ndarray, float]:
+    """Place and heading when the action is done."""
+    if action == Action.FORWARD:
+        ahead = FORWARD_STEP_M * np.array([np.cos(yaw), np.sin(yaw)])
+        return space.move(position, position + ahead)[0], yaw
+    turn = {Action.TURN_LEFT: TURN_STEP, Action.TURN_RIGHT: -TURN_STEP}.get(action, 0.0)
+    return position, float(wrap_angle(yaw + turn))
 
 
 def draw_walks(
@@ -136,6 +144,24 @@ def expert_action(
     if abs(bearing) <= _FACING:
         return Action.STOP
     return Action.TURN_LEFT if bearing > 0 else Action.TURN_RIGHT
+
+
+def expert_plan(
+    space: NavigableSpace,
+    field: DistanceField,
+    episode: NavigationEpisode,
+    position: np.ndarray,
+    yaw: float,
+) -> list[int]:
+    """Its next `PLANNED_STEPS` actions from here; after a STOP there are only more."""
+    plan = [int(Action.STOP)] * PLANNED_STEPS
+    for step in range(PLANNED_STEPS):
+        action = expert_action(space, field, episode, position, yaw)
+        plan[step] = int(action)
+        if action == Action.STOP:
+            break
+        position, yaw = _after(space, position, yaw, action)
+    return plan
 
 
 def pixel_goals(

@@ -11,9 +11,11 @@ frame; each instruction is a line of tasks.jsonl, and episodes_stats.jsonl tells
 last line of an episode. Orientations are (w, x, y, z) of axes x forward, y left, z up.
 
 Differs from the published folders: `observation.previous_action` is there where something else was
-done than the expert's action; `instruction_tokens` are left out, for they number the words of a
-vocabulary that knows none of these; `meta/info.json` is about these walks. On request images are
-files (JPEG, and 16-bit PNG of millimetres): a seventh of the size at 128x96, and slower to read.
+done than the expert's action, and `observation.expert_actions`, the expert's next eight from each
+frame, for then no later pose tells where it would have gone; `instruction_tokens` are left out, for
+they number the words of a vocabulary that knows none of these; `meta/info.json` is about these
+walks. On request images are files (JPEG, and 16-bit PNG of millimetres): a seventh of the size at
+128x96, and slower to read.
 
 Legend: T frames of an episode.
 """
@@ -31,9 +33,9 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import FORWARD_STEP_M, camera_pose
 
 from .episodes import NavigationEpisode
-from .expert import Walk
+from .expert import Walk, expert_plan
 from .lerobot_folder import LeRobotFolder, lerobot_folder
-from .navigation import NavigableSpace
+from .navigation import DistanceField, NavigableSpace
 from .render import Renderer
 from .writer import JPEG_QUALITY, LARGEST_DEPTH_M
 
@@ -48,7 +50,8 @@ class RecordedWalk:
     """`poses` (T, 3) as (x, y, yaw); `rgb` (T, H, W, 3) uint8; `depth` (T, H, W) metres, 0 unknown.
 
     `actions` (T,) are the expert's at each frame, `executed` (T,) what was done instead (None: the
-    same), `progress` (T,) the share of the way that is done; see `progress_of`.
+    same), `plans` (T, 8) the expert's next actions from each frame, where others were done;
+    `progress` (T,) is the share of the way that is done, see `progress_of`.
     """
 
     instructions: tuple[str, ...]
@@ -58,6 +61,7 @@ class RecordedWalk:
     actions: np.ndarray
     progress: np.ndarray
     executed: np.ndarray | None = None
+    plans: np.ndarray | None = None
     finish_status: str = "success"
     fail_reason: str = ""
 
@@ -110,8 +114,14 @@ def record(
     space: NavigableSpace,
     renderer: Renderer,
     camera: CameraSpec,
+    field: DistanceField,
 ) -> RecordedWalk:
-    """The expert's walk, with what it saw."""
+    """The expert's walk by its planning `field`, with what it saw."""
+    explored = walk.exploring.any()
+    plans = [
+        expert_plan(space, field, episode, np.array([x, y]), yaw)
+        for x, y, yaw in (walk.poses if explored else ())
+    ]
     left = distances_to(space, np.array(episode.goal_xy), walk.poses[:, :2])
     return RecordedWalk(
         episode.instructions,
@@ -119,7 +129,8 @@ def record(
         *render_poses(renderer, camera, walk.poses),
         actions=walk.expert_actions,
         progress=progress_of(left),
-        executed=walk.actions if walk.exploring.any() else None,
+        executed=walk.actions if explored else None,
+        plans=np.array(plans) if explored else None,
     )
 
 
@@ -169,6 +180,8 @@ def _columns(walk: RecordedWalk, camera: CameraSpec) -> dict[str, pa.Array]:
     if walk.executed is not None:
         led = np.concatenate([[-1], walk.executed[:-1]]).astype(np.int64)
         columns["previous_action"] = pa.array(led)
+    if walk.plans is not None:
+        columns["expert_actions"] = pa.array(walk.plans.tolist(), pa.list_(pa.int64()))
     return {f"observation.{name}": column for name, column in columns.items()}
 
 

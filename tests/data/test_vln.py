@@ -289,10 +289,11 @@ def test_what_the_simulator_writes_is_read(tmp_path, open_dataset, image_files):
     rgb, depth = vln_pe.rgb_of(6), 10 * vln_pe.depth_of(6)
     poses = vln_pe.poses_of(done.tolist())
     walk = RecordedWalk(("Walk on",), poses, rgb, depth, actions, np.arange(6) / 5, done)
+    plans = np.tile([1, 2, 1, 0, 0, 0, 0, 0], (6, 1))
     folder = tmp_path / "d" / "simulated_train" / "scene_00001"
     folder.parent.mkdir(parents=True)
     with vln_pe_folder(folder, CameraSpec(width=16, height=12), {}, image_files) as writer:
-        writer.add(walk)
+        writer.add(replace(walk, plans=plans))
         writer.add(replace(walk, instructions=("Turn left", "Stop"), executed=None))
     sizes = processor_of(image_size=12, depth_size=12)
     dataset = open_dataset(tmp_path / "d", sizes)
@@ -305,5 +306,30 @@ def test_what_the_simulator_writes_is_read(tmp_path, open_dataset, image_files):
     np.testing.assert_allclose(item["depth"], sizes.encode_depth(depth), atol=2e-3)
     difference = np.abs(item["rgb"].astype(int) - sizes.encode_rgb(rgb))
     assert difference.mean() <= 20 * image_files  # a JPEG of hard edges
-    moves = open_dataset(tmp_path / "d", sizes, targets="displacements", discrete_fix=False)[0]
-    np.testing.assert_allclose(moves["displacements"][0, :2, 2], [0, -np.radians(15)], atol=1e-6)
+    moves = open_dataset(tmp_path / "d", sizes, targets="displacements", discrete_fix=False)
+    # what the expert would have done from there, not where the robot was led
+    for item, turn in ((moves[0], 1), (moves[1], -1)):
+        expected = [0, turn * np.radians(15)]
+        np.testing.assert_allclose(item["displacements"][0, :2, 2], expected, atol=1e-6)
+
+
+def test_where_others_than_the_expert_acted_rdp_needs_its_plans(root, open_dataset):
+    columns = vln_pe.columns_of(vln_pe.some_actions(6))
+    columns["observation.previous_action"] = np.array([-1, 3, 3, 3, 3, 3])
+    unit = root / "r2r" / "scene_0"
+    vln_pe.write_parquet(unit, 0, columns)
+    with pytest.raises(ValueError, match=r"scene_0, episode 0: observation.expert_actions: found"):
+        open_dataset(root, targets="displacements")
+    assert open_dataset(root)[0]["actions"].tolist() == vln_pe.some_actions(6)
+    columns["observation.expert_actions"] = np.tile([2, 1, 0, 0, 0, 0, 0, 0], (6, 1))
+    vln_pe.write_parquet(unit, 0, columns)
+    item = open_dataset(root, targets="displacements", max_steps=4)[0]
+    left = np.radians(15)
+    expected = [[0, 0, left], [0.25 * np.cos(left), 0.25 * np.sin(left), 0], [0, 0, 0]]
+    np.testing.assert_allclose(item["displacements"][3, :3], expected, atol=1e-6)
+    assert item["displacements"].shape == (4, 8, 3)
+    columns["observation.expert_actions"][4, 2] = 7
+    vln_pe.write_parquet(unit, 0, columns)
+    message = "observation.expert_actions: found 7 at frame 4, expected one of"
+    with pytest.raises(ValueError, match=message):
+        open_dataset(root)

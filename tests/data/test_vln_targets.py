@@ -3,9 +3,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from internnav_hf.data.vln_targets import (
+    HORIZON,
     discrete_displacements,
     displacements,
     inflection_weights,
+    planned_displacements,
     previous_actions,
     previous_displacements,
     relative_poses,
@@ -97,6 +99,14 @@ def test_turns_of_a_forward_step_go_by_their_side():
 def test_a_turn_does_not_drive():
     fixed = discrete_displacements(np.array([[[0.15, 0.05, -0.1]]]), np.array([3]))
     np.testing.assert_allclose(fixed[0], [[0, 0.05, -0.27]])
+
+
+def test_a_plan_that_is_done_is_the_way_that_was_walked():
+    actions = np.array(some_actions(14))
+    padded = np.append(actions, [0] * HORIZON)
+    plans = np.lib.stride_tricks.sliding_window_view(padded, HORIZON)[:14]
+    walked = displacements(poses_of(actions.tolist()))
+    np.testing.assert_allclose(planned_displacements(plans), walked, atol=1e-12)
 
 
 def test_going_on_has_a_negative_displacement_behind():

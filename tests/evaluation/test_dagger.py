@@ -2,10 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 
-from internnav_hf.data.vln_pe import PREVIOUS_ACTION, PROGRESS, read_vln_pe
+from internnav_hf.data import VLNDataset
+from internnav_hf.data.vln import read_texts
+from internnav_hf.data.vln_pe import EXPERT_ACTIONS, PREVIOUS_ACTION, PROGRESS, read_vln_pe
+from internnav_hf.data.vln_targets import HORIZON
+from internnav_hf.data.vocabulary import learn_words
+from internnav_hf.evaluation import dagger
 from internnav_hf.evaluation.dagger import SCAN, collect
 from internnav_hf.geometry import Action
+from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
 from internnav_hf.policies import VLNPolicy, VLNStep
 from tests.evaluation.conftest import CAMERA
 from tests.tiny_vln import tiny_seq2seq
@@ -19,6 +26,9 @@ class Walker:
         self.action = action
         self.told: list[list] = []
         self.batches: list[int] = []
+        self.model = torch.nn.Linear(1, 1)
+        torch.nn.init.constant_(self.model.weight, 1)
+        torch.nn.init.zeros_(self.model.bias)
 
     def start(self, instruction, name):
         self.told.append([])
@@ -107,8 +117,46 @@ def test_finished_scenes_stay_and_other_settings_are_an_error(course, tmp_path):
     assert scene.name in course.scenes
     with pytest.raises(ValueError, match=r"other settings \(beta was 0.5, is 0.25\)"):
         gather(again, course, tmp_path, 0.25, num_episodes=2)
+    torch.nn.init.zeros_(again.model.weight)
+    with pytest.raises(ValueError, match=r"other settings \(policy was .*, is "):
+        gather(again, course, tmp_path, 0.5, num_episodes=2)
     with pytest.raises(ValueError, match="beta: found 2, expected a probability"):
         gather(again, course, tmp_path / "other", 2)
+
+
+def test_a_plan_is_the_way_that_the_expert_would_go(course, tmp_path):
+    """Who turns on the spot is taught to walk, also where several steps are learnt at a time."""
+    alone = gather(Walker(0), course, tmp_path / "expert", beta=1.0)
+    for walk in walks_of(alone):
+        padded = np.append(walk.actions, [0] * HORIZON)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, HORIZON)[: walk.length]
+        np.testing.assert_array_equal(walk.columns[EXPERT_ACTIONS], windows)
+    root = gather(Walker(int(Action.TURN_LEFT)), course, tmp_path / "turns", 0.0, max_steps=24)
+    walks, dataset = walks_of(root), opened(root, tmp_path)
+    steps = np.concatenate([dataset[i]["displacements"] for i in range(len(dataset))])
+    went = np.linalg.norm(steps[..., :2], axis=-1).sum(axis=1)
+    assert (went > 0.24).mean() > 0.4  # the way is up to eleven turns away
+    first = np.concatenate([dataset[i]["displacements"][:, 0] for i in range(len(dataset))])
+    texts = [len(walk.instructions) for walk in walks]
+    taught = np.concatenate([np.tile(w.actions, n) for w, n in zip(walks, texts, strict=True)])
+    turns = np.select([taught == 2, taught == 3], [1, -1]) * np.radians(15)
+    np.testing.assert_allclose(first[:, 2], turns, atol=1e-6)
+    np.testing.assert_allclose(first[:, 0], 0.25 * (taught == 1), atol=1e-6)
+
+
+def opened(root, tmp_path) -> VLNDataset:
+    processor = VLNProcessor(word_tokenizer(learn_words(read_texts(root)[0])))
+    return VLNDataset(root, processor, "displacements", cache_dir=tmp_path / "cache")
+
+
+def test_walks_leave_as_soon_as_they_can(course):
+    """Many of a scene do not fit into memory together."""
+    place = next(iter(course.scenes.values()))
+    policy, episodes = Walker(int(Action.STOP)), [episode for _, episode in course.tasks]
+    walks = dagger._walk(policy, place, episodes, CAMERA, 0.0, 0, 2, 60)
+    assert len(next(walks).actions) == 1
+    assert len(policy.told) == 2
+    assert len(list(walks)) == 3
 
 
 def test_a_model_collects(course, tmp_path):

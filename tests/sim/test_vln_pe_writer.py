@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import Action, camera_pose
 from internnav_hf.sim.episodes import EpisodeSampler
-from internnav_hf.sim.expert import walk
+from internnav_hf.sim.expert import PLANNED_STEPS, walk
 from internnav_hf.sim.vln_pe_writer import (
     distances_to,
     progress_of,
@@ -37,7 +37,7 @@ def walks(scene, space, renderer):
             space, drawn[1], drawn[0], rng, exploration=0.1 * (len(recorded) == 2)
         )
         if steps:
-            recorded.append(record(drawn[0], steps, space, renderer, CAMERA))
+            recorded.append(record(drawn[0], steps, space, renderer, CAMERA, drawn[1]))
     assert (recorded[2].executed != recorded[2].actions).any()
     return recorded
 
@@ -71,7 +71,8 @@ def test_columns_are_the_published_ones(written, walks):
     published = [*LEROBOT, *(f"observation.{name}" for name in PUBLISHED)]
     for episode in range(3):
         names = columns(written, episode).column_names
-        extra = ["observation.previous_action"] if episode == 2 else []
+        extra = ["observation.previous_action", "observation.expert_actions"]
+        extra = extra if episode == 2 else []
         assert names == [*published, *extra]
     rows = columns(written, 1).to_pydict()
     num_frames = len(walks[1].poses)
@@ -91,6 +92,20 @@ def test_what_was_done_leads_to_the_next_frame(written, walks):
     assert led[1:] != actions[:-1]
     moved = np.linalg.norm(np.diff(table["observation.robot_position"], axis=0), axis=1) > 0
     assert (np.array(led[1:])[moved] == Action.FORWARD).all()
+
+
+def test_plans_begin_with_the_taught_actions_and_are_done_where_nothing_disturbs(written, walks):
+    plans = np.array(columns(written, 2)["observation.expert_actions"].to_pylist())
+    assert plans.shape == (len(walks[2].poses), PLANNED_STEPS)
+    assert (plans[:, 0] == walks[2].actions).all()
+    calm = np.append(walks[2].executed == walks[2].actions, [True] * PLANNED_STEPS)
+    done = np.append(walks[2].executed, [0] * PLANNED_STEPS)
+    frames = [t for t in range(len(plans)) if calm[t : t + PLANNED_STEPS].all()]
+    assert 0 < len(frames) < len(plans)
+    for t in frames:
+        assert (plans[t] == done[t : t + PLANNED_STEPS]).all()
+    first = int(np.flatnonzero(~calm)[0])
+    assert (plans[first] != done[first : first + PLANNED_STEPS]).any()
 
 
 def test_meta_files_tell_the_instructions_of_each_episode(written, walks):
