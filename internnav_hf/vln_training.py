@@ -18,16 +18,19 @@ from internnav_hf.data.features import DEFAULT_CACHE, cache_features, encoder_di
 from internnav_hf.data.vln_pe import find_units, record_readers
 from internnav_hf.data.vocabulary import learn_words, read_vocabulary
 from internnav_hf.models.cma import CMAModel
+from internnav_hf.models.cma_config import CMAConfig
 from internnav_hf.models.loading import check_is_checkpoint
 from internnav_hf.models.rdp import RDPModel
+from internnav_hf.models.rdp_config import RDPConfig
 from internnav_hf.models.seq2seq import Seq2SeqModel
 from internnav_hf.models.vln_processor import WORD_LENGTH, VLNProcessor, word_tokenizer
-from internnav_hf.models.vln_start import start_vln
+from internnav_hf.models.vln_start import RANDOM, start_vln
 
 MODELS = {"seq2seq": Seq2SeqModel, "cma": CMAModel, "rdp": RDPModel}
 CLIP_TOKENIZER = "openai/clip-vit-base-patch16"  # Long-CLIP's words are CLIP's
 LEARNT = "words"
 ENCODERS = ("rgb_encoder", "depth_encoder")
+PARTS = (*ENCODERS, "text_encoder", "word_embeddings")
 _PROCESSOR_FILE = "processor_config.json"
 # What features depend on besides weights, in the configurations of model and processor.
 _SEEN_BY = ("model_type", "image_size", "image_mean", "image_std", "depth_size", "max_depth")
@@ -44,13 +47,15 @@ class StartArguments:
     text_encoder: str | None = option(None, "RDP: Long-CLIP's file or folder; or random.")
     word_embeddings: str | None = option(None, "embeddings.json.gz of VLN-CE; or random.")
     vocabulary: str | None = option(None, "VLN-CE's train.json.gz; default: the data's own words.")
-    tokenizer: str = option(CLIP_TOKENIZER, f"RDP's, folder or Hub name; {LEARNT}: the data's own.")
+    tokenizer: str = option(
+        CLIP_TOKENIZER, f"CLIP's, folder or Hub name; {LEARNT}: the data's own."
+    )
 
     @property
     def base(self) -> str:
         """What a model card names."""
         named = (self.init_from, self.rgb_encoder, self.depth_encoder, self.text_encoder)
-        given = [name for name in named if name not in (None, "random")]
+        given = [name for name in named if name not in (None, RANDOM)]
         return ", ".join(given) or "random weights"
 
 
@@ -82,24 +87,31 @@ def start(
         raise ValueError(f"--model {kind} goes on from weights: pass --init_from.")
     model_class: Any = MODELS[name]
     fields = read_fields(args.model_config) if args.model_config else {}
+    parts = {part: getattr(args, part) for part in PARTS}
+    given = {part: source for part, source in parts.items() if source not in (None, RANDOM)}
     if args.init_from is not None:
         if not Path(args.init_from).is_file():
             check_is_checkpoint("--init_from", args.init_from)
-        model = model_class.from_pretrained(args.init_from, **fields)
-        return model, _processor(name, args, model.config, roots, scans)
+        model = model_class.from_pretrained(args.init_from, encoders=given, **fields)
+        return model, _processor(args, model.config, roots, scans)
     config = model_class.config_class(**fields)
-    processor = _processor(name, args, config, roots, scans)
-    is_rdp = name == "rdp"
-    if "vocab_size" not in ((fields.get("text_config") or {}) if is_rdp else fields):
-        (config.text_config if is_rdp else config).vocab_size = len(processor.tokenizer)
+    processor = _processor(args, config, roots, scans)
+    clip = _clip_text(config)
+    if "vocab_size" not in (fields if clip is None else fields.get("text_config") or {}):
+        for reader in [clip] if name == "rdp" else filter(None, [clip, config]):
+            reader.vocab_size = len(processor.tokenizer)
     model = model_class(config)
-    encoders = {n: getattr(args, n) for n in ("depth_encoder", "rgb_encoder", "text_encoder")}
-    start_vln(model, **encoders, word_embeddings=args.word_embeddings)
+    start_vln(model, **given)
     return model, processor
 
 
+def _clip_text(config: Any) -> Any:
+    """Configuration of the CLIP tower that reads instructions, None where there is none."""
+    is_clip = isinstance(config, RDPConfig) or (isinstance(config, CMAConfig) and config.use_clip)
+    return config.text_config if is_clip else None
+
+
 def _processor(
-    name: str,
     args: StartArguments,
     config: Any,
     roots: Sequence[str],
@@ -109,8 +121,9 @@ def _processor(
     if args.init_from is not None and Path(args.init_from, _PROCESSOR_FILE).is_file():
         return VLNProcessor.from_pretrained(args.init_from)
     sizes = {"image_size": config.image_size, "depth_size": config.depth_size}
-    if name == "rdp":
-        length = config.text_config.max_position_embeddings
+    clip = _clip_text(config)
+    if clip is not None:
+        length = clip.max_position_embeddings
         tokenizer = _clip_tokenizer(args.tokenizer, length, roots, scans)
         return VLNProcessor(tokenizer, resize="clip", max_length=length, **sizes)
     if args.vocabulary is not None:

@@ -13,6 +13,7 @@ from internnav_hf.arguments import NavTrainingArguments
 from internnav_hf.models.cma import CMAModel
 from internnav_hf.models.rdp import RDPModel
 from internnav_hf.vln_training import StartArguments, WalkArguments, WalkSets, open_walks, start
+from tests import tiny_rdp, tiny_vln
 from tests.data.vln_pe import INSTRUCTIONS, WORDS, write_root
 from tests.recipes.vln import SCANS, write_base
 
@@ -50,6 +51,20 @@ def test_words_are_those_of_the_data_where_nothing_names_them(base, kind):
     assert (processor.resize, processor.max_length) == (
         ("clip", 248) if kind == "rdp" else ("bilinear", 200)
     )
+
+
+def test_cma_over_clip_learns_words_too(base):
+    clip = {key: tiny_rdp.SIZES[key] for key in ("text_config", "vision_config")}
+    sizes = dict(tiny_vln.SIZES) | clip | {"use_clip": True, "hidden_size": 32}
+    sizes |= {"num_cross_modal_attention_heads": 2, "cross_modal_intermediate_size": 48}
+    sizes["text_config"] = dict(sizes["text_config"]) | {"max_position_embeddings": 16}
+    for fields in (sizes, sizes["text_config"]):
+        fields.pop("vocab_size")
+    file = base / "clip.json"
+    file.write_text(json.dumps(sizes))
+    model, processor = begin(base, "cma", model_config=str(file))
+    assert model.config.vocab_size == model.config.text_config.vocab_size == NUM_WORDS
+    assert (processor.resize, processor.max_length) == ("clip", 16)
 
 
 def test_a_word_list_gives_the_ids_that_are_stored(base, tmp_path):
