@@ -4,8 +4,9 @@
     FOLDER/5c0f61d2e1f0a7b3-float16/1f/1fc09a...safetensors   rgb_features, depth_features (T, ...)
 
 The folder is named after the encoders' weights and settings, the file after the episode's frame
-files: other weights, another image size or changed frames never find old features. Files appear
-whole, so that a killed run goes on where it was, and several processes may fill one folder.
+files (their places, times and some bytes): other weights, another image size or changed frames
+never find old features. Files appear whole, so that a killed run goes on where it was, and several
+processes may fill one folder.
 
 Differs from the published LMDB cache: one file per episode, read only as far as it is used, and
 shared by all instructions of an episode. Legend: T frames of an episode.
@@ -37,6 +38,7 @@ DEFAULT_CACHE = Path(HF_HOME) / "internnav_hf" / "features"
 KINDS = ("rgb", "depth")
 DTYPES = ("float16", "float32")
 _ENCODER_FILE = "encoder.json"
+_KEY_FILES, _KEY_BYTES = 4, 4096  # whose bytes are read for a key, and how many of each
 _DIGEST_CHARACTERS = 16  # of a folder's name; the whole digest is compared
 
 Encoder = Callable[[Tensor], Tensor]
@@ -196,12 +198,18 @@ def encoder_digest(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -
 
 
 def frames_key(files: Iterable[Path], root: Path) -> str:
-    """Of an episode's frame files: their places below `root`, sizes and times of change."""
-    content = hashlib.sha256()
+    """Of an episode's frame files: their places below `root`, sizes, times of change, and bytes
+    from the middle of some; in archives of two datasets the rest may be the same.
+    """
+    content, files = hashlib.sha256(), list(files)
     for file in files:
         stat = file.stat()
         place = file.relative_to(root).as_posix()
         content.update(f"{place} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    for number in np.unique(np.linspace(0, len(files) - 1, _KEY_FILES).astype(int)):
+        with files[number].open("rb") as file:
+            file.seek(max(0, files[number].stat().st_size // 2 - _KEY_BYTES // 2))
+            content.update(file.read(_KEY_BYTES))
     return content.hexdigest()[:32]
 
 

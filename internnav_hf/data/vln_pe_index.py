@@ -50,7 +50,7 @@ from .vln_pe_frames import KINDS, FrameRules, RecordedFrames
 
 logger = logging.getLogger(__name__)
 
-INDEX_VERSION = 2  # part of the cache's name; raise it when checks or columns change
+INDEX_VERSION = 3  # part of the cache's name; raise it when checks or columns change
 
 EPISODE_SCHEMA = pa.schema(
     [
@@ -209,7 +209,7 @@ def _frames_key(frames: RecordedFrames) -> str:
 
 
 def fingerprint(data_root: Path, units: Sequence[Path], rules: ReadingRules) -> str:
-    """Names, sizes and times of all files but single images, and times of the images' folders."""
+    """Names, sizes and times of all files; of images, too, for features are kept of them."""
     version = json.dumps([INDEX_VERSION, asdict(rules)])
     digest = hashlib.blake2b(version.encode(), digest_size=8)
     with ThreadPoolExecutor(NUM_THREADS) as pool:
@@ -225,8 +225,7 @@ def _unit_stamps(unit: Path) -> bytes:
     for chunk in sorted(unit.glob("data/chunk-*")):
         lines += folder_stamps(chunk)
     for folder in sorted(unit.glob("videos/chunk-*/observation.images.*")):
-        lines.append(stamp(f"{folder.parent.name}/{folder.name}", folder))
-        lines += [stamp(folder.name, path) for path in sorted(folder.glob("*.npy"))]
+        lines += [folder.parent.name, *folder_stamps(folder)]
     return "\n".join(lines).encode()
 
 

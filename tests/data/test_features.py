@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -174,3 +175,15 @@ def test_a_key_follows_the_frame_files(tmp_path):
     assert key != frames_key(files[:1], tmp_path)
     files[1].write_bytes(b"123")
     assert key != frames_key(files, tmp_path)
+
+
+def test_a_key_follows_what_is_in_the_files(tmp_path):
+    """As in the archives of two datasets, with one time for all."""
+    keys = set()
+    for content in (b"a" * 9000, b"b" * 9000):
+        files = [tmp_path / f"{number}.npy" for number in range(2)]
+        for file in files:
+            file.write_bytes(b"header" + content)
+            os.utime(file, (0, 0))
+        keys |= {frames_key(files, tmp_path), frames_key(iter(files), tmp_path)}
+    assert len(keys) == 2
