@@ -126,7 +126,7 @@ def episode_lines(scene: Path) -> list[tuple[int, str]]:
     path = scene / EPISODES_FILE
     if not path.is_file():
         raise ValueError(f"{scene}: empty scene folder: {EPISODES_FILE} is missing")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").split("\n")
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not numbered:
         raise ValueError(f"{scene}: empty scene folder: {EPISODES_FILE} lists no episode")

@@ -142,7 +142,7 @@ def stats_lines(unit: Path) -> list[tuple[int, str]]:
     if not path.is_file():
         raise broken(path, "file", "no file", "a line for each episode")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise broken(path, "file", str(error), "text in UTF-8") from error
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]

@@ -21,6 +21,7 @@ which is that of another part, is not read for what a walk is.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -182,6 +183,11 @@ def record_readers(unit: Path) -> list[Callable[[], WalkRecord]]:
     if (unit / STATS_FILE).is_file() or (unit / TASKS_FILE).is_file():
         tasks = _read_tasks(unit)
         lines = json_lines(unit / STATS_FILE)
+        counts = Counter(str(row.get("episode_index")) for _, row in lines)
+        number, count = counts.most_common(1)[0]
+        if count > 1:
+            found = f"{number} in {count} lines"
+            raise broken(unit / STATS_FILE, "episode_index", found, "each once")
         return [partial(_parse_walk, unit, tasks, *line) for line in lines]
     return [partial(_parse_trajectory, unit)]
 
@@ -191,7 +197,7 @@ def json_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     if not path.is_file():
         raise broken(path, "file", "no file", "a line for each episode")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise broken(path, "file", str(error), "text in UTF-8") from error
     found = [
@@ -229,7 +235,7 @@ def _parse_walk(
 ) -> WalkRecord:
     """A line of the stats file; its numbers may stand in lists, and below a key "stats"."""
     try:
-        index = int(row["episode_index"])
+        index = _only_integer(row["episode_index"])
         limits = row.get("stats", row)["task_index"]
         first, last = (_only_integer(limits[key]) for key in ("min", "max"))
     except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:

@@ -219,3 +219,18 @@ def test_the_format_is_told_from_its_neighbours(unit, tmp_path):
     other = vln_n1.write_unit(tmp_path / "zed" / "scene", [vln_n1.walk(5)])
     assert not is_vln_pe(other)
     assert not is_vln_pe(tmp_path)
+
+
+def test_an_episode_is_told_once(read, unit):
+    path = unit / "meta" / "episodes_stats.jsonl"
+    path.write_text(path.read_text() + path.read_text().splitlines()[0])
+    with pytest.raises(ValueError, match="episodes_stats.jsonl: episode_index: found 0 in 2"):
+        read()
+
+
+def test_marks_that_look_like_new_lines_stay_in_an_instruction(read, unit):
+    path, text = unit / "meta" / "tasks.jsonl", "Walk\u2028past\x85the chair"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [json.dumps(row | {"task": text}, ensure_ascii=False) for row in rows]
+    path.write_text("\r\n".join(lines), encoding="utf-8")
+    assert set(read()[0].instructions) == {text}
