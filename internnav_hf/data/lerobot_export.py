@@ -86,6 +86,8 @@ def _partial(folder: Path, walks: Sequence[RecordedTrajectory], version: str) ->
         for name in ("meta", "data", _EXAMINED):
             (partial / name).mkdir(parents=True)
         written.write_text(plan.hexdigest())
+    for part in [path for path in partial.rglob(".*") if path.is_file()]:
+        part.unlink()  # a file that a killed run was writing
     return partial
 
 

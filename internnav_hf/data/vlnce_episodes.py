@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -56,6 +57,10 @@ class VLNCEEpisode:
                 " episode of RxR"
             )
         language = self.language.partition("-")[0]
+        if not (self.instruction_id.isdecimal() and language.isalpha()):
+            found = f"{self.instruction_id} and {self.language}"
+            expected = "a number, and a language such as en-US"
+            raise broken(f"episode {self.episode_id}", "instruction_id, language", found, expected)
         return Path(folder) / f"{int(self.instruction_id):06d}_{language}_text_features.npz"
 
 
@@ -74,7 +79,7 @@ def read_text_features(path: str | Path) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             features = arrays["features"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
         raise broken(path, "features", error, "an .npz file with an array `features`") from error
     if features.ndim != 2 or features.shape[1] != RXR_FEATURE_SIZE:
         raise broken(path, "features", f"shape {features.shape}", f"(words, {RXR_FEATURE_SIZE})")
@@ -88,8 +93,15 @@ def _parsed(where: str, entry: Any) -> VLNCEEpisode:
     text = instruction.get("instruction_text") if isinstance(instruction, dict) else None
     if not isinstance(text, str) or not text.strip():
         raise broken(where, "instruction_text", repr(text), "an instruction")
-    goal = next(iter(entry.get("goals") or ()), {})
-    path = entry.get("reference_path")
+    goals, info = entry.get("goals") or [{}], entry.get("info") or {}
+    if not isinstance(goals, list) or not isinstance(goals[0], dict):
+        raise broken(where, "goals", str(goals)[:60], "a list of objects")
+    if not isinstance(info, dict):
+        raise broken(where, "info", str(info)[:60], "an object")
+    tokens = instruction.get("instruction_tokens") or []
+    if not isinstance(tokens, list) or not all(isinstance(number, int) for number in tokens):
+        raise broken(where, "instruction_tokens", str(tokens)[:60], "a list of word ids")
+    goal, path = goals[0], entry.get("reference_path")
     return VLNCEEpisode(
         episode_id=_word(where, entry, "episode_id"),
         trajectory_id=_word(where, entry, "trajectory_id"),
@@ -99,9 +111,9 @@ def _parsed(where: str, entry: Any) -> VLNCEEpisode:
         start_rotation=_numbers(where, entry, "start_rotation", (4,)),
         goal_position=_numbers(where, goal, "position", (3,)) if goal else None,
         goal_radius=goal.get("radius"),
-        geodesic_distance=(entry.get("info") or {}).get("geodesic_distance"),
+        geodesic_distance=info.get("geodesic_distance"),
         reference_path=_numbers(where, entry, "reference_path", (-1, 3)) if path else None,
-        instruction_tokens=tuple(instruction.get("instruction_tokens") or ()),
+        instruction_tokens=tuple(tokens),
         instruction_id=_optional(instruction, "instruction_id"),
         language=_optional(instruction, "language"),
         timed_words=_timed(where, instruction),

@@ -79,8 +79,8 @@ def _trajectory(folder: Path, where: str, entry: Any) -> RecordedTrajectory:
     if not isinstance(entry, dict):
         raise broken(where, "entry", f"{str(entry)[:60]!r}", "an object with video and actions")
     video, actions = entry.get("video"), entry.get("actions")
-    if not isinstance(video, str) or not video.strip("/"):
-        raise broken(where, "video", repr(video), "a folder below this file's")
+    if not isinstance(video, str) or not _is_below(video):
+        raise broken(where, "video", repr(video), "a folder below this file's, <scene>_..._<n>")
     instructions = entry.get("instructions") or []
     texts = [instructions] if isinstance(instructions, str) else instructions
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
@@ -96,6 +96,13 @@ def _trajectory(folder: Path, where: str, entry: Any) -> RecordedTrajectory:
         expected = f"{len(frames)}, as many as images in {folder / video / 'rgb'}"
         raise broken(where, "actions", f"{len(actions)} of them", expected)
     return RecordedTrajectory(Path(video).name, tuple(texts), tuple(frames), tuple(actions))
+
+
+def _is_below(video: str) -> bool:
+    """Whether a name leads neither out of the set's folder nor, by its parts, out of another."""
+    words = Path(video).name.split("_")
+    climbs = Path(video).is_absolute() or ".." in Path(video).parts
+    return not climbs and not {"", ".", ".."} & {words[0], words[-1]}
 
 
 def frame_files(folder: Path) -> list[Path]:

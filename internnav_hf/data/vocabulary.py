@@ -9,6 +9,7 @@ and no list; its `vln_ce` has ids of another.
 import gzip
 import json
 import re
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -101,12 +102,18 @@ def _listed(path: Path, vocabulary: Any) -> list[str]:
 
 
 def _recovered(path: Path, content: dict[str, Any]) -> list[str]:
-    instructions = [episode.get("instruction", {}) for episode in content.get("episodes", [])]
-    pairs = [
-        (entry["instruction_text"], [number for number in entry["instruction_tokens"] if number])
-        for entry in instructions
-        if entry.get("instruction_tokens") and entry.get("instruction_text")
-    ]
+    try:
+        instructions = [episode.get("instruction", {}) for episode in content.get("episodes", [])]
+        pairs = [
+            (
+                entry["instruction_text"],
+                [number for number in entry["instruction_tokens"] if number],
+            )
+            for entry in instructions
+            if entry.get("instruction_tokens") and entry.get("instruction_text")
+        ]
+    except (AttributeError, TypeError) as error:
+        raise broken(path, "episodes", repr(error), "a list of VLN-CE's episodes") from error
     if not pairs:
         expected = "instruction_vocab (VLN-CE's train.json.gz), or episodes with instruction_tokens"
         raise broken(path, "words", f"{sorted(content)}", expected)
@@ -132,5 +139,5 @@ def _text(path: Path) -> str:
     data = path.read_bytes()
     try:
         return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise broken(path, "file", f"{len(data)} bytes ({error})", "UTF-8, or gzip") from error

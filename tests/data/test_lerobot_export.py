@@ -172,6 +172,7 @@ def test_a_broken_off_run_goes_on(tmp_path, written, walks, version, monkeypatch
         export(tmp_path / "out", walks, version)
     assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
     monkeypatch.undo()
+    (tmp_path / ".out.partial" / "data" / ".episode_000001.parquet-7f").write_bytes(b"half")
     monkeypatch.setattr(lerobot_export, "image_statistics", lambda *_: calls.append("again"))
     export(tmp_path / "out", walks, version)
     assert "again" not in calls

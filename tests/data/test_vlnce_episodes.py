@@ -81,6 +81,13 @@ def test_a_test_split_tells_no_goal(tmp_path):
         ({"start_rotation": None}, "start_rotation: found None"),
         ({"reference_path": [1, 2]}, "reference_path: found"),
         ({"scene_id": None}, "scene_id: found None, expected a name"),
+        ({"goals": ["x"]}, r"goals: found \['x'\], expected a list of objects"),
+        ({"goals": {"a": 1}}, "goals: found .* expected a list of objects"),
+        ({"info": "x"}, "info: found x, expected an object"),
+        (
+            {"instruction": {"instruction_text": "Go", "instruction_tokens": 5}},
+            "instruction_tokens: found 5, expected a list",
+        ),
         (
             {"instruction": RXR_INSTRUCTION | {"timed_instruction": [{"start_time": 1}]}},
             "timed_instruction: found KeyError",
@@ -110,3 +117,16 @@ def test_features_of_another_kind_are_refused(tmp_path):
         read_text_features(tmp_path / "b.npz")
     with pytest.raises(ValueError, match="c.npz"):
         read_text_features(tmp_path / "c.npz")
+    (tmp_path / "d.npz").write_bytes(b"PK\x03\x04 broken off")
+    np.save(tmp_path / "e.npy", np.ones((5, 768)))
+    for name in ("d.npz", "e.npy"):
+        with pytest.raises(ValueError, match=f"{name}: features: found .* expected an .npz file"):
+            read_text_features(tmp_path / name)
+
+
+@pytest.mark.parametrize("change", [{"instruction_id": "x"}, {"language": "../en"}])
+def test_a_features_file_stays_in_its_folder(tmp_path, change):
+    broken = R2R | {"instruction": RXR_INSTRUCTION | change}
+    (episode,) = read_vlnce_episodes(write(tmp_path, broken))
+    with pytest.raises(ValueError, match="episode 7: instruction_id, language: found"):
+        episode.text_features_file(tmp_path)

@@ -101,6 +101,8 @@ def test_a_file_without_a_list_gives_one_by_its_episodes(tmp_path):
         ({"instruction_vocab": {"words": []}}, "instruction_vocab: found"),
         ({"instruction_vocab": {"word_list": ["a", "a"]}}, "words: found 'a' twice"),
         ([], "found list, expected a JSON object"),
+        ({"episodes": [3]}, "episodes: found AttributeError"),
+        ({"episodes": [{"instruction": "walk"}]}, "episodes: found AttributeError"),
     ],
 )
 def test_what_is_no_word_list_is_named(tmp_path, content, message):
@@ -116,4 +118,9 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     broken = tmp_path / "train.json.gz"
     broken.write_bytes(gzip.compress(b"{}" * 99)[:15])
     with pytest.raises(ValueError, match="train.json.gz: file: found 15 bytes"):
+        read_vocabulary(broken)
+    packed = bytearray(gzip.compress(json.dumps([str(i) for i in range(500)]).encode()))
+    packed[40] ^= 255
+    broken.write_bytes(packed)
+    with pytest.raises(ValueError, match=r"train.json.gz: file: found .* bytes \("):
         read_vocabulary(broken)
