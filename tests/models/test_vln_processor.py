@@ -80,6 +80,15 @@ def test_long_instructions_are_cut_with_one_warning(caplog):
     assert [record.message for record in caplog.records] == ["Instructions are cut after 3 tokens."]
 
 
+def test_a_cut_is_told_where_marks_of_start_and_end_take_the_place(caplog):
+    text = "the " * 5
+    for max_length, warnings in ((7, []), (6, ["Instructions are cut after 6 tokens."])):
+        with caplog.at_level(logging.WARNING):
+            ids = VLNProcessor(clip_tokenizer(), max_length=max_length).encode_instructions([text])
+        assert ids.shape == (1, max_length)
+        assert [record.message for record in caplog.records] == warnings
+
+
 @pytest.mark.parametrize("text", ["", " ,? ", "...", "zebra crossing"])
 def test_an_instruction_without_a_known_word_is_an_error_that_shows_it(text):
     with pytest.raises(ValueError, match="instruction: found") as error:
