@@ -5,6 +5,7 @@ becomes a stand-in that keeps nothing.
 """
 
 import pickle
+import struct
 from collections import OrderedDict
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,6 +24,7 @@ _REBUILD = {
 # What a broken or hostile pickle raises, beside what torch and safetensors raise.
 _BROKEN = (UnpicklingError, EOFError, OSError, RuntimeError, ValueError, LookupError)
 _BROKEN = (*_BROKEN, TypeError, AttributeError, SafetensorError)
+_BROKEN = (*_BROKEN, ArithmeticError, AssertionError, MemoryError, struct.error)
 
 
 class _Nothing(dict):
@@ -44,7 +46,8 @@ class _Nothing(dict):
         """Forget `items`."""
 
 
-class _Unpickler(pickle.Unpickler):
+# The one in C takes the memory that a pickle asks for; this one takes what it fills.
+class _Unpickler(pickle._Unpickler):  # pyright: ignore[reportAttributeAccessIssue]
     def find_class(self, module_name: str, global_name: str) -> Any:
         """`torch.load` itself knows of storages."""
         name = (module_name, global_name)
@@ -81,10 +84,24 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     values = content.values() if isinstance(content, dict) else [content]
-    if not (isinstance(content, dict) and content and all(map(torch.is_tensor, values))):
+    is_named = isinstance(content, dict) and all(isinstance(key, str) for key in content)
+    if not (is_named and content and all(map(torch.is_tensor, values))):
         found = sorted({type(value).__name__ for value in values}) or ["nothing"]
         raise ValueError(f"{file}: found {', '.join(found)}, expected a dict of names and tensors.")
+    for name, value in content.items():
+        _check_size(file, name, value)
     return dict(content)
+
+
+def _check_size(file: Path, name: str, tensor: Tensor) -> None:
+    """Raise ValueError where `tensor` claims more elements than `file` holds for it."""
+    if tensor.layout != torch.strided:
+        raise ValueError(f"{file}: {name}: found {tensor.layout}, expected a dense tensor.")
+    held = tensor.untyped_storage().nbytes() // tensor.element_size()
+    if tensor.numel() > held:
+        raise ValueError(
+            f"{file}: {name}: found {held} elements, expected {tuple(tensor.shape)} as it says."
+        )
 
 
 def _load(file: Path) -> Any:

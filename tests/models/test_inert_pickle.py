@@ -1,8 +1,10 @@
 """Checkpoints with pickled objects give their tensors and nothing else."""
 
 import os
+import struct
 import sys
 import types
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -89,3 +91,29 @@ def test_an_object_where_tensors_should_be_is_named(tmp_path):
     torch.save({"state_dict": {"weight": torch.zeros(1), "name": "cma"}}, file)
     with pytest.raises(ValueError, match="found Tensor, str, expected a dict of names and tensors"):
         read_tensors(file)
+
+
+def test_a_pickle_that_asks_for_more_memory_than_it_fills_gets_none(tmp_path):
+    """C's unpickler would make a table of 2**32 entries of it."""
+    file = tmp_path / "model.pth"
+    pickled = b"\x80\x02}q\x00canother_library\nConfig\nr" + struct.pack("<I", 2**31 - 1) + b"0."
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/version", "3\n")
+    with pytest.raises(ValueError, match="found nothing, expected a dict of names and tensors"):
+        read_tensors(file)
+
+
+def test_a_tensor_that_claims_more_than_the_file_holds_is_an_error(tmp_path):
+    torch.save({"weight": torch.ones(1).expand(2**40)}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"a.pth: weight: found 1 elements, expected \(1099511627"):
+        read_tensors(tmp_path / "a.pth")
+    torch.save({"weight": torch.eye(2).to_sparse()}, tmp_path / "b.pth")
+    with pytest.raises(ValueError, match="b.pth: weight: found torch.sparse_coo"):
+        read_tensors(tmp_path / "b.pth")
+
+
+def test_tensors_without_names_are_an_error(tmp_path):
+    torch.save({0: torch.ones(1)}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="expected a dict of names and tensors"):
+        read_tensors(tmp_path / "a.pth")
