@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from internnav_hf.data.vln_targets import previous_displacements, relative_poses
-from internnav_hf.geometry import Action
+from internnav_hf.geometry import Action, wrap_angle
 from internnav_hf.models.vln_processor import VLNProcessor
 
 from .episodes import episode_generator
@@ -152,9 +152,10 @@ def load_vln_policy(path, processor: VLNProcessor | None = None, seed: int = 0) 
 
 def _move(episode: RDPEpisode, observation: dict[str, Any]) -> None:
     """Note where the robot is; what it has left undone of its plan counts no more."""
-    pose = np.asarray(observation.get("pose", ()), np.float64)
+    pose = np.array(observation.get("pose", ()), np.float64)
     if pose.shape != (3,) or not np.isfinite(pose).all():
         raise ValueError(f"observation: pose: found {pose}, expected x, y, yaw.")
+    pose[2] = wrap_angle(pose[2])  # as in the data, whose differences are not wrapped again
     episode.poses.append(pose)
     if episode.start_pose is None:
         episode.start_pose = pose

@@ -5,8 +5,11 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
+from internnav_hf.data import VLNDataset
 from internnav_hf.models.displacements import discrete_actions
+from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
 from internnav_hf.policies import RDPPolicy, load_vln_policy
+from tests.data import vln_pe
 from tests.policies.test_vln import SENTENCES, views
 from tests.tiny_rdp import tiny_rdp
 from tests.tiny_vln import tiny_cma
@@ -108,7 +111,27 @@ def test_the_model_is_told_the_way_so_far():
     local = [back @ [np.cos(yaw), np.sin(yaw)], back @ [-np.sin(yaw), np.cos(yaw)], -0.1]
     np.testing.assert_allclose(last["previous_displacements"][0, 0], local, atol=1e-6)
     assert last["previous_displacements"].shape == (1, 4, 3)
-    assert last["relative_pose"][0, 2] == pytest.approx(0.6)
+    # the data have headings in [-pi, pi), whose differences are as they are
+    assert last["relative_pose"][0, 2] == pytest.approx(0.6 - 2 * np.pi)
+
+
+@pytest.mark.parametrize("rounds", [0, 1, -2])
+def test_the_way_so_far_is_that_of_the_data_whatever_odometry_counts(tmp_path, rounds):
+    """Of a robot that has turned round more than once, too."""
+    actions = vln_pe.some_actions(9)
+    vln_pe.write_scene(tmp_path / "d" / "r2r" / "a", [actions])
+    sizes = {"image_size": 32, "depth_size": 64}
+    processor = VLNProcessor(word_tokenizer(vln_pe.WORDS), **sizes)
+    data = VLNDataset(tmp_path / "d", processor, "displacements", cache_dir=tmp_path / "cache")[0]
+    poses = vln_pe.poses_of(actions) + np.array([0, 0, 2 * np.pi * rounds])
+    policy, told = rdp_policy(), []
+    act = policy.model.act
+    policy.model.act = lambda *args, **kwargs: told.append(kwargs) or act(*args, **kwargs)
+    seen = zip(views(0, 9), poses, strict=True)
+    walk(policy, SENTENCES[0], [view | {"pose": pose} for view, pose in seen])
+    for name in ("relative_pose", "previous_displacements"):
+        found = np.concatenate([step[name] for step in told])
+        np.testing.assert_allclose(found, data[name], atol=1e-5)
 
 
 def test_what_the_robot_did_instead_ends_the_plan():
