@@ -22,14 +22,16 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedConfig
-from transformers.utils import PROCESSOR_NAME
+from transformers.utils import CONFIG_NAME, PROCESSOR_NAME
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.models.vln_processor import VLNProcessor
+from internnav_hf.models.vln_released import CLIP_VARIANT, read_release
 
 from .episodes import checked_depth
 
 NO_ACTION = -1
+NUM_ACTIONS = 4
 # model_type of a configuration, ours or published -> kind of model
 KINDS = {
     "internnav_seq2seq": "seq2seq",
@@ -37,8 +39,11 @@ KINDS = {
     "internnav_rdp": "rdp",
     "seq2seq": "seq2seq",
     "cma": "cma",
+    "cma-clip": "cma",
     "rdp": "rdp",
 }
+# What weights are that others released without a configuration -> kind of model
+VARIANTS = {"Seq2Seq": "seq2seq", "CMA": "cma", CLIP_VARIANT: "cma", "RDP": "rdp"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,8 @@ class VLNPolicy:
 
     @classmethod
     def from_pretrained(cls, path, processor: VLNProcessor | None = None, **settings) -> Any:
-        """Of a folder or Hub name; `processor` where it has none, as a released checkpoint.
+        """Of a folder, Hub name or released file; `processor` where it has none, as what others
+        released.
 
         Raises ValueError for a folder with another model.
         """
@@ -98,7 +104,7 @@ class VLNPolicy:
             raise ValueError(f"{path}: found {kind or 'another model'}, expected {known}.")
         model_class = {"seq2seq": Seq2SeqModel, "cma": CMAModel, "rdp": RDPModel}[kind]
         if processor is None:
-            if Path(path).is_dir() and not Path(path, PROCESSOR_NAME).is_file():
+            if Path(path).exists() and not Path(path, PROCESSOR_NAME).is_file():
                 raise ValueError(
                     f"{path}: found no {PROCESSOR_NAME}; pass a VLNProcessor, with the tokenizer "
                     "of what the model was trained on."
@@ -170,6 +176,12 @@ class VLNPolicy:
             for name in ("rgb", "depth"):
                 if observation.get(name) is None:
                     raise ValueError(f"observation: found no {name!r}.")
+            done = observation.get("previous_action", NO_ACTION)
+            if done not in range(NO_ACTION, NUM_ACTIONS):
+                expected = f"{NO_ACTION} to {NUM_ACTIONS - 1}"
+                raise ValueError(
+                    f"observation: previous_action: found {done}, expected {expected}."
+                )
         return len(episodes) > 0
 
     def _views(self, observations: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
@@ -192,8 +204,12 @@ class VLNPolicy:
 
 
 def vln_kind(path, **hub_arguments) -> str | None:
-    """Which of "seq2seq", "cma" and "rdp" a folder or Hub name holds, ours or released; None for
-    another model, and for a folder without a configuration.
+    """Which of "seq2seq", "cma" and "rdp" a folder, Hub name or file holds, ours or released; None
+    for another model. Without a configuration the names of the weights tell.
     """
+    local = Path(path)
+    if local.is_file() or (local.is_dir() and not Path(path, CONFIG_NAME).is_file()):
+        release = read_release(path)
+        return None if release is None else VARIANTS.get(release.variant or "")
     stored, _ = PreTrainedConfig.get_config_dict(path, **hub_arguments)
     return KINDS.get(stored.get("model_type", ""))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
+from internnav_hf.models.cma import CMAModel
 from internnav_hf.policies import VLNPolicy, load_vln_policy, vln_kind
 from tests.tiny_navdp import tiny_navdp_model
 from tests.tiny_vln import tiny_cma, tiny_seq2seq
@@ -117,6 +118,32 @@ def test_a_folder_with_another_model_is_an_error(tmp_path):
         load_vln_policy(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "ckpt.pth"])
+def test_released_weights_tell_what_they_are_where_no_configuration_does(
+    tmp_path, monkeypatch, name
+):
+    keys = {
+        "state_encoder.rnn.weight_hh_l0": torch.zeros(6, 2),
+        "second_state_encoder.rnn.weight_hh_l0": torch.zeros(6, 2),
+    }
+    path = tmp_path / name
+    torch.save({f"net.{key}": value for key, value in keys.items()}, path)
+    for place in (path, tmp_path):
+        assert vln_kind(place) == "cma"
+        with pytest.raises(ValueError, match="found no processor_config.json; pass a VLNProcessor"):
+            VLNPolicy.from_pretrained(place)
+        opened = []
+        monkeypatch.setattr(CMAModel, "from_pretrained", lambda path: opened.append(path) or tiny)
+        tiny = tiny_cma()
+        assert load_vln_policy(place, tiny_vln_processor()).model is tiny
+        assert opened == [place]
+    del keys["second_state_encoder.rnn.weight_hh_l0"]
+    torch.save(keys, path)
+    assert vln_kind(path) == "seq2seq"
+    torch.save({"weight": torch.zeros(1)}, path)
+    assert vln_kind(tmp_path) is None
+
+
 def test_a_processor_of_another_size_is_an_error():
     with pytest.raises(ValueError, match="depth_size: found 16, the model's is 32"):
         VLNPolicy(tiny_seq2seq(), tiny_vln_processor(depth_size=16))
@@ -131,6 +158,7 @@ def test_bad_observations_are_one_clear_error():
         ({"depth": None}, "found no 'depth'"),
         ({"rgb": None}, "found no 'rgb'"),
         ({"depth": view["depth"] * 1000}, "expected metres"),
+        ({"previous_action": 5}, "previous_action: found 5, expected -1 to 3"),
         ({"depth": view["depth"][:, :9]}, r"expected the shape of 'rgb', \(24, 32\)"),
     ):
         policy.reset(SENTENCES[0])
