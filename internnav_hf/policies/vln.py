@@ -26,7 +26,6 @@ from transformers.utils import CONFIG_NAME, PROCESSOR_NAME
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.models.vln_processor import VLNProcessor
-from internnav_hf.models.vln_released import CLIP_VARIANT, read_release
 
 from .episodes import checked_depth
 
@@ -42,8 +41,6 @@ KINDS = {
     "cma-clip": "cma",
     "rdp": "rdp",
 }
-# What weights are that others released without a configuration -> kind of model
-VARIANTS = {"Seq2Seq": "seq2seq", "CMA": "cma", CLIP_VARIANT: "cma", "RDP": "rdp"}
 
 
 @dataclass(frozen=True)
@@ -207,9 +204,12 @@ def vln_kind(path, **hub_arguments) -> str | None:
     """Which of "seq2seq", "cma" and "rdp" a folder, Hub name or file holds, ours or released; None
     for another model. Without a configuration the names of the weights tell.
     """
+    from internnav_hf.models.vln_released import CLIP_VARIANT, read_release
+
     local = Path(path)
     if local.is_file() or (local.is_dir() and not Path(path, CONFIG_NAME).is_file()):
         release = read_release(path)
-        return None if release is None else VARIANTS.get(release.variant or "")
+        kinds = {"Seq2Seq": "seq2seq", "CMA": "cma", CLIP_VARIANT: "cma", "RDP": "rdp"}
+        return None if release is None else kinds.get(release.variant or "")
     stored, _ = PreTrainedConfig.get_config_dict(path, **hub_arguments)
     return KINDS.get(stored.get("model_type", ""))

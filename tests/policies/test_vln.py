@@ -126,17 +126,15 @@ def test_released_weights_tell_what_they_are_where_no_configuration_does(
         "state_encoder.rnn.weight_hh_l0": torch.zeros(6, 2),
         "second_state_encoder.rnn.weight_hh_l0": torch.zeros(6, 2),
     }
-    path = tmp_path / name
+    path, tiny, opened = tmp_path / name, tiny_cma(), []
+    monkeypatch.setattr(CMAModel, "from_pretrained", lambda path: opened.append(path) or tiny)
     torch.save({f"net.{key}": value for key, value in keys.items()}, path)
     for place in (path, tmp_path):
         assert vln_kind(place) == "cma"
         with pytest.raises(ValueError, match="found no processor_config.json; pass a VLNProcessor"):
             VLNPolicy.from_pretrained(place)
-        opened = []
-        monkeypatch.setattr(CMAModel, "from_pretrained", lambda path: opened.append(path) or tiny)
-        tiny = tiny_cma()
         assert load_vln_policy(place, tiny_vln_processor()).model is tiny
-        assert opened == [place]
+    assert opened == [path, tmp_path]
     del keys["second_state_encoder.rnn.weight_hh_l0"]
     torch.save(keys, path)
     assert vln_kind(path) == "seq2seq"
