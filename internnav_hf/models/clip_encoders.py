@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPVisionModel
 
-from .clip_config import GRID
+from .clip_config import GRID, NUM_IMAGE_TOKENS
 from .inert_pickle import read_tensors
 from .loading import check_loading
 from .released import check_fit
@@ -72,7 +72,10 @@ class ClipImageEncoder(CLIPVisionModel):
         self.post_layernorm = nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 5, C) of normalised `images` (N, 3, S, S)."""
+        """(N, 5, C) of normalised `images` (N, 3, S, S), of which there may be none."""
+        if not len(images):
+            width = self.config.hidden_size
+            return torch.empty(0, NUM_IMAGE_TOKENS, width, device=images.device, dtype=self.dtype)
         output: Any = super().forward(pixel_values=images.to(self.dtype))
         tokens = output.last_hidden_state
         patches = tokens[:, 1:]

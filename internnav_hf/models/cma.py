@@ -6,11 +6,14 @@ With `use_clip` it reads with CLIP's towers and cross-modal encoders, see `cma_c
 Legend besides: K cells of a grid of features, C channels.
 """
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .clip_config import NUM_IMAGE_TOKENS
 from .clip_encoders import ClipImageEncoder, ClipTextEncoder
 from .cma_clip import ClipReader
 from .cma_clip_released import released_cma_clip_fields, released_cma_clip_keys
@@ -81,14 +84,25 @@ class CMAModel(RecurrentVLNModel):
         """Of what reads the instruction, what the configuration says."""
         if not self.config.use_clip:
             super().freeze_words()
-        elif not self.config.train_text_encoder:
-            self.text_encoder.requires_grad_(False)
+            return
+        if not self.config.train_text_encoder:
+            self.text_encoder.requires_grad_(False).eval()
+        if not self.config.train_rgb_encoder:
+            self.rgb_encoder.eval()  # a tower may have dropout
 
     def encode_instruction(self, instruction_ids: Tensor) -> Tensor:
         """Of ids (B, L): what `act` takes in their place, so that it is made once an episode."""
         if not self.config.use_clip:
             return super().encode_instruction(instruction_ids)
         return self.text_encoder(instruction_ids)
+
+    @property
+    def rgb_feature_shape(self) -> tuple[int, ...]:
+        """Of what `pool_rgb` keeps of a frame."""
+        config: Any = self.config
+        if config.use_clip:
+            return (NUM_IMAGE_TOKENS, config.vision_config.hidden_size)
+        return (config.rgb_config.hidden_sizes[-1], RGB_GRID, RGB_GRID)
 
     def pool_rgb(self, features: Tensor) -> Tensor:
         """(F, C, 4, 4) of `features` (F, C, h, w); those of CLIP are tokens, and stay."""

@@ -22,7 +22,7 @@ from .navdp_trunk import NUM_ACTION_CHANNELS
 from .rdp_config import RDPConfig
 from .rdp_released import released_rdp_fields, released_rdp_keys
 from .recurrent import StateEncoder, reset_mask_of
-from .vln_loading import ReleasedModel
+from .vln_loading import ReleasedModel, check_frames
 from .vln_released import Release, check_variant
 
 POSITION_SIZE = 64  # channels that say which cell of the depth features it is
@@ -84,6 +84,15 @@ class RDPEncoders(ReleasedModel):
     def has_fixed_features(self) -> bool:
         """Whether features of a frame stay the same while the rest learns, and so can be kept."""
         return not (self.config.train_rgb_encoder or self.config.train_depth_encoder)
+
+    @property
+    def feature_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of what is kept of a frame's "rgb" and "depth"."""
+        config = self.config
+        width: int = config.vision_config.hidden_size  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+        grid = depth_grid_size(config.depth_size, len(config.depth_num_blocks))
+        depth = (config.depth_feature_channels, grid, grid)
+        return {"rgb": (NUM_IMAGE_TOKENS, width), "depth": depth}
 
     def encode_instruction(self, instruction_ids: Tensor) -> Tensor:
         """(B, L, C) of ids (B, L), zeros at padding: what `sample` and `act` take in their place.
@@ -156,19 +165,16 @@ class RDPEncoders(ReleasedModel):
         counted: Tensor,
     ) -> Tensor:
         """(B, T, ...): features of frames where `is_seen`, else of an input of zeros."""
-        size = self.config.image_size if name == "rgb" else self.config.depth_size
-        sizes = (3, size, size) if name == "rgb" else (size, size)
+        check_frames(self, name, frames, features, is_seen.shape)
         if features is not None:
             seen = features[is_seen].to(self.dtype)
-        elif frames is None or frames.shape != (*is_seen.shape, *sizes):
-            found = None if frames is None else tuple(frames.shape)
-            raise ValueError(
-                f"RDPModel: {name}: found {found}, expected {(*is_seen.shape, *sizes)}."
-            )
         else:
+            assert frames is not None  # just checked
             seen = self._encode(name, frames[is_seen])
-        blank = torch.zeros(sizes, device=self.device, dtype=self.dtype)
         if (counted & ~is_seen).any():
+            size = self.config.image_size if name == "rgb" else self.config.depth_size
+            sizes = (3, size, size) if name == "rgb" else (size, size)
+            blank = torch.zeros(sizes, device=self.device, dtype=self.dtype)
             encoder = self.get_submodule(f"{name}_encoder")
             unseen = encoder(blank[None])[0]
         else:

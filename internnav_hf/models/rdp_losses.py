@@ -70,7 +70,7 @@ def rdp_losses(
     errors["action"] = errors["action"].mean((2, 3))
     num_valid = step_mask.sum()
     counted = torch.ones_like(step_mask) if config.padded_loss else step_mask
-    divisor = counted.sum() + config.loss_epsilon * counted.numel()
+    divisor = (counted.sum() + config.loss_epsilon * counted.numel()).clamp(min=1)
     means = {name: reduce_steps(error, counted, divisor) for name, error in errors.items()}
     weights = {"progress": config.progress_loss_weight, "stop": config.stop_loss_weight}
     total = torch.stack([weights.get(name, 1) * mean for name, mean in means.items()]).sum()

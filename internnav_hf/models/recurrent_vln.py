@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from .depth_resnet import DepthResNet
+from .depth_resnet import DepthResNet, depth_grid_size
 from .dino_encoder import to_unit
 from .instruction_encoder import InstructionEncoder, check_words
 from .recurrent import last_states, reset_mask_of
 from .rgb_resnet import RGBResNet
 from .vln_config import RecurrentVLNConfig
-from .vln_loading import ReleasedModel
+from .vln_loading import ReleasedModel, check_frames
 from .vln_losses import VLNOutput, vln_losses
 from .vln_released import Release, check_variant, released_fields, released_keys
 
@@ -255,6 +255,19 @@ class RecurrentVLNModel(ReleasedModel):
         max_depth = self.config.max_depth
         return self.depth_encoder((depth.clamp(0, max_depth) / max_depth).to(self.dtype))
 
+    @property
+    def feature_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of what is kept of a frame's "rgb" and "depth"."""
+        config = self.config
+        grid = depth_grid_size(config.depth_size, len(config.depth_num_blocks))
+        depth = (config.depth_feature_channels, grid, grid)
+        return {"rgb": self.rgb_feature_shape, "depth": depth}
+
+    @property
+    @abstractmethod
+    def rgb_feature_shape(self) -> tuple[int, ...]:
+        """Of what `pool_rgb` keeps of a frame."""
+
     @abstractmethod
     def pool_rgb(self, features: Tensor) -> Tensor:
         """What is kept of the ResNet's `features` (F, C, h, w)."""
@@ -292,14 +305,10 @@ class RecurrentVLNModel(ReleasedModel):
         self, name: str, frames: Tensor | None, features: Tensor | None, step_mask: Tensor
     ) -> Tensor:
         """Features of the F frames in `step_mask`, kept ones or those of `frames` (B, T, ...)."""
-        size = self.config.image_size if name == "rgb" else self.config.depth_size
-        sizes = (3, size, size) if name == "rgb" else (size, size)
+        check_frames(self, name, frames, features, step_mask.shape)
         if features is not None:
             return features[step_mask].to(self.dtype)
-        if frames is None or frames.shape != (*step_mask.shape, *sizes):
-            found = None if frames is None else tuple(frames.shape)
-            expected = (*step_mask.shape, *sizes)
-            raise ValueError(f"{type(self).__name__}: {name}: found {found}, expected {expected}.")
+        assert frames is not None  # just checked
         encode = self.encode_rgb if name == "rgb" else self.encode_depth
         return encode(frames[step_mask])
 

@@ -37,6 +37,11 @@ class Seq2SeqModel(RecurrentVLNModel):
         self.post_init()
         self.train(self.training)  # freezes what the configuration says
 
+    @property
+    def rgb_feature_shape(self) -> tuple[int, ...]:
+        """Of what `pool_rgb` keeps of a frame."""
+        return (self.config.rgb_config.hidden_sizes[-1],)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+
     def pool_rgb(self, features: Tensor) -> Tensor:
         """(F, C) of `features` (F, C, h, w)."""
         return features.mean((2, 3))

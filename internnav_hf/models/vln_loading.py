@@ -55,6 +55,11 @@ class ReleasedModel(StrictLoading, PreTrainedModel, ABC):
         kwargs["state_dict"] = weights
         return super().from_pretrained(None, *args, config=config, **kwargs)
 
+    @property
+    @abstractmethod
+    def feature_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of what is kept of a frame's "rgb" and "depth"."""
+
     @classmethod
     @abstractmethod
     def convert_release(
@@ -63,3 +68,24 @@ class ReleasedModel(StrictLoading, PreTrainedModel, ABC):
         """The weights under our names, without those whose names start with one of `unused`, and
         fields of the configuration. Raises ValueError for another model.
         """
+
+
+def check_frames(
+    model: ReleasedModel,
+    name: str,
+    frames: Tensor | None,
+    features: Tensor | None,
+    steps: tuple[int, ...],
+) -> None:
+    """Raise ValueError unless there are `features` or, where None, `frames` of "rgb" or "depth",
+    for all `steps` (B, T), as `model` takes them.
+    """
+    if features is None:
+        size = model.config.image_size if name == "rgb" else model.config.depth_size
+        given, shape = frames, (3, size, size) if name == "rgb" else (size, size)
+    else:
+        given, shape = features, model.feature_shapes[name]
+        name += "_features"
+    expected, found = (*steps, *shape), None if given is None else tuple(given.shape)
+    if found != expected:
+        raise ValueError(f"{type(model).__name__}: {name}: found {found}, expected {expected}.")

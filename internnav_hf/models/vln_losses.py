@@ -55,8 +55,9 @@ def vln_losses(
     if "progress_loss" in sums:
         total = total + progress_loss_weight * sums["progress_loss"]
     count = step_mask.any(1).sum()
+    at_least_one = count.clamp(min=1)
     return {
-        "loss": total / (count if num_episodes is None else num_episodes),
-        **{name: value.detach() / count for name, value in sums.items()},
+        "loss": total / (at_least_one if num_episodes is None else num_episodes),
+        **{name: value.detach() / at_least_one for name, value in sums.items()},
         "loss_counts": dict.fromkeys(sums, count),
     }

@@ -16,9 +16,11 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 
 from .inert_pickle import read_tensors
 from .rgb_resnet import torchvision_resnet_keys
+from .vln_config import INPUTS
 
 CLIP_VARIANT = "CMA over CLIP encoders"
 _OURS = "internnav_"
+_OUR_KEYS = ("action_head.", "denoiser.")  # that no release has
 _FILES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 # A key of each model that the ones after it do not have, in the order to look.
 _VARIANTS = (
@@ -98,12 +100,16 @@ def read_release(path: str | Path | None) -> Release | None:
     """What others released at `path`: a file, or a folder with weights and a configuration that is
     not ours, or none. None for anything else, as a checkpoint of ours or a Hub name.
 
-    Raises ValueError for a file without tensors.
+    Raises ValueError for a file without tensors, and for weights of ours without their folder.
     """
     file = None if path is None else _released_file(Path(path))
     if file is None:
         return None
     weights = read_tensors(file)
+    if any(key.startswith(_OUR_KEYS) for key in weights):
+        raise ValueError(
+            f"{file}: found weights of ours, expected the folder with their {CONFIG_NAME}."
+        )
     is_vlnce = any(key.startswith("net.") for key in weights)
     weights = {
         key.removeprefix("net."): value.float() if value.is_floating_point() else value
@@ -165,6 +171,7 @@ def released_fields(release: Release, weights: Mapping[str, Tensor]) -> dict[str
         found = release.settings.get(part)
         if isinstance(found, dict) and name in found:
             fields[field] = bool(found[name])
+    fields["ablated_inputs"] = [n for n in INPUTS if release.settings.get(f"ablate_{n}") is True]
     return fields
 
 

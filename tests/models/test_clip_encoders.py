@@ -120,3 +120,8 @@ def test_images_are_normalised_as_clip_does():
     found = normalise_images(rgb, CLIP_MEAN, CLIP_STD)
     assert_close(found[0, :, 0, 0], torch.tensor(expected))
     assert_close(normalise_images(rgb, None, None), rgb / 255)
+
+
+def test_no_images_have_no_tokens():
+    _, vision = towers()
+    assert vision(torch.zeros(0, 3, 64, 64)).shape == (0, 5, 128)

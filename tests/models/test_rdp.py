@@ -211,3 +211,13 @@ def test_what_does_not_fit_is_an_error(model, batch, name, value, message):
 def test_as_many_generators_as_robots(model, batch):
     with pytest.raises(ValueError, match="generator: found 1, expected 2"):
         model.sample(batch["instruction_ids"], scene(model, batch), generator=generators(0))
+
+
+@torch.no_grad()
+def test_all_steps_may_be_dropped_at_once(model, batch):
+    """As happens where walks are short."""
+    nothing = torch.ones(2, 3, dtype=torch.bool)
+    others = {name: batch[name] / 2 for name in ("rgb", "depth")}
+    first, second = (model(**given, image_drop=nothing) for given in (batch, batch | others))
+    assert first.loss.isfinite()
+    assert_close(first.loss, second.loss, **EXACT)

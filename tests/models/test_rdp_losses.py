@@ -67,3 +67,11 @@ def test_parts_of_a_batch_weigh_as_many_steps_as_they_have(padded_loss):
         for row in (slice(0, 1), slice(1, 2))
     ]
     assert_close(torch.stack(parts).sum(), whole.loss)
+
+
+def test_a_batch_without_steps_is_no_loss():
+    steps = {"action": torch.ones(1, 2, 8, 3), "progress": torch.ones(1, 2)}
+    steps["stop"] = steps["progress"]
+    blank = {name: torch.zeros_like(value) for name, value in steps.items()}
+    output = rdp_losses(tiny_rdp_config(), steps, blank, torch.zeros(1, 2, dtype=torch.bool))
+    assert output.loss == output.action_loss == 0

@@ -210,6 +210,14 @@ def test_bad_input_is_one_error(model):
         ({"instruction_ids": 0 * batch["instruction_ids"]}, r"found no word in row\(s\) \[0, 1\]"),
         ({"instruction_ids": 20 + batch["instruction_ids"]}, "of another vocabulary"),
         ({"progress": None}, "progress: found None"),
+        (
+            {"rgb_features": torch.zeros(2, 2, 7)},
+            r"rgb_features: found \(2, 2, 7\), expected \(2, 3",
+        ),
+        (
+            {"depth_features": torch.zeros(2, 3, 9, 4, 4)},
+            r"depth_features: found \(2, 3, 9, 4, 4\), expected \(2, 3, 8, 2, 2\)",
+        ),
     ]:
         with pytest.raises(ValueError, match=told):
             model(**(batch | bad))

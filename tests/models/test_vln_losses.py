@@ -83,3 +83,8 @@ def test_the_monitor_can_be_without_and_must_have_something_to_learn(batch):
 def test_its_weight_counts(batch):
     losses = vln_losses(**(batch | {"progress_loss_weight": 3.0}))
     assert_close(losses["loss"], losses["action_loss"] + 3 * losses["progress_loss"])
+
+
+def test_a_batch_without_episodes_is_no_loss(batch):
+    losses = vln_losses(**(batch | {"step_mask": torch.zeros_like(batch["step_mask"])}))
+    assert all(losses[name] == 0 for name in ("loss", "action_loss", "progress_loss"))

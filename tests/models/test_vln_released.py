@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from internnav_hf.models.cma import CMAModel
 from internnav_hf.models.seq2seq import Seq2SeqModel
-from internnav_hf.models.vln_released import read_release
+from internnav_hf.models.vln_released import read_release, released_fields
 from tests.tiny_vln import tiny_cma
 from tests.vln_golden import golden, released_weights
 
@@ -158,6 +158,21 @@ def test_our_own_checkpoint_of_another_variant_is_an_error(tmp_path):
         ValueError, match="a checkpoint of internnav_cma, expected internnav_seq2seq"
     ):
         Seq2SeqModel.from_pretrained(tmp_path)
+
+
+def test_weights_of_ours_without_their_configuration_are_an_error(tmp_path):
+    tiny_cma().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="model.safetensors: found weights of ours, expected the"):
+        CMAModel.from_pretrained(tmp_path / "model.safetensors")
+
+
+def test_what_a_release_leaves_out_is_read(weights, tmp_path):
+    torch.save(weights["cma"], tmp_path / "pytorch_model.bin")
+    told = {"model_cfg": {"model": {"ablate_depth": True, "ablate_rgb": False}}}
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    release = read_release(tmp_path)
+    assert release is not None
+    assert released_fields(release, {})["ablated_inputs"] == ["depth"]
 
 
 def test_leftovers_are_named_and_can_be_left_out(weights, tmp_path):
