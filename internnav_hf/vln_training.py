@@ -101,7 +101,7 @@ def start(
         for reader in [clip] if name == "rdp" else filter(None, [clip, config]):
             reader.vocab_size = len(processor.tokenizer)
     model = model_class(config)
-    start_vln(model, **given)
+    start_vln(model, **parts)
     return model, processor
 
 

@@ -8,6 +8,7 @@ on all that was ever collected. VLN-CE's (arXiv 2004.02857), where iteration 0 i
 
 import copy
 import logging
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 SPLIT = "dagger"  # of `scene_seeds`: no dataset and no evaluation has these scenes
 DATA_FOLDER = "data"
+COLLECTED_FILE = "collected"  # in the folder of a round, once its walks are whole
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 @dataclass
@@ -94,10 +97,12 @@ def collect_round(
     iteration: int,
 ) -> str:
     """The data root of what was collected for round `iteration`; what a killed run has collected
-    stays. The main process walks, the others wait.
+    stays. The main process walks; the others wait as long as it takes, for a file, as a barrier
+    has a time limit.
     """
     assert processor.camera is not None  # `check_camera`
     root, state = Path(stage.output_dir, DATA_FOLDER), PartialState()
+    collected = root.with_name(COLLECTED_FILE)
     if state.is_main_process:
         beta, seed = args.dagger_p**iteration, stage.seed + iteration
         logger.info("DAgger round %d: the expert acts with probability %.3g.", iteration, beta)
@@ -115,6 +120,10 @@ def collect_round(
             max_steps=args.dagger_max_steps,
         )
         model.train()
+        collected.parent.mkdir(parents=True, exist_ok=True)
+        collected.touch()
+    while not collected.is_file():
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
     state.wait_for_everyone()
     return str(root)
 

@@ -5,6 +5,7 @@ A model is built without any of them. The same files serve all three.
 
 import gzip
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from .inert_pickle import read_tensors
 from .loading import check_is_checkpoint, check_loading
 from .released import check_fit
 from .rgb_resnet import RGBResNet, torchvision_resnet_keys
+
+logger = logging.getLogger(__name__)
 
 RANDOM = "random"
 _DD_PPO = "actor_critic.net.visual_encoder."
@@ -58,6 +61,10 @@ def start_vln(
                 f"--{name} {source}: a {type(model).__name__} has none, only {sorted(parts)}."
             )
         load_part(name, parts[name], source)
+    for name, part in parts.items():
+        learns = any(parameter.requires_grad for parameter in part.parameters())
+        if sources[name] is None and not learns:
+            logger.warning("--%s: None, so that it stays frozen with random numbers.", name)
 
 
 def encoder_weights(

@@ -62,6 +62,32 @@ def test_a_round_collects_with_the_model_in_scenes_of_its_own(tmp_path, monkeypa
     assert first[1].digest() != second[1].digest()
 
 
+def test_the_others_wait_until_all_is_collected(tmp_path, monkeypatch):
+    """Without a barrier, whose time limit ends a run."""
+    stage = dagger_stage(training(tmp_path), arguments(), 1)
+    looks = []
+
+    class Other:
+        is_main_process = False
+
+        def wait_for_everyone(self) -> None:
+            assert len(looks) == 3
+
+    def look(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            (tmp_path / "dagger" / "1").mkdir(parents=True)
+            (tmp_path / "dagger" / "1" / "collected").touch()
+
+    monkeypatch.setattr(dagger_rounds, "PartialState", Other)
+    monkeypatch.setattr(dagger_rounds.time, "sleep", look)
+    processor = VLNProcessor(
+        word_tokenizer(WORDS), image_size=32, depth_size=32, camera=CAMERA.to_dict()
+    )
+    root = collect_round(tiny_cma(), processor, arguments(), stage, 1)
+    assert root == str(tmp_path / "dagger" / "1" / "data")
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

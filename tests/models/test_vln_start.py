@@ -100,6 +100,11 @@ def test_every_part_starts_from_a_checkpoint_of_another_model_of_ours(tmp_path):
     assert_same(model.instruction_encoder.word_embeddings, words)
 
 
+def test_what_stays_random_and_frozen_without_being_asked_for_is_told(caplog):
+    start_vln(tiny_cma(train_rgb_encoder=True), depth_encoder="random")
+    assert [record.args for record in caplog.records] == [("word_embeddings",)]
+
+
 def test_nothing_and_random_change_nothing():
     model = tiny_cma()
     start_vln(model, depth_encoder="random", rgb_encoder=None)
