@@ -86,8 +86,8 @@ class VLNDataset(Dataset):
     frames; an action that differs from the one before weighs `inflection_coefficient`; with
     `discrete_fix`, displacements are set right by the actions that were meant. RDP was trained with
     instructions cut after 248 characters (`max_characters=248`), though not evaluated so.
-    Where others than the expert's actions were done (DAgger, exploration), displacements are those
-    of the expert's stored plans; walks without are refused.
+    Where others than the expert's actions were done (DAgger, exploration), displacements and
+    `stop_progress` are those of the expert's stored plans; walks without are refused.
 
     `depth_unit_m` is what 1 means in a depth array, `splat_marker` see `vln_pe_frames`.
     """
@@ -253,7 +253,10 @@ class VLNDataset(Dataset):
             "previous_displacements": vln_targets.previous_displacements(walk.poses),
             "displacements": steps,
             "relative_pose": vln_targets.relative_poses(walk.poses),
-            "stop_progress": vln_targets.stop_progress(min(len(walk.poses), self.max_steps)),
+            "stop_progress": vln_targets.stop_progress(
+                min(len(walk.poses), self.max_steps),
+                walk.steps_left if len(walk.plans) else None,
+            ),
         }
         return {key: values.astype(np.float32) for key, values in arrays.items()}
 
@@ -347,6 +350,7 @@ class _Walk:
     actions: np.ndarray
     previous_actions: np.ndarray
     plans: np.ndarray
+    steps_left: np.ndarray
     progress: np.ndarray
     poses: np.ndarray
 
@@ -359,6 +363,7 @@ class _Walk:
             values("actions").astype(np.int64),
             values("previous_actions").astype(np.int64),
             values("plans").reshape(-1, vln_targets.HORIZON),
+            values("steps_left"),
             values("progress"),
             values("poses").reshape(-1, 3),
         )

@@ -45,6 +45,7 @@ SUCCESS, STUCK = "success", "stuck"
 ACTION = "observation.action"
 PREVIOUS_ACTION = "observation.previous_action"
 EXPERT_ACTIONS = "observation.expert_actions"
+EXPERT_STEPS = "observation.expert_steps"
 PROGRESS = "observation.progress"
 POSITION = "observation.robot_position"
 YAW = "observation.robot_yaw"
@@ -67,8 +68,11 @@ COLUMNS = {
         np.int64,
         "optional, with the one before: the expert's next actions from this frame; 0 goes on",
     ),
+    EXPERT_STEPS: Column(
+        (), np.int64, "optional, with both: how many actions it needs from here, its stop included"
+    ),
 }
-OPTIONAL_COLUMNS = (PREVIOUS_ACTION, EXPERT_ACTIONS)
+OPTIONAL_COLUMNS = (PREVIOUS_ACTION, EXPERT_ACTIONS, EXPERT_STEPS)
 OTHER_COLUMNS = (
     "observation.camera_position",
     "observation.camera_orientation",
@@ -93,8 +97,8 @@ class WalkRecord:
 
 @dataclass(frozen=True, eq=False)
 class WholeWalk(Episode):
-    """`columns` are those of `COLUMNS`, `PREVIOUS_ACTION` always among them, `EXPERT_ACTIONS` where
-    they are stored.
+    """`columns` are those of `COLUMNS`, `PREVIOUS_ACTION` always among them, `EXPERT_ACTIONS` and
+    `EXPERT_STEPS` where they are stored.
 
     `instruction_tokens` are the stored word ids, one tuple per instruction, or none at all.
     """
@@ -309,6 +313,10 @@ def read_walk(record: WalkRecord) -> WholeWalk:
     _check_actions(columns[PREVIOUS_ACTION], [-1, *LABELS], path, PREVIOUS_ACTION)
     if EXPERT_ACTIONS in columns:
         _check_actions(columns[EXPERT_ACTIONS], LABELS, path, EXPERT_ACTIONS)
+        few = columns.get(EXPERT_STEPS, np.zeros(1)) < 1
+        if few.any():
+            found = "none, or less than 1"
+            raise broken(path, EXPERT_STEPS, found, "a positive number at each frame")
     return WholeWalk(
         record.unit,
         record.episode_index,

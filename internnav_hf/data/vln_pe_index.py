@@ -35,6 +35,7 @@ from .vln_pe import (
     ACTION,
     EPISODES_FILE,
     EXPERT_ACTIONS,
+    EXPERT_STEPS,
     PREVIOUS_ACTION,
     PROGRESS,
     STATS_FILE,
@@ -50,7 +51,7 @@ from .vln_pe_frames import KINDS, FrameRules, RecordedFrames
 
 logger = logging.getLogger(__name__)
 
-INDEX_VERSION = 3  # part of the cache's name; raise it when checks or columns change
+INDEX_VERSION = 4  # part of the cache's name; raise it when checks or columns change
 
 EPISODE_SCHEMA = pa.schema(
     [
@@ -65,6 +66,7 @@ EPISODE_SCHEMA = pa.schema(
         described("actions", pa.list_(pa.int8()), "the expert's, at each used frame"),
         described("previous_actions", pa.list_(pa.int8()), "what led to each used frame"),
         described("plans", pa.list_(pa.int8()), "the expert's next 8 from each, if stored"),
+        described("steps_left", pa.list_(pa.int32()), "that it needs from each, if stored"),
         described("progress", pa.list_(pa.float64()), "share of the way, at each used frame"),
         described("poses", pa.list_(pa.float64()), "x, y, yaw of each used frame in a row"),
         described("frames_key", pa.string(), "changes when the frames on disk do"),
@@ -195,6 +197,7 @@ def _row(walk: WholeWalk, length: int, frames: RecordedFrames) -> tuple:
         walk.columns[ACTION][:length],
         walk.columns[PREVIOUS_ACTION][:length],
         walk.columns.get(EXPERT_ACTIONS, walk.actions[:0])[:length].ravel(),
+        walk.columns.get(EXPERT_STEPS, walk.actions[:0])[:length],
         walk.columns[PROGRESS][:length],
         walk.poses[:length].ravel(),
         _frames_key(frames),

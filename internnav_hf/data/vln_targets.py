@@ -37,9 +37,12 @@ def inflection_weights(
     return np.where(changes, coefficient, 1.0).astype(np.float32)
 
 
-def stop_progress(length: int) -> np.ndarray:
-    """(T,) share of the frames that are over at the end of each."""
-    return np.arange(1, length + 1) / length
+def stop_progress(length: int, steps_left: np.ndarray | None = None) -> np.ndarray:
+    """(T,) share of the frames that are over at the end of each. With `steps_left` (T,), what the
+    expert needs from each to its stop: of the frames so far and those.
+    """
+    over = np.arange(1, length + 1)
+    return over / (length if steps_left is None else over - 1 + steps_left[:length])
 
 
 def relative_poses(poses: np.ndarray) -> np.ndarray:

@@ -5,8 +5,9 @@ the policy's otherwise; either way the policy learns the expert's. The expert is
 recorded walks: the shortest way that keeps off walls, and a turn to the goal at its end.
 
 Walks are written as `vln_pe`: `observation.action` is the expert's, `observation.previous_action`
-what was executed, `observation.expert_actions` what the expert would do next, for RDP, which learns
-several steps at a time. A walk ends when STOP is executed or after `max_steps`.
+what was executed; `observation.expert_actions` and `expert_steps` say what the expert would do next
+and for how long, for RDP, which learns several steps at a time, and when to stop. A walk ends when
+STOP is executed or after `max_steps`.
 """
 
 import json
@@ -79,17 +80,17 @@ class _Walker:
 
     def recorded(self) -> RecordedWalk:
         """All of it."""
-        poses, plans, episode = np.array(self.poses), np.array(self.plans), self.env.episode
+        poses, episode = np.array(self.poses), self.env.episode
         left = distances_to(self.env.space, np.array(episode.goal_xy), poses[:, :2])
         return RecordedWalk(
             episode.instructions,
             poses,
             np.stack(self.rgb),
             np.stack(self.depth),
-            actions=plans[:, 0],
+            actions=np.array([plan[0] for plan in self.plans]),
             progress=progress_of(left),
             executed=np.array(self.executed),
-            plans=plans,
+            plans=self.plans,
         )
 
 

@@ -35,7 +35,6 @@ MIN_GOAL_FRAMES, MAX_GOAL_FRAMES = 3, 16
 MAX_GOAL_DISTANCE_M = 3.0
 _OCCLUSION_TOLERANCE_M = 0.25
 _FACING = TURN_STEP / 2 + 1e-6
-PLANNED_STEPS = 8  # RDP's horizon
 _ARRIVED_M = 0.3
 NO_GOAL = -1
 UNTAUGHT = 1
@@ -153,13 +152,11 @@ def expert_plan(
     position: np.ndarray,
     yaw: float,
 ) -> list[int]:
-    """Its next `PLANNED_STEPS` actions from here; after a STOP there are only more."""
-    plan = [int(Action.STOP)] * PLANNED_STEPS
-    for step in range(PLANNED_STEPS):
+    """Its actions from here to its STOP, at most `MAX_STEPS`."""
+    plan: list[int] = []
+    while len(plan) < MAX_STEPS and (not plan or plan[-1] != Action.STOP):
         action = expert_action(space, field, episode, position, yaw)
-        plan[step] = int(action)
-        if action == Action.STOP:
-            break
+        plan.append(int(action))
         position, yaw = _after(space, position, yaw, action)
     return plan
 

@@ -10,17 +10,18 @@ Depth is in tens of metres, 0 where nothing is seen. `observation.action` is the
 frame; each instruction is a line of tasks.jsonl, and episodes_stats.jsonl tells the first and the
 last line of an episode. Orientations are (w, x, y, z) of axes x forward, y left, z up.
 
-Differs from the published folders: `observation.previous_action` is there where something else was
-done than the expert's action, and `observation.expert_actions`, the expert's next eight from each
-frame, for then no later pose tells where it would have gone; `instruction_tokens` are left out, for
-they number the words of a vocabulary that knows none of these; `meta/info.json` is about these
-walks. On request images are files (JPEG, and 16-bit PNG of millimetres): a seventh of the size at
-128x96, and slower to read.
+Differs from the published folders: where something else was done than the expert's action,
+`observation.previous_action` is there, `observation.expert_actions`, the expert's next eight from
+each frame, and `observation.expert_steps`, how many it needs yet, for then no later frame tells
+where it would have gone and when it would have arrived; `instruction_tokens` are left out, for they
+number the words of a vocabulary that knows none of these; `meta/info.json` is about these walks. On
+request images are files (JPEG, and 16-bit PNG of millimetres): a seventh of the size at 128x96, and
+slower to read.
 
 Legend: T frames of an episode.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ from .writer import JPEG_QUALITY, LARGEST_DEPTH_M
 FRAMES_PER_SECOND = 6  # nominal, as published
 SIMULATOR_STEPS = 50  # of physics, for each action, as published
 MM_PER_M = 1000
+PLANNED_STEPS = 8  # RDP's horizon
 VECTOR = pa.list_(pa.float64())
 
 
@@ -50,7 +52,7 @@ class RecordedWalk:
     """`poses` (T, 3) as (x, y, yaw); `rgb` (T, H, W, 3) uint8; `depth` (T, H, W) metres, 0 unknown.
 
     `actions` (T,) are the expert's at each frame, `executed` (T,) what was done instead (None: the
-    same), `plans` (T, 8) the expert's next actions from each frame, where others were done;
+    same), `plans` the expert's actions from each frame to its STOP, where others were done;
     `progress` (T,) is the share of the way that is done, see `progress_of`.
     """
 
@@ -61,7 +63,7 @@ class RecordedWalk:
     actions: np.ndarray
     progress: np.ndarray
     executed: np.ndarray | None = None
-    plans: np.ndarray | None = None
+    plans: Sequence[list[int]] | None = None
     finish_status: str = "success"
     fail_reason: str = ""
 
@@ -130,7 +132,7 @@ def record(
         actions=walk.expert_actions,
         progress=progress_of(left),
         executed=walk.actions if explored else None,
-        plans=np.array(plans) if explored else None,
+        plans=plans or None,
     )
 
 
@@ -181,7 +183,10 @@ def _columns(walk: RecordedWalk, camera: CameraSpec) -> dict[str, pa.Array]:
         led = np.concatenate([[-1], walk.executed[:-1]]).astype(np.int64)
         columns["previous_action"] = pa.array(led)
     if walk.plans is not None:
-        columns["expert_actions"] = pa.array(walk.plans.tolist(), pa.list_(pa.int64()))
+        stops = [0] * PLANNED_STEPS
+        planned = [(plan + stops)[:PLANNED_STEPS] for plan in walk.plans]
+        columns["expert_actions"] = pa.array(planned, pa.list_(pa.int64()))
+        columns["expert_steps"] = pa.array([len(plan) for plan in walk.plans])
     return {f"observation.{name}": column for name, column in columns.items()}
 
 

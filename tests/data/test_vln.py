@@ -289,7 +289,7 @@ def test_what_the_simulator_writes_is_read(tmp_path, open_dataset, image_files):
     rgb, depth = vln_pe.rgb_of(6), 10 * vln_pe.depth_of(6)
     poses = vln_pe.poses_of(done.tolist())
     walk = RecordedWalk(("Walk on",), poses, rgb, depth, actions, np.arange(6) / 5, done)
-    plans = np.tile([1, 2, 1, 0, 0, 0, 0, 0], (6, 1))
+    plans = [[1, 2, 1, 0]] * 6
     folder = tmp_path / "d" / "simulated_train" / "scene_00001"
     folder.parent.mkdir(parents=True)
     with vln_pe_folder(folder, CameraSpec(width=16, height=12), {}, image_files) as writer:
@@ -323,11 +323,16 @@ def test_where_others_than_the_expert_acted_rdp_needs_its_plans(root, open_datas
     assert open_dataset(root)[0]["actions"].tolist() == vln_pe.some_actions(6)
     columns["observation.expert_actions"] = np.tile([2, 1, 0, 0, 0, 0, 0, 0], (6, 1))
     vln_pe.write_parquet(unit, 0, columns)
+    with pytest.raises(ValueError, match="observation.expert_steps: found none"):
+        open_dataset(root, targets="displacements")
+    columns["observation.expert_steps"] = np.full(6, 3)
+    vln_pe.write_parquet(unit, 0, columns)
     item = open_dataset(root, targets="displacements", max_steps=4)[0]
     left = np.radians(15)
     expected = [[0, 0, left], [0.25 * np.cos(left), 0.25 * np.sin(left), 0], [0, 0, 0]]
     np.testing.assert_allclose(item["displacements"][3, :3], expected, atol=1e-6)
     assert item["displacements"].shape == (4, 8, 3)
+    np.testing.assert_allclose(item["stop_progress"], [1 / 3, 2 / 4, 3 / 5, 4 / 6])
     columns["observation.expert_actions"][4, 2] = 7
     vln_pe.write_parquet(unit, 0, columns)
     message = "observation.expert_actions: found 7 at frame 4, expected one of"

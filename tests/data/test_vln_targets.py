@@ -116,6 +116,11 @@ def test_going_on_has_a_negative_displacement_behind():
     assert not previous[0].any()
 
 
+def test_the_stop_is_as_far_as_the_expert_says():
+    np.testing.assert_allclose(stop_progress(4, np.arange(4, 0, -1)), stop_progress(4))
+    np.testing.assert_allclose(stop_progress(2, np.array([5, 9, 1])), [1 / 5, 2 / 10])
+
+
 def test_a_turn_across_pi_is_small():
     poses = np.array([[0, 0, np.pi - 0.1], [0, 0, -np.pi + 0.1]])
     np.testing.assert_allclose(displacements(poses, 1)[0, 0], [0, 0, 0.2], atol=1e-12)

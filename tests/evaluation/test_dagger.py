@@ -6,7 +6,13 @@ import torch
 
 from internnav_hf.data import VLNDataset
 from internnav_hf.data.vln import read_texts
-from internnav_hf.data.vln_pe import EXPERT_ACTIONS, PREVIOUS_ACTION, PROGRESS, read_vln_pe
+from internnav_hf.data.vln_pe import (
+    EXPERT_ACTIONS,
+    EXPERT_STEPS,
+    PREVIOUS_ACTION,
+    PROGRESS,
+    read_vln_pe,
+)
 from internnav_hf.data.vln_targets import HORIZON
 from internnav_hf.data.vocabulary import learn_words
 from internnav_hf.evaluation import dagger
@@ -131,12 +137,15 @@ def test_a_plan_is_the_way_that_the_expert_would_go(course, tmp_path):
         padded = np.append(walk.actions, [0] * HORIZON)
         windows = np.lib.stride_tricks.sliding_window_view(padded, HORIZON)[: walk.length]
         np.testing.assert_array_equal(walk.columns[EXPERT_ACTIONS], windows)
+        assert walk.columns[EXPERT_STEPS].tolist() == [*range(walk.length, 0, -1)]
     root = gather(Walker(int(Action.TURN_LEFT)), course, tmp_path / "turns", 0.0, max_steps=24)
     walks, dataset = walks_of(root), opened(root, tmp_path)
     steps = np.concatenate([dataset[i]["displacements"] for i in range(len(dataset))])
     went = np.linalg.norm(steps[..., :2], axis=-1).sum(axis=1)
     assert (went > 0.24).mean() > 0.4  # the way is up to eleven turns away
     first = np.concatenate([dataset[i]["displacements"][:, 0] for i in range(len(dataset))])
+    # to be cut off, or to stop too early, is not to arrive
+    assert max(dataset[i]["stop_progress"].max() for i in range(len(dataset))) < 1
     texts = [len(walk.instructions) for walk in walks]
     taught = np.concatenate([np.tile(w.actions, n) for w, n in zip(walks, texts, strict=True)])
     turns = np.select([taught == 2, taught == 3], [1, -1]) * np.radians(15)

@@ -9,8 +9,9 @@ from scipy.spatial.transform import Rotation
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import Action, camera_pose
 from internnav_hf.sim.episodes import EpisodeSampler
-from internnav_hf.sim.expert import PLANNED_STEPS, walk
+from internnav_hf.sim.expert import walk
 from internnav_hf.sim.vln_pe_writer import (
+    PLANNED_STEPS,
     distances_to,
     progress_of,
     quaternions,
@@ -71,7 +72,8 @@ def test_columns_are_the_published_ones(written, walks):
     published = [*LEROBOT, *(f"observation.{name}" for name in PUBLISHED)]
     for episode in range(3):
         names = columns(written, episode).column_names
-        extra = ["observation.previous_action", "observation.expert_actions"]
+        extra = ("previous_action", "expert_actions", "expert_steps")
+        extra = [f"observation.{name}" for name in extra]
         extra = extra if episode == 2 else []
         assert names == [*published, *extra]
     rows = columns(written, 1).to_pydict()
@@ -98,6 +100,10 @@ def test_plans_begin_with_the_taught_actions_and_are_done_where_nothing_disturbs
     plans = np.array(columns(written, 2)["observation.expert_actions"].to_pylist())
     assert plans.shape == (len(walks[2].poses), PLANNED_STEPS)
     assert (plans[:, 0] == walks[2].actions).all()
+    steps = columns(written, 2)["observation.expert_steps"].to_pylist()
+    assert steps == [len(plan) for plan in walks[2].plans]
+    assert {plan[-1] for plan in walks[2].plans} == {Action.STOP}
+    assert steps[-1] == 1
     calm = np.append(walks[2].executed == walks[2].actions, [True] * PLANNED_STEPS)
     done = np.append(walks[2].executed, [0] * PLANNED_STEPS)
     frames = [t for t in range(len(plans)) if calm[t : t + PLANNED_STEPS].all()]
