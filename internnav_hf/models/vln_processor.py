@@ -132,10 +132,15 @@ class VLNProcessor(ProcessorMixin):
 def word_tokenizer(words: Sequence[str], max_length: int = WORD_LENGTH) -> PreTrainedTokenizerFast:
     """VLN-CE's: lower-case, no ',' and '?', split at what is no letter, digit or underscore.
 
-    `words` in the order of their numbers; `<pad>` and `<unk>` get 0 and 1, in the list or not.
+    `words` in the order of their numbers; `<pad>` and `<unk>` get 0 and 1, where both are missing,
+    too. Another place of theirs, in capitals or not, is a ValueError: all numbers would shift.
     Where the list has punctuation marks they are tokens too; else they are left out.
     """
-    known = [PADDING, UNKNOWN, *(word for word in words if word not in (PADDING, UNKNOWN))]
+    special = [PADDING, UNKNOWN]
+    places = {word.lower(): i for i, word in enumerate(words) if word.lower() in special}
+    if places and list(places.items()) != [(PADDING, 0), (UNKNOWN, 1)]:
+        raise ValueError(f"words: found {places}, expected {PADDING} at 0 and {UNKNOWN} at 1.")
+    known = [*special, *(word for word in words if word.lower() not in special)]
     if len(set(known)) < len(known):
         repeated = next(word for word in known if known.count(word) > 1)
         raise ValueError(f"words: found {repeated!r} twice, expected each once.")

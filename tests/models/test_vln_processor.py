@@ -96,6 +96,19 @@ def test_an_instruction_without_a_known_word_is_an_error_that_shows_it(text):
     assert repr(text) in str(error.value)
 
 
+def test_what_is_no_word_does_not_shift_the_others():
+    for special in ([], ["<pad>", "<unk>"], ["<PAD>", "<UNK>"]):
+        assert word_tokenizer([*special, "walk", "past"])("past")["input_ids"] == [3]
+    for words in (
+        ["walk", "<unk>", "<pad>"],
+        ["<unk>", "walk"],
+        ["<unk>", "<pad>"],
+        ["<pad>", "walk"],
+    ):
+        with pytest.raises(ValueError, match="words: found .*, expected <pad> at 0 and <unk> at 1"):
+            word_tokenizer(words)
+
+
 def test_a_word_twice_is_an_error():
     with pytest.raises(ValueError, match="'walk' twice"):
         word_tokenizer(["walk", "past", "walk"])
