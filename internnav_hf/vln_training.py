@@ -2,7 +2,7 @@
 see.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ CLIP_TOKENIZER = "openai/clip-vit-base-patch16"  # Long-CLIP's words are CLIP's
 LEARNT = "words"
 ENCODERS = ("rgb_encoder", "depth_encoder")
 PARTS = (*ENCODERS, "text_encoder", "word_embeddings")
+Scans = Mapping[str, Sequence[str] | None]
+"""Of each data root those that are trained on; None is all."""
 _PROCESSOR_FILE = "processor_config.json"
 # What features depend on besides weights, in the configurations of model and processor.
 _SEEN_BY = ("model_type", "image_size", "image_mean", "image_std", "depth_size", "max_depth")
@@ -74,13 +76,11 @@ class WalkArguments:
     cache_dir: str | None = option(None, "Where index and features are kept.")
 
 
-def start(
-    kind: str, args: StartArguments, roots: Sequence[str], scans: Sequence[str] | None
-) -> tuple[Any, VLNProcessor]:
+def start(kind: str, args: StartArguments, scans: Scans) -> tuple[Any, VLNProcessor]:
     """The model that `kind` names (`..._plus` is the same, from a checkpoint) and its processor.
 
-    Words are learnt from the instructions of `scans` below `roots` where nothing names them. Raises
-    ValueError for what does not exist or does not fit.
+    Words are learnt from the instructions of `scans` where nothing names them. Raises ValueError
+    for what does not exist or does not fit.
     """
     name = kind.removesuffix("_plus")
     if kind != name and args.init_from is None:
@@ -93,9 +93,9 @@ def start(
         if not Path(args.init_from).is_file():
             check_is_checkpoint("--init_from", args.init_from)
         model = model_class.from_pretrained(args.init_from, encoders=given, **fields)
-        return model, _processor(args, model.config, roots, scans)
+        return model, _processor(args, model.config, scans)
     config = model_class.config_class(**fields)
-    processor = _processor(args, config, roots, scans)
+    processor = _processor(args, config, scans)
     clip = _clip_text(config)
     if "vocab_size" not in (fields if clip is None else fields.get("text_config") or {}):
         for reader in [clip] if name == "rdp" else filter(None, [clip, config]):
@@ -111,12 +111,7 @@ def _clip_text(config: Any) -> Any:
     return config.text_config if is_clip else None
 
 
-def _processor(
-    args: StartArguments,
-    config: Any,
-    roots: Sequence[str],
-    scans: Sequence[str] | None,
-) -> VLNProcessor:
+def _processor(args: StartArguments, config: Any, scans: Scans) -> VLNProcessor:
     """That of the checkpoint if it has one, else a new one with the sizes of `config`."""
     if args.init_from is not None and Path(args.init_from, _PROCESSOR_FILE).is_file():
         return VLNProcessor.from_pretrained(args.init_from)
@@ -124,7 +119,7 @@ def _processor(
     clip = _clip_text(config)
     if clip is not None:
         length = clip.max_position_embeddings
-        tokenizer = _clip_tokenizer(args.tokenizer, length, roots, scans)
+        tokenizer = _clip_tokenizer(args.tokenizer, length, scans)
         return VLNProcessor(tokenizer, resize="clip", max_length=length, **sizes)
     if args.vocabulary is not None:
         words = read_vocabulary(args.vocabulary)
@@ -134,23 +129,21 @@ def _processor(
             "which words it knows (VLN-CE's train.json.gz)."
         )
     else:
-        words = learn_words(_texts(roots, scans))
+        words = learn_words(_texts(scans))
     return VLNProcessor(word_tokenizer(words), max_length=WORD_LENGTH, **sizes)
 
 
-def _clip_tokenizer(
-    source: str, max_length: int, roots: Sequence[str], scans: Sequence[str] | None
-) -> PreTrainedTokenizerBase:
+def _clip_tokenizer(source: str, max_length: int, scans: Scans) -> PreTrainedTokenizerBase:
     if source == LEARNT:
-        return word_tokenizer(learn_words(_texts(roots, scans)), max_length)
+        return word_tokenizer(learn_words(_texts(scans)), max_length)
     check_is_checkpoint("--tokenizer", source)
     return AutoTokenizer.from_pretrained(source)
 
 
-def _texts(roots: Sequence[str], scans: Sequence[str] | None) -> Iterator[str]:
+def _texts(scans: Scans) -> Iterator[str]:
     """All instructions; what is broken is for the dataset to tell."""
-    for root in roots:
-        for unit in find_units(Path(root), scans):
+    for root, chosen in scans.items():
+        for unit in find_units(Path(root), chosen):
             for read in record_readers(unit):
                 yield from read().instructions
 

@@ -102,12 +102,12 @@ def main(
 
     # ---------------------------------- model ---------------------------------
     roots, held_out_scans = data_args.data_root, data_args.eval_scans
-    scans = training_groups(roots[0], data_args.scans, held_out_scans)
-    model, processor = start(args.model, start_args, roots, scans)
+    scans = {root: training_groups(root, data_args.scans, held_out_scans) for root in roots}
+    model, processor = start(args.model, start_args, scans)
 
     # ---------------------------------- data ----------------------------------
     shared = (model, processor, data_args, args)
-    sets = [open_walks(root, scans, *shared) for root in roots]
+    sets = [open_walks(root, chosen, *shared) for root, chosen in scans.items()]
     held_out = open_walks(roots[0], held_out_scans, *shared) if held_out_scans else None
     cameras = {camera for walks in sets for camera in walks.cameras}
     processor.camera = cameras.pop().to_dict() if len(cameras) == 1 else None
@@ -115,7 +115,7 @@ def main(
 
     # -------------------------------- training --------------------------------
     num_samples, collator = data_args.num_eval_samples, VLNCollator()
-    chosen = choose_samples(len(held_out or ()), num_samples, args.seed).tolist()
+    drawn = choose_samples(len(held_out or ()), num_samples, args.seed).tolist()
 
     def open_loop(_) -> dict[str, float]:
         size = args.per_device_eval_batch_size
@@ -126,7 +126,7 @@ def main(
             model=model,
             args=stage_args,
             train_dataset=WalkSets(sets),
-            eval_dataset=Subset(held_out, chosen) if held_out else None,
+            eval_dataset=Subset(held_out, drawn) if held_out else None,
             data_collator=collator,
             callbacks=[KeepProcessor(processor)],
             open_loop=open_loop if held_out else None,

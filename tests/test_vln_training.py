@@ -35,7 +35,7 @@ def arguments(base, kind: str, **fields) -> StartArguments:
 
 
 def begin(base, kind: str, **fields):
-    return start(kind, arguments(base, kind, **fields), [str(base / "data")], [SCANS[0]])
+    return start(kind, arguments(base, kind, **fields), {str(base / "data"): [SCANS[0]]})
 
 
 @pytest.mark.parametrize("kind", ["cma", "rdp"])

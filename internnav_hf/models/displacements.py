@@ -48,7 +48,8 @@ def discrete_actions(
         stops = (stop_progress > STOP_THRESHOLD)[:, None].expand(actions.shape).clone()
     else:
         stops = (progress > PROGRESS_THRESHOLD)[:, None].expand(actions.shape).clone()  # pyright: ignore[reportOptionalOperand]
-    windows = is_still.all(-1).unfold(1, NUM_STILL_STEPS, 1).all(-1)
-    # As published, the last window of the horizon is not looked at.
-    stops[:, : windows.shape[1] - 1] |= windows[:, :-1]
+    if actions.shape[1] > NUM_STILL_STEPS:
+        windows = is_still.all(-1).unfold(1, NUM_STILL_STEPS, 1).all(-1)
+        # As published, the last window of the horizon is not looked at.
+        stops[:, : windows.shape[1] - 1] |= windows[:, :-1]
     return actions.masked_fill(stops, STOP)

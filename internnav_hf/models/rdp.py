@@ -174,7 +174,7 @@ class RDPModel(RDPEncoders):
         )
         counted = torch.ones_like(step_mask) if self.config.padded_loss else step_mask
         is_seen = step_mask & ~draws["image_drop"]
-        check_words(instruction_ids, self.config.text_config.vocab_size, step_mask.any(1))  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+        check_words(instruction_ids, self._vocab_size, step_mask.any(1))
         instruction = self.encode_instruction(instruction_ids)
         resets = reset_mask_of(reset_mask, recurrent_state, shape, step_mask)
         scene = self.advance(
@@ -235,13 +235,14 @@ class RDPModel(RDPEncoders):
         (B, T, H, 3) replaces the first draw, `step_noise` (steps - 1, chains, B, T, H, 3) those
         between the steps of diffusion; see `num_chains`.
         """
-        if not instruction.is_floating_point():
-            instruction = self.encode_instruction(instruction)
         shape = scene.states.shape[:2]
         if isinstance(generator, list) and len(generator) != shape[0]:
             raise ValueError(f"generator: found {len(generator)}, expected {shape[0]}.")
         if step_mask is None:
             step_mask = torch.ones(shape, dtype=torch.bool, device=self.device)
+        if not instruction.is_floating_point():
+            check_words(instruction, self._vocab_size, step_mask.any(1))
+            instruction = self.encode_instruction(instruction)
         drawn = draw_for_sampling(self.config, shape, self.device, generator)
         noise = (drawn[0] if noise is None else noise)[step_mask]
         step_noise = (drawn[1] if step_noise is None else step_noise)[:, :, step_mask]
@@ -338,6 +339,10 @@ class RDPModel(RDPEncoders):
         previous = self.previous_tokens(scene.previous_displacements[step_mask])
         single = torch.stack([text, states, pose], dim=1)
         return torch.cat([fused, single, previous], dim=1), torch.cat([states, text], dim=-1)
+
+    @property
+    def _vocab_size(self) -> int:
+        return self.config.text_config.vocab_size  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
 
     def _kinds(self) -> Tensor:
         """(N, E): what sort each condition token is."""

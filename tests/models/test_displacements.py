@@ -31,3 +31,10 @@ def test_metres_of_the_reference(given):
 def test_what_was_not_decided_is_no_stop():
     nothing = torch.full((1, 8, 3), torch.nan)
     assert (discrete_actions(nothing, torch.full((1,), torch.nan)) != 0).all()
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 3])
+def test_a_short_horizon_has_no_three_still_steps_to_look_at(horizon):
+    still = torch.zeros(1, horizon, 3)
+    assert (discrete_actions(still, torch.zeros(1)) == NO_ACTION).all()
+    assert (discrete_actions(still, torch.ones(1)) == 0).all()

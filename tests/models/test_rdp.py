@@ -221,3 +221,10 @@ def test_all_steps_may_be_dropped_at_once(model, batch):
     first, second = (model(**given, image_drop=nothing) for given in (batch, batch | others))
     assert first.loss.isfinite()
     assert_close(first.loss, second.loss, **EXACT)
+
+
+@pytest.mark.parametrize(("word", "message"), [(0, "no word"), (60, "another vocabulary")])
+def test_words_are_looked_at_in_acting_too(model, batch, word, message):
+    words = torch.full((2, 4), word)
+    with pytest.raises(ValueError, match=message):
+        model.act(words, *(batch[name][:, 0] for name in ("rgb", "depth", *WAY)))

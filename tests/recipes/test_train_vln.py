@@ -103,6 +103,17 @@ def test_an_encoder_that_learns_sees_images(base, tmp_path):
         assert any(not weights[name].equal(later[name]) for name in names)
 
 
+def test_folders_with_other_scans_are_trained_on_together(base, tmp_path):
+    """Each without what is held out."""
+    write_root(tmp_path / "more", ("another", SCANS[1]))
+    roots = [base / "data", tmp_path / "more"]
+    train(options(base, tmp_path / "out", data_root=roots, scans=None, **HELD_OUT))
+    assert history(tmp_path / "out", "eval_num_walks")[-1] == 12
+    nothing_left = options(base, tmp_path, data_root=roots, scans=None, eval_scans=SCANS)
+    with pytest.raises(ValueError, match="all held out"):
+        train(nothing_left)
+
+
 # ------------------------------------------------------------------- resuming, several processes
 
 
