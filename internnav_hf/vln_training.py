@@ -36,6 +36,8 @@ Scans = Mapping[str, Sequence[str] | None]
 _PROCESSOR_FILE = "processor_config.json"
 # What features depend on besides weights, in the configurations of model and processor.
 _SEEN_BY = ("model_type", "image_size", "image_mean", "image_std", "depth_size", "max_depth")
+# ... and in that of the encoder of colours, where shapes of weights do not tell.
+_TOWER = ("hidden_act", "num_attention_heads", "layer_norm_eps", "downsample_in_bottleneck")
 
 
 @dataclass
@@ -204,6 +206,8 @@ def _keep_features(
     weights = {f"{name}.{key}": v for name, part in encoders.items() for key, v in part.items()}
     fields = model.config.to_dict()
     settings = {name: fields[name] for name in _SEEN_BY} | {"resize": dataset.processor.resize}
+    tower = fields.get("vision_config") or fields["rgb_config"]
+    settings["tower"] = {name: tower.get(name) for name in _TOWER}
     folder = Path(cache_dir, "features") if cache_dir else DEFAULT_CACHE
     store = FeatureStore.below(folder, encoder_digest(weights, settings))
     state, was_training = PartialState(), model.training

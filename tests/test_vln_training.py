@@ -102,6 +102,9 @@ def test_features_go_by_the_encoders(base, tmp_path):
         next(model.depth_encoder.parameters()).add_(0.1)
     open_walks(*shared)
     assert len(list(tmp_path.glob("features/*/*/*.safetensors"))) == 8
+    model.config.rgb_config.hidden_act = "gelu"  # as a model of the same weights might have
+    open_walks(*shared)
+    assert len(list(tmp_path.glob("features/*/*/*.safetensors"))) == 12
     walks.cache_features = False
     assert "rgb" in open_walks(*shared)[0]
 

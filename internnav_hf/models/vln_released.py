@@ -169,8 +169,8 @@ def released_fields(release: Release, weights: Mapping[str, Tensor]) -> dict[str
         fields["batch_norm_mode"] = "always" if release.variant == "Seq2Seq" else "training"
     for field, (part, name) in _SETTINGS.items():
         found = release.settings.get(part)
-        if isinstance(found, dict) and name in found:
-            fields[field] = bool(found[name])
+        if isinstance(found, dict) and isinstance(found.get(name), bool):
+            fields[field] = found[name]
     fields["ablated_inputs"] = [n for n in INPUTS if release.settings.get(f"ablate_{n}") is True]
     return fields
 

@@ -168,11 +168,14 @@ def test_weights_of_ours_without_their_configuration_are_an_error(tmp_path):
 
 def test_what_a_release_leaves_out_is_read(weights, tmp_path):
     torch.save(weights["cma"], tmp_path / "pytorch_model.bin")
-    told = {"model_cfg": {"model": {"ablate_depth": True, "ablate_rgb": False}}}
+    told = {"ablate_depth": True, "ablate_rgb": False, "rgb_encoder": {"trainable": "no"}}
+    told = {"model_cfg": {"model": told}}
     (tmp_path / "config.json").write_text(json.dumps(told))
     release = read_release(tmp_path)
     assert release is not None
-    assert released_fields(release, {})["ablated_inputs"] == ["depth"]
+    fields = released_fields(release, {})
+    assert fields["ablated_inputs"] == ["depth"]
+    assert "train_rgb_encoder" not in fields
 
 
 def test_leftovers_are_named_and_can_be_left_out(weights, tmp_path):

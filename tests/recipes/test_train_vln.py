@@ -109,7 +109,7 @@ def test_folders_with_other_scans_are_trained_on_together(base, tmp_path):
     roots = [base / "data", tmp_path / "more"]
     train(options(base, tmp_path / "out", data_root=roots, scans=None, **HELD_OUT))
     assert history(tmp_path / "out", "eval_num_walks")[-1] == 12
-    nothing_left = options(base, tmp_path, data_root=roots, scans=None, eval_scans=SCANS)
+    nothing_left = options(base, tmp_path, data_root=roots, scans=None, eval_scans=list(SCANS))
     with pytest.raises(ValueError, match="all held out"):
         train(nothing_left)
 
