@@ -47,7 +47,7 @@ def stop_progress(length: int, steps_left: np.ndarray | None = None) -> np.ndarr
 
 def relative_poses(poses: np.ndarray) -> np.ndarray:
     """(T, 3) place and heading seen from the first frame; as published, the difference of the
-    headings is not wrapped.
+    headings is not wrapped (`RDPConfig.relative_heading`).
     """
     xy = world_to_robot(poses[:, :2], poses[0])
     return np.column_stack([xy, poses[:, 2] - poses[0, 2]])

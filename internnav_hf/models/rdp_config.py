@@ -16,10 +16,12 @@ from .clip_config import (
 from .config_checks import OwnFieldsWin, check_divides, check_positive, refuse_unknown
 
 GUIDANCE_MASKS = ("drop", "additive")
+HEADINGS = ("wrapped", "difference")
 # What the released weights were trained and are run with, where that is a mistake.
 PUBLISHED_MISTAKES = {
     "guidance_mask": "additive",
     "guidance_drifts": True,
+    "relative_heading": "difference",
     "padded_loss": True,
     "loss_epsilon": 0.01,
     "state_updates_per_decision": 2,
@@ -52,6 +54,9 @@ class RDPConfig(OwnFieldsWin, PreTrainedConfig):
             both cross-modal encoders.
         action_horizon: displacements that are predicted.
         displacement_min, displacement_max: dx, dy, dyaw in metres and radians that become -1 and 1.
+        relative_heading: "wrapped" tells the heading since the start as an angle in [-pi, pi);
+            "difference", as published, as the difference of two such angles, which jumps by 2 pi
+            where the robot turns through the world's -x.
         use_diffusion: False predicts displacements at once.
         denoiser_hidden_size, num_denoiser_attention_heads, num_denoiser_layers,
             num_condition_layers: of the denoiser.
@@ -106,6 +111,7 @@ class RDPConfig(OwnFieldsWin, PreTrainedConfig):
     action_horizon: int = 8
     displacement_min: tuple[float, ...] | list[float] = (-0.25, -0.25, -0.27)
     displacement_max: tuple[float, ...] | list[float] = (0.25, 0.25, 0.27)
+    relative_heading: str = "wrapped"
     use_diffusion: bool = True
     denoiser_hidden_size: int = 512
     num_denoiser_attention_heads: int = 8
@@ -158,6 +164,7 @@ class RDPConfig(OwnFieldsWin, PreTrainedConfig):
         text_size = self.text_config.hidden_size  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
         self._expect("hidden_size", text_size == self.hidden_size, f"that of text, {text_size}")
         self._expect("guidance_mask", self.guidance_mask in GUIDANCE_MASKS, str(GUIDANCE_MASKS))
+        self._expect("relative_heading", self.relative_heading in HEADINGS, str(HEADINGS))
         self._expect("state_updates_per_decision", self.state_updates_per_decision < 3, "1 or 2")
         self._expect("max_depth", self.max_depth > 0, "metres, more than 0")
         self._expect("depth_base_planes", self.depth_base_planes % 2 == 0, "an even number")

@@ -7,6 +7,7 @@ Legend: B episodes, T steps, F frames, L tokens of an instruction, S image size,
 width of the vision tower, G grid of depth features, C hidden.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -127,7 +128,7 @@ class RDPEncoders(ReleasedModel):
         resets = reset_mask_of(reset_mask, recurrent_state, shape, relative_pose)
         previous = self._scaled(previous_displacements).masked_fill(resets[..., None, None], 0)
         tokens = self._image_tokens(rgb_features.to(self.dtype), depth_features.to(self.dtype))
-        pose = relative_pose.to(self.dtype)
+        pose = self._pose(relative_pose).to(self.dtype)
         seen = [
             rearrange(tokens, "b t n c -> b t (n c)"),
             self.previous_embedding(previous[:, :, 0].to(self.dtype)),
@@ -136,6 +137,12 @@ class RDPEncoders(ReleasedModel):
         state = self._state(recurrent_state, tokens)
         states = self.state_encoder(torch.cat(seen, dim=-1), state, resets)
         return RDPScene(tokens, states, previous.to(self.dtype), pose)
+
+    def _pose(self, relative_pose: Tensor) -> Tensor:
+        if self.config.relative_heading == "difference":
+            return relative_pose
+        place, heading = relative_pose.split([2, 1], dim=-1)
+        return torch.cat([place, torch.remainder(heading + math.pi, 2 * math.pi) - math.pi], dim=-1)
 
     def _image_tokens(self, rgb: Tensor, depth: Tensor) -> Tensor:
         """(B, T, 5, C) of features; depth is in the first token."""

@@ -73,3 +73,17 @@ def test_depth_stands_in_the_first_token(model):
     without, with_depth = (model.advance(seen[0], depth, *way) for depth in (seen[1], seen[1] + 1))
     changed = (without.image_tokens != with_depth.image_tokens).any(-1)[0, 0]
     assert changed.tolist() == [True, False, False, False, False]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("heading", ["wrapped", "difference"])
+def test_only_published_weights_see_a_heading_jump_by_a_round(heading):
+    model = tiny_rdp(relative_heading=heading)
+    inputs, around = model.dummy_inputs, torch.tensor([0, 0, 2 * torch.pi])
+    seen = [model.encode_rgb(inputs["rgb"].flatten(0, 1)).unflatten(0, (2, 3))]
+    seen.append(model.encode_depth(inputs["depth"].flatten(0, 1)).unflatten(0, (2, 3)))
+    seen.append(inputs["previous_displacements"])
+    states = [
+        model.advance(*seen, inputs["relative_pose"] + rounds * around).states for rounds in (0, 1)
+    ]
+    assert torch.allclose(*states, atol=1e-5) == (heading == "wrapped")
