@@ -8,7 +8,7 @@ width of the vision tower, G grid of depth features, C hidden.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -63,6 +63,7 @@ class RDPEncoders(ReleasedModel):
         self.image_dropout = nn.Dropout(config.image_dropout)
         self.previous_embedding = nn.Linear(NUM_ACTION_CHANNELS, config.previous_displacement_size)
         self.pose_embedding = nn.Linear(NUM_ACTION_CHANNELS, config.pose_size)
+        self._kept_blanks: dict[str, tuple[Any, Tensor]] = {}
         seen = NUM_IMAGE_TOKENS * hidden + config.previous_displacement_size + config.pose_size
         self.state_encoder = StateEncoder(seen, hidden)
 
@@ -179,16 +180,29 @@ class RDPEncoders(ReleasedModel):
             assert frames is not None  # just checked
             seen = self._encode(name, frames[is_seen])
         if (counted & ~is_seen).any():
-            size = self.config.image_size if name == "rgb" else self.config.depth_size
-            sizes = (3, size, size) if name == "rgb" else (size, size)
-            blank = torch.zeros(sizes, device=self.device, dtype=self.dtype)
-            encoder = self.get_submodule(f"{name}_encoder")
-            unseen = encoder(blank[None])[0]
+            unseen = self._blank_features(name).to(seen.dtype)  # mixed precision has two
         else:
             unseen = seen.new_zeros(seen.shape[1:])
         every = unseen.expand(*is_seen.shape, *seen.shape[1:]).clone()
         every[is_seen] = seen
         return every
+
+    def _blank_features(self, name: str) -> Tensor:
+        """Of an input of zeros. Those of a frozen encoder are kept until its weights change."""
+        encoder = self.get_submodule(f"{name}_encoder")
+        parameters = list(encoder.parameters())
+        learns = any(parameter.requires_grad for parameter in parameters)
+        weights = [(parameter.data_ptr(), parameter._version) for parameter in parameters]
+        key = (weights, torch.is_autocast_enabled(self.device.type))
+        kept_key, kept = self._kept_blanks.get(name, (None, None))
+        if kept is not None and kept_key == key and not learns:
+            return kept
+        size = self.config.image_size if name == "rgb" else self.config.depth_size
+        sizes = (3, size, size) if name == "rgb" else (size, size)
+        blank = torch.zeros(sizes, device=self.device, dtype=self.dtype)
+        features = encoder(blank[None])[0]
+        self._kept_blanks = self._kept_blanks | ({} if learns else {name: (key, features)})
+        return features
 
     def _state(self, recurrent_state: Tensor | None, like: Tensor) -> Tensor:
         """(B, C) in the type of `like` (B, ...)."""

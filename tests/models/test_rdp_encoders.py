@@ -87,3 +87,30 @@ def test_only_published_weights_see_a_heading_jump_by_a_round(heading):
         model.advance(*seen, inputs["relative_pose"] + rounds * around).states for rounds in (0, 1)
     ]
     assert torch.allclose(*states, atol=1e-5) == (heading == "wrapped")
+
+
+def test_what_dropped_steps_see_follows_the_weights():
+    """Of frozen encoders it is kept, as long as they are as they were."""
+    model = tiny_rdp().train()
+    first = {name: model._blank_features(name) for name in ("rgb", "depth")}
+    for name, features in first.items():
+        assert model._blank_features(name) is features
+        encoder = model.get_submodule(f"{name}_encoder")
+        encoder.load_state_dict({k: v + 0.1 for k, v in encoder.state_dict().items()})
+        assert not torch.equal(model._blank_features(name), features)
+    learning = tiny_rdp(train_rgb_encoder=True).train()
+    assert learning._blank_features("rgb").requires_grad
+    assert learning._blank_features("rgb") is not learning._blank_features("rgb")
+
+
+def test_kept_features_and_dropped_steps_go_together_in_mixed_precision():
+    model = tiny_rdp().train()
+    inputs = model.dummy_inputs
+    for name, encode in {"rgb": model.encode_rgb, "depth": model.encode_depth}.items():
+        frames = inputs.pop(name)
+        inputs[f"{name}_features"] = encode(frames.flatten(0, 1)).unflatten(0, (2, 3))
+    dropped = torch.tensor([[True, False, False], [False, True, False]])
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(**inputs, image_drop=dropped).loss
+    loss.backward()
+    assert loss.isfinite()
