@@ -2,7 +2,7 @@
 
     python scripts/check_vln_demo.py outputs/demo-vln/metrics.json
 
-Learnt means, in rooms they never saw: each reaches its goals at least three times as often as the
+Learnt means, in rooms they never saw: each reaches its goals at least twice as often as the
 better of the random walker and of who walks straight on.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 MODELS = ("seq2seq", "cma", "rdp")
 BLIND = ("random", "forward")
-LEAST_SUCCESS_FACTOR = 3.0
+LEAST_SUCCESS_FACTOR = 2.0
 
 
 def main(path: str) -> bool:

@@ -8,7 +8,7 @@ from scripts import check_vln_demo
 
 
 @pytest.mark.parametrize(
-    ("rdp", "forward", "learnt"), [(0.4, 0.05, True), (0.1, 0.05, False), (0.4, 0.2, False)]
+    ("rdp", "forward", "learnt"), [(0.4, 0.05, True), (0.09, 0.05, False), (0.4, 0.21, False)]
 )
 def test_the_verdict_follows_the_numbers(tmp_path, capsys, rdp, forward, learnt):
     rates = {"random": 0.02, "forward": forward, "seq2seq": 0.5, "cma": 0.5, "rdp": rdp}
