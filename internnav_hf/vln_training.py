@@ -95,7 +95,9 @@ def start(kind: str, args: StartArguments, scans: Scans) -> tuple[Any, VLNProces
         if not Path(args.init_from).is_file():
             check_is_checkpoint("--init_from", args.init_from)
         model = model_class.from_pretrained(args.init_from, encoders=given, **fields)
-        return model, _processor(args, model.config, scans)
+        processor = _processor(args, model.config, scans)
+        _check_words(args, processor, model.config)
+        return model, processor
     config = model_class.config_class(**fields)
     processor = _processor(args, config, scans)
     clip = _clip_text(config)
@@ -107,6 +109,17 @@ def start(kind: str, args: StartArguments, scans: Scans) -> tuple[Any, VLNProces
     return model, processor
 
 
+def _check_words(args: StartArguments, processor: VLNProcessor, config: Any) -> None:
+    """Raise ValueError where the model of --init_from has no embedding of some words."""
+    found, expected = len(processor.tokenizer), (_clip_text(config) or config).vocab_size
+    if found > expected:
+        raise ValueError(
+            f"--init_from {args.init_from}: found {found} words in its processor, --vocabulary or "
+            f"--tokenizer, but it has embeddings of {expected}: pass "
+            "those that it was trained with."
+        )
+
+
 def _clip_text(config: Any) -> Any:
     """Configuration of the CLIP tower that reads instructions, None where there is none."""
     is_clip = isinstance(config, RDPConfig) or (isinstance(config, CMAConfig) and config.use_clip)
@@ -116,6 +129,11 @@ def _clip_text(config: Any) -> Any:
 def _processor(args: StartArguments, config: Any, scans: Scans) -> VLNProcessor:
     """That of the checkpoint if it has one, else a new one with the sizes of `config`."""
     if args.init_from is not None and Path(args.init_from, _PROCESSOR_FILE).is_file():
+        if args.vocabulary is not None:
+            raise ValueError(
+                f"--vocabulary {args.vocabulary}: --init_from {args.init_from} has its own words, "
+                f"in its {_PROCESSOR_FILE}; leave --vocabulary out."
+            )
         return VLNProcessor.from_pretrained(args.init_from)
     sizes = {"image_size": config.image_size, "depth_size": config.depth_size}
     clip = _clip_text(config)
@@ -139,7 +157,13 @@ def _clip_tokenizer(source: str, max_length: int, scans: Scans) -> PreTrainedTok
     if source == LEARNT:
         return word_tokenizer(learn_words(_texts(scans)), max_length)
     check_is_checkpoint("--tokenizer", source)
-    return AutoTokenizer.from_pretrained(source)
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--tokenizer {source}: found no tokenizer ({str(error).splitlines()[0]}). Name a "
+            f"folder with CLIP's, or {LEARNT}, the data's own."
+        ) from error
 
 
 def _texts(scans: Scans) -> Iterator[str]:

@@ -9,7 +9,7 @@ OUT/vln_ce_lerobot/r2r/<scene>/<number>, a dataset for each walk, as published, 
 frame: -1 at the first. Images are copied, not encoded again.
 
 A killed run goes on where it was when it is started again; what is whole is left as it is. Put on
-the Hub what comes out with `huggingface-cli upload`.
+the Hub what comes out with `hf upload`.
 """
 
 import logging

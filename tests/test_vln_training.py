@@ -76,6 +76,29 @@ def test_a_word_list_gives_the_ids_that_are_stored(base, tmp_path):
     ]
 
 
+def test_words_that_a_checkpoint_does_not_have_are_an_error(base, tmp_path):
+    model, processor = begin(base, "cma")
+    model.save_pretrained(tmp_path / "ours")
+    words = tmp_path / "words.txt"
+    words.write_text("\n".join(f"word{i}" for i in range(NUM_WORDS)))  # and <pad>, <unk>
+    fields = {"init_from": str(tmp_path / "ours"), "model_config": None, "vocabulary": str(words)}
+    with pytest.raises(ValueError, match=f"{NUM_WORDS + 2} words in .* of {NUM_WORDS}: pass those"):
+        begin(base, "cma", **fields)
+    processor.save_pretrained(tmp_path / "ours")
+    with pytest.raises(ValueError, match="has its own words, .* leave --vocabulary out"):
+        begin(base, "cma", **fields)
+    begin(base, "cma", **fields | {"vocabulary": None})
+
+
+def test_a_tokenizer_that_is_not_there_is_one_clear_error(base, tmp_path, monkeypatch):
+    message = r"--tokenizer .*: found no tokenizer \(.*\). Name a folder with CLIP's, or words"
+    with pytest.raises(ValueError, match=message):
+        begin(base, "rdp", tokenizer=str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=message):
+        begin(base, "rdp", tokenizer="nobody/has-this")
+
+
 def test_what_a_card_names_as_base():
     assert StartArguments().base == "random weights"
     given = StartArguments(rgb_encoder="resnet50.pth", depth_encoder="random")

@@ -37,6 +37,8 @@ def check_is_checkpoint(option: str, path: str) -> bool:
     folder = Path(path)
     if folder.is_dir():
         return True
+    if folder.is_file():
+        raise ValueError(f"{option} {path}: found a file, expected a folder or a Hub name.")
     if path.count("/") != 1 or path.startswith((".", "/", "~")) or folder.parent.is_dir():
         raise ValueError(f"{option} {path}: there is no such folder.")
     return False

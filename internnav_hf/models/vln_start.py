@@ -88,7 +88,7 @@ def encoder_weights(
         hint = ", ".join(f"{name!r}: FILE" for name in missing)
         raise ValueError(
             f"{file}: found no {', '.join(missing)}: frozen parts were left out. Name what they "
-            f"were, with encoders={{{hint}}}."
+            f"were, with encoders={{{hint}}}, or with options of these names."
         )
     found = {}
     for name, source in encoders.items():

@@ -14,6 +14,7 @@ Legend: L tokens, H horizon.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from internnav_hf.data.vln_targets import previous_displacements, relative_poses
 from internnav_hf.geometry import Action, wrap_angle
+from internnav_hf.models.loading import check_is_checkpoint
 from internnav_hf.models.vln_processor import VLNProcessor
 
 from .episodes import episode_generator
@@ -144,8 +146,15 @@ class RDPPolicy(VLNPolicy):
 
 
 def load_vln_policy(path, processor: VLNProcessor | None = None, seed: int = 0) -> VLNPolicy:
-    """Of a folder or Hub name with a Seq2Seq, a CMA or an RDP; see `VLNPolicy.from_pretrained`."""
-    if vln_kind(path) == "rdp":
+    """Of a folder, Hub name or released file with a Seq2Seq, a CMA or an RDP; see
+    `VLNPolicy.from_pretrained`.
+    """
+    if not Path(path).is_file():
+        check_is_checkpoint("load_vln_policy:", str(path))
+    kind = vln_kind(path)
+    if kind is None:
+        raise ValueError(f"{path}: found another model, expected seq2seq, cma or rdp.")
+    if kind == "rdp":
         return RDPPolicy.from_pretrained(path, processor, seed=seed)
     return VLNPolicy.from_pretrained(path, processor)
 

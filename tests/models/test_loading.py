@@ -2,7 +2,7 @@
 
 import pytest
 
-from internnav_hf.models.loading import check_loading
+from internnav_hf.models.loading import check_is_checkpoint, check_loading
 
 FITS = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": []}
 
@@ -24,3 +24,9 @@ def test_what_fits_passes():
 def test_what_does_not_fit_is_named(report, message):
     with pytest.raises(ValueError, match=message):
         check_loading("some/folder", FITS | report, may_be_missing=("head.",))
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "model.pth").touch()
+    with pytest.raises(ValueError, match=r"--model .*model.pth: found a file, expected a folder"):
+        check_is_checkpoint("--model", str(tmp_path / "model.pth"))
