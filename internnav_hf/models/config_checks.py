@@ -24,12 +24,17 @@ _KEYS_OF_TRANSFORMERS = {
 
 class OwnFieldsWin:
     """Before `PreTrainedConfig` among a configuration's bases: fields given to `from_pretrained`
-    take the place of stored ones before anything is checked or derived.
+    take the place of stored ones before anything is checked or derived, and what is stored of
+    another kind of model is a ValueError.
     """
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
         """As for every config; our own fields among `kwargs` win over the dict's."""
+        expected: str = getattr(cls, "model_type")  # noqa: B009
+        found = config_dict.get("model_type", expected)
+        if found != expected:
+            raise ValueError(f"Found a checkpoint of {found}, expected {expected}.")
         own, kwargs = own_fields(cls, kwargs)
         parent: Any = super()
         return parent.from_dict({**config_dict, **own}, **kwargs)

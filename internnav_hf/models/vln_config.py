@@ -63,14 +63,6 @@ class RecurrentVLNConfig(OwnFieldsWin, PreTrainedConfig):
     train_word_embeddings: bool = False
     ablated_inputs: tuple[str, ...] | list[str] = ()
 
-    @classmethod
-    def from_dict(cls, config_dict, **kwargs):
-        """As for every config; that of another model is a ValueError."""
-        found = config_dict.get("model_type", cls.model_type)
-        if found != cls.model_type:
-            raise ValueError(f"Found a checkpoint of {found}, expected {cls.model_type}.")
-        return super().from_dict(config_dict, **kwargs)
-
     def __post_init__(self, **kwargs):
         refuse_unknown(type(self), kwargs)
         self.depth_num_blocks = tuple(self.depth_num_blocks)
