@@ -11,10 +11,17 @@ from safetensors.numpy import load_file
 from transformers import AutoTokenizer, CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from internnav_hf.models import vln_processor
 from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 WORDS = ["walk", "past", "the", "chair", "it", "s", "t"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_told_yet():
+    """A cut is told once a process, and other files' tests cut too."""
+    vln_processor._warn_of_cut.cache_clear()
 
 
 def processor(**settings) -> VLNProcessor:
