@@ -8,7 +8,6 @@ the published loader does. Episodes are synthetic: 60 frames of 640x480 JPEG, ei
 at 384x384.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import torch
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from internnav_hf.command_line import LineParser
 from internnav_hf.data import System2Dataset
 from internnav_hf.data.episode import frame_folder, frame_name, parquet_path
 from internnav_hf.data.index import (
@@ -62,7 +62,7 @@ print(json.dumps([before, opened, after]))
 
 def main() -> None:
     """Print three small tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
+    parser = LineParser(__doc__)
     parser.add_argument("--items", type=int, default=30, help="samples to measure")
     parser.add_argument("--samples", type=int, default=1_000_000, help="rows of the index")
     parser.add_argument("--episodes", type=int, default=150_000, help="files of a second start")
@@ -72,10 +72,6 @@ def main() -> None:
         measure_items(Path(folder) / "items", options.items)
         measure_index(Path(folder) / "index", options.samples)
         measure_second_start(Path(folder) / "start", options.episodes)
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    pass
 
 
 def measure_items(folder: Path, num_items: int) -> None:

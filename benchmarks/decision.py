@@ -10,7 +10,6 @@ choices are compared besides. Exits with 1 when the ratio is below 2.3, or when 
 differ.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from internnav_hf.command_line import LineParser
 from internnav_hf.models.dialogue import (
     LOOK_DOWN,
     first_user_message,
@@ -46,7 +46,7 @@ ANSWERS = (LOOK_DOWN, "330 371")
 
 def main() -> None:
     """Print seconds of both ways, and compare what they say."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
+    parser = LineParser(__doc__)
     parser.add_argument("--layers", type=int, default=8, help="of the language model")
     parser.add_argument("--width", type=int, default=512, help="of the language model")
     parser.add_argument("--rounds", type=int, default=2, help="decisions of each; the best counts")
@@ -166,10 +166,6 @@ def random_frames(count: int, size: tuple[int, int], seed: int = 0) -> list[Imag
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (count, *size[::-1], 3), dtype=np.uint8)
     return [Image.fromarray(frame) for frame in pixels]
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    pass
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ the look-down view, six frames on the way with depth. Ends with an error above `
 processor.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from benchmarks.data import (
     synthetic_image,
     write_depth,
 )
+from internnav_hf.command_line import LineParser
 from internnav_hf.data import DualSystemDataset, System2Dataset
 from internnav_hf.data.episode import Episode, frame_folder, frame_name, parquet_path
 from internnav_hf.data.images import open_depth, open_image
@@ -48,7 +48,7 @@ PITCH = float(np.radians(NAME.look_down_pitch_deg))
 
 def main() -> None:
     """Print the table; the exit status says whether the limit holds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
+    parser = LineParser(__doc__)
     parser.add_argument("--items", type=int, default=5, help="samples to measure")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -63,10 +63,6 @@ def main() -> None:
     )
     if reached > LIMIT_MS:
         sys.exit(f"a sample costs {reached:.1f} ms without processor")
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    pass
 
 
 def measure(folder: Path, num_items: int) -> dict[str, float]:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig
 
+from internnav_hf.command_line import LineParser
 from internnav_hf.models.dual_system import DualSystemModel
 from internnav_hf.models.nextdit_config import NextDiTConfig
 from internnav_hf.models.system2 import System2Model
@@ -32,9 +33,7 @@ BATCH, WIDTH, VOCABULARY = 2, 512, 152_064
 
 def main() -> None:
     """Run both ways and compare them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = LineParser(__doc__)
     parser.add_argument("--layers", type=int, default=6, help="of System2's language model")
     parser.add_argument("--tokens", type=int, default=1200, help="of a dialogue")
     parser.add_argument("--steps", type=int, default=2, help="measured, after a first one")

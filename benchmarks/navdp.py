@@ -8,7 +8,6 @@ each step; beside it, the same loop that at least encodes the frames and the pla
 give equal actions. Exits with 1 when the plain loop is less than 1.6 times as slow.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from internnav_hf.command_line import LineParser
 from internnav_hf.models.navdp_action_expert import NavDPActionExpert
 from internnav_hf.models.navdp_action_expert_config import NavDPActionExpertConfig
 from internnav_hf.models.navdp_trunk import Denoiser
@@ -27,7 +27,7 @@ TARGET = 1.6
 
 def main() -> None:
     """Print seconds, ratios and operations of the three loops."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
+    parser = LineParser(__doc__)
     parser.add_argument("--num_samples", type=int, default=32, help="trajectories a call")
     parser.add_argument("--rounds", type=int, default=2, help="calls of each; the best counts")
     options = parser.parse_args()
@@ -49,10 +49,6 @@ def main() -> None:
         "sample": lambda: run(model.sample),
     }
     report(loops, options.rounds)
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    pass
 
 
 class PlainLoop:

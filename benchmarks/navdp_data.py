@@ -9,7 +9,6 @@ cloud read again for each sample, and every place compared with every obstacle. 
 above `LIMIT_MS`, or where a sample grows with the cloud or the episode by more than `LIMIT_GROWTH`.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import trimesh
 from PIL import Image
 
 from benchmarks.data import milliseconds, synthetic_image
+from internnav_hf.command_line import LineParser
 from internnav_hf.data import NavDPDataset
 from internnav_hf.data.images import open_depth, open_image
 from internnav_hf.data.obstacles import read_obstacles
@@ -43,7 +43,7 @@ LONGER, LARGER = 4, 4  # times as many frames, points
 
 def main() -> None:
     """Print the table; the exit status says whether the limits hold."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
+    parser = LineParser(__doc__)
     parser.add_argument("--items", type=int, default=20, help="samples to measure")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -57,10 +57,6 @@ def main() -> None:
         sys.exit(f"a sample costs {whole:.1f} ms; the limit is {LIMIT_MS:g} ms")
     if max(others) > LIMIT_GROWTH * whole:
         sys.exit(f"a sample grows with the cloud or the episode, from {whole:.1f} ms to {others}")
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    pass
 
 
 def measure(folder: Path, num_items: int) -> dict[str, float]:

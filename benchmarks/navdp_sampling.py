@@ -13,7 +13,6 @@ frames, or less than 2 times as slow as a following one.
 With a GPU, the latency there is measured instead, also with torch.compile's CUDA graphs.
 """
 
-import argparse
 import statistics
 import sys
 import time
@@ -24,6 +23,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from benchmarks.navdp import torch_decoder
+from internnav_hf.command_line import LineParser
 from internnav_hf.models.navdp import NavDPModel
 from internnav_hf.models.navdp_config import NavDPConfig
 
@@ -33,7 +33,7 @@ NUM_GOAL_SLOTS = 3
 
 def main() -> None:
     """Print seconds and ratios of the calls, or latencies on the GPU."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
+    parser = LineParser(__doc__)
     parser.add_argument("--num_samples", type=int, default=32, help="trajectories a call")
     parser.add_argument("--rounds", type=int, default=3, help="calls of each; the best counts")
     options = parser.parse_args()
@@ -44,10 +44,6 @@ def main() -> None:
     else:
         torch.set_num_threads(1)
         report(model, options.num_samples, options.rounds)
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    pass
 
 
 class Episode:

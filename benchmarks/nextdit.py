@@ -11,7 +11,6 @@ give equal actions. Exits with 1 when the plain loop is less than 2.5 times as s
 images.
 """
 
-import argparse
 import itertools
 import sys
 import time
@@ -28,6 +27,7 @@ from diffusers.models.transformers.lumina_nextdit2d import LuminaNextDiTBlock
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from internnav_hf.command_line import LineParser
 from internnav_hf.models.nextdit import NextDiTActionExpert, noise_schedule, released_keys
 from internnav_hf.models.nextdit_config import NextDiTConfig
 
@@ -37,7 +37,7 @@ PLAIN, OURS = "plain loop", "sample"
 
 def main() -> None:
     """Print seconds, ratios and operations of the loops."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
+    parser = LineParser(__doc__)
     parser.add_argument("--num_samples", type=int, default=32, help="trajectories a call")
     parser.add_argument(
         "--rounds", type=int, default=3, help="calls of each; each step's best counts"
@@ -63,10 +63,6 @@ def main() -> None:
         f"{OURS}, within an episode": within_episode,
     }
     report(loops, model, options.rounds)
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    pass
 
 
 class PlainLoop:

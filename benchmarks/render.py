@@ -6,7 +6,6 @@ One core, one run, the same scene, poses and rays for both. The bound of the hou
 of 320x240 RGB-D. Below, what a dataset costs: scenes, planning, labels and files together.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -17,6 +16,7 @@ import numpy as np
 import trimesh
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.command_line import LineParser
 from internnav_hf.geometry import camera_pose
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer, camera_rays
@@ -29,9 +29,7 @@ BOUND_FRAMES_PER_SECOND = 30
 
 def main() -> None:
     """Print two small tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = LineParser(__doc__)
     parser.add_argument("--frames", type=int, default=100, help="frames to render of each size")
     parser.add_argument("--wrapper-frames", type=int, default=10, help="the same by the wrapper")
     parser.add_argument("--episodes", type=int, default=10, help="episodes to write")

@@ -11,7 +11,6 @@ they take turns, and the best round of each counts. Ends with an error where kep
 Then what keeping them in float16 does to the outputs, against frames encoded in float32.
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.data import synthetic_image
 from internnav_hf.camera import CameraSpec
+from internnav_hf.command_line import LineParser
 from internnav_hf.data import FeatureStore, VLNCollator, VLNDataset
 from internnav_hf.data.features import DTYPES, cache_features
 from internnav_hf.models.cma import CMAModel
@@ -40,7 +40,7 @@ INSTRUCTIONS = ("Walk past the chair and stop.", "Turn left and stop", "Stop pas
 
 def main() -> None:
     """Print the table; the exit status says whether the limit holds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
+    parser = LineParser(__doc__)
     parser.add_argument("--walks", type=int, default=2, help="of the data set")
     parser.add_argument("--frames", type=int, default=6, help="of each walk")
     parser.add_argument("--rounds", type=int, default=2, help="epochs of each kind")
@@ -81,10 +81,6 @@ def main() -> None:
         sys.exit(
             f"kept features are {encoding / kept:.1f} times as fast; the limit is {LIMIT_RATIO}"
         )
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    pass
 
 
 def write_walks(unit: Path, num_walks: int, num_frames: int) -> None:

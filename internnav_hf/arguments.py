@@ -6,7 +6,6 @@ import os
 import sys
 import traceback
 import warnings
-from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -17,6 +16,8 @@ import torch
 import yaml
 from accelerate import PartialState
 from transformers import HfArgumentParser, SchedulerType, TrainingArguments
+
+from internnav_hf.command_line import HelpFormatter, OneLineErrors
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +117,8 @@ def run_recipe(main: Callable[..., None], kinds: Iterable[type], description: st
         sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
 
 
-class _Help(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
-    """Defaults beside the options, and the description as it is written."""
+class _Parser(OneLineErrors, HfArgumentParser):
+    """Of dataclasses."""
 
 
 def parse_arguments(
@@ -127,13 +128,18 @@ def parse_arguments(
 
     A field that none of them has is a ValueError that names the file and the nearest field.
     """
-    parser = HfArgumentParser(
+    parser = _Parser(
         dataclass_types,  # type: ignore[arg-type]  (any dataclasses)
         description=description,
         allow_abbrev=False,
-        formatter_class=_Help,
+        formatter_class=HelpFormatter,
     )
     options = list(arguments)
+    if {"-h", "--help"} & set(options):
+        parser.parse_args(["--help"])
+    for word in options:
+        if word.startswith("--") and word.split("=")[0] not in parser._option_string_actions:
+            raise ValueError(f"Command line: {_unknown_field(word.lstrip('-'), parser)}")
     if options and options[0].endswith((".yaml", ".yml")):
         path = options.pop(0)
         options = _options_of(path, parser) + options

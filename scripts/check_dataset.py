@@ -22,6 +22,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from internnav_hf.command_line import LineParser, ends_in_one_line
 from internnav_hf.data.episode import frame_folder, parquet_path
 from internnav_hf.data.images import open_depth, open_image
 from internnav_hf.data.index import Index, index_scene, join_scenes
@@ -79,7 +80,7 @@ def verdict(num_broken: int) -> int:
 
 def parse_arguments() -> argparse.Namespace:
     """See `--help`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
+    parser = LineParser(__doc__)
     parser.add_argument("root", type=Path, help="a scene, a dataset, or a folder of datasets")
     parser.add_argument("--dataset", help="only these, as in r2r_125cm_0_30,rxr_60cm_15_15")
     parser.add_argument("--verify-images", action="store_true", help="decode every image")
@@ -94,10 +95,6 @@ def parse_arguments() -> argparse.Namespace:
         "--depth-unit-m", type=float, default=DEPTH_UNIT_M, help="vln_pe: what 1 means in arrays"
     )
     return parser.parse_args()
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    pass
 
 
 def report_folder(
@@ -334,4 +331,5 @@ def broken_walks(root: Path, index: WalkIndex, rules: WalkRules) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ends_in_one_line():
+        sys.exit(main())

@@ -7,24 +7,33 @@ the best constant answer, its sampled paths hit less than that one, and it reach
 three times as often as a random walker.
 """
 
-import json
 import sys
-from pathlib import Path
+
+from internnav_hf.command_line import LineParser, ends_in_one_line
+from internnav_hf.evaluation.verdict import read_numbers
 
 LARGEST_DISTANCE_SHARE = 0.7
 LEAST_SUCCESS_FACTOR = 3.0
 
 
-def main(path: str) -> bool:
+NUMBERS = (
+    "dual_open_loop.ade_m",
+    "dual_open_loop.constant_ade_m",
+    "dual_open_loop.collision_share",
+    "dual_open_loop.constant_collision_share",
+    "agents.dual.sr",
+    "agents.random.sr",
+)
+
+
+def main(metrics: str) -> bool:
     """Print the three comparisons; whether all hold."""
-    metrics = json.loads(Path(path).read_text(encoding="utf-8"))
-    paths, agents = metrics["dual_open_loop"], metrics["agents"]
-    share = paths["ade_m"] / paths["constant_ade_m"]
-    hits, constant_hits = paths["collision_share"], paths["constant_collision_share"]
-    success, chance = agents["dual"]["sr"], agents["random"]["sr"]
+    found = read_numbers(metrics, *NUMBERS)
+    distance, constant, hits, constant_hits, success, chance = found
+    share = distance / max(constant, 1e-9)
     print(
-        f"Distance to the expert's way: {paths['ade_m']:.2f} m, {share:.0%} of the best constant "
-        f"answer's ({paths['constant_ade_m']:.2f} m); {LARGEST_DISTANCE_SHARE:.0%} is learnt."
+        f"Distance to the expert's way: {distance:.2f} m, {share:.0%} of the best "
+        f"constant answer's ({constant:.2f} m); {LARGEST_DISTANCE_SHARE:.0%} is learnt."
     )
     print(f"Sampled paths that hit something: {hits:.1%}, the constant one {constant_hits:.1%}.")
     print(f"Success: {success:.1%}, random walker {chance:.1%}.")
@@ -36,4 +45,8 @@ def main(path: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if main(sys.argv[1]) else "The dual demo's model has not learnt enough.")
+    parser = LineParser(__doc__)
+    parser.add_argument("metrics", help="metrics.json of the demo's evaluation")
+    with ends_in_one_line():
+        learnt = main(**vars(parser.parse_args()))
+    sys.exit(0 if learnt else "The dual demo's model has not learnt enough.")

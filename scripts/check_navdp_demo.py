@@ -9,34 +9,42 @@ with the obstacles' (rank correlation at least 0.1), and it reaches points at le
 often as a random driver.
 """
 
-import json
 import sys
-from pathlib import Path
+
+from internnav_hf.command_line import LineParser, ends_in_one_line
+from internnav_hf.evaluation.verdict import read_numbers
 
 LARGEST_DISTANCE_SHARE = 0.6
 LEAST_CORRELATION = 0.1
 LEAST_SUCCESS_FACTOR = 3.0
 
 
-def main(metrics_file: str, evaluation_file: str) -> bool:
+RATES = ("tasks.point-goal.navdp.sr", "tasks.point-goal.random.sr")
+PATHS = ("eval_point_mean_ade_m", "eval_constant_ade_m", "eval_critic_rank_correlation")
+
+
+def main(metrics: str, evaluation: str) -> bool:
     """Print the three comparisons; whether all hold."""
-    tasks = json.loads(Path(metrics_file).read_text(encoding="utf-8"))["tasks"]
-    paths = json.loads(Path(evaluation_file).read_text(encoding="utf-8"))
-    distance, constant = paths["eval_point_mean_ade_m"], paths["eval_constant_ade_m"]
-    correlation = paths["eval_critic_rank_correlation"]
-    success, chance = (tasks["point-goal"][name]["sr"] for name in ("navdp", "random"))
+    success, chance = read_numbers(metrics, *RATES)
+    distance, constant, correlation = read_numbers(evaluation, *PATHS)
+    share = distance / max(constant, 1e-9)
     print(
-        f"Distance to the expert's way to a point: {distance:.2f} m, {distance / constant:.0%} of "
+        f"Distance to the expert's way to a point: {distance:.2f} m, {share:.0%} of "
         f"the best constant answer's ({constant:.2f} m); {LARGEST_DISTANCE_SHARE:.0%} is learnt."
     )
     print(f"Rank correlation of the critic: {correlation:.2f}; {LEAST_CORRELATION} is learnt.")
     print(f"Success at point goals: {success:.1%}, random driver {chance:.1%}.")
     return (
-        distance <= LARGEST_DISTANCE_SHARE * constant
+        share <= LARGEST_DISTANCE_SHARE
         and correlation >= LEAST_CORRELATION
         and success >= LEAST_SUCCESS_FACTOR * max(chance, 0.01)
     )
 
 
 if __name__ == "__main__":
-    sys.exit(0 if main(*sys.argv[1:3]) else "The NavDP demo's model has not learnt enough.")
+    parser = LineParser(__doc__)
+    parser.add_argument("metrics", help="metrics.json of the demo's evaluation")
+    parser.add_argument("evaluation", help="eval_results.json of its training")
+    with ends_in_one_line():
+        learnt = main(**vars(parser.parse_args()))
+    sys.exit(0 if learnt else "The NavDP demo's model has not learnt enough.")

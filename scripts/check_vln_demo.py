@@ -7,9 +7,10 @@ random walker and of who walks straight on; Seq2Seq and CMA reach them at least 
 RDP, which has to learn to draw whole plans, does not in the demo's time.
 """
 
-import json
 import sys
-from pathlib import Path
+
+from internnav_hf.command_line import LineParser, ends_in_one_line
+from internnav_hf.evaluation.verdict import read_numbers
 
 MODELS = ("seq2seq", "cma", "rdp")
 REACHING = ("seq2seq", "cma")
@@ -18,20 +19,28 @@ LEAST_SUCCESS_FACTOR = 2.0
 LARGEST_ERROR_SHARE = 0.9
 
 
-def main(path: str) -> bool:
+def main(metrics: str) -> bool:
     """Print what each has reached; whether all have learnt."""
-    agents = json.loads(Path(path).read_text(encoding="utf-8"))["agents"]
-    least = LEAST_SUCCESS_FACTOR * max(0.01, *(agents[name]["sr"] for name in BLIND))
-    most = LARGEST_ERROR_SHARE * min(agents[name]["ne"] for name in BLIND)
+    names = (*BLIND, *MODELS)
+    rates, errors = (
+        dict(zip(names, read_numbers(metrics, *keys), strict=True))
+        for keys in ([f"agents.{name}.{key}" for name in names] for key in ("sr", "ne"))
+    )
+    least = LEAST_SUCCESS_FACTOR * max(0.01, *(rates[name] for name in BLIND))
+    most = LARGEST_ERROR_SHARE * min(errors[name] for name in BLIND)
     for name in MODELS:
-        rate, error = agents[name]["sr"], agents[name]["ne"]
+        rate, error = rates[name], errors[name]
         asked = f"{least:.1%} or more, " if name in REACHING else ""
         print(
             f"{name}: success {rate:.1%}, {error:.2f} m off; learnt is {asked}{most:.2f} m or less."
         )
-    reached = all(agents[name]["sr"] >= least for name in REACHING)
-    return reached and all(agents[name]["ne"] <= most for name in MODELS)
+    reached = all(rates[name] >= least for name in REACHING)
+    return reached and all(errors[name] <= most for name in MODELS)
 
 
 if __name__ == "__main__":
-    sys.exit(0 if main(sys.argv[1]) else "A model of the VLN demo has not learnt enough.")
+    parser = LineParser(__doc__)
+    parser.add_argument("metrics", help="metrics.json of the demo's evaluation")
+    with ends_in_one_line():
+        learnt = main(**vars(parser.parse_args()))
+    sys.exit(0 if learnt else "A model of the VLN demo has not learnt enough.")

@@ -14,15 +14,15 @@ the Hub what comes out with `hf upload`.
 
 import logging
 import sys
-from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
-from transformers import HfArgumentParser
 
+from internnav_hf.arguments import parse_arguments
+from internnav_hf.command_line import ends_in_one_line
 from internnav_hf.data.lerobot_export import export, listed
 from internnav_hf.data.vlnce_trajectories import RecordedTrajectory, read_trajectories
 
@@ -127,14 +127,7 @@ def by_folder(root: Path, walks: list[RecordedTrajectory]) -> dict[Path, list[Re
     return jobs
 
 
-class _Formatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
-    """Shows the examples as they are, and the defaults."""
-
-
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    parser = HfArgumentParser(ConvertArguments, description=__doc__, formatter_class=_Formatter)
-    try:
-        main(*parser.parse_args_into_dataclasses())
-    except ValueError as error:
-        sys.exit(f"convert_vlnce: {error}")
+    with ends_in_one_line():
+        main(*parse_arguments([ConvertArguments], sys.argv[1:], __doc__))

@@ -21,6 +21,7 @@ import logging
 import sys
 
 from internnav_hf.arguments import parse_arguments
+from internnav_hf.command_line import ends_in_one_line
 from internnav_hf.evaluation import system1_benchmark
 from internnav_hf.evaluation.system1_benchmark import (
     VLN,
@@ -46,7 +47,5 @@ def run(options: list[str]) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    try:
+    with ends_in_one_line():
         run(sys.argv[1:])
-    except ValueError as error:
-        sys.exit(f"evaluate: {error}")

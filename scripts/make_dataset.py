@@ -21,7 +21,6 @@ import logging
 import multiprocessing
 import os
 import sys
-from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -31,9 +30,10 @@ from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
-from transformers import HfArgumentParser
 
+from internnav_hf.arguments import parse_arguments
 from internnav_hf.camera import CameraSpec
+from internnav_hf.command_line import ends_in_one_line
 from internnav_hf.sim.episodes import EpisodeSampler, GoalFields, NavigationEpisode, scene_seeds
 from internnav_hf.sim.expert import Walk, draw_walks
 from internnav_hf.sim.lerobot_folder import whole_folder
@@ -384,14 +384,7 @@ def _defaults() -> dict:
     return asdict(DatasetArguments(out=""))
 
 
-class _Formatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
-    """Shows the examples as they are, and the defaults."""
-
-
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    parser = HfArgumentParser(DatasetArguments, description=__doc__, formatter_class=_Formatter)
-    try:
-        main(*parser.parse_args_into_dataclasses())
-    except ValueError as error:
-        sys.exit(f"make_dataset: {error}")
+    with ends_in_one_line():
+        main(*parse_arguments([DatasetArguments], sys.argv[1:], __doc__))

@@ -10,6 +10,7 @@ each.
 """
 
 import logging
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
-    HfArgumentParser,
     PreTrainedTokenizerFast,
     set_seed,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from internnav_hf.arguments import parse_arguments
+from internnav_hf.command_line import ends_in_one_line
 from internnav_hf.data import read_lerobot
 from internnav_hf.models.dialogue import (
     ACTION_OF_SYMBOL,
@@ -158,7 +160,5 @@ def main(arguments: TinyVLMArguments) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    (parsed,) = HfArgumentParser(
-        TinyVLMArguments, description=__doc__
-    ).parse_args_into_dataclasses()
-    main(parsed)
+    with ends_in_one_line():
+        main(*parse_arguments([TinyVLMArguments], sys.argv[1:], __doc__))

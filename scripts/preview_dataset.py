@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from internnav_hf.camera import CameraSpec, resize_view
+from internnav_hf.command_line import LineParser, ends_in_one_line
 from internnav_hf.data import DualSystemDataset, System2Dataset, VLNDataset
 from internnav_hf.data.vln import read_texts
 from internnav_hf.data.vocabulary import learn_words
@@ -54,7 +55,7 @@ pre {{ white-space: pre-wrap; background: #f5f5f3; padding: .7em; border-radius:
 
 def main() -> None:
     """Write the page and say where it is."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
+    parser = LineParser(__doc__)
     parser.add_argument("data_root", type=Path, help="the folder that holds r2r/, rxr/, ...")
     parser.add_argument("--dataset", default="r2r_125cm_0_30", help="one or more, comma separated")
     parser.add_argument("--num-samples", type=int, default=12, help="spread over the classes")
@@ -91,10 +92,6 @@ def preview_walks(options: argparse.Namespace) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text, encoding="utf-8")
     print(f"{len(indices)} of {len(first)} samples: {options.out}")
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    pass
 
 
 def choose(dataset: System2Dataset, num_samples: int, seed: int) -> list[int]:
@@ -234,4 +231,5 @@ def figure(image: Image.Image, width: int, caption: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with ends_in_one_line():
+        main()

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from internnav_hf import trajectory
+from internnav_hf.command_line import LineParser
 from internnav_hf.data import (
     DualSystemCollator,
     DualSystemDataset,
@@ -261,6 +262,7 @@ How a walk becomes targets:
 
 def main() -> None:
     """Write the page beside the other documents."""
+    LineParser(__doc__).parse_args()
     PATH.write_text(render(), encoding="utf-8")
     print(PATH)
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "internnav_hf"
 
 # Who may import whom, by the first part of a module's name in the package. A dot names one module.
-BELOW = {"camera", "geometry", "letterbox", "trajectory", "models", "data", "sim"}
+BELOW = {"camera", "command_line", "geometry", "letterbox", "trajectory", "models", "data", "sim"}
 MIDDLE = {
     "policies",
     "arguments",
@@ -36,6 +36,7 @@ MIDDLE = {
 }
 LAYERS = {
     "camera": set(),
+    "command_line": set(),
     "geometry": set(),
     "letterbox": set(),
     "trajectory": {"geometry"},

@@ -1,0 +1,71 @@
+"""The command line of programs: help, and one line where something cannot be done."""
+
+import sys
+from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, NoReturn
+
+
+class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Defaults beside the options, and the description as it is written."""
+
+
+class OneLineErrors(ArgumentParser):
+    """Errors without the list of options."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program."""
+        self.exit(2, f"{_program()}: {message} (--help lists the options)\n")
+
+
+class LineParser(OneLineErrors):
+    """The parser of a script without dataclasses."""
+
+    def __init__(self, description: str | None, **options: Any):
+        options = {"formatter_class": HelpFormatter, "allow_abbrev": False, **options}
+        super().__init__(description=description, **options)
+
+    def parse_args(self, args=None, namespace=None) -> Any:
+        """As argparse's; an option that there is not is named before what is missing."""
+        for word in sys.argv[1:] if args is None else args:
+            if word.startswith("--") and word.split("=")[0] not in self._option_string_actions:
+                self.error(f"there is no option {word}")
+        return super().parse_args(args, namespace)
+
+
+@contextmanager
+def ends_in_one_line() -> Iterator[None]:
+    """A ValueError in the block, or a file that cannot be read or written, ends the program with
+    its name and what was wrong.
+    """
+    try:
+        yield
+    except ValueError as error:
+        sys.exit(f"{_program()}: {error}")
+    except OSError as error:
+        sys.exit(f"{_program()}: {' '.join(str(error).split())}")
+
+
+def output_folder(option: str, path: str | Path) -> Path:
+    """The folder `path` that `option` names, made where it is missing and tried.
+
+    Raises ValueError for what is no folder, or cannot be written to.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as probe:
+            probe.write(b"can be written")
+    except OSError as error:
+        raise ValueError(
+            f"{option} {path}: found what cannot be written to ({error.strerror}), expected a "
+            "folder of yours; choose another."
+        ) from error
+    return folder
+
+
+def _program() -> str:
+    return Path(sys.argv[0]).stem

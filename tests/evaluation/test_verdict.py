@@ -1,0 +1,30 @@
+"""The demos' verdicts: what they compare is there, or the file is named."""
+
+import json
+
+import pytest
+
+from internnav_hf.evaluation.verdict import read_numbers
+
+
+def test_numbers_are_found_under_dotted_names(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"agents": {"random": {"sr": 0.25}}, "loss": 2}))
+    assert read_numbers(path, "agents.random.sr", "loss") == [0.25, 2.0]
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"loss": 1', "[]", '{"loss": "1"}', '{"loss": NaN}', '{"loss": true}', "\xff"]
+)
+def test_what_is_no_number_names_the_file(tmp_path, text):
+    path = tmp_path / "metrics.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"^.*metrics\.json.*expected[^\n]*$"):
+        read_numbers(path, "loss")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"metrics\.json: there is no such file"):
+        read_numbers(tmp_path / "metrics.json", "loss")
+    with pytest.raises(ValueError, match="expected what was measured"):
+        read_numbers(tmp_path, "loss")
