@@ -3,18 +3,26 @@
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..geometry import Action
 from .episode import Episode, broken, frame_folder, frame_name, parquet_path
+from .image_headers import ALPHA_MODES, COLOR_MODES, DEPTH_MODES, read_header
+from .images import open_image
 from .lerobot import EpisodeRecord, read_episode
 from .names import DatasetName
 
 START = -1
 KNOWN_ACTIONS = [START, *(action for action in Action if action != Action.LOOK_UP)]
+ASPECT_TOLERANCE = 0.02
+MODES = {
+    "rgb": (COLOR_MODES, "colours of 8 bits: RGB, or grey (L)"),
+    "landmark": (COLOR_MODES, "8-bit grey (L)"),
+    "depth": (DEPTH_MODES, "16-bit grey: depth"),
+}
 
 
 class FrameFiles:
@@ -33,16 +41,19 @@ class FrameFiles:
                     self._sizes[folder] = {entry.name: entry.stat().st_size for entry in entries}
         return self._sizes[folder]
 
-    def check(self, episode: Episode, kind: str, setting: str) -> None:
-        """Every frame has a file, and no file is empty."""
+    def check(
+        self, episode: Episode, kind: str, setting: str, size: tuple[int, int] | None = None
+    ) -> tuple[int, int]:
+        """Every frame has an image of the right mode, and all have one size, which is returned."""
         folder = frame_folder(self.scene, episode.episode_index, kind, setting)
         sizes = self.sizes(folder)
-        for frame in range(episode.length):
-            name = frame_name(episode.episode_index, kind, frame)
+        names = [frame_name(episode.episode_index, kind, frame) for frame in range(episode.length)]
+        for name in names:
             if not sizes.get(name):
                 found = "an empty file" if name in sizes else "no file"
                 expected = f"an image for each of {episode.length} frames"
                 raise broken(folder / name, "file", found, expected)
+        return check_images([f"{folder}/{name}" for name in names], kind, size)
 
     def has_landmarks(self, episode: Episode, setting: str) -> bool:
         """Whether the simulator wrote masks of the named object for this episode."""
@@ -57,19 +68,14 @@ def check_episode(
     episode = read_episode(record, [name.look_down_setting])
     path = parquet_path(episode.root, episode.episode_index)
     check_values(episode, name.look_down_setting, path)
-    for setting in {name.setting, name.look_down_setting}:
-        files.check(episode, "rgb", setting)
+    size = files.check(episode, "rgb", name.look_down_setting)
+    if name.setting != name.look_down_setting:
+        files.check(episode, "rgb", name.setting, size)
     has_landmarks = files.has_landmarks(episode, name.look_down_setting)
     if has_landmarks:
         files.check(episode, "landmark", name.look_down_setting)
     if needs_depth:
-        files.check(episode, "depth", name.look_down_setting)
-    size = image_size(episode.frame_path("rgb", name.look_down_setting, 0))
-    others = [("rgb", name.setting), *[("depth", name.look_down_setting)] * needs_depth]
-    for kind, setting in others:
-        other = episode.frame_path(kind, setting, 0)
-        if image_size(other) != size:
-            raise broken(other, "size", image_size(other), f"{size} as in the look-down view")
+        files.check(episode, "depth", name.look_down_setting, size)
     check_goals(episode, name.look_down_setting, size, path)
     return episode, size, has_landmarks
 
@@ -116,11 +122,30 @@ def check_goals(episode: Episode, setting: str, size: tuple[int, int], path: Pat
         raise broken(path, name, found, f"a pixel [u, v] inside {size[0]}x{size[1]}")
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) from the file's header; no pixel is decoded."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError) as error:
-        found = f"{path.stat().st_size} bytes that are no image"
-        raise broken(path, "file", found, "an image") from error
+def check_images(
+    paths: Sequence[str | Path], kind: str, size: tuple[int, int] | None = None
+) -> tuple[int, int]:
+    """Every file is an image of the kind ("rgb", "depth", "landmark"), of one size, (width,
+    height), by default the first one's; no pixel is decoded where there is no alpha.
+    """
+    modes, expected = MODES[kind]
+    alpha = None
+    for path in paths:
+        header = read_header(path)
+        size = header.size if size is None else size
+        if header.mode not in modes:
+            raise broken(path, "mode", header.mode, expected)
+        if header.size != size:
+            raise broken(path, "size", header.size, f"{size} as all images of the episode have")
+        if alpha is None and header.mode in ALPHA_MODES:
+            alpha = path
+    if alpha is not None:
+        open_image(Path(alpha))
+    return size
+
+
+def check_aspect(path: Path | str, depth: tuple[int, int], colors: tuple[int, int]) -> None:
+    """Sizes (width, height): depth may be smaller than the colours, and shows the same."""
+    if abs(depth[0] * colors[1] / (depth[1] * colors[0]) - 1) > ASPECT_TOLERANCE:
+        found = f"{depth[0]}x{depth[1]} of depth"
+        raise broken(path, "size", found, f"the aspect of the colours, {colors[0]}x{colors[1]}")

@@ -129,7 +129,8 @@ class DualSystemDataset(System2Dataset):
         self, episode: Episode, name: DatasetName, frame: int, opened: dict[Path, Image.Image]
     ) -> np.ndarray:
         """(3, S, S) uint8; the first was decoded for System2."""
-        image = open_once(episode.frame_path("rgb", name.look_down_setting, frame), opened)
+        path = episode.frame_path("rgb", name.look_down_setting, frame)
+        image = open_once(path, opened, self.image_size)
         view = resize_view(image, self.view_size, Image.Resampling.BICUBIC)
         return np.asarray(view).transpose(2, 0, 1)
 

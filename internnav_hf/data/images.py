@@ -5,18 +5,22 @@ augmentation.
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageEnhance, ImageFile, ImageOps
 
 from ..camera import resize_view
 from .episode import broken
+from .image_headers import ALPHA_MODES, COLOR_MODES
 
 JITTER = 0.2  # brightness and saturation are scaled by 1 - JITTER .. 1 + JITTER
 POSTERIZE_BITS = 4
 SHARPNESS = 1.5
+OPAQUE = 255
 
 
 def open_image(path: Path, mode: str | None = "RGB") -> Image.Image:
-    """Decode the whole file now; a truncated one is an error that names it. Mode None: as it is."""
+    """Decode the whole file now, upright; a truncated one is an error that names it. Mode None: as
+    it is.
+    """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ValueError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, and would turn broken files grey;"
@@ -25,10 +29,37 @@ def open_image(path: Path, mode: str | None = "RGB") -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         size = f"{path.stat().st_size} bytes" if path.exists() else "no file"
         raise broken(path, "image", f"{size} ({error})", "a whole image") from error
+    if mode == "RGB":
+        try:
+            return upright_rgb(image)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    image = _upright(image)
     return image if mode in (image.mode, None) else image.convert(mode)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """RGB, turned as its EXIF orientation says: the one way from a picture to a view, for files and
+    for what a policy is given. ValueError where RGB would be a guess.
+    """
+    image, mode = _upright(image), image.mode
+    if mode == "RGB":
+        return image
+    if mode not in COLOR_MODES:
+        raise ValueError(f"mode: found {mode}, expected colours of 8 bits: RGB, or grey (L)")
+    if mode in ALPHA_MODES or "transparency" in image.info:
+        lowest = image.convert("RGBA").getchannel("A").getextrema()[0]
+        if lowest < OPAQUE:
+            raise ValueError(f"alpha: found {lowest}, expected no transparent pixel ({OPAQUE})")
+    return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(image) if is_turned else image
 
 
 def open_depth(

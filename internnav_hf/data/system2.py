@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from ..camera import CameraSpec, resize_view
 from ..models.dialogue import CONJUNCTIONS, Answer, AnswerKind, training_messages
-from .episode import Episode
+from .episode import Episode, broken
 from .images import augment as augment_image
 from .images import open_image, open_mask
 from .index import Index, is_simulated, open_index, shift_episodes
@@ -142,13 +142,14 @@ class System2Dataset(Dataset):
         conjunctions = [CONJUNCTIONS[i] for i in rng.integers(len(CONJUNCTIONS), size=2)]
         history = self._history(sample)
         frames = [*history, sample["frame_index"]]
-        images = [open_once(episode.frame_path("rgb", name.setting, f), opened) for f in frames]
+        paths = [episode.frame_path("rgb", name.setting, frame) for frame in frames]
+        images = [open_once(path, opened, self.image_size) for path in paths]
         if self.augment:
             images = [augment_image(image, rng) for image in images]
         images = [resize_view(image, self.history_size) for image in images]
         if sample["answer_class"] == PIXEL_GOAL:
             look_down = episode.frame_path("rgb", name.look_down_setting, sample["frame_index"])
-            images.append(open_once(look_down, opened))
+            images.append(open_once(look_down, opened, self.image_size))
         instruction = episode.instructions[sample["instruction_index"]]
         messages = training_messages(instruction, len(history), _answer(sample), conjunctions)
         targets = self._targets(sample, episode, name)
@@ -283,10 +284,13 @@ def join_indexes(indexes: list[Index], seed: int) -> tuple[pa.Table, pa.Table]:
     return pa.concat_tables(episodes), pa.concat_tables(samples)
 
 
-def open_once(path: Path, opened: dict[Path, Image.Image]) -> Image.Image:
+def open_once(path: Path, opened: dict[Path, Image.Image], size: tuple[int, int]) -> Image.Image:
     """With a camera of one pitch the look-down image is the current one."""
     if path not in opened:
-        opened[path] = open_image(path)
+        image = open_image(path)
+        if image.size != size:
+            raise broken(path, "size", image.size, f"{size} as when the index was built")
+        opened[path] = image
     return opened[path]
 
 

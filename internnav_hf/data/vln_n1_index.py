@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from .checks import image_size
+from .checks import check_aspect, check_images
 from .episode import broken
 from .images import open_depth
 from .obstacles import field_name, open_field
@@ -174,7 +174,12 @@ def _cloud_and_field(unit: Path, cache_dir: Path) -> tuple[str, str]:
 def _row(
     data_root: Path, record: FrameRange, view: View, files: FrameFiles, field: tuple[str, str]
 ) -> tuple:
-    width, height = image_size(record.unit / files.paths(record, "rgb")[0])
+    paths = {kind: files.paths(record, kind) for kind in ("rgb", "depth")}
+    size, depth_size = (
+        check_images([f"{record.unit}/{name}" for name in names], kind)
+        for kind, names in paths.items()
+    )
+    check_aspect(record.unit / paths["depth"][0], depth_size, size)
     return (
         str(record.unit.relative_to(data_root)),
         record.episode_index,
@@ -182,8 +187,7 @@ def _row(
         files.pattern(record, "rgb"),
         files.pattern(record, "depth"),
         files.numbers(record, "rgb"),
-        width,
-        height,
+        *size,
         list(view.focal),
         list(view.center),
         view.height_m,

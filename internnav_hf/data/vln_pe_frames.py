@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .checks import image_size
+from .checks import check_aspect, check_images
 from .episode import FRAME_SUFFIX, broken, chunk_name
 from .images import open_depth, open_image
 
@@ -59,6 +59,7 @@ class RecordedFrames:
         if (path := self._array_path("depth")) is None:
             return _stacked(self.files("depth")[:stop], open_depth)
         depth = np.asarray(self._array(path, "depth")[:stop], dtype=np.float32)
+        depth = np.nan_to_num(depth, nan=0.0, posinf=0.0, neginf=0.0)
         return depth.reshape(depth.shape[:3]) * np.float32(self.depth_unit_m)
 
     def files(self, kind: str) -> list[Path]:
@@ -66,14 +67,20 @@ class RecordedFrames:
         path = self._array_path(kind)
         return [path] if path is not None else self._frame_files(kind)
 
-    def check(self) -> None:
-        """That every frame is there, in arrays or images of the right form."""
-        for kind in KINDS:
-            path = self._array_path(kind)
-            if path is not None:
-                self._array(path, kind)
-            else:
-                image_size(self._frame_files(kind)[0])
+    def check(self) -> tuple[int, int]:
+        """That every frame is there, in arrays or images of the right form and of one size, which
+        is returned: (width, height) of the colours.
+        """
+        sizes = [self._size(kind) for kind in KINDS]
+        check_aspect(self.files("depth")[0], sizes[1], sizes[0])
+        return sizes[0]
+
+    def _size(self, kind: str) -> tuple[int, int]:
+        path = self._array_path(kind)
+        if path is None:
+            return check_images(self._frame_files(kind), kind)
+        rows, columns = self._array(path, kind).shape[1:3]
+        return columns, rows
 
     def check_depth_unit(self) -> None:
         """That the first frame can be in the unit that is meant."""

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from internnav_hf.data.image_headers import read_header
+
+
+def saved(path, mode="RGB", size=(20, 10), **options):
+    image = Image.new(mode, size)
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "expected"),
+    [
+        ("a.jpg", "RGB", "RGB"),
+        ("a.jpg", "L", "L"),
+        ("a.jpg", "CMYK", "CMYK"),
+        ("a.png", "RGB", "RGB"),
+        ("a.png", "L", "L"),
+        ("a.png", "LA", "LA"),
+        ("a.png", "RGBA", "RGBA"),
+        ("a.png", "P", "P"),
+        ("a.png", "I;16", "I;16"),
+        ("a.bmp", "RGB", "RGB"),
+    ],
+)
+def test_size_and_mode_are_read_as_pillow_reads_them(tmp_path, name, mode, expected):
+    header = read_header(saved(tmp_path / name, mode))
+    assert (header.size, header.mode) == ((20, 10), expected)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpegs_of_all_kinds(tmp_path, progressive):
+    noise = np.random.default_rng(0).integers(0, 256, (37, 51, 3), dtype=np.uint8)
+    for subsampling in (0, 2):
+        path = tmp_path / "a.jpg"
+        options = {"progressive": progressive, "subsampling": subsampling, "comment": b"x" * 3000}
+        Image.fromarray(noise).save(path, **options)
+        assert read_header(path).size == (51, 37)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+@pytest.mark.parametrize(("orientation", "size"), [(1, (20, 10)), (3, (20, 10)), (6, (10, 20))])
+def test_a_turned_image_has_the_size_that_is_shown(tmp_path, name, orientation, size):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    assert read_header(saved(tmp_path / name, exif=exif)).size == size
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_image_is_named(tmp_path, content):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\.jpg: file: found {len(content)} bytes that are no"):
+        read_header(path)
+
+
+def test_a_missing_file_and_links_in_a_circle_are_named(tmp_path):
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "b.jpg")
+    for name in ("a.jpg", "b.jpg"):
+        with pytest.raises(ValueError, match=rf"{name}: file: found no file"):
+            read_header(tmp_path / name)
+
+
+def test_an_absurd_size_is_refused(tmp_path):
+    path = saved(tmp_path / "a.png")
+    content = bytearray(path.read_bytes())
+    content[16:24] = (100_000).to_bytes(4, "big") * 2
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="size: found 100000x100000 pixels"):
+        read_header(path)
