@@ -1,6 +1,5 @@
 """How a run is described: training arguments, a YAML file, and the command line on top of it."""
 
-import json
 import logging
 import os
 import sys
@@ -8,25 +7,47 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import PartialState
-from transformers import HfArgumentParser, SchedulerType, TrainingArguments
+from transformers import SchedulerType, TrainingArguments
 
-from internnav_hf.command_line import HelpFormatter, OneLineErrors
+from internnav_hf.models.field_files import read_fields
+from internnav_hf.training.options import (
+    check_evaluation,
+    check_options,
+    check_schedule,
+    direction_of,
+)
+from internnav_hf.training.parsing import RecipeParser
+from internnav_hf.training.ranges import Range, check_numbers
+
+__all__ = ["NavTrainingArguments", "option", "parse_arguments", "read_fields", "run_recipe"]
 
 logger = logging.getLogger(__name__)
 
+_LAUNCHED_PRECISION = "ACCELERATE_MIXED_PRECISION"
 
-def option(default: Any, text: str) -> Any:
-    """A field of a dataclass with its help text; a list is copied."""
+
+def option(
+    default: Any,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: Sequence[str] = (),
+) -> Any:
+    """A field of a dataclass with its help text and, if any, the range or the words that
+    `parse_arguments` holds it to; a list is copied.
+    """
+    bounds = Range(low, high, above) if (low, high, above) != (None, None, None) else None
+    metadata = {"help": text, "range": bounds, "choices": tuple(choices)}
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": text})
-    return field(default=default, metadata={"help": text})
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -42,7 +63,15 @@ class NavTrainingArguments(TrainingArguments):
             "takes the rate of the longest name that its own starts with, else learning_rate."
         },
     )
+    name: str | None = option(
+        None, "Of the experiment: checkpoints, logs and model go to the folder OUTPUT_DIR/NAME."
+    )
     output_dir: str = option("outputs/train", "Checkpoints, logs and the final model.")
+    do_train: bool = option(True, "Leave it true: a recipe trains.")
+    do_eval: bool | None = field(
+        default=None,
+        metadata={"help": "True: insist on held-out data.", "nargs": "?", "const": True},
+    )
     resume_from_checkpoint: str | None = option(
         None, "A folder, true (the last checkpoint in output_dir), or auto (true if there is one)."
     )
@@ -54,7 +83,9 @@ class NavTrainingArguments(TrainingArguments):
         default="tensorboard", metadata={"help": "tensorboard, wandb, none, ..."}
     )
     lr_scheduler_steps: int | None = option(
-        None, "Steps that a linear or polynomial schedule takes, then it stays; default: all."
+        None,
+        "Steps that a linear or polynomial schedule takes, then it stays; default: all.",
+        low=1,
     )
     logging_steps: float = option(10, "Optimisation steps between two lines of the log.")
     logging_nan_inf_filter: bool = option(False, "Keep it off: NavTrainer stops at such a loss.")
@@ -76,12 +107,16 @@ class NavTrainingArguments(TrainingArguments):
         """What to load a model in: float32 unless DeepSpeed keeps float32 weights besides."""
         return torch.bfloat16 if self.bf16 and self.deepspeed_plugin else torch.float32
 
+    def check_evaluation(self, held_out: Any) -> None:
+        """Raise ValueError where options need evaluations, and nothing is `held_out`."""
+        check_evaluation(self, self._asked_to_evaluate, held_out)
+
     def __post_init__(self):
-        if self.use_liger_kernel:
-            raise ValueError(
-                "use_liger_kernel would do nothing: liger knows models by their type, and finds no "
-                "System2. Apply its kernels to `model.vlm` in your own recipe."
-            )
+        check_numbers(self)
+        check_options(self)
+        self._asked_to_evaluate, self.do_eval = self.do_eval, bool(self.do_eval)
+        self._take_name()
+        self.greater_is_better = direction_of(self.metric_for_best_model, self.greater_is_better)
         _check_schedule(self.lr_scheduler_steps, SchedulerType(self.lr_scheduler_type).value)
         if not self.use_cpu and not torch.accelerator.is_available():
             logger.warning("No GPU is visible: training on the CPU.")
@@ -93,10 +128,30 @@ class NavTrainingArguments(TrainingArguments):
             _keep_deepspeed_from_compiling()
         else:
             _check_visible_devices()
+        _take_precision("bf16" if self.bf16 else "fp16" if self.fp16 else "no")
+        self._let_transformers_read()
+        check_schedule(self)
+
+    def _let_transformers_read(self) -> None:
+        """What transformers refuses is one line too."""
         with warnings.catch_warnings():
             # its new name, activation_checkpointing, is unknown to transformers 5.17
             warnings.filterwarnings("ignore", "`gradient_checkpointing", FutureWarning)
-            super().__post_init__()
+            try:
+                super().__post_init__()
+            except (ValueError, TypeError) as error:
+                raise ValueError(" ".join(str(error).split())) from error
+        # batches cannot be cut: a sample has as many pixels as its images
+        self.accelerator_config.dispatch_batches = False
+
+    def _take_name(self) -> None:
+        if self.name is None:
+            return
+        if not self.name or Path(self.name).name != self.name or self.name.startswith("."):
+            raise ValueError(f"name: found {self.name!r}, expected the name of a folder.")
+        self.output_dir = str(Path(self.output_dir, self.name))
+        self.run_name = self.run_name or self.name
+        self.name = None  # it is taken: a copy of these arguments has the same folder
 
 
 def run_recipe(main: Callable[..., None], kinds: Iterable[type], description: str | None) -> None:
@@ -117,84 +172,38 @@ def run_recipe(main: Callable[..., None], kinds: Iterable[type], description: st
         sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
 
 
-class _Parser(OneLineErrors, HfArgumentParser):
-    """Of dataclasses."""
-
-
 def parse_arguments(
     dataclass_types: Iterable[type], arguments: Sequence[str], description: str | None = None
 ) -> tuple:
     """One instance of each dataclass from `arguments`: a YAML file, if any, then options on top.
 
-    A field that none of them has is a ValueError that names the file and the nearest field.
+    A field that none of them has, or a value that does not fit, is a ValueError that names the file
+    or the command line, the field and what was expected.
     """
-    parser = _Parser(
-        dataclass_types,  # type: ignore[arg-type]  (any dataclasses)
-        description=description,
-        allow_abbrev=False,
-        formatter_class=HelpFormatter,
-    )
-    options = list(arguments)
-    if {"-h", "--help"} & set(options):
-        parser.parse_args(["--help"])
-    for word in options:
-        if word.startswith("--") and word.split("=")[0] not in parser._option_string_actions:
-            raise ValueError(f"Command line: {_unknown_field(word.lstrip('-'), parser)}")
-    if options and options[0].endswith((".yaml", ".yml")):
-        path = options.pop(0)
-        options = _options_of(path, parser) + options
-    *parsed, unknown = parser.parse_args_into_dataclasses(
-        options, return_remaining_strings=True, look_for_args_file=False
-    )
-    if unknown:
-        raise ValueError(f"Command line: {_unknown_field(unknown[0].lstrip('-'), parser)}")
-    return tuple(parsed)
-
-
-def read_fields(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML or JSON file; ValueError if there is none."""
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: there is no such file.")
-    fields = yaml.safe_load(Path(path).read_text()) or {}
-    if not isinstance(fields, dict):
-        found = type(fields).__name__
-        raise ValueError(f"{path}: expected one `field: value` a line, found {found}.")
-    return fields
-
-
-def _options_of(path: str, parser: HfArgumentParser) -> list[str]:
-    """The fields of a YAML file as command line options, so that both get the same checks."""
-    fields = read_fields(path)
-    options = []
-    for name, value in fields.items():
-        if name not in _field_names(parser):
-            raise ValueError(f"{path}: {_unknown_field(str(name), parser)}")
-        if isinstance(value, list):
-            options += [f"--{name}", *map(str, value)]
-        elif value is not None:
-            options.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
-    return options
-
-
-def _field_names(parser: HfArgumentParser) -> set[str]:
-    return {action.dest for action in parser._actions} - {"help"}
-
-
-def _unknown_field(name: str, parser: HfArgumentParser) -> str:
-    name = name.split("=")[0]
-    close = get_close_matches(name.replace("-", "_"), _field_names(parser), n=1)
-    return f"unknown field {name!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
+    parsed = RecipeParser(dataclass_types, description).read(arguments)
+    for options in parsed:
+        check_numbers(options)
+    return parsed
 
 
 def _check_schedule(num_steps: int | None, kind: str) -> None:
     """Other schedules would rise again after their end."""
-    if num_steps is None:
-        return
-    if num_steps < 1:
-        raise ValueError(f"lr_scheduler_steps: found {num_steps}, expected 1 or more.")
-    if kind not in ("linear", "polynomial"):
+    if num_steps is not None and kind not in ("linear", "polynomial"):
         raise ValueError(
             f"lr_scheduler_steps: found lr_scheduler_type {kind!r}, expected linear or polynomial."
+        )
+
+
+def _take_precision(precision: str) -> None:
+    """Of the recipe: transformers would take the launcher's where none is asked for."""
+    launched = os.environ.pop(_LAUNCHED_PRECISION, "no")
+    if launched not in ("no", precision):
+        told = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[precision]
+        logger.warning(
+            "accelerate was launched with --mixed_precision %s, which is not taken: precision is "
+            "the recipe's (--bf16, --fp16), here %s.",
+            launched,
+            told,
         )
 
 

@@ -33,12 +33,14 @@ class TuningArguments:
     tune_merger: bool = option(True, "Train the merger of vision tower and language model.")
     tune_language_model: bool = option(True, "Train the language model and its output layer.")
     tune_heads: bool = option(True, "Train the heads that are ours.")
-    vision_tower_learning_rate: float | None = option(None, "Default: learning_rate.")
-    merger_learning_rate: float | None = option(None, "Default: learning_rate.")
-    language_model_learning_rate: float | None = option(None, "Default: learning_rate.")
-    heads_learning_rate: float | None = option(None, "Default: learning_rate.")
+    vision_tower_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    merger_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    language_model_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    heads_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
     lora_rank: int = option(
-        0, "Above 0: train LoRA of this rank in the language model, and the heads; nothing else."
+        0,
+        "Above 0: train LoRA of this rank in the language model, and the heads; nothing else.",
+        low=0,
     )
 
     def choices(self) -> dict[str, tuple[bool, float | None]]:
@@ -61,12 +63,14 @@ class DualTuningArguments:
     tune_language_model: bool = option(False, "Train System2's language model, whole.")
     tune_latent_queries: bool = option(True, "Train the query tokens' embeddings.")
     tune_action_expert: bool = option(True, "Train the action expert.")
-    vision_tower_learning_rate: float | None = option(None, "Default: learning_rate.")
-    merger_learning_rate: float | None = option(None, "Default: learning_rate.")
-    language_model_learning_rate: float | None = option(None, "Default: learning_rate.")
-    latent_queries_learning_rate: float | None = option(None, "Default: learning_rate.")
-    action_expert_learning_rate: float | None = option(None, "Default: learning_rate.")
-    lora_rank: int = option(0, "Above 0: train LoRA of this rank in System2's language model too.")
+    vision_tower_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    merger_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    language_model_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    latent_queries_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    action_expert_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    lora_rank: int = option(
+        0, "Above 0: train LoRA of this rank in System2's language model too.", low=0
+    )
 
     def choices(self) -> dict[str, tuple[bool, float | None]]:
         """Part -> (whether it learns, its learning rate if it has one of its own).

@@ -70,11 +70,15 @@ class WalkArguments:
     data_root: list[str] = field(metadata={"help": "Folders that hold scans; all are trained on."})
     scans: list[str] | None = option(None, "Train on these; default: all but --eval_scans.")  # noqa: RUF009
     eval_scans: list[str] | None = option(None, "Held out, for metrics while training.")  # noqa: RUF009
-    num_eval_samples: int = option(500, "At most so many walks are evaluated.")
-    max_walk_steps: int = option(200, "A longer walk is cut.")
-    inflection_coefficient: float = option(3.2, "Weight of a step that is not as the one before.")
+    num_eval_samples: int = option(500, "At most so many walks are evaluated.", low=1)
+    max_walk_steps: int = option(200, "A longer walk is cut.", low=1)
+    inflection_coefficient: float = option(
+        3.2, "Weight of a step that is not as the one before.", above=0
+    )
     cache_features: bool = option(True, "Keep what frozen encoders see.")
-    max_broken_fraction: float = option(0.01, "Refuse to start if more episodes are broken.")
+    max_broken_fraction: float = option(
+        0.01, "Refuse to start if more episodes are broken.", low=0, high=1
+    )
     cache_dir: str | None = option(None, "Where index and features are kept.")
 
 

@@ -53,9 +53,9 @@ class ModelArguments(DualTuningArguments):
     action_expert_config: str | None = option(None, "YAML or JSON file with other sizes.")
     vision_encoder: str = option("published", "What DINOv2 starts from: random, a path, a name.")
     published: Literal["documented", "executed"] = option("documented", "See the docstring.")
-    num_queries: int = option(4, "Tokens of a plan.")
-    num_probes: int = option(8, "Samples on which latent drift is measured.")
-    distillation_weight: float = option(0.0, "Above 0, plans are held to those at the start.")
+    num_queries: int = option(4, "Tokens of a plan.", low=1)
+    num_probes: int = option(8, "Samples on which latent drift is measured.", low=1)
+    distillation_weight: float = option(0.0, "Above 0, plans are held to the first.", low=0)
 
 
 @dataclass
@@ -65,12 +65,14 @@ class DataArguments:
     data_root: str = field(metadata={"help": "Folder that holds r2r/, rxr/, ..."})
     datasets: str = option(str(DATASETS), "Names with their camera; %%30 keeps 30 percent.")
     eval_datasets: str | None = option(None, "Held-out scenes, for metrics while training.")
-    num_eval_samples: int = option(500, "At most so many are evaluated.")
-    num_trajectories: int = option(32, "Paths that the expert then samples for each.")
-    sample_step: int = option(4, "Frames between two samples of an episode.")
-    num_frames: int = option(12, "Views of a sample, at most, each with its trajectory.")
+    num_eval_samples: int = option(500, "At most so many are evaluated.", low=1)
+    num_trajectories: int = option(32, "Paths that the expert then samples for each.", low=1)
+    sample_step: int = option(4, "Frames between two samples of an episode.", low=1)
+    num_frames: int = option(12, "Most views of a sample, each with its path.", low=1)
     augment: bool = option(True, "Vary colour, contrast and sharpness of what System2 sees.")
-    max_broken_fraction: float = option(0.01, "Refuse to start if more episodes are broken.")
+    max_broken_fraction: float = option(
+        0.01, "Refuse to start if more episodes are broken.", low=0, high=1
+    )
     cache_dir: str | None = option(None, "Where the index is kept.")
 
 
@@ -81,15 +83,23 @@ class DualTrainingArguments(NavTrainingArguments):
     output_dir: str = option("outputs/train_dual_system", "Checkpoints, logs and the final model.")
     learning_rate: float = option(1e-4, "Of every module without its own.")
     lr_scheduler_type: str = option("cosine_with_min_lr", "Schedule of all learning rates.")
-    lr_scheduler_kwargs: dict | str | None = option('{"min_lr_rate": 0.1}', "Of it.")  # noqa: RUF009
+    lr_scheduler_kwargs: dict | str | None = option(  # noqa: RUF009
+        None, 'Of it; default of cosine_with_min_lr: {"min_lr_rate": 0.1}.'
+    )
     warmup_steps: float = option(0.003, "Steps; below 1 the share of all steps.")
     num_train_epochs: float = option(3.0, "Passes over the data.")
     per_device_train_batch_size: int = option(2, "Samples on a GPU at a time.")
     gradient_checkpointing: bool | None = option(True, "Less memory for more time.")
 
+    def __post_init__(self):
+        if self.lr_scheduler_type == "cosine_with_min_lr" and self.lr_scheduler_kwargs is None:
+            self.lr_scheduler_kwargs = {"min_lr_rate": 0.1}
+        super().__post_init__()
+
 
 def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainingArguments):
     """Train, evaluate and save into `args.output_dir`."""
+    args.check_evaluation(data_args.eval_datasets)
     checkpoint = checkpoint_to_resume(args)
     set_seed(args.seed)
     if model_args.published == "documented" and args.max_steps < 0:

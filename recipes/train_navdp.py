@@ -57,18 +57,24 @@ class DataArguments:
     data_root: str = field(metadata={"help": "Folder that holds groups of scenes."})
     groups: list[str] | None = option(None, "Train on these; default: all but --eval_groups.")  # noqa: RUF009
     eval_groups: list[str] | None = option(None, "Held out, for metrics while training.")  # noqa: RUF009
-    num_eval_samples: int = option(500, "At most so many are evaluated.")
-    num_trajectories: int = option(16, "Sampled for each of them and each kind of goal.")
-    samples_per_episode: int = option(50, "Draws from an episode in an epoch.")
-    memory_stride: int = option(4, "Frames between two that are remembered.")
-    action_stride: int = option(4, "Frames between two points of a path, 0.06 m each in vln_n1.")
-    single_goal_fraction: float = option(0.0, "Share of samples that do not mix kinds of goals.")
-    goal_at_end_fraction: float = option(0.0, "Share of samples whose goal is where a walk ends.")
-    pixel_goal_frame: str | None = option(None, "Where it is marked, start or current.")
+    num_eval_samples: int = option(500, "At most so many are evaluated.", low=1)
+    num_trajectories: int = option(16, "Sampled for each of them and each kind of goal.", low=1)
+    samples_per_episode: int = option(50, "Draws from an episode in an epoch.", low=1)
+    memory_stride: int = option(4, "Frames between two that are remembered.", low=1)
+    action_stride: int = option(4, "Frames between two points of a path.", low=1)
+    single_goal_fraction: float = option(
+        0.0, "Share of samples that do not mix kinds of goals.", low=0, high=1
+    )
+    goal_at_end_fraction: float = option(
+        0.0, "Share of samples whose goal is where a walk ends.", low=0, high=1
+    )
+    pixel_goal_frame: str | None = option(None, "Where it is marked.", choices=("start", "current"))
     pixel_goal_height: float = option(0.0, "In camera heights above the floor.")
-    invisible_pixel: str = option("edge", "Mask of one outside the view: edge or none.")
-    depth_scale: float = option(10_000.0, "Units of a depth image per metre.")
-    max_broken_fraction: float = option(0.01, "Refuse to start if more episodes are broken.")
+    invisible_pixel: str = option("edge", "Mask of one outside.", choices=("edge", "none"))
+    depth_scale: float = option(10_000.0, "Units of a depth image per metre.", above=0)
+    max_broken_fraction: float = option(
+        0.01, "Refuse to start if more episodes are broken.", low=0, high=1
+    )
     cache_dir: str | None = option(None, "Where the index is kept.")
 
 
@@ -90,20 +96,21 @@ class NavDPTrainingArguments(NavTrainingArguments):
 
     def __post_init__(self):
         batch_size = self.per_device_train_batch_size
-        self.per_device_train_batch_size = batch_size or BATCH_SIZE[self.published]
+        self.per_device_train_batch_size = (
+            BATCH_SIZE[self.published] if batch_size is None else batch_size
+        )
         if self.lr_scheduler_type is None and self.published == "executed":
             self.lr_scheduler_type = "polynomial"
             half = {"lr_end": self.learning_rate / 2}
             self.lr_scheduler_kwargs = self.lr_scheduler_kwargs or half
             self.lr_scheduler_steps = self.lr_scheduler_steps or 10_000
         self.lr_scheduler_type = self.lr_scheduler_type or "cosine"
-        if self.dataloader_persistent_workers:
-            raise ValueError("dataloader_persistent_workers: they would not see a new epoch.")
         super().__post_init__()
 
 
 def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTrainingArguments):
     """Train, evaluate and save into `args.output_dir`."""
+    args.check_evaluation(data_args.eval_groups)
     checkpoint = checkpoint_to_resume(args)
     set_seed(args.seed)
 

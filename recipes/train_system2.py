@@ -41,9 +41,9 @@ class ModelArguments(TuningArguments):
 
     vlm: str = option("Qwen/Qwen2.5-VL-7B-Instruct", "A Qwen-VL or System2: folder or Hub name.")
     published: Literal["documented", "executed"] = option("documented", "See the docstring.")
-    pixel_goal_loss_weight: float = option(0.0, "Above 0, a pixel-goal head is trained besides.")
-    landmark_loss_weight: float = option(0.0, "Above 0, learn where the named object is seen.")
-    head_hidden_size: int = option(512, "Width of a new pixel-goal head.")
+    pixel_goal_loss_weight: float = option(0.0, "Above 0, a pixel-goal head learns too.", low=0)
+    landmark_loss_weight: float = option(0.0, "Above 0, learn where the object is seen.", low=0)
+    head_hidden_size: int = option(512, "Width of a new pixel-goal head.", low=1)
     attn_implementation: str | None = option(None, "sdpa or flash_attention_2.")
 
 
@@ -54,14 +54,18 @@ class DataArguments:
     data_root: str = field(metadata={"help": "Folder that holds r2r/, rxr/, ..."})
     datasets: str = option(str(DATASETS), "Names with their camera; %%30 keeps 30 percent.")
     eval_datasets: str | None = option(None, "Held-out scenes, for metrics while training.")
-    num_eval_samples: int = option(500, "At most so many are evaluated.")
-    num_history: int | None = option(None, "Past frames; default: as --vlm was trained, or 8.")
-    history_size: list[int] | None = option(None, "Width, height; default: as --vlm, or 384.")  # noqa: RUF009
-    sample_step: int = option(4, "Frames between two samples of an episode.")
-    stop_repeat: int = option(5, "How often each stop counts.")
+    num_eval_samples: int = option(500, "At most so many are evaluated.", low=1)
+    num_history: int | None = option(None, "Past frames; default: as --vlm was, or 8.", low=0)
+    history_size: list[int] | None = option(  # noqa: RUF009
+        None, "Width, height; default: as --vlm, or 384.", low=1
+    )
+    sample_step: int = option(4, "Frames between two samples of an episode.", low=1)
+    stop_repeat: int = option(5, "How often each stop counts.", low=1)
     pixel_goal_only: bool = option(False, "Leave turns out.")
     augment: bool = option(True, "Vary colour, contrast and sharpness.")
-    max_broken_fraction: float = option(0.01, "Refuse to start if more episodes are broken.")
+    max_broken_fraction: float = option(
+        0.01, "Refuse to start if more episodes are broken.", low=0, high=1
+    )
     cache_dir: str | None = option(None, "Where the index is kept.")
 
 
@@ -80,6 +84,7 @@ class System2TrainingArguments(NavTrainingArguments):
 
 def main(model_args: ModelArguments, data_args: DataArguments, args: System2TrainingArguments):
     """Train, evaluate and save into `args.output_dir`."""
+    args.check_evaluation(data_args.eval_datasets)
     checkpoint = checkpoint_to_resume(args)
     set_seed(args.seed)
 

@@ -97,6 +97,7 @@ def main(
     args: VLNTrainingArguments,
 ):
     """Train, evaluate and save into `args.output_dir`; then DAgger's rounds, if any."""
+    args.check_evaluation(data_args.eval_scans)
     checkpoint = checkpoint_to_resume(args)
     set_seed(args.seed)
 

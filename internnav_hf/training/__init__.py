@@ -1,0 +1,1 @@
+"""What a training takes and refuses, and how it evaluates and saves."""

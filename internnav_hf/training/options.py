@@ -1,0 +1,434 @@
+"""What each option of transformers' TrainingArguments does here: it works, it is refused with a
+reason, or nothing reads it.
+
+An option that would silently do something else with these models is refused, and so is one that
+would do nothing. `tests/training/test_options.py` holds the list against the installed version.
+"""
+
+import importlib.util
+import inspect
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, get_scheduler
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
+
+from internnav_hf.models.field_files import nearest_path
+
+
+class Standing(NamedTuple):
+    """Of an option: whether it works, else why it is refused; `refuses` says for which values."""
+
+    works: bool
+    why: str = ""
+    refuses: Callable[[Any], bool] = lambda value: False
+
+
+WORKS = Standing(True)
+
+
+def _refused(why: str, refuses: Callable[[Any], bool] = bool) -> Standing:
+    return Standing(False, why, refuses)
+
+
+def _partly(why: str, refuses: Callable[[Any], bool]) -> Standing:
+    return Standing(True, why, refuses)
+
+
+_UNREAD = "Nothing here reads it: leave it out."
+_FULL_EVAL = (
+    "It casts the model for good, and the final model would be saved rounded: leave it out, "
+    "bf16 and fp16 evaluate by autocast already."
+)
+_FSDP = (
+    "Names and learning rates of modules, resuming and saving were not tried with it: "
+    "recipes/accelerate/ has DDP, ZeRO-2 and ZeRO-3."
+)
+_OPTIMISERS = {
+    "adamw_torch": None,
+    "adamw_torch_fused": None,
+    "adafactor": None,
+    "sgd": None,
+    "adagrad": None,
+    "rmsprop": None,
+    "adamw_torch_4bit": "torchao",
+    "adamw_torch_8bit": "torchao",
+    "adamw_bnb_8bit": "bitsandbytes",
+    "adamw_8bit": "bitsandbytes",
+    "ademamix": "bitsandbytes",
+    "ademamix_8bit": "bitsandbytes",
+    "lion_8bit": "bitsandbytes",
+    "lion_32bit": "bitsandbytes",
+    "paged_adamw_32bit": "bitsandbytes",
+    "paged_adamw_8bit": "bitsandbytes",
+    "paged_ademamix_32bit": "bitsandbytes",
+    "paged_ademamix_8bit": "bitsandbytes",
+    "paged_lion_32bit": "bitsandbytes",
+    "paged_lion_8bit": "bitsandbytes",
+    "rmsprop_bnb": "bitsandbytes",
+    "rmsprop_bnb_8bit": "bitsandbytes",
+    "rmsprop_bnb_32bit": "bitsandbytes",
+    "schedule_free_radam": "schedulefree",
+    "schedule_free_adamw": "schedulefree",
+    "schedule_free_sgd": "schedulefree",
+    "grokadamw": "grokadamw",
+    "stable_adamw": "optimi",
+}
+"""Those that take parameter groups, and the package that each comes from if it is not torch."""
+# Whose handler in transformers reads `optim_args`.
+_TAKE_ARGUMENTS = {"sgd", "adagrad", "rmsprop", "grokadamw", "stable_adamw"} | {
+    name
+    for name in _OPTIMISERS
+    if name.startswith(("ademamix", "paged_ademamix", "schedule_free", "adamw_torch_"))
+    and name != "adamw_torch_fused"
+}
+
+OPTIONS: dict[str, Standing] = {
+    # the run
+    "output_dir": WORKS,
+    "do_train": _refused(
+        "A recipe trains. To evaluate a model: scripts/evaluate.py.", lambda value: value is False
+    ),
+    "do_eval": _partly(
+        "To train without evaluations, leave the held-out data out.", lambda value: value is False
+    ),
+    "do_predict": _refused("Nothing here predicts: scripts/evaluate.py, or a policy's act()."),
+    "resume_from_checkpoint": WORKS,
+    "ignore_data_skip": WORKS,
+    "restore_callback_states_from_checkpoint": WORKS,
+    "num_train_epochs": WORKS,
+    "max_steps": WORKS,
+    "seed": WORKS,
+    "data_seed": WORKS,
+    "full_determinism": WORKS,
+    "run_name": WORKS,
+    "local_rank": _refused("The launcher sets it.", lambda value: value not in (-1, None)),
+    # batches
+    "per_device_train_batch_size": WORKS,
+    "per_device_eval_batch_size": WORKS,
+    "gradient_accumulation_steps": WORKS,
+    "auto_find_batch_size": _refused(
+        "It would train with other batches than the learning rate was chosen for, from a state "
+        "that half a step has changed. What helps against too little memory is in docs/training.md."
+    ),
+    "average_tokens_across_devices": _refused(
+        "Gradients would depend on how samples are shared out among processes: leave it true.",
+        lambda value: value is False,
+    ),
+    "train_sampling_strategy": _partly(
+        "batch_rebalance would read the whole data set for its lengths: take random, sequential "
+        "or, with train_vln.py, group_by_length.",
+        lambda value: value not in ("random", "sequential", "group_by_length"),
+    ),
+    "length_column_name": _refused(_UNREAD, lambda value: value not in (None, "length")),
+    "dataloader_drop_last": WORKS,
+    "dataloader_num_workers": WORKS,
+    "dataloader_pin_memory": WORKS,
+    "dataloader_prefetch_factor": WORKS,
+    "dataloader_multiprocessing_context": WORKS,
+    "dataloader_persistent_workers": _refused(
+        "Such workers do not see that a new epoch has begun, and every epoch would draw the same."
+    ),
+    "dataloader_in_order": _refused(
+        "The order of samples would depend on which worker is quickest: leave it true.",
+        lambda value: value is False,
+    ),
+    "remove_unused_columns": _refused(
+        "It would take away what the collators make batches of: leave it false."
+    ),
+    "accelerator_config": WORKS,  # `check_accelerator` looks inside
+    # loss
+    "label_smoothing_factor": _refused(
+        "transformers would take the labels away from the model and compare each token with the "
+        "one that is read instead of the next; the other losses would be gone. Use 0."
+    ),
+    "neftune_noise_alpha": _refused("Noise in embeddings was not tried with these models."),
+    "label_names": WORKS,  # `NavTrainer` looks for them in the batch
+    "use_cache": _refused("The models choose for themselves when to keep keys and values."),
+    "use_liger_kernel": _refused(
+        "It would do nothing: liger knows models by their type, and finds no System2. Apply its "
+        "kernels to `model.vlm` in your own recipe."
+    ),
+    "liger_kernel_config": _refused(_UNREAD, lambda value: value is not None),
+    # optimiser
+    "optim": WORKS,  # `check_optimiser`
+    "optim_args": WORKS,  # `check_optimiser`
+    "optim_target_modules": _refused(
+        "Only optimisers read it that are refused, because they drop the learning rates of modules."
+    ),
+    "learning_rate": WORKS,
+    "lr_scheduler_type": WORKS,
+    "lr_scheduler_kwargs": WORKS,  # `check_schedule`
+    "warmup_steps": WORKS,
+    "weight_decay": WORKS,
+    "adam_beta1": WORKS,
+    "adam_beta2": WORKS,
+    "adam_epsilon": WORKS,
+    "max_grad_norm": WORKS,
+    # precision and memory
+    "bf16": WORKS,
+    "fp16": WORKS,
+    "bf16_full_eval": _refused(_FULL_EVAL),
+    "fp16_full_eval": _refused(_FULL_EVAL),
+    "tf32": WORKS,
+    "activation_checkpointing": WORKS,
+    "activation_checkpointing_kwargs": WORKS,
+    "gradient_checkpointing": WORKS,
+    "gradient_checkpointing_kwargs": WORKS,
+    "torch_empty_cache_steps": WORKS,
+    "torch_compile": _refused(
+        "Batches have another shape at nearly every step, and each would be compiled anew."
+    ),
+    "torch_compile_backend": _refused("torch_compile is refused.", lambda v: v is not None),
+    "torch_compile_mode": _refused("torch_compile is refused.", lambda v: v is not None),
+    # devices
+    "use_cpu": WORKS,
+    "ddp_find_unused_parameters": WORKS,
+    "ddp_bucket_cap_mb": WORKS,
+    "ddp_broadcast_buffers": WORKS,
+    "ddp_static_graph": WORKS,
+    "ddp_backend": WORKS,
+    "ddp_timeout": WORKS,
+    "deepspeed": WORKS,  # `check_deepspeed_file`
+    "fsdp": _refused(_FSDP),
+    "fsdp_config": _refused(_FSDP),
+    "parallelism_config": _refused(
+        "Tensor, context and sequence parallelism were not tried with these models.",
+        lambda value: value is not None,
+    ),
+    # logging
+    "logging_strategy": WORKS,
+    "logging_steps": WORKS,
+    "logging_first_step": WORKS,
+    "log_on_each_node": WORKS,
+    "logging_nan_inf_filter": _refused(
+        "It would hide a loss that is not finite in the log; training stops at one."
+    ),
+    "include_num_input_tokens_seen": _refused(
+        "tokens_per_second is in the log already, and other models have no tokens.",
+        lambda value: value not in (False, "no"),
+    ),
+    "log_level": WORKS,
+    "log_level_replica": WORKS,
+    "disable_tqdm": WORKS,
+    "report_to": WORKS,  # `check_reports`
+    "project": WORKS,
+    "trackio_space_id": WORKS,
+    "trackio_bucket_id": WORKS,
+    "trackio_static_space_id": WORKS,
+    "skip_memory_metrics": WORKS,
+    "debug": _partly(
+        "Only underflow_overflow can be looked for here.",
+        lambda value: bool(set(str(value or "").split()) - {"underflow_overflow", "[]"}),
+    ),
+    # evaluation
+    "eval_strategy": WORKS,
+    "eval_steps": WORKS,
+    "eval_delay": WORKS,
+    "eval_on_start": WORKS,
+    "prediction_loss_only": WORKS,
+    "eval_do_concat_batches": WORKS,
+    "eval_use_gather_object": WORKS,
+    "eval_accumulation_steps": WORKS,
+    "include_for_metrics": _partly(
+        "Losses are means over different counts and are none of a batch: take inputs alone.",
+        lambda value: bool(set(value or ()) - {"inputs"}),
+    ),
+    "batch_eval_metrics": _refused(
+        "Evaluations share batches out so that each counts once, and none is the last of all "
+        "processes. Take compute_metrics over everything."
+    ),
+    "load_best_model_at_end": WORKS,  # `check_evaluation`
+    "metric_for_best_model": WORKS,  # `direction_of`
+    "greater_is_better": WORKS,  # `direction_of`
+    # checkpoints and Hub
+    "save_strategy": WORKS,
+    "save_steps": WORKS,
+    "save_total_limit": WORKS,
+    "save_only_model": WORKS,
+    "save_on_each_node": WORKS,
+    "enable_jit_checkpoint": WORKS,
+    "push_to_hub": WORKS,
+    "hub_token": WORKS,
+    "hub_private_repo": WORKS,
+    "hub_model_id": WORKS,
+    "hub_strategy": WORKS,
+    "hub_always_push": WORKS,
+    "hub_revision": WORKS,
+}
+_LOWER = re.compile(r"(loss|error|_m|_deg|_px|collision_share|drift|num_left_out)$|_error_|_loss_")
+_MANY_STEPS = 1_000_000
+_HIGHER = re.compile(r"(accuracy|recall|precision|correlation|success|spl|f1)$")
+_NEEDS_EVALUATION = {
+    "load_best_model_at_end": bool,
+    "metric_for_best_model": bool,
+    "eval_on_start": bool,
+    "save_strategy": lambda value: value == "best",
+    "lr_scheduler_type": lambda value: value in ("reduce_lr_on_plateau", "greedy"),
+}
+
+
+def check_options(args: TrainingArguments) -> None:
+    """Raise ValueError for the first option that would not do what it says; before transformers
+    reads any.
+    """
+    for name, standing in OPTIONS.items():
+        value = getattr(args, name, None)
+        if standing.refuses(value):
+            raise ValueError(f"{name}: found {value!r}. {standing.why}")
+    if args.fp16 and args.bf16:
+        raise ValueError("fp16, bf16: found both, expected one; with fp16 pass --bf16 false.")
+    _check_optimiser(str(getattr(args.optim, "value", args.optim)), args.optim_args)
+    _check_reports(args.report_to)
+    _check_accelerator(args.accelerator_config)
+    check_file("deepspeed", args.deepspeed)
+
+
+def check_evaluation(args: TrainingArguments, asked: bool | None, held_out: Any) -> None:
+    """Raise ValueError where `args`, or `do_eval` as it was `asked` for, need evaluations and
+    nothing is `held_out`.
+    """
+    if held_out:
+        return
+    asking = [n for n, needs in _NEEDS_EVALUATION.items() if needs(_plain(getattr(args, n)))]
+    asking += ["do_eval"] if asked else []
+    if asking:
+        raise ValueError(
+            f"{asking[0]}: found {_plain(getattr(args, asking[0]))}, but nothing is held out to "
+            "evaluate on: name held-out data (--eval_datasets, --eval_groups, --eval_scans), or "
+            "leave it out."
+        )
+
+
+def direction_of(metric: str | None, greater_is_better: bool | None) -> bool | None:
+    """Whether more of `metric` is better. Raises ValueError where that is unknown and not given,
+    or given the wrong way round.
+    """
+    if metric is None:
+        return greater_is_better
+    known = True if _HIGHER.search(metric) else False if _LOWER.search(metric) else None
+    if known is None and greater_is_better is None:
+        raise ValueError(
+            f"metric_for_best_model: found {metric!r}; say whether more of it is better: "
+            "--greater_is_better true or false."
+        )
+    if None not in (known, greater_is_better) and known != greater_is_better:
+        raise ValueError(
+            f"greater_is_better: found {greater_is_better}, but of {metric} "
+            f"{'more' if known else 'less'} is better."
+        )
+    return known if greater_is_better is None else greater_is_better
+
+
+def check_schedule(args: TrainingArguments) -> None:
+    """Raise ValueError for arguments that the schedule does not take, and for a schedule that
+    leaves 0 .. learning_rate. It is tried on a parameter of its own.
+    """
+    given = args.lr_scheduler_kwargs or {}
+    if not isinstance(given, Mapping):
+        raise ValueError(f"lr_scheduler_kwargs: expected a JSON mapping, found {given!r}.")
+    kind = SchedulerType(args.lr_scheduler_type)
+    known = list(inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[kind]).parameters)
+    taken = [n for n in known if n not in ("optimizer", "num_warmup_steps", "num_training_steps")]
+    unknown = [name for name in given if name not in taken and "kwargs" not in known]
+    if unknown:
+        raise ValueError(
+            f"lr_scheduler_kwargs: {kind.value} does not take {', '.join(map(repr, unknown))}; it "
+            f"takes {', '.join(taken) or 'nothing'}."
+        )
+    if kind in (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY):
+        return
+    _try_schedule(args, kind, dict(given))
+
+
+def _try_schedule(args: TrainingArguments, kind: SchedulerType, given: dict[str, Any]) -> None:
+    rate = args.learning_rate or 1.0
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate)
+    steps = args.max_steps if args.max_steps > 0 else _MANY_STEPS
+    steps = getattr(args, "lr_scheduler_steps", None) or steps
+    warmup = args.get_warmup_steps(steps)
+    try:
+        scheduler = get_scheduler(kind, optimizer, warmup, steps, scheduler_specific_kwargs=given)
+        shares = [scheduler.lr_lambdas[0](step * steps // 50) for step in range(51)]
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(f"lr_scheduler_kwargs: found {given} for {kind.value}: {error}") from error
+    worst = [share for share in shares if not (math.isfinite(share) and 0 <= share <= 1.001)]
+    if worst:
+        raise ValueError(
+            f"lr_scheduler_kwargs: with {given} {kind.value} has a learning rate of "
+            f"{rate * worst[0]:g}, expected 0 to {rate:g}."
+        )
+
+
+def _check_optimiser(name: str, arguments: str | None) -> None:
+    if name not in {kind.value for kind in OptimizerNames}:
+        raise ValueError(f"optim: found {name!r}.{_did_you_mean(name, _OPTIMISERS)}")
+    if name not in _OPTIMISERS:
+        raise ValueError(
+            f"optim: found {name!r}. It makes groups of parameters of its own, or needs other "
+            "devices; learning rates of modules would be lost. Try adamw_torch_fused."
+        )
+    package = _OPTIMISERS[name]
+    if package and importlib.util.find_spec(package) is None:
+        raise ValueError(f"optim: {name} needs the package {package}, which is not installed.")
+    if arguments and name not in _TAKE_ARGUMENTS:
+        raise ValueError(f"optim_args: found {arguments!r}, but {name} reads none of it.")
+
+
+def _check_reports(report_to: str | list[str] | None) -> None:
+    asked = report_to if isinstance(report_to, list) else [report_to or "none"]
+    available = get_available_reporting_integrations()
+    for name in asked:
+        if name not in ("all", "none", *available):
+            raise ValueError(
+                f"report_to: {name!r} is unknown or not installed; there is "
+                f"{', '.join(['none', *available])}."
+            )
+
+
+def _check_accelerator(config: Any) -> None:
+    """What changes which samples a step has, or needs all processes to have equally many."""
+    given = config if isinstance(config, Mapping) else {}
+    if isinstance(config, str):
+        check_file("accelerator_config", config)
+        text = config if config.lstrip().startswith("{") else Path(config).read_text("utf-8")
+        given = json.loads(text)
+    expected = {
+        "split_batches": False,
+        "dispatch_batches": False,
+        "even_batches": True,
+        "use_seedable_sampler": True,
+    }
+    for name, value in expected.items():
+        if given.get(name) not in (None, value):
+            raise ValueError(
+                f"accelerator_config: found {name}={given[name]}, expected {value}: samples have "
+                "images of different sizes and cannot be cut out of a batch, and every process "
+                "takes as many steps."
+            )
+
+
+def check_file(name: str, path: Any) -> None:
+    """Raise ValueError where the text `path`, which is no JSON itself, names no file."""
+    if not isinstance(path, str) or path.lstrip().startswith("{") or Path(path).is_file():
+        return
+    raise ValueError(f"{name} {path}: there is no such file.{nearest_path(path)}")
+
+
+def _did_you_mean(word: str, known: Mapping[str, Any]) -> str:
+    close = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else f" There is {', '.join(known)}."
+
+
+def _plain(value: Any) -> Any:
+    """The word of an enumeration."""
+    return getattr(value, "value", value)

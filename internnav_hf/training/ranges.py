@@ -1,0 +1,105 @@
+"""Numbers that an option may have: checked before anything is read or downloaded.
+
+A field's range is in its metadata (`option(..., low=0, high=1)`), or in `RANGES` where the field is
+transformers' own. No number may be NaN or infinite.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+
+class Range(NamedTuple):
+    """What a number must lie in; `above` is a lower bound that it must not reach itself."""
+
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+    is_whole_above_one: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` lies in it."""
+        return (
+            (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+            and not (self.is_whole_above_one and value > 1 and value != int(value))
+        )
+
+    def __str__(self) -> str:
+        whole = ", a whole number if above 1" if self.is_whole_above_one else ""
+        if self.low is not None and self.high is not None:
+            return f"{self.low:g} to {self.high:g}{whole}"
+        if self.low is not None and self.below is not None:
+            return f"{self.low:g} or more and below {self.below:g}"
+        if self.above is not None and self.high is not None:
+            return f"more than {self.above:g}, at most {self.high:g}"
+        if self.low is not None:
+            return f"{self.low:g} or more{whole}"
+        return f"more than {self.above:g}{whole}"
+
+
+AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE = Range(low=1), Range(low=0), Range(above=0)
+SHARE, BETA = Range(low=0, high=1), Range(low=0, below=1)
+STEPS_OR_SHARE = Range(above=0, is_whole_above_one=True)
+
+RANGES = {
+    "per_device_train_batch_size": AT_LEAST_ONE,
+    "per_device_eval_batch_size": AT_LEAST_ONE,
+    "gradient_accumulation_steps": AT_LEAST_ONE,
+    "num_train_epochs": POSITIVE,
+    "learning_rate": NOT_NEGATIVE,
+    "warmup_steps": Range(low=0, is_whole_above_one=True),
+    "weight_decay": NOT_NEGATIVE,
+    "adam_beta1": BETA,
+    "adam_beta2": BETA,
+    "adam_epsilon": POSITIVE,
+    "max_grad_norm": NOT_NEGATIVE,
+    "logging_steps": STEPS_OR_SHARE,
+    "eval_steps": STEPS_OR_SHARE,
+    "save_steps": STEPS_OR_SHARE,
+    "eval_delay": NOT_NEGATIVE,
+    "save_total_limit": AT_LEAST_ONE,
+    "eval_accumulation_steps": AT_LEAST_ONE,
+    "torch_empty_cache_steps": AT_LEAST_ONE,
+    "seed": Range(low=0, high=2**32 - 1),
+    "data_seed": Range(low=0, high=2**32 - 1),
+    "dataloader_num_workers": NOT_NEGATIVE,
+    "dataloader_prefetch_factor": AT_LEAST_ONE,
+    "ddp_bucket_cap_mb": AT_LEAST_ONE,
+    "ddp_timeout": AT_LEAST_ONE,
+}
+
+
+def check_numbers(options: Any) -> None:
+    """Raise ValueError for the first number of the dataclass `options` that is none or lies outside
+    its range, and for a value that is not among its `choices`.
+    """
+    for entry in fields(options):
+        value = getattr(options, entry.name)
+        expected = entry.metadata.get("range") or RANGES.get(entry.name)
+        for number in _numbers(value):
+            if not math.isfinite(number) or (expected and not expected.holds(number)):
+                told = expected or "a finite number"
+                raise ValueError(f"{entry.name}: found {value}, expected {told}.")
+        choices = entry.metadata.get("choices")
+        if choices and value is not None and value not in choices:
+            raise ValueError(
+                f"{entry.name}: found {value!r}, expected {' or '.join(map(repr, choices))}."
+            )
+    max_steps = getattr(options, "max_steps", -1)
+    if max_steps == 0 or max_steps < -1:
+        raise ValueError(
+            f"max_steps: found {max_steps}, expected 1 or more, or -1: as long as num_train_epochs."
+        )
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _numbers(part)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
