@@ -15,14 +15,11 @@ from accelerate import PartialState
 from transformers import SchedulerType, TrainingArguments
 
 from internnav_hf.models.field_files import read_fields
-from internnav_hf.training.options import (
-    check_evaluation,
-    check_options,
-    check_schedule,
-    direction_of,
-)
+from internnav_hf.training.best_model import check_evaluation, direction_of
+from internnav_hf.training.options import check_options
 from internnav_hf.training.parsing import RecipeParser
 from internnav_hf.training.ranges import Range, check_numbers
+from internnav_hf.training.schedules import check_schedule
 
 __all__ = ["NavTrainingArguments", "option", "parse_arguments", "read_fields", "run_recipe"]
 

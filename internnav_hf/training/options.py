@@ -6,20 +6,14 @@ would do nothing. `tests/training/test_options.py` holds the list against the in
 """
 
 import importlib.util
-import inspect
 import json
-import math
-import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
-from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, get_scheduler
-from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from internnav_hf.models.field_files import nearest_path
@@ -265,16 +259,6 @@ OPTIONS: dict[str, Standing] = {
     "hub_always_push": WORKS,
     "hub_revision": WORKS,
 }
-_LOWER = re.compile(r"(loss|error|_m|_deg|_px|collision_share|drift|num_left_out)$|_error_|_loss_")
-_MANY_STEPS = 1_000_000
-_HIGHER = re.compile(r"(accuracy|recall|precision|correlation|success|spl|f1)$")
-_NEEDS_EVALUATION = {
-    "load_best_model_at_end": bool,
-    "metric_for_best_model": bool,
-    "eval_on_start": bool,
-    "save_strategy": lambda value: value == "best",
-    "lr_scheduler_type": lambda value: value in ("reduce_lr_on_plateau", "greedy"),
-}
 
 
 def check_options(args: TrainingArguments) -> None:
@@ -291,82 +275,6 @@ def check_options(args: TrainingArguments) -> None:
     _check_reports(args.report_to)
     _check_accelerator(args.accelerator_config)
     check_file("deepspeed", args.deepspeed)
-
-
-def check_evaluation(args: TrainingArguments, asked: bool | None, held_out: Any) -> None:
-    """Raise ValueError where `args`, or `do_eval` as it was `asked` for, need evaluations and
-    nothing is `held_out`.
-    """
-    if held_out:
-        return
-    asking = [n for n, needs in _NEEDS_EVALUATION.items() if needs(_plain(getattr(args, n)))]
-    asking += ["do_eval"] if asked else []
-    if asking:
-        raise ValueError(
-            f"{asking[0]}: found {_plain(getattr(args, asking[0]))}, but nothing is held out to "
-            "evaluate on: name held-out data (--eval_datasets, --eval_groups, --eval_scans), or "
-            "leave it out."
-        )
-
-
-def direction_of(metric: str | None, greater_is_better: bool | None) -> bool | None:
-    """Whether more of `metric` is better. Raises ValueError where that is unknown and not given,
-    or given the wrong way round.
-    """
-    if metric is None:
-        return greater_is_better
-    known = True if _HIGHER.search(metric) else False if _LOWER.search(metric) else None
-    if known is None and greater_is_better is None:
-        raise ValueError(
-            f"metric_for_best_model: found {metric!r}; say whether more of it is better: "
-            "--greater_is_better true or false."
-        )
-    if None not in (known, greater_is_better) and known != greater_is_better:
-        raise ValueError(
-            f"greater_is_better: found {greater_is_better}, but of {metric} "
-            f"{'more' if known else 'less'} is better."
-        )
-    return known if greater_is_better is None else greater_is_better
-
-
-def check_schedule(args: TrainingArguments) -> None:
-    """Raise ValueError for arguments that the schedule does not take, and for a schedule that
-    leaves 0 .. learning_rate. It is tried on a parameter of its own.
-    """
-    given = args.lr_scheduler_kwargs or {}
-    if not isinstance(given, Mapping):
-        raise ValueError(f"lr_scheduler_kwargs: expected a JSON mapping, found {given!r}.")
-    kind = SchedulerType(args.lr_scheduler_type)
-    known = list(inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[kind]).parameters)
-    taken = [n for n in known if n not in ("optimizer", "num_warmup_steps", "num_training_steps")]
-    unknown = [name for name in given if name not in taken and "kwargs" not in known]
-    if unknown:
-        raise ValueError(
-            f"lr_scheduler_kwargs: {kind.value} does not take {', '.join(map(repr, unknown))}; it "
-            f"takes {', '.join(taken) or 'nothing'}."
-        )
-    if kind in (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY):
-        return
-    _try_schedule(args, kind, dict(given))
-
-
-def _try_schedule(args: TrainingArguments, kind: SchedulerType, given: dict[str, Any]) -> None:
-    rate = args.learning_rate or 1.0
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate)
-    steps = args.max_steps if args.max_steps > 0 else _MANY_STEPS
-    steps = getattr(args, "lr_scheduler_steps", None) or steps
-    warmup = args.get_warmup_steps(steps)
-    try:
-        scheduler = get_scheduler(kind, optimizer, warmup, steps, scheduler_specific_kwargs=given)
-        shares = [scheduler.lr_lambdas[0](step * steps // 50) for step in range(51)]
-    except (TypeError, ValueError, ArithmeticError) as error:
-        raise ValueError(f"lr_scheduler_kwargs: found {given} for {kind.value}: {error}") from error
-    worst = [share for share in shares if not (math.isfinite(share) and 0 <= share <= 1.001)]
-    if worst:
-        raise ValueError(
-            f"lr_scheduler_kwargs: with {given} {kind.value} has a learning rate of "
-            f"{rate * worst[0]:g}, expected 0 to {rate:g}."
-        )
 
 
 def _check_optimiser(name: str, arguments: str | None) -> None:
@@ -427,8 +335,3 @@ def check_file(name: str, path: Any) -> None:
 def _did_you_mean(word: str, known: Mapping[str, Any]) -> str:
     close = get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else f" There is {', '.join(known)}."
-
-
-def _plain(value: Any) -> Any:
-    """The word of an enumeration."""
-    return getattr(value, "value", value)

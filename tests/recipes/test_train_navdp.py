@@ -243,7 +243,7 @@ def test_whether_the_colour_encoder_learns(base, tmp_path, changes, learns):
         ({"groups": GROUPS[0], "eval_groups": GROUPS[0]}, "all held out"),
         ({"model_config": "nowhere.yaml"}, "nowhere.yaml: there is no such file"),
         ({"model": "./nowhere"}, "--model ./nowhere: there is no such folder"),
-        ({"dataloader_persistent_workers": True}, "would not see a new epoch"),
+        ({"dataloader_persistent_workers": True}, "do not see that a new epoch"),
         ({"rgb_encoder": "./nowhere"}, "--rgb_encoder ./nowhere: there is no such folder"),
     ],
 )

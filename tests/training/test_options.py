@@ -5,7 +5,7 @@ import pytest
 from transformers import TrainingArguments
 
 from internnav_hf.arguments import NavTrainingArguments
-from internnav_hf.training.options import OPTIONS, direction_of
+from internnav_hf.training.options import OPTIONS
 
 CPU = {"output_dir": "unused", "use_cpu": True, "report_to": "none"}
 
@@ -89,99 +89,6 @@ def test_precision_is_the_recipes_and_not_the_launchers(monkeypatch, caplog, pre
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
     assert arguments(bf16=False).mixed_precision == "no"
     assert f"--mixed_precision {precision}, which is not taken" in caplog.text
-
-
-# evaluation
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"load_best_model_at_end": True, "save_steps": 5000},
-        {"save_strategy": "best", "metric_for_best_model": "loss"},
-        {"metric_for_best_model": "eval_loss"},
-        {"eval_on_start": True},
-        {"do_eval": True},
-        {"lr_scheduler_type": "reduce_lr_on_plateau"},
-    ],
-)
-def test_what_needs_evaluations_needs_held_out_data(options):
-    args = arguments(**options)
-    args.check_evaluation("r2r_val")
-    with pytest.raises(ValueError, match=r"nothing is held out.*--eval_datasets"):
-        args.check_evaluation(None)
-
-
-def test_without_such_options_nothing_needs_to_be_held_out():
-    arguments().check_evaluation(None)
-
-
-@pytest.mark.parametrize(
-    ("metric", "is_greater_better"),
-    [
-        ("loss", False),
-        ("eval_pixel_goal_loss", False),
-        ("pixel_error", False),
-        ("eval_ade_m", False),
-        ("heading_error_deg", False),
-        ("eval_collision_share", False),
-        ("action_accuracy", True),
-        ("stop_recall", True),
-        ("critic_rank_correlation", True),
-    ],
-)
-def test_the_better_direction_of_a_metric_is_known(metric, is_greater_better):
-    assert direction_of(metric, None) == is_greater_better
-    assert arguments(metric_for_best_model=metric).greater_is_better == is_greater_better
-    with pytest.raises(ValueError, match=f"of {metric} (more|less) is better"):
-        direction_of(metric, not is_greater_better)
-
-
-def test_the_direction_of_another_metric_must_be_given():
-    with pytest.raises(ValueError, match="say whether more of it is better"):
-        direction_of("mystery", None)
-    assert direction_of("mystery", True) is True
-
-
-# schedules
-
-
-@pytest.mark.parametrize(
-    ("kind", "given", "message"),
-    [
-        ("cosine", {"min_lr_rate": 0.1}, "cosine does not take 'min_lr_rate'; it takes num_cycles"),
-        ("linear", {"power": 2}, "linear does not take 'power'"),
-        ("polynomial", {"lr_end": 1.0}, "lr_scheduler_kwargs"),
-        ("cosine_with_min_lr", {"min_lr_rate": 7}, "learning rate"),
-        ("cosine_with_min_lr", {}, "lr_scheduler_kwargs"),
-        ("cosine_with_min_lr", "min_lr=0", "expected a JSON mapping"),
-        ("cosine", {"num_cycles": "many"}, "lr_scheduler_kwargs"),
-        ("cosine", '{"num_cycles":', "Expecting value"),
-    ],
-)
-def test_what_a_schedule_does_not_take_is_one_clear_error(kind, given, message):
-    with pytest.raises(ValueError, match=message):
-        arguments(lr_scheduler_type=kind, lr_scheduler_kwargs=given)
-
-
-@pytest.mark.parametrize(
-    ("kind", "given"),
-    [
-        ("linear", None),
-        ("cosine", {"num_cycles": 0.5}),
-        ("cosine_with_restarts", {"num_cycles": 3}),
-        ("polynomial", {"lr_end": 1e-6, "power": 2}),
-        ("constant", None),
-        ("constant_with_warmup", None),
-        ("inverse_sqrt", None),
-        ("cosine_with_min_lr", {"min_lr_rate": 0.1}),
-        ("cosine_warmup_with_min_lr", {"min_lr_rate": 0.1}),
-        ("warmup_stable_decay", {"num_decay_steps": 3}),
-    ],
-)
-def test_schedules_work_with_what_they_take(kind, given):
-    args = arguments(lr_scheduler_type=kind, lr_scheduler_kwargs=given, warmup_steps=2)
-    assert (args.lr_scheduler_kwargs or None) == given
 
 
 # the named experiment

@@ -101,28 +101,3 @@ def test_an_option_that_is_given_twice_is_told(caplog):
     data, _ = read("--data_root", "d", "--use_cpu", "--rate", "1", "--rate=2")
     assert data.rate == 2.0
     assert "--rate is given twice: the last one counts" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("documented", "hint"),
-    [
-        ("batch_size", "per_device_train_batch_size"),
-        ("epochs", "num_train_epochs"),
-        ("lr", "learning_rate"),
-        ("num-workers", "dataloader_num_workers"),
-        ("dataset_navdp", "data_root"),
-        ("image_size", "a field of the file that --model_config names"),
-        ("memory_size", "num_memory_frames"),
-        ("predict_size", "action_horizon"),
-        ("temporal_depth", "num_hidden_layers"),
-        ("token_dim", "hidden_size"),
-        ("dropout", "it is 'dropout'"),
-        ("finetune", "train_rgb_encoder"),
-        ("nproc_per_node", "accelerate launch --num_processes"),
-    ],
-)
-def test_documented_names_get_the_right_hint(tmp_path, documented, hint):
-    with pytest.raises(ValueError, match=f"unknown field '{documented}'.*{hint}"):
-        read("--data_root", "d", f"--{documented}", "1")
-    with pytest.raises(ValueError, match=f"unknown field '{documented}'.*{hint}"):
-        read_file(tmp_path, f"{documented}: 1")
