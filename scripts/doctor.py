@@ -1,0 +1,483 @@
+"""Look at this machine as internnav_hf sees it, and print a report to paste into a question.
+
+    python scripts/doctor.py
+    python scripts/doctor.py --skip-training > report.md
+
+Versions beside the bounds of the project, devices, extras, models, caches, disks, settings of the
+environment, the load, and a training of two steps. No secret is printed, and the home directory is
+`~`. Exits with 1 if something fails that everything needs; such a line says what to do. Packages
+are imported in processes of their own: a broken one is a line.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+PACKAGE = "internnav-hf"
+OLDEST_PYTHON = (3, 10)
+INSTALL = "pip install -e . in the project's folder"
+IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage"}
+EXTRAS = {
+    "sim": "the simulator, make_dataset.py, evaluate.py and its report",
+    "deepspeed": "ZeRO-2 and ZeRO-3",
+    "lora": "--lora_rank",
+    "vision": "torchvision's image backend",
+    "flash": "--attn_implementation flash_attention_2",
+}
+SETTINGS = """
+HF_HOME HF_HUB_CACHE HF_HUB_OFFLINE TRANSFORMERS_OFFLINE HF_ENDPOINT HF_TOKEN WANDB_API_KEY
+OMP_NUM_THREADS GOMP_SPINCOUNT OMP_WAIT_POLICY MKL_NUM_THREADS TOKENIZERS_PARALLELISM
+CUDA_VISIBLE_DEVICES CUDA_HOME PYTORCH_CUDA_ALLOC_CONF PYTORCH_ALLOC_CONF NCCL_DEBUG
+NCCL_P2P_DISABLE NCCL_IB_DISABLE NCCL_SOCKET_IFNAME MASTER_ADDR WORLD_SIZE RANK LOCAL_RANK
+SLURM_JOB_ID ACCELERATE_USE_DEEPSPEED PYTHONPATH LD_LIBRARY_PATH TMPDIR
+http_proxy https_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY
+"""
+OF_A_LAUNCH = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD)$")
+LEAST_FREE_GB = 10  # of a disk
+TIMEOUT_S = 120
+GIB = 1024**3
+PYTHON = [sys.executable, "-W", "ignore", "-c"]
+
+
+class Line(NamedTuple):
+    """Of the report. Something that `lacks` is not usable; if it `fails`, nothing is. `advice`
+    says what to do.
+    """
+
+    what: str
+    found: str
+    advice: str = ""
+    fails: bool = False
+    lacks: bool = False
+
+
+def main() -> int:
+    """Print the report; the exit code."""
+    options = parse_arguments()
+    if options.try_training:
+        print(json.dumps(try_training(Path(options.try_training))))
+        return 0
+    sections = {
+        "Versions": versions,
+        "Devices": devices,
+        "Extras": extras,
+        "Models": models,
+        "Caches and disks": places,
+        "Settings": settings,
+        "Load": load,
+    }
+    if not options.skip_training:
+        sections["A training of two steps"] = training
+    failed = []
+    print(f"# {PACKAGE} on {platform.platform()}")
+    for title, check in sections.items():
+        print(f"\n## {title}\n\n| | found | |\n|---|---|---|")
+        for line in check():
+            failed += [line] if line.fails else []
+            print("| " + " | ".join(map(cell, marked(line))) + " |", flush=True)
+    print(f"\n{len(failed)} lines FAIL: " + "; ".join(line.what for line in failed)
+          if failed else "\nNothing fails that everything needs.")  # fmt: skip
+    return 1 if failed else 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """See `--help`. The package's own parser is not used: the package may be what is broken."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(description=__doc__, formatter_class=formatter, allow_abbrev=False)
+    parser.add_argument("--skip-training", action="store_true", help="leave out the last section")
+    parser.add_argument("--try-training", metavar="FOLDER", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"doctor: {message} (--help lists the options)\n")
+
+
+def marked(line: Line) -> tuple[str, str, str]:
+    """What fails is seen at a glance."""
+    return line.what, line.found, f"**FAILS**: {line.advice}" if line.fails else line.advice
+
+
+def cell(text: str) -> str:
+    """On one line of a Markdown table, without the home directory's name."""
+    home = str(Path.home())
+    text = re.sub(rf"{re.escape(home)}(?=/|$|[:\s'\"])", "~", text) if len(home) > 1 else text
+    text = re.sub(r"hf_\w{8,}", "hf_***", text)
+    return " ".join(text.split()).replace("|", "\\|")[:500]
+
+
+# ------------------------------------------------------------------------------------ packages
+
+
+def versions() -> Iterator[Line]:
+    """Python, and what the project needs at least."""
+    version = platform.python_version()
+    old = sys.version_info[:2] < OLDEST_PYTHON
+    yield Line("python", version, "needs 3.10 or newer: make PYTHON=python3.12 env", old) if old \
+        else Line("python", version)  # fmt: skip
+    needed = requirements("")
+    if not needed:
+        yield Line(PACKAGE, "not installed", INSTALL, True)
+        return
+    yield Line(PACKAGE, metadata.version(PACKAGE), f"in {package_folder()}")
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        yield from pool.map(lambda each: package(each, True), needed)
+
+
+def requirements(extra: str) -> list:
+    """Of the installed project, those without an extra or those of one; none if it is not there."""
+    try:
+        from packaging.requirements import Requirement
+
+        listed = [Requirement(text) for text in metadata.requires(PACKAGE) or []]
+    except ImportError:  # PackageNotFoundError is one
+        return []
+    wanted = (entry for entry in listed if ("extra" in str(entry.marker or "")) == bool(extra))
+    given = {"extra": extra}
+    return [entry for entry in wanted if not entry.marker or entry.marker.evaluate(given)]
+
+
+def package_folder() -> str:
+    """Where the project's code is."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("internnav_hf")
+    return str(Path(spec.origin).parent) if spec and spec.origin else "nowhere"
+
+
+def package(needed, essential: bool) -> Line:
+    """Installed, new enough, and can be imported."""
+    install = f"pip install '{needed.name}{needed.specifier}'"
+    try:
+        version = metadata.version(needed.name)
+    except metadata.PackageNotFoundError:
+        return Line(needed.name, "not installed", install, essential, True)
+    if not needed.specifier.contains(version, prereleases=True):
+        return Line(needed.name, version, f"needs {needed.specifier}: {install}", essential, True)
+    name = IMPORT_NAMES.get(needed.name.lower(), needed.name.replace("-", "_"))
+    problem = problem_of([*PYTHON, f"import {name}"])
+    if problem:
+        advice = f"cannot be imported: reinstall it, {install} --force-reinstall"
+        return Line(needed.name, f"{version}: {problem}", advice, essential, True)
+    return Line(needed.name, version, f"needs {needed.specifier}")
+
+
+def run(command: list[str], timeout: float = TIMEOUT_S, **changes: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of a program; one that hangs or is not there gets -1."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in OF_A_LAUNCH and not name.startswith("ACCELERATE_")
+    }
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, env=kept | changes,
+            stdin=subprocess.DEVNULL, errors="replace",
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return -1, "", f"no end after {timeout:g} s"
+    except OSError as error:
+        return -1, "", str(error)
+    return done.returncode, done.stdout, done.stderr
+
+
+def problem_of(command: list[str]) -> str:
+    """The last line of what a program says when it fails; nothing if it does not."""
+    code, _, errors = run(command)
+    return last_line(errors, code) if code else ""
+
+
+def last_line(errors: str, code: int) -> str:
+    """Of a traceback: what was wrong."""
+    return (errors.strip().splitlines() or [f"exit code {code}"])[-1]
+
+
+def extras() -> Iterator[Line]:
+    """What is installed of each, and what cannot be done without."""
+    for name, purpose in EXTRAS.items():
+        lines = [package(needed, False) for needed in requirements(name)]
+        missing = [f"{line.what} ({line.found})" for line in lines if line.lacks]
+        there = [f"{line.what} {line.found}" for line in lines if not line.lacks]
+        without = f"lacks {', '.join(missing)}; pip install '{PACKAGE}[{name}]' gives {purpose}"
+        yield Line(name, ", ".join(there) or "nothing", without if missing else purpose)
+
+
+# ------------------------------------------------------------------------------------- machine
+
+DEVICES = """
+import json, torch
+found = {"cuda": torch.version.cuda, "hip": torch.version.hip, "threads": torch.get_num_threads()}
+found["gpus"] = [
+    {"name": (p := torch.cuda.get_device_properties(i)).name, "memory": p.total_memory,
+     "capability": f"{p.major}.{p.minor}"} for i in range(torch.cuda.device_count())
+]
+found["bf16"] = bool(found["gpus"]) and torch.cuda.is_bf16_supported()
+found["mps"] = torch.backends.mps.is_available()
+print(json.dumps(found))
+"""
+
+
+def devices() -> Iterator[Line]:
+    """Cores, memory, GPUs."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Line("CPU cores", f"{usable} usable of {os.cpu_count()}{quota()}")
+    yield memory()
+    code, output, errors = run([*PYTHON, DEVICES])
+    if code:
+        yield Line("torch's devices", last_line(errors, code), "see the line of torch above", True)
+        return
+    found = json.loads(output.strip().splitlines()[-1])
+    build = f"CUDA {found['cuda']}" if found["cuda"] else f"ROCm {found['hip']}"
+    yield Line("torch's build", build if found["cuda"] or found["hip"] else "for the CPU",
+               f"{found['threads']} threads")  # fmt: skip
+    for gpu in found["gpus"]:
+        about = f"{gpu['memory'] / GIB:.0f} GiB, compute capability {gpu['capability']}"
+        yield Line("GPU", f"{gpu['name']}, {about}",
+                   "bfloat16" if found["bf16"] else "no bfloat16: --bf16 false")  # fmt: skip
+    if not found["gpus"]:
+        yield Line("GPU", "MPS" if found["mps"] else "none visible to torch", no_gpu_advice())
+
+
+def no_gpu_advice() -> str:
+    """Where the driver sees one, torch is to blame."""
+    code, output, _ = run(["nvidia-smi", "-L"], timeout=30)
+    if code or not output.strip():
+        return "training runs on the CPU, in float32"
+    number = len(output.strip().splitlines())
+    return f"nvidia-smi lists {number}: install a CUDA build of torch, see CUDA_VISIBLE_DEVICES"
+
+
+def quota() -> str:
+    """Cores that a container may use, where its limit is below."""
+    text = read("/sys/fs/cgroup/cpu.max").split()
+    if len(text) == 2 and text[0].isdigit():
+        return f", a quota of {int(text[0]) / int(text[1]):g}"
+    return ""
+
+
+def memory() -> Line:
+    """Of the machine, and of the container."""
+    found = dict(re.findall(r"^(\w+):\s+(\d+) kB", read("/proc/meminfo"), re.MULTILINE))
+    if "MemTotal" not in found:
+        return Line("memory", "not known here")
+    total, free = (int(found.get(name, 0)) * 1024 / GIB for name in ("MemTotal", "MemAvailable"))
+    limit = read("/sys/fs/cgroup/memory.max").strip()
+    of_container = f", a limit of {int(limit) / GIB:.1f} GiB" if limit.isdigit() else ""
+    return Line("memory", f"{free:.1f} GiB free of {total:.1f}{of_container}")
+
+
+def read(path: str) -> str:
+    """A file of the system, or nothing."""
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def load() -> Iterator[Line]:
+    """How busy the cores are: what else runs here slows training on the CPU down."""
+    before = cpu_times()
+    time.sleep(0.5)
+    work, idle = (after - earlier for after, earlier in zip(cpu_times(), before, strict=True))
+    cores = os.cpu_count() or 1
+    busy = cores * work / max(work + idle, 1)
+    advice = "others compute here: see 'A busy machine' in docs/benchmarks/cpu.md"
+    yield Line("busy cores", f"{busy:.1f} of {cores}", advice if busy > cores / 4 else "")
+    if hasattr(os, "getloadavg"):
+        yield Line("processes that want a core (1, 5, 15 min)",
+                   ", ".join(f"{value:.1f}" for value in os.getloadavg()))  # fmt: skip
+
+
+def cpu_times() -> tuple[int, int]:
+    """Ticks of work and of rest, over all cores."""
+    first = (read("/proc/stat").splitlines() or [""])[0].split()[1:9]
+    times = [int(value) for value in first] or [0] * 8
+    return sum(times) - times[3] - times[4], times[3] + times[4]
+
+
+# -------------------------------------------------------------------------------- surroundings
+
+PLACES = """
+import json
+from huggingface_hub.constants import HF_HUB_CACHE
+from internnav_hf.data.tables import DEFAULT_CACHE
+print(json.dumps({"Hugging Face's cache": HF_HUB_CACHE, "cache of indices": str(DEFAULT_CACHE)}))
+"""
+
+
+def places() -> Iterator[Line]:
+    """Where things are kept: there, writable, and room enough."""
+    code, output, errors = run([*PYTHON, PLACES])
+    if code:
+        yield Line("caches", last_line(errors, code), INSTALL, True)
+    found = {} if code else json.loads(output.strip().splitlines()[-1])
+    found |= {"temporary files": tempfile.gettempdir(), "this folder": os.getcwd()}
+    for what, folder in found.items():
+        yield place(what, Path(folder), what in ("cache of indices", "temporary files"))
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        usage = shutil.disk_usage(shared)
+        small = usage.total < GIB
+        advice = "workers of the data loader need it: docker run --shm-size 8g" if small else ""
+        yield Line("shared memory", f"{usage.free / GIB:.1f} GiB free", advice)
+
+
+def place(what: str, folder: Path, essential: bool) -> Line:
+    """One folder, or where it would be made."""
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    free = shutil.disk_usage(there).free / GIB
+    size = f", {size_of(folder)} in it" if what.endswith(("cache", "indices")) else ""
+    found = f"{folder}{'' if there == folder else ' (not made yet)'}{size}, {free:.1f} GiB free"
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"can be written")
+    except OSError as error:
+        advice = f"cannot be written ({error.strerror}): choose another by HF_HOME, TMPDIR or chmod"
+        return Line(what, found, advice, essential)
+    return Line(what, found, "little room" if free < LEAST_FREE_GB else "")
+
+
+def size_of(folder: Path, longest_s: float = 5.0) -> str:
+    """Of all files in a folder; "more than" where that takes too long to count."""
+    total, end = 0, time.monotonic() + longest_s
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # one that is gone by now
+                total += os.lstat(os.path.join(path, name)).st_size
+        if time.monotonic() > end:
+            return f"more than {total / GIB:.1f} GiB"
+    return f"{total / GIB:.1f} GiB"
+
+
+def settings() -> Iterator[Line]:
+    """Variables that change what happens, those that are set."""
+    names = [name for name in SETTINGS.split() if name in os.environ]
+    for name in names:
+        yield Line(name, shown(name, os.environ[name]))
+    if not names:
+        yield Line("none", "of those that matter")
+
+
+def shown(name: str, value: str) -> str:
+    """A secret only as set; of an address not its user and password."""
+    if SECRET.search(name):
+        return "set" if value else "empty"
+    return re.sub(r"(^|//)[^/@\s]+@", r"\1***@", value) or "empty"
+
+
+# -------------------------------------------------------------------------------------- models
+
+MODELS = """
+import json
+from transformers import AutoConfig, AutoModel
+from internnav_hf._registration import MODELS
+found = {}
+for config, (_, name) in MODELS.items():
+    same = type(AutoConfig.for_model(config.model_type)) is config
+    found[config.model_type] = AutoModel._model_mapping[config]._resolve().__name__ if same else "?"
+print(json.dumps(found))
+"""
+
+
+def models() -> Iterator[Line]:
+    """Whether the Auto classes find ours, and their code can be imported."""
+    code, output, errors = run([*PYTHON, MODELS])
+    if code:
+        yield Line("Auto classes", last_line(errors, code), INSTALL, True)
+        return
+    for model_type, name in json.loads(output.strip().splitlines()[-1]).items():
+        yield Line(model_type, name, "registered by another package" if name == "?" else "")
+
+
+def training() -> Iterator[Line]:
+    """Two steps of a small action expert, saved and loaded, in a process of its own."""
+    start = time.monotonic()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    alone = {"CUDA_VISIBLE_DEVICES": visible, "HF_HUB_OFFLINE": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-W", "ignore", str(Path(__file__).resolve())]
+        code, output, errors = run([*command, "--try-training", folder], **alone)
+    took = f"{time.monotonic() - start:.1f} s with start and imports"
+    if code:
+        advice = "see what fails above; else ask, with this report"
+        yield Line("training", last_line(errors, code), advice, True)
+        return
+    found = json.loads(output.strip().splitlines()[-1])
+    yield Line("device", found["device"], took)
+    times = ", ".join(f"{1000 * seconds:.0f} ms" for seconds in found["step_s"])
+    yield Line("steps", times)
+    finite = all(abs(loss) < 1e6 for loss in found["losses"])
+    yield Line("losses", ", ".join(f"{loss:.4f}" for loss in found["losses"]),
+               "" if finite else "not finite: a GPU, or a build of torch, that computes wrongly",
+               not finite)  # fmt: skip
+    equal = found["equal"]
+    yield Line("saved and loaded, equal", "yes" if equal else "no",
+               "" if equal else "safetensors or the disk changes weights", not equal)  # fmt: skip
+
+
+def try_training(folder: Path) -> dict:
+    """What `training` tells: device, seconds and loss of each step, whether the loaded is equal."""
+    import torch
+    from transformers import AutoModel, Dinov2Config, TrainerCallback
+
+    from internnav_hf.arguments import NavTrainingArguments
+    from internnav_hf.models.nextdit import NextDiTActionExpert
+    from internnav_hf.models.nextdit_config import NextDiTConfig
+    from internnav_hf.trainer import NavTrainer
+
+    ends = []
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            ends.append(time.monotonic())
+
+        def on_step_end(self, args, state, control, **kwargs):
+            ends[-1] = time.monotonic() - ends[-1]
+
+    torch.manual_seed(0)
+    vision = Dinov2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
+    )
+    heads = {f"num_{part}_heads": 2 for part in ("attention", "memory", "resampler")}
+    layers = {f"num_{part}_layers": 1 for part in ("hidden", "memory", "resampler")}
+    sizes = {"plan_hidden_size": 32, "image_size": 28, "hidden_size": 16, "condition_size": 32}
+    model = NextDiTActionExpert(NextDiTConfig(vision_config=vision, **heads, **layers, **sizes))
+    batch = {
+        "plan": torch.randn(8, 4, 32),
+        "rgb": torch.rand(8, 2, 3, 28, 28),
+        "actions": 0.1 * torch.randn(8, 2, 32, 3),
+        "frame_mask": torch.ones(8, 2, dtype=torch.bool),
+    }
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    samples = [{name: values[i] for name, values in batch.items()} for i in range(8)]
+    args = NavTrainingArguments(
+        output_dir=str(folder), max_steps=2, bf16=bf16, per_device_train_batch_size=8,
+        dataloader_num_workers=0, logging_steps=1, report_to="none", disable_tqdm=True,
+        save_strategy="no",
+    )  # fmt: skip
+    trainer = NavTrainer(model=model, args=args, train_dataset=samples, callbacks=[Clock()])
+    trainer.run()
+    loaded = AutoModel.from_pretrained(folder).state_dict()
+    trained = {name: weight.cpu() for name, weight in model.state_dict().items()}
+    equal = all(torch.equal(loaded[name], weight) for name, weight in trained.items())
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {"device": str(args.device), "step_s": ends, "losses": losses, "equal": equal}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
