@@ -16,6 +16,10 @@ LAUNCH := $(BIN)/accelerate launch --num_machines 1 --mixed_precision no --dynam
 # the same test again, and again.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
+# OpenMP's threads wait for each other in a loop. One that has lost its core to another program would
+# keep the others spinning for as long: after so many rounds they sleep (docs/benchmarks/cpu.md).
+export GOMP_SPINCOUNT ?= 1000
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help env demo demo-dual demo-navdp demo-vln test check format smoke bench lock clean

@@ -1,11 +1,28 @@
-"""Mesh files by trimesh: triangles, colours, textures, and the nodes that look like furniture."""
+"""Mesh files by trimesh: triangles, colours, textures, and the nodes that look like furniture.
 
+Whoever made a file may have meant harm: only files below its folder are opened, sizes are bounded,
+and whatever trimesh stumbles over is one ValueError that names the file.
+"""
+
+import logging
 import re
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("glb", "gltf", "obj", "off", "ply", "stl")  # not archives, nor what has no triangles
+LARGEST_FILE = 2**32  # bytes
+LARGEST_M = 500.0  # a side of a scene
+MOST_TEXELS = 2**27, 2**29  # of one texture, of all together
 
 _BUILDING = re.compile(r"wall|floor|ceiling|roof|ground|door|window|room|house|building|stair")
 _ANONYMOUS = re.compile(
@@ -37,10 +54,52 @@ class MeshFile:
     textures: MeshTextures | None
 
 
+# What trimesh and Pillow raise at broken files; none of it is a fault of the machine.
+_BROKEN = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    NameError,
+    RecursionError,
+    MemoryError,
+    OSError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
 def read_mesh_file(path: Path, up_axis: str = "auto") -> MeshFile:
-    """z-up, the floor at z = 0; a ValueError names a file that is missing, unreadable or empty."""
+    """z-up, the floor at z = 0; a ValueError names a file that is missing, unreadable, empty, or
+    larger than any scene.
+    """
     if up_axis not in ("auto", "y", "z"):
         raise ValueError(f"up_axis must be auto, y or z; found {up_axis!r}.")
+    _check_file(path)
+    try:
+        return _read(path, up_axis)
+    except _BROKEN as error:
+        told = str(error) or type(error).__name__
+        raise ValueError(f"{path} cannot be read as a mesh: {told}") from error
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"There is no mesh file {path}.")
+    if path.suffix.lower().lstrip(".") not in FORMATS:
+        raise ValueError(
+            f"{path} has no mesh format that is read; use one of {', '.join(FORMATS)}."
+        )
+    size = path.stat().st_size
+    if size > LARGEST_FILE:
+        raise ValueError(f"{path}: found {size} bytes, expected a mesh of at most {LARGEST_FILE}.")
+
+
+def _read(path: Path, up_axis: str) -> MeshFile:
     parts = _load_parts(path)
     y_up = up_axis == "y" or (up_axis == "auto" and path.suffix.lower() in (".glb", ".gltf"))
     vertices = [_to_z_up(mesh.vertices) if y_up else mesh.vertices for _, mesh in parts]
@@ -48,9 +107,9 @@ def read_mesh_file(path: Path, up_axis: str = "auto") -> MeshFile:
     faces = [mesh.faces + start for (_, mesh), start in zip(parts, starts, strict=False)]
     stacked = np.concatenate(vertices).astype(np.float32)
     all_faces = np.concatenate(faces).astype(np.int32)
-    if not np.isfinite(stacked).all():
-        raise ValueError(f"{path} has vertices that are not finite numbers.")
+    _check_geometry(stacked, parts)
     stacked[:, 2] -= _floor_height(stacked, all_faces)
+    _check_textures([mesh for _, mesh in parts])
     objects, instances = [], []
     for (name, mesh), start, part in zip(parts, starts, vertices, strict=False):
         thing = _as_object(name, stacked[start : start + len(part)], len(objects) + 1)
@@ -66,21 +125,28 @@ def read_mesh_file(path: Path, up_axis: str = "auto") -> MeshFile:
     )
 
 
+def _check_geometry(vertices: np.ndarray, parts: list[tuple[str, Any]]) -> None:
+    if not np.isfinite(vertices).all():
+        raise ValueError("it has vertices that are not finite numbers")
+    for name, mesh in parts:
+        low, high = int(mesh.faces.min()), int(mesh.faces.max())
+        if low < 0 or high >= len(mesh.vertices):
+            raise ValueError(f"{name} has {len(mesh.vertices)} vertices and faces of others")
+    size = np.ptp(vertices, axis=0)
+    if size.max() > LARGEST_M:
+        told = " x ".join(f"{side:.0f}" for side in size)
+        raise ValueError(
+            f"it is {told} m large, expected at most {LARGEST_M:.0f}; scale it if its unit is a "
+            "millimetre or centimetre"
+        )
+
+
 def _load_parts(path: Path) -> list[tuple[str, Any]]:
     """(node name, mesh in world coordinates) in name order."""
     import trimesh
 
-    if not path.is_file():
-        raise ValueError(f"There is no mesh file {path}.")
-    if path.suffix.lower().lstrip(".") not in trimesh.available_formats():
-        raise ValueError(
-            f"{path} has no mesh format that trimesh reads; use one of "
-            f"{', '.join(sorted(trimesh.available_formats()))}."
-        )
-    try:
-        loaded = trimesh.load_scene(path)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a mesh: {error}") from error
+    with _images_are_read(path):
+        loaded = trimesh.load_scene(path, resolver=_neighbours(path))
     parts = []
     for node in sorted(loaded.graph.nodes_geometry):
         transform, geometry = loaded.graph[node]
@@ -88,8 +154,59 @@ def _load_parts(path: Path) -> list[tuple[str, Any]]:
         if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces):
             parts.append((str(node), mesh.copy().apply_transform(transform)))
     if not parts:
-        raise ValueError(f"{path} holds no triangles.")
+        raise ValueError("it holds no triangles")
     return parts
+
+
+def _neighbours(path: Path) -> Any:
+    """Gives trimesh the files that a mesh names: those at or below its folder."""
+    from trimesh.resolvers import FilePathResolver
+
+    class Neighbours(FilePathResolver):
+        """Nothing is opened elsewhere, nor what is no plain file."""
+
+        def get(self, name: str) -> bytes:
+            folder = path.parent.resolve()
+            file = (folder / name.strip()).resolve()
+            if not file.is_relative_to(folder) or not file.is_file():
+                raise FileNotFoundError(f"there is no file {name!r} beside it")
+            if file.stat().st_size > LARGEST_FILE:
+                raise ValueError(f"{name!r} is larger than {LARGEST_FILE} bytes")
+            return file.read_bytes()
+
+    return Neighbours(str(path))
+
+
+@contextmanager
+def _images_are_read(path: Path) -> Iterator[None]:
+    """trimesh goes on without an image that it cannot read, and only notes it in its log: one of
+    hostile size becomes an error, any other a warning.
+    """
+    log, failures = logging.getLogger("trimesh"), _ImageFailures()
+    level, propagate = log.level, log.propagate
+    log.addHandler(failures)
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(failures)
+        log.setLevel(level)
+        log.propagate = propagate
+    for error in failures.errors:
+        if isinstance(error, Image.DecompressionBombError):
+            raise error
+        logger.warning("%s: a texture is left out, the plain colour counts: %s", path, error)
+
+
+class _ImageFailures(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.errors: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] and "load image" in record.getMessage():
+            self.errors.append(record.exc_info[1])
 
 
 def _to_z_up(vertices: np.ndarray) -> np.ndarray:
@@ -136,8 +253,21 @@ def _face_colors(mesh: Any) -> np.ndarray:
     """(F, 3) uint8; of a texture, its colour at the corners: such faces show the image itself."""
     if mesh.visual.kind != "texture":
         return np.asarray(mesh.visual.face_colors)[:, :3].astype(np.uint8)
+    if mesh.visual.uv is None or _image(mesh) is None:
+        color = np.asarray(mesh.visual.material.main_color)[:3]
+        return np.tile(color, (len(mesh.faces), 1)).astype(np.uint8)
     corners = np.asarray(mesh.visual.to_color().vertex_colors)[:, :3][mesh.faces]
     return corners.mean(axis=1).astype(np.uint8)
+
+
+def _check_textures(meshes: list[Any]) -> None:
+    sizes = [image.size for image in map(_image, meshes) if image is not None]
+    of_one, of_all = MOST_TEXELS
+    for width, height in sizes:
+        if width * height > of_one:
+            raise ValueError(f"a texture has {width}x{height} pixels, expected at most {of_one}")
+    if (total := sum(width * height for width, height in sizes)) > of_all:
+        raise ValueError(f"its textures have {total} pixels, expected at most {of_all}")
 
 
 def _textures(meshes: list[Any]) -> MeshTextures | None:
@@ -157,15 +287,16 @@ def _textures(meshes: list[Any]) -> MeshTextures | None:
 
 
 def _base_image(mesh: Any) -> np.ndarray | None:
-    """(H, W, 3) of a material's colour image, whichever of the two kinds trimesh made."""
+    """(H, W, 3) of what its faces show."""
+    image = None if mesh.visual.kind != "texture" or mesh.visual.uv is None else _image(mesh)
+    return None if image is None else np.asarray(image.convert("RGB"))
+
+
+def _image(mesh: Any) -> Image.Image | None:
+    """Of a material, whichever of the two kinds trimesh made."""
     from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
     material = getattr(mesh.visual, "material", None)
-    if mesh.visual.kind != "texture" or mesh.visual.uv is None:
-        return None
-    image = None
     if isinstance(material, PBRMaterial):
-        image = material.baseColorTexture
-    elif isinstance(material, SimpleMaterial):
-        image = material.image
-    return None if image is None else np.asarray(image.convert("RGB"))
+        return material.baseColorTexture
+    return material.image if isinstance(material, SimpleMaterial) else None

@@ -12,6 +12,7 @@ from .scenes import Scene
 FLOOR_TOLERANCE_M = 0.1
 """Lower things are floor: thresholds, carpets. Higher ones are obstacles."""
 ROBOT_HEIGHT_M = 1.4
+MOST_CELLS = 2**25  # of a grid: 290 x 290 m in cells of 5 cm
 # Directions to slide along an obstacle, from the way that it blocks.
 SLIDING_ANGLES = np.radians([15, -15, 30, -30, 45, -45, 60, -60, 75, -75])
 
@@ -57,6 +58,12 @@ class NavigableSpace:
         self.resolution_m, self.robot_radius_m = resolution_m, robot_radius_m
         low, high = scene.bounds
         self.origin = low[:2].astype(np.float64) - resolution_m
+        width, depth = (float(value) for value in high[:2] - self.origin)
+        if width * depth > MOST_CELLS * resolution_m**2:
+            raise ValueError(
+                f"Scene {scene.name}: found {width:.0f} x {depth:.0f} m in cells of {resolution_m} "
+                f"m, expected at most {MOST_CELLS}. Is it in metres? Else take a coarser grid."
+            )
         shape = np.ceil((high[:2] - self.origin) / resolution_m).astype(int) + 1
         points = sample_surface(scene, 0.6 * resolution_m, robot_height_m)
         cells = self.cell(points[:, :2])

@@ -101,15 +101,21 @@ def _face_brightness(scene: Scene) -> np.ndarray:
     return scene.ambient + (1.05 - scene.ambient) * np.abs(normals @ light)
 
 
+MOST_PLAN_PIXELS = 2**24
+
+
 def top_down(
     scene: Scene, pixels_per_metre: float = 40.0, height_m: float = 2.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """A plan seen from below the ceiling: rgb (H, W, 3), north (+y) up, and T_pixel_world (2, 3).
 
-    `T_pixel_world @ (x, y, 1)` is the pixel (u, v) of a place.
+    `T_pixel_world @ (x, y, 1)` is the pixel (u, v) of a place. A wide scene gets fewer pixels a
+    metre, so that there are at most `MOST_PLAN_PIXELS`.
     """
     low, high = scene.bounds
     low, high = low[:2] - 0.3, high[:2] + 0.3
+    most = np.sqrt(MOST_PLAN_PIXELS / np.prod((high - low).astype(np.float64)))
+    pixels_per_metre = min(pixels_per_metre, float(most))
     width, height = (int(value) for value in np.ceil((high - low) * pixels_per_metre))
     x = low[0] + (np.arange(width) + 0.5) / pixels_per_metre
     y = high[1] - (np.arange(height) + 0.5) / pixels_per_metre

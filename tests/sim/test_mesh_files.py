@@ -1,3 +1,8 @@
+import os
+import struct
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import trimesh
@@ -5,10 +10,11 @@ from PIL import Image
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import camera_pose
+from internnav_hf.sim import render
 from internnav_hf.sim.episodes import sample_episodes
 from internnav_hf.sim.mesh_files import read_mesh_file
 from internnav_hf.sim.navigation import NavigableSpace
-from internnav_hf.sim.render import Renderer
+from internnav_hf.sim.render import Renderer, top_down
 from internnav_hf.sim.scenes import load_scene
 
 Y_UP = trimesh.transformations.rotation_matrix(-np.pi / 2, [1, 0, 0])
@@ -109,3 +115,96 @@ def test_a_scene_without_floor_to_stand_on_is_told(tmp_path):
     box((0, 0, 0), (0.2, 0.2, 0.2)).export(tmp_path / "dice.ply")
     with pytest.raises(ValueError, match=r"dice has no floor .* metres"):
         NavigableSpace(load_scene(tmp_path / "dice.ply"))
+
+
+def textured(folder: Path, texture: bytes) -> Path:
+    """A room whose material shows the picture file `rug.png` beside it."""
+    (folder / "rug.png").write_bytes(texture)
+    (folder / "room.mtl").write_text("newmtl rug\nKd 0.8 0.2 0.1\nmap_Kd rug.png\n")
+    corners = "v 0 0 0\nv 4 0 0\nv 4 4 0\nv 0 4 0\nvt 0 0\nvt 1 0\nvt 1 1\nvt 0 1\n"
+    faces = "usemtl rug\nf 1/1 2/2 3/3\nf 1/1 3/3 4/4\n"
+    (folder / "room.obj").write_text(f"mtllib room.mtl\n{corners}{faces}")
+    return folder / "room.obj"
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A whole header, and one row of the picture."""
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)}
+    chunks[b"IDAT"] = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks.items()
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(10**9, 1), (40_000, 40_000), (12_000, 12_000)])
+def test_textures_of_hostile_size_are_refused_before_they_are_decoded(tmp_path, width, height):
+    with pytest.raises(ValueError, match=r"room\.obj"):
+        read_mesh_file(textured(tmp_path, png_that_claims(width, height)))
+
+
+def test_a_texture_that_is_not_there_leaves_the_plain_colour(tmp_path, caplog):
+    path = textured(tmp_path, b"no picture")
+    assert np.allclose(read_mesh_file(path).face_colors, [204, 51, 26], atol=1)
+    assert "room.obj: a texture is left out" in caplog.text
+    (tmp_path / "rug.png").unlink()
+    assert read_mesh_file(path).textures is None
+
+
+def test_files_elsewhere_are_not_opened(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    Image.new("RGB", (2, 2), "red").save(tmp_path / "secret.png")
+    for name in ("../secret.png", str(tmp_path / "secret.png")):
+        path = textured(home, b"")
+        (home / "rug.png").unlink()
+        (home / "room.mtl").write_text(f"newmtl rug\nKd 0 0 1\nmap_Kd {name}\n")
+        assert read_mesh_file(path).textures is None
+    os.mkfifo(home / "rug.png")
+    (home / "room.mtl").write_text("newmtl rug\nmap_Kd rug.png\n")
+    assert read_mesh_file(path).textures is None
+
+
+def error_of(path: Path) -> str | None:
+    try:
+        read_mesh_file(path)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("suffix", ["glb", "ply", "obj", "stl", "off"])
+def test_damaged_meshes_are_named_or_read(home, tmp_path, suffix):
+    whole, damaged = tmp_path / f"whole.{suffix}", tmp_path / f"damaged.{suffix}"
+    box((0, 0, 0), (4, 4, 3)).export(whole)
+    content, rng = whole.read_bytes(), np.random.default_rng(0)
+    for _ in range(40):
+        data = bytearray(content[: rng.integers(1, len(content) + 1)])
+        place = rng.integers(len(data))
+        data[place : place + 4] = rng.choice([b"\xff\xff\xff\xff", b"\0\0\0\0", b"9999", b"nan "])
+        damaged.write_bytes(data)
+        assert str(damaged) in (error_of(damaged) or str(damaged))
+
+
+def test_archives_and_scenes_in_millimetres_are_refused(tmp_path):
+    (tmp_path / "home.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"home\.zip has no mesh format"):
+        read_mesh_file(tmp_path / "home.zip")
+    box((0, 0, 0), (6000, 6000, 2500)).export(tmp_path / "home.ply")
+    with pytest.raises(ValueError, match=r"home\.ply .*6000 x 6000 x 2500 m.*millimetre"):
+        read_mesh_file(tmp_path / "home.ply")
+
+
+def test_a_grid_that_fits_in_no_memory_is_refused(home):
+    with pytest.raises(ValueError, match="home: found .* in cells of .* expected at most"):
+        NavigableSpace(load_scene(home / "home.glb"), resolution_m=1e-6)
+
+
+def test_a_wide_scene_has_a_coarser_plan(tmp_path, monkeypatch):
+    box((0, 0, -0.05), (6, 6, 0.1)).export(tmp_path / "room.ply")
+    scene = load_scene(tmp_path / "room.ply")
+    assert top_down(scene, 60.0)[0].shape == (396, 396, 3)
+    monkeypatch.setattr(render, "MOST_PLAN_PIXELS", 100**2)
+    plan, T_pixel_world = top_down(scene, 60.0)
+    assert max(plan.shape) <= 101
+    assert T_pixel_world[0, 0] == pytest.approx(100 / 6.6, rel=0.02)
