@@ -3,7 +3,9 @@ see.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback
 from internnav_hf.arguments import NavTrainingArguments, option, read_fields
 from internnav_hf.data import FeatureStore, VLNDataset
 from internnav_hf.data.features import DEFAULT_CACHE, cache_features, encoder_digest
-from internnav_hf.data.vln_pe import find_units, record_readers
+from internnav_hf.data.vln_pe import find_units, read_records
 from internnav_hf.data.vocabulary import learn_words, read_vocabulary
 from internnav_hf.models.cma import CMAModel
 from internnav_hf.models.cma_config import CMAConfig
@@ -174,8 +176,9 @@ def _texts(scans: Scans) -> Iterator[str]:
     """All instructions; what is broken is for the dataset to tell."""
     for root, chosen in scans.items():
         for unit in find_units(Path(root), chosen):
-            for read in record_readers(unit):
-                yield from read().instructions
+            with suppress(ValueError):
+                texts = (record.instructions for record in read_records(unit)[0])
+                yield from chain.from_iterable(texts)
 
 
 class KeepProcessor(TrainerCallback):

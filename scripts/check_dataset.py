@@ -10,7 +10,6 @@ is found.
 """
 
 import argparse
-import json
 import math
 import sys
 import tempfile
@@ -19,20 +18,16 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from internnav_hf.command_line import LineParser, ends_in_one_line
+from internnav_hf.data.columns import column_names
 from internnav_hf.data.episode import frame_folder, parquet_path
+from internnav_hf.data.files import folders_and_dead_links, walk_folders
 from internnav_hf.data.images import open_depth, open_image
-from internnav_hf.data.index import Index, index_scene, join_scenes
-from internnav_hf.data.lerobot import (
-    SETTING_COLUMNS,
-    episode_lines,
-    find_scenes,
-    parse_record,
-    subfolders,
-)
+from internnav_hf.data.index import Index, index_scenes, join_scenes
+from internnav_hf.data.json_files import read_json
+from internnav_hf.data.lerobot import SETTING_COLUMNS, find_scenes, read_records
 from internnav_hf.data.names import DatasetName, camera_settings, parse_dataset_names
 from internnav_hf.data.sampling import SamplingRules
 from internnav_hf.data.vln_n1 import DEPTH_SCALE, FRAME_ORDERS, frame_file
@@ -63,6 +58,8 @@ def main() -> int:
         return 1
     num_broken = 0
     groups = [(folder, list(group)) for folder, group in groupby(scenes, lambda s: s.parent)]
+    if scenes != [options.root]:  # what holds no episodes counts as broken, as in training
+        groups = [(folder, folders_and_dead_links(folder)) for folder, _ in groups]
     for name in wanted:
         if name.folder not in [folder.name for folder, _ in groups]:
             print(f"no folder {name.folder!r}; there is {[folder.name for folder, _ in groups]}")
@@ -105,7 +102,8 @@ def report_folder(
     if wanted and not names:
         return 0
     print(f"\n{folder}: {len(scenes)} scenes")
-    layout, columns = detect_layout(scenes[0])
+    layouts = map(detect_layout, scenes)
+    layout, columns = next((found for found in layouts if found[1]), detect_layout(scenes[0]))
     print(f"  layout: {layout}")
     settings = sorted({setting for scene in scenes for setting in camera_settings(scene)})
     print(f"  cameras with images: {', '.join(settings) or 'none'}")
@@ -120,13 +118,14 @@ def report_folder(
 def detect_layout(scene: Path) -> tuple[str, list[str]]:
     """A guess in words from the first episode, and its columns."""
     info_path = scene / "meta" / "info.json"
-    info = json.loads(info_path.read_text(encoding="utf-8")) if info_path.is_file() else {}
-    version = info.get("codebase_version", "version not recorded")
     try:
-        record = parse_record(scene, *episode_lines(scene)[0])
-        path = parquet_path(scene, record.episode_index)
-        columns = pq.read_schema(path).names
-    except (ValueError, OSError) as error:
+        info = read_json(info_path) if info_path.is_file() else {}
+        version = info.get("codebase_version", "version not recorded")
+        records, wrong = read_records(scene)
+        if not records:
+            raise wrong[0]
+        columns = column_names(parquet_path(scene, records[0].episode_index))
+    except ValueError as error:
         return f"unreadable first episode: {error}", []
     if any(column.startswith("pose.") for column in columns):
         return f"InternData-N1 vln_ce, a dialect of LeRobot v2.1 ({version})", columns
@@ -171,9 +170,8 @@ def _pairs(settings: list[str]) -> Iterator[str]:
 def report_dataset(name: DatasetName, scenes: list[Path], options: argparse.Namespace) -> int:
     """Check all episodes for one camera and count what System2 would learn from them."""
     try:
-        progress = tqdm(scenes, desc=f"  {name}", unit=" scenes", leave=False, disable=None)
-        parts = [index_scene(scene, name, SamplingRules(stop_repeat=1)) for scene in progress]
-        index = join_scenes(parts, name, SamplingRules(stop_repeat=1))
+        rules = SamplingRules(stop_repeat=1)
+        index = join_scenes(list(index_scenes(scenes, name, rules)), name, rules)
     except ValueError as error:
         print(f"  {name}: {error}")
         return 1
@@ -217,15 +215,14 @@ def broken_images(index: Index, scenes: list[Path]) -> list[str]:
 
 def units_below(folder: Path, is_unit: Callable[[Path], bool]) -> Iterator[Path]:
     """Folders with episodes of a kind, at or below `folder`; none where its first are others."""
-    if (folder / "data").is_dir():
-        if is_unit(folder):
-            yield folder
-        return
-    for child in subfolders(folder):
-        found = list(units_below(child, is_unit))
-        if not found and (child / "data").is_dir():
-            return
-        yield from found
+    with_data = (path for path in walk_folders(folder, _has_data) if _has_data(path))
+    first = next(with_data, None)
+    if first is not None and is_unit(first):
+        yield from (first, *filter(is_unit, with_data))
+
+
+def _has_data(folder: Path) -> bool:
+    return (folder / "data").is_dir()
 
 
 def is_vln_n1(folder: Path) -> bool:

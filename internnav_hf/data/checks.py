@@ -2,7 +2,6 @@
 `broken`.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from ..geometry import Action
 from .episode import Episode, broken, frame_folder, frame_name, parquet_path
+from .files import file_sizes, state_of
 from .image_headers import ALPHA_MODES, COLOR_MODES, DEPTH_MODES, read_header
 from .images import open_image
 from .lerobot import EpisodeRecord, read_episode
@@ -33,12 +33,9 @@ class FrameFiles:
         self._sizes: dict[Path, dict[str, int]] = {}
 
     def sizes(self, folder: Path) -> dict[str, int]:
-        """Bytes by file name; empty where there is no such folder."""
+        """Bytes by name of a file; empty where there is no such folder."""
         if folder not in self._sizes:
-            self._sizes[folder] = {}
-            if folder.is_dir():
-                with os.scandir(folder) as entries:
-                    self._sizes[folder] = {entry.name: entry.stat().st_size for entry in entries}
+            self._sizes[folder] = file_sizes(folder) if folder.is_dir() else {}
         return self._sizes[folder]
 
     def check(
@@ -50,9 +47,8 @@ class FrameFiles:
         names = [frame_name(episode.episode_index, kind, frame) for frame in range(episode.length)]
         for name in names:
             if not sizes.get(name):
-                found = "an empty file" if name in sizes else "no file"
                 expected = f"an image for each of {episode.length} frames"
-                raise broken(folder / name, "file", found, expected)
+                raise broken(folder / name, "file", state_of(folder / name), expected)
         return check_images([f"{folder}/{name}" for name in names], kind, size)
 
     def has_landmarks(self, episode: Episode, setting: str) -> bool:

@@ -4,6 +4,7 @@ T frames of the episode. A camera setting S is a name such as "125cm_30deg": hei
 pitch downwards.
 """
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,10 @@ from ..geometry import Action
 
 EPISODES_PER_CHUNK = 1000
 FRAME_SUFFIX = {"rgb": ".jpg", "depth": ".png", "landmark": ".png"}
+
+_LONGEST_FOUND = 600  # characters of a message
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,5 +81,21 @@ def frame_name(episode_index: int, kind: str, frame: int) -> str:
 
 
 def broken(file: Path | str, field: str, found: object, expected: object) -> ValueError:
-    """The one form of every complaint about a file."""
-    return ValueError(f"{file}: {field}: found {found}, expected {expected}")
+    """The one form of every complaint about a file: one line that can be printed anywhere."""
+    told = str(found)
+    if len(told) > _LONGEST_FOUND:
+        told = f"{told[:_LONGEST_FOUND]}..."
+    message = f"{file}: {field}: found {told}, expected {expected}"
+    return ValueError(printable(" ".join(message.splitlines())))
+
+
+def shown(value: object) -> str:
+    """A short form of what data holds, however long or deep it is."""
+    return _SHORT.repr(value)
+
+
+def printable(name: object) -> str:
+    """A name of a file with bytes that are no UTF-8, or a text with half a character, for a
+    message.
+    """
+    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")

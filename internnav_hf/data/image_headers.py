@@ -5,13 +5,20 @@ file where Pillow needs 24; whatever else a file is, or says of its orientation,
 """
 
 import os
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from .episode import broken
+from .files import open_at_once, open_file, state_of
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow's others run programs, and more
+MOST_PIXELS = 2**26  # a panorama of 8192 x 4096 has half as many; a small file may claim any number
 FIRST_BYTES = 1024
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 PNG_MODES = {
@@ -29,6 +36,20 @@ COLOR_MODES = ("RGB", "L", "1", "P", *ALPHA_MODES)
 DEPTH_MODES = ("I;16", "I;16B", "I")
 _FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _APP1, _SCAN = 0xE1, 0xDA
+_PILLOW_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 class ImageHeader(NamedTuple):
@@ -49,26 +70,23 @@ class ImageHeader(NamedTuple):
 def read_header(path: str | Path) -> ImageHeader:
     """Of an image file; a ValueError that names it where it is none, or of an absurd size."""
     try:
-        file = os.open(path, os.O_RDONLY)
+        file = open_at_once(path, os.O_RDONLY)
         try:
             start = os.read(file, FIRST_BYTES)
         finally:
             os.close(file)
-        header = _png_header(start) or _jpeg_header(start) or _pillow_header(path)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise broken(path, "file", _what_it_is(path, error), "an image") from error
-    limit = Image.MAX_IMAGE_PIXELS
-    if (limit and header.width * header.height > limit) or 0 in header.size:
-        found = f"{header.width}x{header.height} pixels"
-        raise broken(path, "size", found, f"an image of at most {limit} pixels")
+    except OSError:
+        start = b""  # opened again, it tells why
+    header = _png_header(start) or _jpeg_header(start) or _pillow_header(Path(path))
+    check_size(path, header.size)
     return header
 
 
-def _what_it_is(path: str | Path, error: Exception) -> str:
-    try:
-        return f"{os.stat(path).st_size} bytes that are no image"
-    except OSError:
-        return f"no file ({error})"
+def check_size(path: str | Path, size: tuple[int, int]) -> None:
+    """(width, height) in pixels that an image may have."""
+    if size[0] * size[1] > MOST_PIXELS or 0 in size:
+        found = f"{size[0]}x{size[1]} pixels"
+        raise broken(path, "size", found, f"an image of at most {MOST_PIXELS} pixels")
 
 
 def _png_header(start: bytes) -> ImageHeader | None:
@@ -97,8 +115,27 @@ def _jpeg_header(start: bytes) -> ImageHeader | None:
     return None
 
 
-def _pillow_header(path: str | Path) -> ImageHeader:
-    with Image.open(path) as image:
+@contextmanager
+def opened_image(path: Path, expected: str = "a whole image") -> Iterator[Image.Image]:
+    """The head of an image file. What Pillow raises, here or in the body (where nothing else
+    belongs), becomes an error that names the file.
+    """
+    size = None
+    with open_file(path, expected) as stream:
+        try:
+            with Image.open(stream, formats=FORMATS) as image:
+                size = image.size
+                if size[0] * size[1] <= MOST_PIXELS:
+                    yield image
+        except UnidentifiedImageError as error:
+            raise broken(path, "file", f"{state_of(path)} that are no image", expected) from error
+        except _PILLOW_ERRORS as error:
+            raise broken(path, "image", f"{state_of(path)} ({error})", expected) from error
+    check_size(path, size)
+
+
+def _pillow_header(path: Path) -> ImageHeader:
+    with opened_image(path, "an image") as image:
         width, height = image.size
         if image.getexif().get(ExifTags.Base.Orientation) in TURNED:
             width, height = height, width

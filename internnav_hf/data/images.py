@@ -9,7 +9,7 @@ from PIL import ExifTags, Image, ImageEnhance, ImageFile, ImageOps
 
 from ..camera import resize_view
 from .episode import broken
-from .image_headers import ALPHA_MODES, COLOR_MODES
+from .image_headers import ALPHA_MODES, COLOR_MODES, opened_image
 
 JITTER = 0.2  # brightness and saturation are scaled by 1 - JITTER .. 1 + JITTER
 POSTERIZE_BITS = 4
@@ -26,12 +26,8 @@ def open_image(path: Path, mode: str | None = "RGB") -> Image.Image:
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, and would turn broken files grey;"
             " set it to False"
         )
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        size = f"{path.stat().st_size} bytes" if path.exists() else "no file"
-        raise broken(path, "image", f"{size} ({error})", "a whole image") from error
+    with opened_image(path) as image:
+        image.load()
     if mode == "RGB":
         try:
             return upright_rgb(image)

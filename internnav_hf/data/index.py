@@ -19,8 +19,10 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from .checks import FrameFiles, check_episode
-from .episode import Episode, broken
-from .lerobot import EPISODES_FILE, episode_lines, parse_record
+from .episode import Episode, broken, printable
+from .files import all_broken, each_once
+from .json_files import read_json
+from .lerobot import EPISODES_FILE, EpisodeRecord, read_records
 from .names import DatasetName, check_depth_folders, scene_folders
 from .sampling import PIXEL_GOAL, STOP, TURN, SamplingRules, sample_episode
 from .tables import (
@@ -138,7 +140,7 @@ def scene_stamps(scene: Path, settings: Iterable[str]) -> bytes:
             for kind in ("rgb", "landmark", "depth"):
                 folder = f"observation.images.{kind}.{setting}"
                 lines.append(stamp(f"{chunk.name}/{folder}", chunk / folder))
-    return "\n".join(lines).encode()
+    return "\n".join(lines).encode(errors="surrogateescape")
 
 
 def _build(
@@ -151,7 +153,7 @@ def _build(
     logger.info(
         "Checking %d scenes of %s and building their index in %s", len(scenes), name, folder.parent
     )
-    parts = list(_index_scenes(scenes, name, rules))
+    parts = list(index_scenes(scenes, name, rules))
     index = join_scenes(parts, name, rules)
     refuse_too_many_broken(
         str(name), index.broken_episodes, index.num_episodes, max_broken_fraction
@@ -162,22 +164,38 @@ def _build(
     logger.info("%s: %d samples of %d episodes", name, index.samples.num_rows, index.num_episodes)
 
 
-def _index_scenes(
+def index_scenes(
     scenes: list[Path], name: DatasetName, rules: SamplingRules
 ) -> Iterator[SceneIndex]:
     """In the order of `scenes`, with a progress bar (a line every half minute in a log file)."""
+
+    def part_of(scene: Path, other: Path | None) -> SceneIndex:
+        if other is None:
+            return index_scene(scene, name, rules)
+        return _broken_scene([broken(scene, "folder", f"that of {other.name} again", "each once")])
+
     seconds = 0.2 if sys.stderr.isatty() else 30
     progress = tqdm(desc=f"index {name}", unit=" episodes", mininterval=seconds)
     with progress, ThreadPoolExecutor(NUM_THREADS) as pool:
-        for part in pool.map(lambda scene: index_scene(scene, name, rules), scenes):
+        for part in pool.map(part_of, *zip(*each_once(scenes), strict=True)):
             progress.update(part.num_episodes)
             yield part
 
 
 def index_scene(scene: Path, name: DatasetName, rules: SamplingRules) -> SceneIndex:
     """Check every episode of a scene and take its samples, stops once."""
-    episodes, samples, problems = [], [], []
-    for episode, size, has_landmarks in _sound_episodes(scene, name, rules, problems):
+    try:
+        records, wrong = read_records(scene)
+        hfov_deg = recorded_hfov_deg(scene)
+        if printable(scene.name) != scene.name:
+            raise broken(scene, "name", "bytes that are no UTF-8", "a name that can be printed")
+    except ValueError as error:
+        return _broken_scene(all_broken(scene, [error]))
+    if not records:
+        return _broken_scene(all_broken(scene, wrong))
+    episodes, samples, problems = [], [], list(map(str, wrong))
+    sound = _sound_episodes(records, FrameFiles(scene), name, rules, problems)
+    for episode, size, has_landmarks in sound:
         found = sample_episode(
             episode.actions,
             episode.columns[f"relative_goal_frame_id.{name.look_down_setting}"],
@@ -191,24 +209,27 @@ def index_scene(scene: Path, name: DatasetName, rules: SamplingRules) -> SceneIn
     return SceneIndex(
         table_of(samples, SAMPLE_SCHEMA),
         table_of(episodes, EPISODE_SCHEMA),
-        recorded_hfov_deg(scene),
+        hfov_deg,
         len(episodes) + len(problems),
         problems,
     )
 
 
+def _broken_scene(problems: list[ValueError] | list[str]) -> SceneIndex:
+    none = (table_of([], schema) for schema in (SAMPLE_SCHEMA, EPISODE_SCHEMA))
+    return SceneIndex(*none, None, len(problems), list(map(str, problems)))
+
+
 def _sound_episodes(
-    scene: Path, name: DatasetName, rules: SamplingRules, problems: list[str]
+    records: list[EpisodeRecord],
+    files: FrameFiles,
+    name: DatasetName,
+    rules: SamplingRules,
+    problems: list[str],
 ) -> Iterator[tuple[Episode, tuple[int, int], bool]]:
     """Episodes that pass every check; a sentence about each other one is added to `problems`."""
-    files, seen = FrameFiles(scene), set()
-    for number, line in episode_lines(scene):
+    for record in records:
         try:
-            record = parse_record(scene, number, line)
-            if record.episode_index in seen:
-                where = f"{scene / EPISODES_FILE}:{number}"
-                raise broken(where, "episode_index", f"{record.episode_index} again", "each once")
-            seen.add(record.episode_index)
             checked = check_episode(record, name, files, rules.needs_depth)
         except ValueError as error:
             problems.append(str(error))
@@ -255,16 +276,16 @@ def recorded_hfov_deg(scene: Path) -> float | None:
     if not path.is_file():
         return None
     try:
-        camera = json.loads(path.read_text(encoding="utf-8")).get("camera", {})
+        camera = read_json(path).get("camera", {})
         return float(camera["hfov_deg"]) if "hfov_deg" in camera else None
-    except (ValueError, AttributeError, TypeError) as error:
+    except (AttributeError, TypeError) as error:
         raise broken(path, "camera", f"something unreadable ({error})", "hfov_deg") from error
 
 
 def is_simulated(scene: Path) -> bool:
     """Whether the embedded simulator wrote this scene, as its `meta/info.json` says."""
     path = scene / "meta" / "info.json"
-    return path.is_file() and json.loads(path.read_text()).get("robot_type") == "simulated"
+    return path.is_file() and read_json(path).get("robot_type") == "simulated"
 
 
 def _only_hfov_deg(parts: list[SceneIndex], name: DatasetName) -> float | None:

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .lerobot import EPISODES_FILE, archive_hint, subfolders
+from .episode import printable
+from .files import folders_and_dead_links, subfolders
+from .lerobot import EPISODES_FILE, archive_hint
 
 NAME_PATTERN = re.compile(
     r"(?P<folder>.+)_(?P<height_cm>\d+)cm_(?P<pitch_deg>\d+)_(?P<look_down_pitch_deg>\d+)"
@@ -95,14 +97,14 @@ def scene_folders(data_root: Path, name: DatasetName) -> list[Path]:
             f"Unknown dataset {str(name)!r}: {data_root} has no folder {name.folder!r}."
             f"{did_you_mean(name.folder, known)}{hint}"
         )
-    scenes = subfolders(folder)
+    scenes = folders_and_dead_links(folder)
     if not scenes:
         raise ValueError(f"{folder}: no scene folder in it.{archive_hint(folder)}")
-    empty = [scene.name for scene in scenes if not (scene / EPISODES_FILE).is_file()]
-    if empty:
+    if not any((scene / EPISODES_FILE).is_file() for scene in scenes):
+        names = ", ".join(printable(scene.name) for scene in scenes[:5])
         raise ValueError(
-            f"{folder}: {len(empty)} of {len(scenes)} scene folders are empty or incomplete:"
-            f" {EPISODES_FILE} is missing in {', '.join(empty[:5])}{', ...' if empty[5:] else ''}"
+            f"{folder}: all {len(scenes)} scene folders are empty or incomplete: {EPISODES_FILE} is"
+            f" missing in {names}{', ...' if scenes[5:] else ''}"
         )
     _check_camera(folder, scenes, name)
     return scenes

@@ -22,17 +22,19 @@ N points, Q queries, K points of a path.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy.ndimage import distance_transform_cdt
 
+from .columns import column_names, plain, read_columns
 from .episode import broken
-from .lerobot import read_columns
+from .files import open_file, state_of
 from .tables import build_once
 
 PATH_COLUMNS = ("observation.path_points", "observation.path_colors")
@@ -44,10 +46,14 @@ VALUE_WITHOUT_OBSTACLES = 2.0
 
 FIELD_VERSION = 1  # part of the cache's name; raise it when the files below change
 CELL_M = 0.1
+FARTHEST_M = 1e6  # from the world's origin, where float32 still tells obstacles apart
 LARGEST_SCENE_M = 300.0  # one stray point makes the grid grow with the square of its distance
 MARGIN_CELLS = 5
 QUERIES_AT_ONCE = 256
 ARRAYS = ("points", "starts", "rings")
+LARGEST_CLOUD = 2**32  # bytes
+_LONGEST_HEAD = 2**16
+_PLY_ERRORS = (OSError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
 
 def path_value(path: np.ndarray, field: "ObstacleField") -> np.ndarray:
@@ -164,8 +170,6 @@ def read_obstacles(path: Path) -> np.ndarray:
     """(N, 2) world x, y of the points that have the obstacles' colour, of a PLY file or of the
     columns of a parquet file.
     """
-    if not path.is_file():
-        raise broken(path, "file", "no file", "a PLY file of coloured points")
     xyz, colors = (_read_ply if path.suffix == ".ply" else _read_path_columns)(path)
     if colors.shape[:1] != xyz.shape[:1] or not len(xyz):
         raise broken(path, "colours", f"{len(colors)} of {len(xyz)} points", "one for each point")
@@ -179,6 +183,10 @@ def read_obstacles(path: Path) -> np.ndarray:
     found = xyz[is_obstacle][:, :2]
     if not np.isfinite(found).all():
         raise broken(path, "points", "nan or infinity", "finite numbers")
+    farthest_m = np.abs(found).max()
+    if farthest_m > FARTHEST_M:
+        found, expected = f"an obstacle at {farthest_m:.3g} m", f"at most {FARTHEST_M:g} m"
+        raise broken(path, "points", found, expected)
     extent_m = np.ptp(found, axis=0).max()
     if extent_m > LARGEST_SCENE_M:
         expected = f"a scene of at most {LARGEST_SCENE_M:g} m"
@@ -190,12 +198,33 @@ def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Points (N, 3) and their colours (N, 3 or 4) in [0, 1]."""
     import trimesh  # slow to import
 
-    try:
-        cloud = trimesh.load(path, file_type="ply", process=False)
-        return np.asarray(cloud.vertices), np.asarray(cloud.colors, np.float64) / 255
-    except (OSError, ValueError, IndexError, KeyError, AttributeError) as error:
-        found = f"{path.stat().st_size} bytes ({error})"
-        raise broken(path, "file", found, "a PLY file of coloured points") from error
+    with open_file(path, "a PLY file of coloured points") as stream:
+        _check_counts(path, stream)
+        try:  # without textures, which the file may name anywhere
+            cloud = trimesh.load(stream, file_type="ply", process=False, skip_materials=True)
+            return np.asarray(cloud.vertices), np.asarray(cloud.colors, np.float64) / 255
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            AttributeError,
+            TypeError,
+            ArithmeticError,
+        ) as error:
+            found = f"{state_of(path)} ({error})"
+            raise broken(path, "file", found, "a PLY file of coloured points") from error
+
+
+def _check_counts(path: Path, stream: BinaryIO) -> None:
+    """Each point takes a byte or more: a file of few bytes that tells of many is refused."""
+    size = stream.seek(0, 2)
+    stream.seek(0)
+    head = stream.read(_LONGEST_HEAD).partition(b"end_header")[0]
+    stream.seek(0)
+    counts = [int(number) for number in re.findall(rb"element\s+\w+\s+(\d{1,18})", head)]
+    if size > LARGEST_CLOUD or max(counts, default=0) > size:
+        found = f"{size} bytes, and {max(counts, default=0)} of an element"
+        raise broken(path, "file", found, "a point cloud with the bytes of its points")
 
 
 def has_cloud(path: Path) -> bool:
@@ -203,28 +232,32 @@ def has_cloud(path: Path) -> bool:
     if path.suffix != ".parquet":
         return False
     try:
-        return set(PATH_COLUMNS) <= set(pq.read_schema(path).names)
-    except (OSError, pa.ArrowException):
+        return set(PATH_COLUMNS) <= set(column_names(path))
+    except ValueError:
         return False
 
 
 def _read_path_columns(path: Path) -> tuple[np.ndarray, np.ndarray]:
     table = read_columns(path, PATH_COLUMNS)
-    first = (table[name].combine_chunks().slice(0, 1) for name in PATH_COLUMNS)
     try:
-        points, colors = (
-            row.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, 3) for row in first
-        )
-    except (ValueError, AttributeError) as error:
+        points, colors = (_points(table[name].slice(0, 1)) for name in PATH_COLUMNS)
+    except (ValueError, AttributeError, TypeError) as error:
         raise broken(path, "path_points", str(error), "N points of 3 numbers") from error
     return points, colors / (255 if colors.max(initial=0) > 1 else 1)
 
 
+def _points(row: pa.ChunkedArray) -> np.ndarray:
+    """(N, 3) of one row: a list of points."""
+    points = plain(plain(row.combine_chunks()).flatten())
+    return plain(points.flatten()).to_numpy(zero_copy_only=False).reshape(-1, 3).astype(np.float64)
+
+
 def field_name(path: Path) -> str:
     """Cache folder of the field of a cloud: scenes that share a cloud share it."""
-    if not path.is_file():
-        raise broken(path, "file", "no file", "a PLY file of coloured points")
-    digest = hashlib.blake2b(path.read_bytes(), digest_size=8)
+    digest = hashlib.blake2b(digest_size=8)
+    with open_file(path, "a PLY file of coloured points") as stream:
+        while part := stream.read(2**20):
+            digest.update(part)
     return f"obstacles-{FIELD_VERSION}-{digest.hexdigest()}"
 
 
@@ -239,7 +272,7 @@ def open_field(path: Path, folder: Path) -> ObstacleField:
 
 def _mapped(folder: Path) -> Iterable[np.ndarray]:
     for name in ARRAYS:
-        yield np.load(folder / f"{name}.npy", mmap_mode="r")
+        yield np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
 
 def _save(field: ObstacleField, folder: Path) -> None:

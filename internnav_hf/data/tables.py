@@ -79,8 +79,15 @@ def folder_stamps(folder: Path) -> list[str]:
     """A line for each file of a folder."""
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
-    stats = [(entry.name, entry.stat()) for entry in found]
-    return [f"{folder.name}/{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+    return [f"{folder.name}/{entry.name} {_stamp(entry)}" for entry in found]
+
+
+def _stamp(entry: os.DirEntry) -> str:
+    try:
+        stat = entry.stat()
+    except OSError:  # a link that leads nowhere
+        return "none"
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def refuse_too_many_broken(

@@ -10,7 +10,6 @@ used, however many; an image that cannot be read is an error.
 T frames of a sample, L tokens, S image size, D depth size.
 """
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from . import vln_targets
 from .episode import broken
 from .features import FeatureStore
 from .index import is_simulated
+from .json_files import read_json
 from .tables import DEFAULT_CACHE
 from .vln_pe import EXPERT_ACTIONS
 from .vln_pe_frames import DEPTH_UNIT_M, SPLAT_MARKER, FrameRules, RecordedFrames
@@ -380,7 +380,7 @@ def _joined(indexes: Sequence[EpisodeIndex]) -> pa.Table:
 
 def _info(unit: Path) -> dict[str, Any]:
     path = unit / "meta" / "info.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def _check(key: str, value: object, is_right: object, expected: str) -> None:

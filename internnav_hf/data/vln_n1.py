@@ -19,19 +19,20 @@ sorted list by position, too, so that one missing file shifts all later frames: 
 broken. `frame_order="lexicographic"` reads what it reads.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..geometry import robot_pose
-from .episode import Episode, broken, parquet_path
-from .lerobot import Column, archive_hint, read_columns, subfolders, to_numpy
+from .columns import Column, read_columns, to_numpy
+from .episode import Episode, broken, parquet_path, shown
+from .files import is_foreign, parquet_files, subfolders
+from .json_files import numbered_lines, one_of_each, parse_object, whole_number
+from .lerobot import archive_hint
 from .obstacles import has_cloud
 
 STATS_FILE = "meta/episodes_stats.jsonl"
@@ -86,8 +87,10 @@ def read_vln_n1(root: str | Path, frame_order: str = "numeric") -> Iterator[Epis
     """Episodes of all groups below `root`, in sorted order; the first broken one raises."""
     for unit in find_units(Path(root)):
         files = FrameFiles(unit, frame_order)
-        for number, line in stats_lines(unit):
-            record = parse_range(unit, number, line)
+        records, wrong = read_ranges(unit)
+        if wrong:
+            raise wrong[0]
+        for record in records:
             columns = read_episode_columns(record)
             paths = {kind: files.paths(record, kind) for kind in ("rgb", "depth")}
             yield Episode(unit, record.episode_index, (), columns, paths)
@@ -132,46 +135,38 @@ def _is_unit(folder: Path) -> bool:
 def cloud_file(unit: Path) -> Path:
     """What holds a unit's point cloud: the PLY file, or, without one, its first parquet file."""
     path = unit / CLOUD_FILE
-    parquet = min(unit.glob("data/chunk-*/*.parquet"), default=path)
+    parquet = next(iter(parquet_files(unit)), path)
     return path if path.is_file() or not has_cloud(parquet) else parquet
 
 
-def stats_lines(unit: Path) -> list[tuple[int, str]]:
-    """(line number, text) of the lines that are not blank, one or more."""
-    path = unit / STATS_FILE
-    if not path.is_file():
-        raise broken(path, "file", "no file", "a line for each episode")
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise broken(path, "file", str(error), "text in UTF-8") from error
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not numbered:
-        raise broken(path, "file", "no line", "a line for each episode")
-    return numbered
+def read_ranges(unit: Path) -> tuple[list[FrameRange], list[ValueError]]:
+    """The episodes that `meta/episodes_stats.jsonl` lists, and what is wrong with other lines."""
+    rows, wrong = [], []
+    for number, (where, line) in enumerate(numbered_lines(unit / STATS_FILE)):
+        try:
+            record = parse_range(unit, where, number, line)
+            rows.append((where, record.episode_index, record))
+        except ValueError as error:
+            wrong.append(error)
+    records, twice = one_of_each("episode_index", rows)
+    return records, wrong + twice
 
 
-def parse_range(unit: Path, line_number: int, line: str) -> FrameRange:
+def parse_range(unit: Path, where: str, number: int, line: bytes) -> FrameRange:
     """Line i is episode i, unless it has an `episode_index`; min and max are numbers or lists."""
-    where = f"{unit / STATS_FILE}:{line_number}"
+    record = parse_object(where, line)
     try:
-        record = json.loads(line)
         index = record["stats"]["image_index"]
-        first, last = (_only_integer(index[key]) for key in ("min", "max"))
-        episode_index = int(record.get("episode_index", line_number - 1))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        first, last = (whole_number(index[key]) for key in ("min", "max"))
+        episode_index = whole_number(record.get("episode_index", number))
+    except (ValueError, KeyError, TypeError) as error:
         expected = '{"episode_index": i, "stats": {"image_index": {"min": [a], "max": [b]}}}'
-        raise broken(where, "line", f"{line[:60]!r} ({error!r})", expected) from error
+        raise broken(where, "line", f"{shown(record)} ({error!r})", expected) from error
     if not 0 <= first <= last:
         raise broken(where, "image_index", f"{first} to {last}", "0 <= min <= max")
+    if episode_index < 0:
+        raise broken(where, "episode_index", episode_index, "a number >= 0")
     return FrameRange(unit, episode_index, first, last)
-
-
-def _only_integer(value: Any) -> int:
-    numbers = np.ravel(value).tolist()
-    if len(numbers) != 1 or numbers[0] != int(numbers[0]):
-        raise ValueError(f"{value} is not one whole number")
-    return int(numbers[0])
 
 
 def read_episode_columns(record: FrameRange) -> dict[str, np.ndarray]:
@@ -280,7 +275,8 @@ class FrameFiles:
             names = {}
             for folder in sorted(self.unit.glob(f"videos/chunk-*/observation.images.{kind}")):
                 for name in sorted(os.listdir(folder)):
-                    self._add(names, folder, name)
+                    if not is_foreign(name):
+                        self._add(names, folder, name)
             self._names[kind] = names
         return self._names[kind]
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from .checks import check_aspect, check_images
 from .episode import broken
+from .files import all_broken
 from .images import open_depth
 from .obstacles import field_name, open_field
 from .tables import (
@@ -42,9 +43,8 @@ from .vln_n1 import (
     View,
     cloud_file,
     find_units,
-    parse_range,
     read_episode_columns,
-    stats_lines,
+    read_ranges,
     view_of,
 )
 
@@ -141,14 +141,15 @@ def index_unit(
     """Rows of the schema, and a sentence about each broken episode."""
     files = FrameFiles(unit, rules.frame_order)
     try:
-        lines = stats_lines(unit)
+        records, wrong = read_ranges(unit)
         field = _cloud_and_field(unit, cache_dir)
     except ValueError as error:
-        return [], [str(error)] * _num_episodes(unit)
-    views, rows, problems = {}, {}, []
-    for number, line in lines:
+        return [], all_broken(unit, [error])
+    if not records:
+        return [], all_broken(unit, wrong)
+    views, rows, problems = {}, {}, [str(error) for error in wrong]
+    for record in records:
         try:
-            record = parse_range(unit, number, line)
             columns = read_episode_columns(record)
             view = view_of(columns, unit)
             rows[record] = _row(data_root, record, view, files, field)
@@ -158,10 +159,6 @@ def index_unit(
     broken_ones = check_depth(views, files, rules.depth_scale)
     problems += broken_ones.values()
     return [row for record, row in rows.items() if record not in broken_ones], problems
-
-
-def _num_episodes(unit: Path) -> int:
-    return max(1, sum(1 for _ in unit.glob("data/chunk-*/*.parquet")))
 
 
 def _cloud_and_field(unit: Path, cache_dir: Path) -> tuple[str, str]:
@@ -249,7 +246,7 @@ def fingerprint(data_root: Path, units: Sequence[Path], rules: ReadingRules) -> 
 def _unit_stamps(unit: Path) -> bytes:
     lines = [stamp(unit.name, unit / file) for file in (STATS_FILE, CLOUD_FILE)]
     lines += _chunk_stamps(unit)
-    return "\n".join(lines).encode()
+    return "\n".join(lines).encode(errors="surrogateescape")
 
 
 def _chunk_stamps(unit: Path) -> Iterator[str]:

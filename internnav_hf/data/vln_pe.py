@@ -20,19 +20,26 @@ stands; an episode may have any number of them; names may hold any characters; `
 which is that of another part, is not read for what a walk is.
 """
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..geometry import Action, wrap_angle
-from .episode import Episode, broken, parquet_path
-from .lerobot import Column, archive_hint, read_columns, subfolders, to_numpy
+from .columns import Column, read_columns, to_numpy
+from .episode import Episode, broken, parquet_path, shown
+from .files import open_file, parquet_files, subfolders
+from .json_files import (
+    LARGEST_NUMBER,
+    check_text,
+    numbered_lines,
+    one_of_each,
+    parse_object,
+    whole_number,
+)
+from .lerobot import archive_hint
 from .names import did_you_mean
 from .vln_pe_frames import FrameRules, RecordedFrames
 from .vln_targets import HORIZON, previous_actions
@@ -80,6 +87,7 @@ OTHER_COLUMNS = (
     "observation.robot_orientation",
     "observation.step",
 )
+_FIRST_LINES = 2**20  # bytes
 LABELS = [int(action) for action in Action if action <= Action.TURN_RIGHT]
 
 
@@ -132,8 +140,10 @@ class WholeWalk(Episode):
 def read_vln_pe(root: str | Path, scans: Sequence[str] | None = None) -> Iterator[WholeWalk]:
     """Episodes of all scans below `root`, in sorted order; the first broken one raises."""
     for unit in find_units(Path(root), scans):
-        for read_record in record_readers(unit):
-            yield read_walk(read_record())
+        records, wrong = read_records(unit)
+        if wrong:
+            raise wrong[0]
+        yield from map(read_walk, records)
 
 
 def find_units(root: Path, scans: Sequence[str] | None = None) -> list[Path]:
@@ -169,9 +179,11 @@ def is_vln_pe(unit: Path) -> bool:
     tell how walks ended, or a parquet file has our actions.
     """
     for path in (unit / TASKS_FILE, unit / EPISODES_FILE):
-        if path.is_file() and b'"finish_status"' in path.read_bytes():
-            return True
-    return any(_has_actions(path) for path in sorted(unit.glob("data/chunk-*/*.parquet"))[:3])
+        if path.is_file():
+            with open_file(path) as stream:
+                if b'"finish_status"' in stream.read(_FIRST_LINES):
+                    return True
+    return any(_has_actions(path) for path in parquet_files(unit)[:3])
 
 
 def _has_actions(path: Path) -> bool:
@@ -182,95 +194,87 @@ def _has_actions(path: Path) -> bool:
     return True
 
 
-def record_readers(unit: Path) -> list[Callable[[], WalkRecord]]:
-    """One for each episode, to be called: what is wrong with one leaves the others whole."""
-    if (unit / STATS_FILE).is_file() or (unit / TASKS_FILE).is_file():
-        tasks = _read_tasks(unit)
-        lines = json_lines(unit / STATS_FILE)
-        counts = Counter(str(row.get("episode_index")) for _, row in lines)
-        number, count = counts.most_common(1)[0]
-        if count > 1:
-            found = f"{number} in {count} lines"
-            raise broken(unit / STATS_FILE, "episode_index", found, "each once")
-        return [partial(_parse_walk, unit, tasks, *line) for line in lines]
-    return [partial(_parse_trajectory, unit)]
+def read_records(unit: Path) -> tuple[list[WalkRecord], list[ValueError]]:
+    """The episodes that the meta files list, and what is wrong with others."""
+    if not ((unit / STATS_FILE).is_file() or (unit / TASKS_FILE).is_file()):
+        return [_parse_trajectory(unit)], []
+    tasks = _read_tasks(unit)
+    rows, wrong = [], []
+    for where, line in numbered_lines(unit / STATS_FILE):
+        try:
+            record = _parse_walk(unit, tasks, where, parse_object(where, line))
+            rows.append((where, record.episode_index, record))
+        except ValueError as error:
+            wrong.append(error)
+    records, twice = one_of_each("episode_index", rows)
+    return records, wrong + twice
 
 
-def json_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """(`file:line`, object) of the lines that are not blank, one or more."""
-    if not path.is_file():
-        raise broken(path, "file", "no file", "a line for each episode")
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise broken(path, "file", str(error), "text in UTF-8") from error
-    found = [
-        (f"{path}:{i}", _object(path, i, line)) for i, line in enumerate(lines, 1) if line.strip()
-    ]
-    if not found:
-        raise broken(path, "file", "no line", "a line for each episode")
-    return found
-
-
-def _object(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        expected = "a JSON object"
-        raise broken(f"{path}:{number}", "line", f"{line[:60]!r} ({error})", expected) from error
-    if not isinstance(row, dict):
-        raise broken(f"{path}:{number}", "line", f"{line[:60]!r}", "a JSON object")
-    return row
-
-
-def _read_tasks(unit: Path) -> dict[int, dict[str, Any]]:
-    """Lines of the file by `task_index`, each with its place under "where"."""
-    tasks = {}
-    for where, row in json_lines(unit / TASKS_FILE):
-        index = row.get("task_index")
-        if type(index) is not int or index in tasks:
-            raise broken(where, "task_index", repr(index), "an integer, each once")
-        tasks[index] = row | {"where": where}
+def _read_tasks(unit: Path) -> dict[int | None, dict[str, Any] | ValueError]:
+    """Lines of the file by `task_index`, each with its place under "where"; in the place of one
+    that cannot be used, what is wrong with it: below None if it does not tell its number.
+    """
+    tasks: dict[int | None, dict[str, Any] | ValueError] = {}
+    for where, line in numbered_lines(unit / TASKS_FILE):
+        try:
+            row = parse_object(where, line)
+            index = _task_index(where, row)
+        except ValueError as error:
+            tasks.setdefault(None, error)
+            continue
+        known = tasks.setdefault(index, row | {"where": where})
+        if isinstance(known, dict) and known | {"where": where} != row | {"where": where}:
+            tasks[index] = broken(where, "task_index", f"{index} again", "each once")
     return tasks
 
 
+def _task_index(where: str, row: dict[str, Any]) -> int:
+    try:
+        return whole_number(row.get("task_index"))
+    except ValueError as error:
+        found = shown(row.get("task_index"))
+        raise broken(where, "task_index", found, "an integer, each once") from error
+
+
 def _parse_walk(
-    unit: Path, tasks: dict[int, dict[str, Any]], where: str, row: dict[str, Any]
+    unit: Path,
+    tasks: dict[int | None, dict[str, Any] | ValueError],
+    where: str,
+    row: dict[str, Any],
 ) -> WalkRecord:
     """A line of the stats file; its numbers may stand in lists, and below a key "stats"."""
     try:
-        index = _only_integer(row["episode_index"])
+        index = whole_number(row["episode_index"])
         limits = row.get("stats", row)["task_index"]
-        first, last = (_only_integer(limits[key]) for key in ("min", "max"))
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+        first, last = (whole_number(limits[key]) for key in ("min", "max"))
+    except (ValueError, KeyError, TypeError) as error:
         expected = '{"episode_index": i, "task_index": {"min": a, "max": b}}'
-        raise broken(where, "line", f"{str(row)[:80]} ({error!r})", expected) from error
-    missing = [number for number in range(first, last + 1) if number not in tasks]
-    if missing or last < first or index < 0:
-        expected = f"task_index of lines in {TASKS_FILE}"
+        raise broken(where, "line", f"{shown(row)} ({error!r})", expected) from error
+    is_range = 0 <= last - first < len(tasks) and index >= 0
+    if not is_range or any(number not in tasks for number in range(first, last + 1)):
+        unread = f" (where {tasks[None]})" if None in tasks else ""
+        expected = f"task_index of lines in {TASKS_FILE}{unread}"
         raise broken(where, "task_index", f"{first} to {last}", expected)
-    rows = [tasks[number] for number in range(first, last + 1)]
+    rows = []
+    for number in range(first, last + 1):
+        task = tasks[number]
+        if isinstance(task, ValueError):
+            raise task
+        rows.append(task)
     return _record(unit, index, "task", rows)
-
-
-def _only_integer(value: Any) -> int:
-    numbers = np.ravel(value).tolist()
-    if len(numbers) != 1 or numbers[0] != int(numbers[0]):
-        raise ValueError(f"{value} is not one whole number")
-    return int(numbers[0])
 
 
 def _parse_trajectory(unit: Path) -> WalkRecord:
     """v0.1: every line is an instruction of the one episode."""
-    rows = [row | {"where": where} for where, row in json_lines(unit / EPISODES_FILE)]
+    lines = numbered_lines(unit / EPISODES_FILE)
+    rows = [parse_object(where, line) | {"where": where} for where, line in lines]
     return _record(unit, 0, "instruction_text", rows)
 
 
 def _record(unit: Path, index: int, text_key: str, rows: list[dict[str, Any]]) -> WalkRecord:
     """The last line says how the walk ended; nothing said means well."""
     for row in rows:
-        if not isinstance(row.get(text_key), str) or not row[text_key].strip():
-            raise broken(row["where"], text_key, repr(row.get(text_key)), "an instruction")
+        check_text(row["where"], text_key, row.get(text_key))
     tokens = [_tokens(row) for row in rows]
     if not all(tokens) and any(tokens):
         found = f"lists in {sum(map(bool, tokens))} of {len(rows)} lines"
@@ -281,16 +285,25 @@ def _record(unit: Path, index: int, text_key: str, rows: list[dict[str, Any]]) -
         index,
         tuple(row[text_key] for row in rows),
         tuple(filter(None, tokens)),
-        str(last.get("finish_status") or SUCCESS),
-        str(last.get("fail_reason") or ""),
+        _word(last, "finish_status") or SUCCESS,
+        _word(last, "fail_reason"),
     )
+
+
+def _word(row: dict[str, Any], field: str) -> str:
+    word = row.get(field) or ""
+    if not isinstance(word, str | int | float):
+        raise broken(row["where"], field, shown(word), "a word")
+    return str(word)
 
 
 def _tokens(row: dict[str, Any]) -> tuple[int, ...]:
     """Without the zeros at the end; empty where none are stored."""
     tokens = row.get("instruction_tokens") or []
-    if not isinstance(tokens, list) or not all(type(t) is int and t >= 0 for t in tokens):
-        raise broken(row["where"], "instruction_tokens", str(tokens)[:60], "a list of word ids")
+    if not isinstance(tokens, list) or not all(
+        type(token) is int and 0 <= token <= LARGEST_NUMBER for token in tokens
+    ):
+        raise broken(row["where"], "instruction_tokens", shown(tokens), "a list of word ids")
     return tuple(np.trim_zeros(tokens, "b"))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .checks import check_aspect, check_images
 from .episode import FRAME_SUFFIX, broken, chunk_name
+from .files import state_of
 from .images import open_depth, open_image
 
 KINDS = ("rgb", "depth")
@@ -18,6 +19,16 @@ DTYPES = {"rgb": (np.uint8,), "depth": (np.float32, np.float16, np.float64)}
 DEPTH_UNIT_M = 10.0  # a depth array has metres / 10
 SPLAT_MARKER = "3dgs"
 SPLAT_DEPTH_UNIT_M = 100.0
+_ARRAY_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True)
@@ -106,11 +117,12 @@ class RecordedFrames:
         return next((path for path in paths if path.is_file()), None)
 
     def _array(self, path: Path, kind: str) -> np.ndarray:
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            found = f"{path.stat().st_size} bytes ({error})"
-            raise broken(path, "file", found, "an array of numbers") from error
+        try:  # an archive or a pickle is no array, whatever its name
+            array = np.lib.format.open_memmap(path, mode="r")
+        except _ARRAY_ERRORS as error:
+            raise broken(
+                path, "file", f"{state_of(path)} ({error})", "an array of numbers"
+            ) from error
         colours = (3,) if kind == "rgb" else ()
         shape = array.shape[:3] if kind == "depth" and array.shape[3:] == (1,) else array.shape
         fits = len(shape) == 3 + len(colours) and shape[3:] == colours and 0 not in shape
@@ -132,7 +144,7 @@ class RecordedFrames:
         paths = [folder / f"{stem}_{frame}{suffix}" for frame in range(self.length)]
         for path in paths:
             if not path.is_file() or not path.stat().st_size:
-                raise broken(path, "file", "no file, or an empty one", f"{self.length} images")
+                raise broken(path, "file", state_of(path), f"{self.length} images")
         return paths
 
 

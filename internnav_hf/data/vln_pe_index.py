@@ -19,6 +19,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from .features import frames_key
+from .files import all_broken
 from .tables import (
     NUM_THREADS,
     build_once,
@@ -44,8 +45,8 @@ from .vln_pe import (
     TASKS_FILE,
     WholeWalk,
     find_units,
+    read_records,
     read_walk,
-    record_readers,
 )
 from .vln_pe_frames import KINDS, FrameRules, RecordedFrames
 
@@ -164,12 +165,15 @@ def index_unit(unit: Path, rules: ReadingRules) -> tuple[list[tuple], list[str],
     """Rows of the schema, a sentence about each broken episode, and how failed walks ended."""
     rows, problems, left_out = [], [], Counter()
     try:
-        readers = record_readers(unit)
+        records, wrong = read_records(unit)
     except ValueError as error:
-        return [], [str(error)] * max(1, len(list(unit.glob("data/chunk-*/*.parquet")))), left_out
-    for read_record in readers:
+        return [], all_broken(unit, [error]), left_out
+    if not records:
+        return [], all_broken(unit, wrong), left_out
+    problems += map(str, wrong)
+    for record in records:
         try:
-            walk = read_walk(read_record())
+            walk = read_walk(record)
             frames = walk.frames(rules.frames)
             frames.check()
             if not rows:
@@ -229,7 +233,7 @@ def _unit_stamps(unit: Path) -> bytes:
         lines += folder_stamps(chunk)
     for folder in sorted(unit.glob("videos/chunk-*/observation.images.*")):
         lines += [folder.parent.name, *folder_stamps(folder)]
-    return "\n".join(lines).encode()
+    return "\n".join(lines).encode(errors="surrogateescape")
 
 
 def _save(index: EpisodeIndex, folder: Path) -> None:

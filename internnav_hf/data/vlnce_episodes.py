@@ -13,6 +13,7 @@ are files of their own. Frames are Habitat's: x right, y up, z back, metres. Tes
 neither goal nor path.
 """
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from .episode import broken
-from .vocabulary import read_json
+from .episode import broken, shown
+from .json_files import LARGEST_NUMBER, check_text, read_json
 
 RXR_FEATURE_SIZE = 768
 
@@ -69,7 +70,7 @@ def read_vlnce_episodes(path: str | Path) -> list[VLNCEEpisode]:
     path = Path(path)
     episodes = read_json(path).get("episodes")
     if not isinstance(episodes, list) or not episodes:
-        raise broken(path, "episodes", str(episodes)[:60], "a list of episodes")
+        raise broken(path, "episodes", shown(episodes), "a list of episodes")
     return [_parsed(f"{path}, episode {i}", entry) for i, entry in enumerate(episodes)]
 
 
@@ -79,7 +80,7 @@ def read_text_features(path: str | Path) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             features = arrays["features"]
-    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
         raise broken(path, "features", error, "an .npz file with an array `features`") from error
     if features.ndim != 2 or features.shape[1] != RXR_FEATURE_SIZE:
         raise broken(path, "features", f"shape {features.shape}", f"(words, {RXR_FEATURE_SIZE})")
@@ -88,19 +89,20 @@ def read_text_features(path: str | Path) -> np.ndarray:
 
 def _parsed(where: str, entry: Any) -> VLNCEEpisode:
     if not isinstance(entry, dict):
-        raise broken(where, "episode", str(entry)[:60], "a JSON object")
+        raise broken(where, "episode", shown(entry), "a JSON object")
     instruction = entry.get("instruction")
     text = instruction.get("instruction_text") if isinstance(instruction, dict) else None
-    if not isinstance(text, str) or not text.strip():
-        raise broken(where, "instruction_text", repr(text), "an instruction")
+    check_text(where, "instruction_text", text)
     goals, info = entry.get("goals") or [{}], entry.get("info") or {}
     if not isinstance(goals, list) or not isinstance(goals[0], dict):
-        raise broken(where, "goals", str(goals)[:60], "a list of objects")
+        raise broken(where, "goals", shown(goals), "a list of objects")
     if not isinstance(info, dict):
-        raise broken(where, "info", str(info)[:60], "an object")
+        raise broken(where, "info", shown(info), "an object")
     tokens = instruction.get("instruction_tokens") or []
-    if not isinstance(tokens, list) or not all(isinstance(number, int) for number in tokens):
-        raise broken(where, "instruction_tokens", str(tokens)[:60], "a list of word ids")
+    if not isinstance(tokens, list) or not all(
+        type(number) is int and 0 <= number <= LARGEST_NUMBER for number in tokens
+    ):
+        raise broken(where, "instruction_tokens", shown(tokens), "a list of word ids")
     goal, path = goals[0], entry.get("reference_path")
     return VLNCEEpisode(
         episode_id=_word(where, entry, "episode_id"),
@@ -110,8 +112,8 @@ def _parsed(where: str, entry: Any) -> VLNCEEpisode:
         start_position=_numbers(where, entry, "start_position", (3,)),
         start_rotation=_numbers(where, entry, "start_rotation", (4,)),
         goal_position=_numbers(where, goal, "position", (3,)) if goal else None,
-        goal_radius=goal.get("radius"),
-        geodesic_distance=info.get("geodesic_distance"),
+        goal_radius=_metres(where, goal, "radius"),
+        geodesic_distance=_metres(where, info, "geodesic_distance"),
         reference_path=_numbers(where, entry, "reference_path", (-1, 3)) if path else None,
         instruction_tokens=tuple(tokens),
         instruction_id=_optional(instruction, "instruction_id"),
@@ -122,8 +124,15 @@ def _parsed(where: str, entry: Any) -> VLNCEEpisode:
 
 def _word(where: str, entry: Mapping[str, Any], field: str) -> str:
     if not isinstance(entry.get(field), str | int):
-        raise broken(where, field, repr(entry.get(field)), "a name or number")
+        raise broken(where, field, shown(entry.get(field)), "a name or number")
     return str(entry[field])
+
+
+def _metres(where: str, entry: Mapping[str, Any], field: str) -> float | None:
+    value = entry.get(field)
+    if value is not None and not (type(value) in (int, float) and value >= 0):
+        raise broken(where, field, shown(value), "metres, or nothing")
+    return value
 
 
 def _optional(instruction: Mapping[str, Any], field: str) -> str | None:
@@ -137,10 +146,10 @@ def _numbers(
         values = np.asarray(entry[field], dtype=np.float64)
         fits = values.reshape(shape).shape == values.shape and np.isfinite(values).all()
     except (KeyError, ValueError, TypeError) as error:
-        found = f"{str(entry.get(field))[:60]} ({error!r})"
+        found = f"{shown(entry.get(field))} ({error!r})"
         raise broken(where, field, found, f"numbers of shape {shape}") from error
     if not fits:
-        raise broken(where, field, f"{str(entry[field])[:60]}", f"numbers of shape {shape}")
+        raise broken(where, field, shown(entry[field]), f"numbers of shape {shape}")
     return values
 
 

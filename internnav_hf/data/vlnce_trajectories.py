@@ -12,7 +12,6 @@ with the action that LED TO each frame, as in `vln_ce`: -1 for the first, 1 forw
 15°, 3 right 15°; the stop after the last frame is not written, or is a 0 more.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ..geometry import Action
-from .episode import broken
+from .episode import broken, shown
+from .files import is_foreign
+from .json_files import check_text, read_json
 
 ANNOTATIONS_FILE = "annotations.json"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -55,12 +56,9 @@ def read_annotations(folder: Path) -> list[tuple[str, dict[str, Any]]]:
         sets = sorted(other.parent.name for other in folder.parent.glob(f"*/{ANNOTATIONS_FILE}"))
         expected = f"a list of walks; {folder.parent} has such files for {sets}"
         raise broken(path, "file", "no file", expected)
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise broken(path, "file", error, "JSON") from error
-    if not isinstance(entries, list) or not entries:
-        raise broken(path, "file", f"{str(entries)[:60]!r}", "a list of walks")
+    entries = read_json(path, list, "a list of walks")
+    if not entries:
+        raise broken(path, "file", "no entry", "a list of walks")
     return [(f"{path}, entry {index}", entry) for index, entry in enumerate(entries)]
 
 
@@ -77,18 +75,18 @@ def read_trajectories(
 
 def _trajectory(folder: Path, where: str, entry: Any) -> RecordedTrajectory:
     if not isinstance(entry, dict):
-        raise broken(where, "entry", f"{str(entry)[:60]!r}", "an object with video and actions")
+        raise broken(where, "entry", shown(entry), "an object with video and actions")
     video, actions = entry.get("video"), entry.get("actions")
     if not isinstance(video, str) or not _is_below(video):
-        raise broken(where, "video", repr(video), "a folder below this file's, <scene>_..._<n>")
+        raise broken(where, "video", shown(video), "a folder below this file's, <scene>_..._<n>")
     instructions = entry.get("instructions") or []
     texts = [instructions] if isinstance(instructions, str) else instructions
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise broken(where, "instructions", repr(instructions)[:60], "a list of texts")
-    if not isinstance(actions, list) or any(action not in _KNOWN_ACTIONS for action in actions):
-        raise broken(
-            where, "actions", repr(actions)[:60], f"a list of {[*map(int, _KNOWN_ACTIONS)]}"
-        )
+    if not isinstance(texts, list) or not texts:
+        raise broken(where, "instructions", shown(instructions), "a list of texts")
+    for text in texts:
+        check_text(where, "instructions", text, "a list of texts")
+    if not isinstance(actions, list) or not all(map(_is_known, actions)):
+        raise broken(where, "actions", shown(actions), f"a list of {[*map(int, _KNOWN_ACTIONS)]}")
     frames = frame_files(folder / video / "rgb")
     if len(actions) == len(frames) + 1 and actions[-1] == Action.STOP:
         actions = actions[:-1]
@@ -96,6 +94,10 @@ def _trajectory(folder: Path, where: str, entry: Any) -> RecordedTrajectory:
         expected = f"{len(frames)}, as many as images in {folder / video / 'rgb'}"
         raise broken(where, "actions", f"{len(actions)} of them", expected)
     return RecordedTrajectory(Path(video).name, tuple(texts), tuple(frames), tuple(actions))
+
+
+def _is_known(action: Any) -> bool:
+    return type(action) is int and action in _KNOWN_ACTIONS
 
 
 def _is_below(video: str) -> bool:
@@ -109,7 +111,11 @@ def frame_files(folder: Path) -> list[Path]:
     """Images by their number: 2.jpg comes before 10.jpg. ValueError where one is missing."""
     if not folder.is_dir():
         raise broken(folder, "folder", "no folder", "the images of a walk")
-    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    files = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not is_foreign(path.name)
+    ]
     unnumbered = sorted(path.name for path in files if not path.stem.isdecimal())
     if unnumbered:
         raise broken(folder, "image", unnumbered[0], "a number: 000.jpg, 001.jpg, ...")

@@ -6,16 +6,14 @@ VLN-CE has 2504 words and lies in its `train.json.gz`. InternData-N1's `vln_pe` 
 and no list; its `vln_ce` has ids of another.
 """
 
-import gzip
-import json
 import re
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .episode import broken
+from .episode import broken, shown
+from .json_files import decoded, read_bytes, read_json
 
 PADDING, UNKNOWN = "<pad>", "<unk>"
 NUM_SPECIAL = 2
@@ -80,9 +78,9 @@ def read_vocabulary(path: str | Path) -> list[str]:
     """Of VLN-CE's `train.json.gz` (its `instruction_vocab`), or of `vln_pe`'s raw `train.json.gz`,
     which has no list: recovered from its episodes; or of a text file with a word in each line.
     """
-    path = Path(path)
+    path, expected = Path(path), "a word list such as VLN-CE's train.json.gz"
     if path.suffix == ".txt":
-        words = _text(path).splitlines()
+        words = decoded(path, "file", read_bytes(path, expected)).splitlines()
     else:
         content = read_json(path)
         vocabulary = content.get("instruction_vocab")
@@ -97,7 +95,7 @@ def read_vocabulary(path: str | Path) -> list[str]:
 def _listed(path: Path, vocabulary: Any) -> list[str]:
     words = vocabulary.get("word_list") if isinstance(vocabulary, dict) else vocabulary
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise broken(path, "instruction_vocab", str(words)[:60], '{"word_list": [words]}')
+        raise broken(path, "instruction_vocab", shown(words), '{"word_list": [words]}')
     return words
 
 
@@ -119,25 +117,3 @@ def _recovered(path: Path, content: dict[str, Any]) -> list[str]:
         raise broken(path, "words", f"{sorted(content)}", expected)
     texts, tokens = zip(*pairs, strict=True)
     return recover_words(texts, tokens)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """An object from a JSON file, packed with gzip or not."""
-    text = _text(path)
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise broken(path, "file", error, "JSON") from error
-    if not isinstance(content, dict):
-        raise broken(path, "file", type(content).__name__, "a JSON object")
-    return content
-
-
-def _text(path: Path) -> str:
-    if not path.is_file():
-        raise broken(path, "file", "no file", "a word list such as VLN-CE's train.json.gz")
-    data = path.read_bytes()
-    try:
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise broken(path, "file", f"{len(data)} bytes ({error})", "UTF-8, or gzip") from error

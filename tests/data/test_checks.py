@@ -1,7 +1,7 @@
 import os
 
 from internnav_hf.data.checks import FrameFiles, check_episode
-from internnav_hf.data.lerobot import episode_lines, parse_record
+from internnav_hf.data.lerobot import read_records
 from internnav_hf.data.names import DatasetName
 
 from .vln_ce import straight_episode, write_scene
@@ -13,8 +13,7 @@ def test_each_image_folder_is_listed_once(tmp_path, monkeypatch):
     scan = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or scan(path))
     files = FrameFiles(tmp_path)
-    for line in episode_lines(tmp_path):
-        record = parse_record(tmp_path, *line)
+    for record in read_records(tmp_path)[0]:
         episode, size, has_landmarks = check_episode(
             record, DatasetName.parse("r2r_125cm_0_30"), files
         )

@@ -26,6 +26,7 @@ from .vln_ce import (
     golden,
     golden_image,
     image_of,
+    logged,
     parquet_of,
     straight_episode,
     write_depth,
@@ -182,7 +183,7 @@ def test_each_file_is_decoded_once_and_no_other(root, scene, monkeypatch):
     dataset = make(root, num_history=3)
     opened = []
     open_file = Image.open
-    monkeypatch.setattr(Image, "open", lambda path: opened.append(path) or open_file(path))
+    monkeypatch.setattr(Image, "open", logged(open_file, opened))
     dataset[row_of(dataset, 4, 9)]
     level = [image_of(scene, 0, frame, LEVEL) for frame in (0, 1, 3, 4)]
     down = [image_of(scene, 0, frame, DOWN) for frame in (4, 6)]

@@ -23,6 +23,7 @@ from .vln_ce import (
     golden,
     golden_image,
     image_of,
+    logged,
     straight_episode,
     write_scene,
 )
@@ -144,7 +145,7 @@ def test_only_the_frames_of_a_sample_are_opened_and_once(root, monkeypatch):
     index = dataset.samples["frame_index"].to_pylist().index(4)
     opened = []
     open_file = Image.open
-    monkeypatch.setattr(Image, "open", lambda path: opened.append(path) or open_file(path))
+    monkeypatch.setattr(Image, "open", logged(open_file, opened))
     images = dataset[index]["images"]
     assert len(images) == 5
     scene = root / "r2r" / "scene0"
@@ -156,7 +157,7 @@ def test_a_single_pitch_opens_the_current_frame_once(root, monkeypatch):
     dataset = make(root, "r2r_125cm_30_30", history_size=(32, 24))
     opened = []
     open_file = Image.open
-    monkeypatch.setattr(Image, "open", lambda path: opened.append(path) or open_file(path))
+    monkeypatch.setattr(Image, "open", logged(open_file, opened))
     current, look_down = dataset[0]["images"]
     assert len(opened) == 1
     assert (current.size, look_down.size) == ((32, 24), SIZE)

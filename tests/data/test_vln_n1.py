@@ -12,8 +12,8 @@ from internnav_hf.data.vln_n1 import (
     find_units,
     frame_file,
     parse_range,
+    read_ranges,
     robot_poses,
-    stats_lines,
     training_groups,
     view_of,
 )
@@ -51,7 +51,7 @@ def test_one_folder_a_trajectory(tmp_path):
 def test_frames_are_in_the_order_of_their_numbers(tmp_path, name):
     unit = write_unit(tmp_path / "g" / "s", [walk(15), walk(110)], name=name)
     files = FrameFiles(unit)
-    second = parse_range(unit, *stats_lines(unit)[1])
+    second = read_ranges(unit)[0][1]
     assert files.numbers(second, "rgb") == list(range(15, 125))
     for kind, folder in (("rgb", "observation.images.rgb"), ("depth", "observation.images.depth")):
         pattern = files.pattern(second, kind)
@@ -62,7 +62,7 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path, name):
 
 def test_the_published_order_is_by_text(tmp_path):
     unit = write_unit(tmp_path / "g" / "s", [walk(12)])
-    (record,) = [parse_range(unit, *line) for line in stats_lines(unit)]
+    (record,) = read_ranges(unit)[0]
     numbers = FrameFiles(unit, "lexicographic").numbers(record, "rgb")
     assert numbers == [0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9]
     (episode,) = read_vln_n1(tmp_path, frame_order="lexicographic")
@@ -74,7 +74,7 @@ def test_the_published_order_is_by_text(tmp_path):
 def test_ranges_are_numbers_or_lists(tmp_path):
     for first, last in ((3, 9), ([3], [9]), (3.0, [[9.0]])):
         line = json.dumps({"stats": {"image_index": {"min": first, "max": last}}})
-        record = parse_range(tmp_path, 5, line)
+        record = parse_range(tmp_path, "stats:5", 4, line.encode())
         assert (record.first, record.last, record.episode_index) == (3, 9, 4)
 
 
@@ -92,11 +92,11 @@ def test_ranges_are_numbers_or_lists(tmp_path):
     ],
 )
 def test_a_line_that_is_no_range_is_named(tmp_path, line):
-    with pytest.raises(ValueError, match=r"episodes_stats.jsonl:7: line: found .*expected"):
-        parse_range(tmp_path, 7, line)
-    backwards = '{"stats": {"image_index": {"min": 5, "max": 2}}}'
+    with pytest.raises(ValueError, match=r"stats:7: line: found .*expected"):
+        parse_range(tmp_path, "stats:7", 6, line.encode())
+    backwards = b'{"stats": {"image_index": {"min": 5, "max": 2}}}'
     with pytest.raises(ValueError, match="image_index: found 5 to 2, expected 0 <= min <= max"):
-        parse_range(tmp_path, 7, backwards)
+        parse_range(tmp_path, "stats:7", 6, backwards)
 
 
 def test_the_robot_stands_below_the_camera():

@@ -97,7 +97,7 @@ BREAKAGES = {
     "lying range": (lying_range, "length: found 50 rows, expected 44, frames 40 to 83"),
     "missing column": (missing_column, "columns: found .*expected observation.camera_intrinsic"),
     "camera on its side": (camera_on_its_side, "camera_extrinsic: found .*a rotation about"),
-    "no image": (first_image_is_none, r"40.jpg: file: found 8 bytes that are no image"),
+    "no image": (first_image_is_none, r"40.jpg: image: found 8 bytes that are no image"),
 }
 
 
@@ -163,7 +163,7 @@ SCENES = {
     "no cloud": (no_cloud, "pointcloud.ply: file: found no file"),
     "no ranges": (no_ranges, "episodes_stats.jsonl: file: found no file"),
     "empty ranges": (empty_ranges, "episodes_stats.jsonl: file: found no line"),
-    "ranges that are no text": (ranges_are_no_text, "episodes_stats.jsonl: file: .*UTF-8"),
+    "ranges that are no text": (ranges_are_no_text, "episodes_stats.jsonl:1: line: .*UTF-8"),
     "a frame twice": (two_frames_of_a_number, "131.jpg: name: .*expected each number once"),
     "a stray point": (stray_point, "points: found obstacles 1000002 m apart, expected a scene"),
     "depth in millimetres": (

@@ -96,7 +96,7 @@ def test_what_led_to_a_frame_may_be_another_action(read, unit):
             r"action: found 5 at frame 2, expected one of \[",
         ),
         ("observation.action", [1, -1, 2, 1, 1, 0], "action: found -1 at frame 1"),
-        ("observation.action", [0.5] * 6, "action: found double of shape"),
+        ("observation.action", [0.5] * 6, "action: found 0.5 at row 0, expected whole numbers"),
         (
             "observation.previous_action",
             [-2, 1, 1, 1, 1, 1],
@@ -224,7 +224,7 @@ def test_the_format_is_told_from_its_neighbours(unit, tmp_path):
 def test_an_episode_is_told_once(read, unit):
     path = unit / "meta" / "episodes_stats.jsonl"
     path.write_text(path.read_text() + path.read_text().splitlines()[0])
-    with pytest.raises(ValueError, match="episodes_stats.jsonl: episode_index: found 0 in 2"):
+    with pytest.raises(ValueError, match="episodes_stats.jsonl:3: episode_index: found 0 again"):
         read()
 
 

@@ -83,7 +83,7 @@ def test_a_test_split_tells_no_goal(tmp_path):
         ({"scene_id": None}, "scene_id: found None, expected a name"),
         ({"goals": ["x"]}, r"goals: found \['x'\], expected a list of objects"),
         ({"goals": {"a": 1}}, "goals: found .* expected a list of objects"),
-        ({"info": "x"}, "info: found x, expected an object"),
+        ({"info": "x"}, "info: found 'x', expected an object"),
         (
             {"instruction": {"instruction_text": "Go", "instruction_tokens": 5}},
             "instruction_tokens: found 5, expected a list",

@@ -100,7 +100,7 @@ def test_a_file_without_a_list_gives_one_by_its_episodes(tmp_path):
         ({"episodes": []}, r"words: found \['episodes'\], expected instruction_vocab"),
         ({"instruction_vocab": {"words": []}}, "instruction_vocab: found"),
         ({"instruction_vocab": {"word_list": ["a", "a"]}}, "words: found 'a' twice"),
-        ([], "found list, expected a JSON object"),
+        ([], "found \\[], expected a JSON object"),
         ({"episodes": [3]}, "episodes: found AttributeError"),
         ({"episodes": [{"instruction": "walk"}]}, "episodes: found AttributeError"),
     ],

@@ -14,6 +14,16 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "sample_lists.json"
 LEVEL, DOWN = "125cm_0deg", "125cm_30deg"
 
 
+def logged(open_image, opened: list):
+    """In the place of `Image.open`: it adds the path of each file to `opened`."""
+
+    def open_and_log(stream, **options):
+        opened.append(Path(stream.name))
+        return open_image(stream, **options)
+
+    return open_and_log
+
+
 def golden() -> dict:
     return json.loads(GOLDEN.read_text(encoding="utf-8"))
 

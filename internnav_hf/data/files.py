@@ -1,0 +1,141 @@
+"""Files and folders of data that others wrote: only files are opened, and only the data's own are
+listed.
+
+A pipe would block, a link may lead in a circle, and other systems leave files of their own in every
+folder (`._12.jpg`, `.DS_Store`, `Thumbs.db`).
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from .episode import broken
+
+_FOREIGN = {"thumbs.db", "desktop.ini", "__macosx", "lost+found", "@eadir", "$recycle.bin"}
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a file or folder is hidden, another system's or an editor's copy."""
+    return name[0] in ".~" or name[-1] == "~" or name.lower() in _FOREIGN
+
+
+def state_of(path: Path) -> str:
+    """What lies at a path, in words for a message: "no file", "a pipe", "12 bytes"."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            return "a link that leads in a circle"
+        if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            return f"no file that can be read ({error.strerror})"
+        return "a link that leads nowhere" if os.path.lexists(path) else "no file"
+    kinds = (word for is_kind, word in _KINDS if is_kind(status.st_mode))
+    return next(kinds, f"{status.st_size} bytes")
+
+
+def open_file(path: Path, expected: str = "a file") -> BinaryIO:
+    """Open for reading; whatever is no regular file is a ValueError, and never blocks."""
+    try:
+        stream = open(path, "rb", opener=open_at_once)  # noqa: SIM115
+    except OSError as error:
+        found = f"{state_of(path)} ({error.strerror})" if path.exists() else state_of(path)
+        raise broken(path, "file", found, expected) from error
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise broken(path, "file", state_of(path), expected)
+    return stream
+
+
+def open_at_once(path: str | Path, flags: int) -> int:
+    """As `os.open`; a pipe that nobody writes to does not block."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Sorted; links are followed, those that lead nowhere and foreign folders left out."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if not is_foreign(entry.name) and _is_dir(entry)]
+    return [folder / name for name in sorted(names)]
+
+
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file of a folder by its name; what is no file, or a link that leads to none, is
+    left out.
+    """
+    sizes = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                status = entry.stat()
+            except OSError:  # a link that leads nowhere
+                continue
+            if stat.S_ISREG(status.st_mode):
+                sizes[entry.name] = status.st_size
+    return sizes
+
+
+def folders_and_dead_links(folder: Path) -> list[Path]:
+    """`subfolders`, and the links beside them that lead nowhere: something is meant to be there."""
+    with os.scandir(folder) as entries:
+        links = [entry.name for entry in entries if entry.is_symlink()]
+    paths = [folder / name for name in links if not is_foreign(name)]
+    return sorted([*subfolders(folder), *(path for path in paths if not path.exists())])
+
+
+def _is_dir(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """The episodes of a scene or trajectory, sorted."""
+    found = folder.glob("data/chunk-*/*.parquet")
+    return sorted(path for path in found if not is_foreign(path.name))
+
+
+def all_broken(folder: Path, problems: Sequence[ValueError]) -> list[str]:
+    """What is wrong with a folder that yields no episode, as often as it has episodes."""
+    more = max(0, len(parquet_files(folder)) - len(problems))
+    return [str(problem) for problem in (*problems, *[problems[0]] * more)]
+
+
+def each_once(folders: Iterable[Path]) -> Iterator[tuple[Path, Path | None]]:
+    """Each folder, with the earlier one that it is by a link, if it is."""
+    folders = list(folders)
+    if not any(path.is_symlink() or path.parent.is_symlink() for path in folders):
+        yield from ((path, None) for path in folders)
+        return
+    seen: dict[str, Path] = {}
+    # What is no link comes first: it keeps its name.
+    for path in sorted(folders, key=lambda path: path.is_symlink() or path.parent.is_symlink()):
+        seen.setdefault(os.path.realpath(path), path)
+    for path in folders:
+        first = seen[os.path.realpath(path)]
+        yield path, None if first == path else first
+
+
+def walk_folders(
+    folder: Path, is_end: Callable[[Path], bool], above: tuple[str, ...] = ()
+) -> Iterator[Path]:
+    """Folders at or below one, sorted, none below those that are an end. Links are followed, but
+    not to where the walk came from.
+    """
+    place = os.path.realpath(folder)
+    if place in above:
+        return
+    yield folder
+    if not is_end(folder):
+        for child in subfolders(folder):
+            yield from walk_folders(child, is_end, (*above, place))
