@@ -116,7 +116,9 @@ def _jpeg_header(start: bytes) -> ImageHeader | None:
 
 
 @contextmanager
-def opened_image(path: Path, expected: str = "a whole image") -> Iterator[Image.Image]:
+def opened_image(
+    path: Path, field: str = "image", expected: str = "a whole image"
+) -> Iterator[Image.Image]:
     """The head of an image file. What Pillow raises, here or in the body (where nothing else
     belongs), becomes an error that names the file.
     """
@@ -128,14 +130,14 @@ def opened_image(path: Path, expected: str = "a whole image") -> Iterator[Image.
                 if size[0] * size[1] <= MOST_PIXELS:
                     yield image
         except UnidentifiedImageError as error:
-            raise broken(path, "file", f"{state_of(path)} that are no image", expected) from error
+            raise broken(path, field, f"{state_of(path)} that are no image", expected) from error
         except _PILLOW_ERRORS as error:
-            raise broken(path, "image", f"{state_of(path)} ({error})", expected) from error
+            raise broken(path, field, f"{state_of(path)} ({error})", expected) from error
     check_size(path, size)
 
 
 def _pillow_header(path: Path) -> ImageHeader:
-    with opened_image(path, "an image") as image:
+    with opened_image(path, "file", "an image") as image:
         width, height = image.size
         if image.getexif().get(ExifTags.Base.Orientation) in TURNED:
             width, height = height, width

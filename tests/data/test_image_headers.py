@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
@@ -59,9 +61,10 @@ def test_what_is_no_image_is_named(tmp_path, content):
 
 def test_a_missing_file_and_links_in_a_circle_are_named(tmp_path):
     (tmp_path / "b.jpg").symlink_to(tmp_path / "b.jpg")
-    for name in ("a.jpg", "b.jpg"):
-        with pytest.raises(ValueError, match=rf"{name}: file: found no file"):
-            read_header(tmp_path / name)
+    os.mkfifo(tmp_path / "c.jpg")
+    for name, found in {"a": "no file", "b": "a link that leads in a", "c": "a pipe"}.items():
+        with pytest.raises(ValueError, match=rf"{name}.jpg: file: found {found}"):
+            read_header(tmp_path / f"{name}.jpg")
 
 
 def test_an_absurd_size_is_refused(tmp_path):

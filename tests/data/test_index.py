@@ -91,7 +91,7 @@ BREAKAGES = {
     ),
     "no image": (
         lambda root: image_of(scene(root), 1, 0, DOWN).write_bytes(b"no image"),
-        r"episode_000001_0.jpg: image: found 8 bytes that are no image",
+        r"episode_000001_0.jpg: file: found 8 bytes that are no image",
     ),
     "sizes of the two views differ": (
         lambda root: shutil.copy(

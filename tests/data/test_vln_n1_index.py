@@ -97,7 +97,7 @@ BREAKAGES = {
     "lying range": (lying_range, "length: found 50 rows, expected 44, frames 40 to 83"),
     "missing column": (missing_column, "columns: found .*expected observation.camera_intrinsic"),
     "camera on its side": (camera_on_its_side, "camera_extrinsic: found .*a rotation about"),
-    "no image": (first_image_is_none, r"40.jpg: image: found 8 bytes that are no image"),
+    "no image": (first_image_is_none, r"40.jpg: file: found 8 bytes that are no image"),
 }
 
 
