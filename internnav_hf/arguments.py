@@ -8,13 +8,16 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from accelerate import PartialState
+from safetensors import SafetensorError
 from transformers import SchedulerType, TrainingArguments
 
+from internnav_hf.files import storage_error
 from internnav_hf.models.field_files import read_fields
+from internnav_hf.signals import ending_on_signals, follow_launcher
 from internnav_hf.training.best_model import check_evaluation, direction_of
 from internnav_hf.training.options import check_options
 from internnav_hf.training.parsing import RecipeParser
@@ -51,6 +54,8 @@ def option(
 class NavTrainingArguments(TrainingArguments):
     """TrainingArguments with the defaults of the house; without a GPU: the CPU and float32."""
 
+    recipe_options: ClassVar[dict[str, Any]] = {}
+    """What the other dataclasses of a recipe say; `parse_arguments` sets it."""
     _VALID_DICT_FIELDS = (*TrainingArguments._VALID_DICT_FIELDS, "module_learning_rates")
 
     module_learning_rates: dict | str | None = field(
@@ -71,6 +76,9 @@ class NavTrainingArguments(TrainingArguments):
     )
     resume_from_checkpoint: str | None = option(
         None, "A folder, true (the last checkpoint in output_dir), or auto (true if there is one)."
+    )
+    resume_anyway: bool = option(
+        False, "Go on also from a checkpoint of another run, or one that lacks its optimiser."
     )
     bf16: bool = option(True, "Compute in bfloat16; on the CPU it is float32 always.")
     dataloader_num_workers: int = option(4, "Processes that prepare samples, for each GPU.")
@@ -113,6 +121,9 @@ class NavTrainingArguments(TrainingArguments):
         check_options(self)
         self._asked_to_evaluate, self.do_eval = self.do_eval, bool(self.do_eval)
         self._take_name()
+        if self.enable_jit_checkpoint:
+            logger.info("enable_jit_checkpoint: signals save a checkpoint with and without it.")
+            self.enable_jit_checkpoint = False
         self.greater_is_better = direction_of(self.metric_for_best_model, self.greater_is_better)
         _check_schedule(self.lr_scheduler_steps, SchedulerType(self.lr_scheduler_type).value)
         if not self.use_cpu and not torch.accelerator.is_available():
@@ -153,20 +164,29 @@ class NavTrainingArguments(TrainingArguments):
 
 def run_recipe(main: Callable[..., None], kinds: Iterable[type], description: str | None) -> None:
     """Call `main` with what the command line says. A ValueError that this package or the recipe
-    raises ends the program in one line; one from elsewhere comes with its traceback.
+    raises, and what a disk refuses, end the program in one line; a ValueError from elsewhere comes
+    with its traceback. A signal ends it at once where no training runs that it may save.
     """
+    name = Path(sys.argv[0]).stem
+    follow_launcher()
     try:
-        parsed = parse_arguments(kinds, sys.argv[1:], description)
-        rank = int(os.environ.get("RANK", "0"))
-        logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR)
-        main(*parsed)
+        with ending_on_signals(name, "start it with --resume_from_checkpoint auto to go on."):
+            parsed = parse_arguments(kinds, sys.argv[1:], description)
+            rank = int(os.environ.get("RANK", "0"))
+            logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR)
+            main(*parsed)
         PartialState().destroy_process_group()  # or its threads may abort the process at its end
     except ValueError as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
         ours = (Path(__file__).resolve().parent, Path(sys.argv[0]).resolve().parent)
         if not any(raised_in.is_relative_to(folder) for folder in ours):
             raise
-        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
+        sys.exit(f"{name}: {error}")
+    except (OSError, RuntimeError, SafetensorError) as error:
+        told = storage_error(error)
+        if told is None:
+            raise
+        sys.exit(f"{name}: {told}")
 
 
 def parse_arguments(
@@ -180,7 +200,16 @@ def parse_arguments(
     parsed = RecipeParser(dataclass_types, description).read(arguments)
     for options in parsed:
         check_numbers(options)
+    _tell_recipe_options(parsed)
     return parsed
+
+
+def _tell_recipe_options(parsed: Sequence[Any]) -> None:
+    """A checkpoint remembers what the recipe was asked for, besides the arguments of training."""
+    for arguments in parsed:
+        if isinstance(arguments, NavTrainingArguments):
+            others = [vars(other) for other in parsed if other is not arguments]
+            arguments.recipe_options = {n: v for fields in others for n, v in fields.items()}  # type: ignore[misc]
 
 
 def _check_schedule(num_steps: int | None, kind: str) -> None:

@@ -8,6 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NoReturn
 
+from safetensors import SafetensorError
+
+from internnav_hf.files import storage_error
+from internnav_hf.signals import ending_on_signals
+
 
 class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
     """Defaults beside the options, and the description as it is written."""
@@ -39,14 +44,18 @@ class LineParser(OneLineErrors):
 @contextmanager
 def ends_in_one_line() -> Iterator[None]:
     """A ValueError in the block, or a file that cannot be read or written, ends the program with
-    its name and what was wrong.
+    its name and what was wrong; a signal ends it at once.
     """
     try:
-        yield
+        with ending_on_signals(_program(), "start it again to go on."):
+            yield
     except ValueError as error:
         sys.exit(f"{_program()}: {error}")
-    except OSError as error:
-        sys.exit(f"{_program()}: {' '.join(str(error).split())}")
+    except (OSError, RuntimeError, SafetensorError) as error:
+        told = storage_error(error)
+        if told is None and not isinstance(error, OSError):
+            raise
+        sys.exit(f"{_program()}: {told or ' '.join(str(error).split())}")
 
 
 def output_folder(option: str, path: str | Path) -> Path:

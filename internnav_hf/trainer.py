@@ -7,6 +7,7 @@
   with `lengths` can be drawn in groups of about equal length.
 - Samples/s, tokens/s and the share of time spent waiting for data are logged.
 - A loss or gradient that is not finite stops the run before it reaches a checkpoint.
+- Signals save a checkpoint, and a resumed run is the uninterrupted one (`training.checkpoints`).
 - Where System2 learns below an action expert, `LatentDrift` tells how far its plans have moved, and
   may hold them.
 
@@ -28,16 +29,19 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, _is_peft_model
 
 from internnav_hf.arguments import NavTrainingArguments
 from internnav_hf.latent_drift import LatentDrift
 from internnav_hf.models.loading import check_loading
 from internnav_hf.sampler import TellEpoch, length_groups
+from internnav_hf.training.checkpoints import CheckpointTrainer
+from internnav_hf.training.resume import checkpoint_to_resume, last_complete_checkpoint
 from internnav_hf.tuning import parameter_groups, parameter_table
+
+__all__ = ["NavTrainer", "checkpoint_to_resume", "last_complete_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +56,7 @@ What helps: a lower --learning_rate, a longer --warmup_steps, --max_grad_norm 1,
 Checkpoints in {output_dir} are intact: --resume_from_checkpoint true goes on from the last one."""
 
 
-class NavTrainer(Trainer):
+class NavTrainer(CheckpointTrainer):
     """Trainer with named losses, exact accumulation, learning rates by module, and a guard."""
 
     args: NavTrainingArguments
@@ -107,10 +111,16 @@ class NavTrainer(Trainer):
 
         LoRA is merged into the final model, so that it loads like any other.
         """
-        result = self.train(resume_from_checkpoint)
-        self.save_metrics("train", result.metrics | {"world_size": self.args.world_size})
-        if self.eval_dataset is not None:
-            self.save_metrics("eval", self.evaluate())
+        with self.saving_when_interrupted():
+            result = self.train(resume_from_checkpoint)
+            metrics = self.evaluate() if self.eval_dataset is not None else None
+        with self.finishing():
+            self._save_final(result.metrics, metrics)
+
+    def _save_final(self, train_metrics: dict, eval_metrics: dict | None) -> None:
+        self.save_metrics("train", train_metrics | {"world_size": self.args.world_size})
+        if eval_metrics is not None:
+            self.save_metrics("eval", eval_metrics)
         self.save_state()
         if not _is_peft_model(self.model):
             self.save_model()
@@ -294,18 +304,26 @@ class NavTrainer(Trainer):
         if self._window_start is not None:
             self._window_start += time.perf_counter() - start
 
-    # Checkpoints: trainer_state.json is written last, so where it is, the checkpoint is complete
+    # Checkpoints
 
     def _save_checkpoint(self, model, trial) -> None:
-        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        if self.args.should_save:
-            (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
         with self._clock_stopped():
             super()._save_checkpoint(model, trial)
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()
+    def _unlogged(self) -> dict[str, Any]:
+        start = self._window_start
+        return {
+            "sums": dict(self._sums.by_name),
+            "seconds": None if start is None else time.perf_counter() - start,
+        }
+
+    def _set_unlogged(self, unlogged: dict[str, Any]) -> None:
+        device = self.args.device
+        self._sums.by_name = {
+            n: torch.tensor(s, device=device) for n, s in unlogged["sums"].items()
+        }
+        if unlogged["seconds"] is not None:
+            self._window_start = time.perf_counter() - unlogged["seconds"]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         """By `from_pretrained`, strictly. Trainer takes keys as they are on disk, where Qwen-VL's
@@ -337,55 +355,23 @@ def _without_num_items(model: nn.Module) -> Callable[..., Any]:
     return forward
 
 
-def checkpoint_to_resume(args: NavTrainingArguments) -> str | None:
-    """What `--resume_from_checkpoint` asks for: true, false, auto (true if there is one), a path.
-
-    Raises ValueError if `output_dir` has checkpoints and nothing was said about them.
-    """
-    choice = (args.resume_from_checkpoint or "").lower()
-    newest = last_complete_checkpoint(args.output_dir)
-    if choice in ("auto", "true"):
-        if newest is None and choice == "true":
-            raise ValueError(f"{args.output_dir} has no complete checkpoint to resume from.")
-        return newest
-    if choice not in ("", "false"):
-        return args.resume_from_checkpoint
-    if newest is not None:
-        raise ValueError(
-            f"{args.output_dir} has checkpoints, up to {Path(newest).name}. Go on from there with "
-            "--resume_from_checkpoint true, choose another --output_dir, or delete it."
-        )
-    return None
-
-
-def last_complete_checkpoint(output_dir: str | Path) -> str | None:
-    """The newest `checkpoint-N` whose saving was not cut short; a warning names the others."""
-    folders = Path(output_dir).glob("checkpoint-[0-9]*")
-    newest_first = sorted(folders, key=lambda folder: -int(folder.name.split("-")[1]))
-    for folder in newest_first:
-        state = folder / TRAINER_STATE_NAME
-        if state.is_file() and state.read_text().rstrip().endswith("}"):
-            return str(folder)
-        logger.warning("%s was cut short while it was written; an older one is used.", folder)
-    return None
-
-
 class _Sums:
     """Weighted sums by name, on their device and unread until `pop`, which every process calls."""
 
     def __init__(self):
-        self._sums: dict[str, Tensor] = {}
+        self.by_name: dict[str, Tensor] = {}
 
     def add(self, name: str, value: Tensor, weight: Tensor | None = None) -> None:
         value = value.float()
         weights = torch.ones_like(value) if weight is None else weight
         pair = torch.stack([torch.where(weights > 0, value * weights, 0), weights]).float()
-        self._sums[name] = self._sums[name] + pair if name in self._sums else pair
+        known = self.by_name.get(name)
+        self.by_name[name] = pair if known is None else known.to(pair.device) + pair
 
     def pop(self) -> dict[str, tuple[float, float]]:
         """Name -> (sum of value times weight, sum of weights) over all processes; then empty."""
-        parts = gather_object([{name: pair.tolist() for name, pair in self._sums.items()}])
-        self._sums = {}
+        parts = gather_object([{name: pair.tolist() for name, pair in self.by_name.items()}])
+        self.by_name = {}
         together: dict[str, tuple[float, float]] = {}
         for part in parts:
             for name, (value, weight) in part.items():

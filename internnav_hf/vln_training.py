@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState
 from torch.utils.data import ConcatDataset
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from internnav_hf.arguments import NavTrainingArguments, option, read_fields
 from internnav_hf.data import FeatureStore, VLNDataset
@@ -179,20 +179,6 @@ def _texts(scans: Scans) -> Iterator[str]:
             with suppress(ValueError):
                 texts = (record.instructions for record in read_records(unit)[0])
                 yield from chain.from_iterable(texts)
-
-
-class KeepProcessor(TrainerCallback):
-    """Saves the processor with every checkpoint. As `processing_class`, Trainer would write its
-    special tokens into the configuration of the model, which has no such fields.
-    """
-
-    def __init__(self, processor: VLNProcessor):
-        self.processor = processor
-
-    def on_save(self, args, state, control, **kwargs):
-        """Beside the weights."""
-        if state.is_world_process_zero:
-            self.processor.save_pretrained(Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
 
 class WalkSets(ConcatDataset):

@@ -43,7 +43,6 @@ from internnav_hf.evaluation.vln_open_loop import evaluate_vln_open_loop
 from internnav_hf.hub import save_model_card
 from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
 from internnav_hf.vln_training import (
-    KeepProcessor,
     StartArguments,
     WalkArguments,
     WalkSets,
@@ -129,9 +128,10 @@ def main(
             train_dataset=WalkSets(sets),
             eval_dataset=Subset(held_out, drawn) if held_out else None,
             data_collator=collator,
-            callbacks=[KeepProcessor(processor)],
             open_loop=open_loop if held_out else None,
         )
+        # as `processing_class`, Trainer would write its tokens into the model's configuration
+        trainer.saved_beside.append(processor.save_pretrained)
         trainer.run(resume_from_checkpoint=checkpoint)
         if trainer.is_world_process_zero():
             processor.save_pretrained(stage_args.output_dir)

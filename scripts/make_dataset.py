@@ -34,9 +34,10 @@ from tqdm import tqdm
 from internnav_hf.arguments import parse_arguments
 from internnav_hf.camera import CameraSpec
 from internnav_hf.command_line import ends_in_one_line
+from internnav_hf.files import remove_stale, whole_folder, write_whole
+from internnav_hf.signals import end_with_parent
 from internnav_hf.sim.episodes import EpisodeSampler, GoalFields, NavigationEpisode, scene_seeds
 from internnav_hf.sim.expert import Walk, draw_walks
-from internnav_hf.sim.lerobot_folder import whole_folder
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene, scene_config
@@ -208,6 +209,7 @@ def main(arguments: DatasetArguments) -> None:
     jobs = [job for job in every_job if not job.folder.exists()]
     for folder in {job.folder.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_stale(folder)
     counts = {"episodes": 0, "frames": 0}
     with (
         _parallel_map(arguments.workers) as parallel_map,
@@ -238,7 +240,8 @@ def _parallel_map(workers: int) -> Iterator[Callable[..., Iterable]]:
     if workers == 1:
         yield map
     else:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver")) as pool:
+        context = multiprocessing.get_context("forkserver")
+        with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
             yield pool.map
 
 
@@ -376,8 +379,7 @@ def _remember_arguments(out: Path, arguments: DatasetArguments) -> None:
             told = ", ".join(f"{key} was {theirs.get(key)}, is {ours[key]}" for key in changed)
             raise ValueError(f"{out} was made with other arguments ({told}); choose another --out.")
         return
-    out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(ours, indent=2) + "\n")
+    write_whole(path, lambda part: part.write_text(json.dumps(ours, indent=2) + "\n"))
 
 
 def _defaults() -> dict:

@@ -23,7 +23,18 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "internnav_hf"
 
 # Who may import whom, by the first part of a module's name in the package. A dot names one module.
-BELOW = {"camera", "command_line", "geometry", "letterbox", "trajectory", "models", "data", "sim"}
+BELOW = {
+    "camera",
+    "command_line",
+    "files",
+    "geometry",
+    "letterbox",
+    "signals",
+    "trajectory",
+    "models",
+    "data",
+    "sim",
+}
 MIDDLE = {
     "policies",
     "arguments",
@@ -37,13 +48,24 @@ MIDDLE = {
 }
 LAYERS = {
     "camera": set(),
-    "command_line": set(),
+    "command_line": {"files", "signals"},
+    "files": set(),
     "geometry": set(),
     "letterbox": set(),
+    "signals": set(),
     "trajectory": {"geometry"},
     "models": {"models"},
-    "data": {"camera", "geometry", "letterbox", "trajectory", "data", "models.dialogue"},
-    "sim": {"camera", "geometry", "trajectory", "sim"},
+    "data": {
+        "camera",
+        "files",
+        "geometry",
+        "letterbox",
+        "signals",
+        "trajectory",
+        "data",
+        "models.dialogue",
+    },
+    "sim": {"camera", "files", "geometry", "trajectory", "sim"},
     **dict.fromkeys(MIDDLE, BELOW | MIDDLE),
     "evaluation": BELOW | MIDDLE | {"evaluation"},
 }

@@ -15,11 +15,9 @@ shared by all instructions of an episode. Legend: T frames of an episode.
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -30,6 +28,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ..files import remove_stale, write_whole
+from ..signals import quiet_worker
 from .episode import broken
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class FeatureStore:
         ours = {"encoder_digest": encoder_digest, "dtype": dtype}
         path = self.folder / _ENCODER_FILE
         if not path.exists():
-            _write_whole(path, lambda part: part.write_text(json.dumps(ours, indent=2) + "\n"))
+            write_whole(path, lambda part: part.write_text(json.dumps(ours, indent=2) + "\n"))
         theirs = json.loads(path.read_text())
         for name, value in ours.items():
             if theirs.get(name) != value:
@@ -122,7 +122,7 @@ class FeatureStore:
                 largest = f"values up to {np.abs(values).max():g}"
                 raise broken(path, name, largest, f"finite ones within {self.dtype}'s range")
         metadata = {"encoder_digest": self.encoder_digest}
-        _write_whole(path, lambda part: save_file(arrays, part, metadata=metadata))
+        write_whole(path, lambda part: save_file(arrays, part, metadata=metadata))
 
 
 def cache_features(
@@ -144,10 +144,19 @@ def cache_features(
     encoders = dict(zip(KINDS, (encode_rgb, encode_depth), strict=True))
     row_of_key = {key: row for row, key in enumerate(source.feature_keys)}
     keys = store.missing(sorted(row_of_key)[rank::world_size])
+    if rank == 0:
+        for folder in store.folder.glob("[0-9a-f][0-9a-f]"):
+            remove_stale(folder)
     frames = _Frames(source, [row_of_key[key] for key in keys])
     # A walk's frames are large: each process reads one ahead.
     ahead = 1 if num_workers else None
-    loader = DataLoader(frames, None, num_workers=num_workers, prefetch_factor=ahead)
+    loader = DataLoader(
+        frames,
+        None,
+        num_workers=num_workers,
+        prefetch_factor=ahead,
+        worker_init_fn=quiet_worker,
+    )
     progress = tqdm(total=len(keys), unit="episode", desc="features", disable=rank > 0 or not keys)
     for key, views in zip(keys, loader, strict=True):
         features = {
@@ -219,14 +228,3 @@ def _first(values: Any, num_frames: int | None, path: Path) -> np.ndarray:
     if num_frames is not None and num_frames > length:
         raise broken(path, "features", f"{length} frames", f"{num_frames} or more")
     return values[: length if num_frames is None else num_frames]
-
-
-def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write beside `path` under another name, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}-{uuid4().hex}")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,18 +1,22 @@
 """Arrow tables in cache folders: built once, then memory-mapped by every process."""
 
+import hashlib
 import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from filelock import FileLock
 from huggingface_hub.constants import HF_HOME
 
+from ..files import remove_stale, whole_folder, writing
+
 logger = logging.getLogger(__name__)
 
+_OF_THIS_DISK = ("frames_key", "field")  # of stamps and cache folders
 NUM_THREADS = min(16, os.cpu_count() or 1)
 DEFAULT_CACHE = Path(HF_HOME) / "internnav_hf" / "index"
 
@@ -54,17 +58,38 @@ def build_once(folder: Path, write: Callable[[Path], None]) -> None:
     """
     if folder.is_dir():
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if folder.is_dir():
-            return
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
-            write(temporary)
-            temporary.rename(folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # whoever else may write here may wait here
+        with FileLock(f"{folder}.lock", mode=0o666):
+            remove_stale(folder.parent)
+            if folder.is_dir():
+                return
+            with whole_folder(folder) as new:
+                write(new)
+
+
+def content_digest(tables: Iterable[pa.Table]) -> str:
+    """Of what tables say, the same for a copy of the data on another disk."""
+    digest = hashlib.blake2b(digest_size=8)
+    for table in tables:
+        for field in table.schema:
+            if field.name not in _OF_THIS_DISK:
+                digest.update(field.name.encode())
+                _add_column(digest, table[field.name].combine_chunks())
+    return digest.hexdigest()
+
+
+def _add_column(digest, column: pa.Array) -> None:
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks)
+    if pa.types.is_list(column.type):
+        _add_column(digest, pc.list_value_length(column))
+        _add_column(digest, pc.list_flatten(column))
+    elif pa.types.is_primitive(column.type):
+        digest.update(np.ascontiguousarray(column.to_numpy(zero_copy_only=False)).tobytes())
+    else:
+        digest.update(repr(column.to_pylist()).encode())
 
 
 def stamp(label: str, path: Path) -> str:

@@ -25,6 +25,7 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.data.features import encoder_digest
 from internnav_hf.evaluation.agents import episode_name
 from internnav_hf.evaluation.course import Course, CourseScene
+from internnav_hf.files import remove_stale, write_whole
 from internnav_hf.geometry import Action
 from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.sim.episodes import GoalFields
@@ -126,6 +127,7 @@ def collect(
         "policy": encoder_digest(policy.model.state_dict(), {}),
     }
     _check_settings(out, settings)
+    remove_stale(out / SCAN)
     with tqdm(total=len(tasks), desc="DAgger", unit="episode") as progress:
         for name, place in course.scenes.items():
             episodes = [episode for scene, episode in tasks if scene == name]
@@ -193,7 +195,4 @@ def _check_settings(out: Path, settings: dict) -> None:
             told = ", ".join(f"{n} was {stored.get(n)}, is {settings[n]}" for n in changed)
             raise ValueError(f"{out}: found walks of other settings ({told}); choose another.")
         return
-    out.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}")
-    part.write_text(json.dumps(settings, indent=2) + "\n")
-    part.replace(path)
+    write_whole(path, lambda part: part.write_text(json.dumps(settings, indent=2) + "\n"))

@@ -1,8 +1,6 @@
 """A folder in LeRobot's v2.1 dialect: parquet and meta files, all of them or no folder at all."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,23 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.files import whole_folder
 
 FRAMES_PER_SECOND = 30  # nominal, as published
 EPISODES_PER_CHUNK = 1000
 MATRIX = pa.list_(pa.list_(pa.float32()))
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to fill; it takes the name `folder` when all went well, and goes if not."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""What a training takes and refuses, and how it evaluates and saves."""
+"""What a training takes and refuses, how it evaluates, saves, is interrupted and goes on."""

@@ -1,6 +1,8 @@
 """The command that writes datasets, and that what it writes is what training reads."""
 
 import json
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,6 +21,7 @@ from internnav_hf.data import (
     read_vln_pe,
 )
 from internnav_hf.data.vocabulary import learn_words
+from internnav_hf.files import temporary_beside
 from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
 from scripts import make_dataset
 from scripts.make_dataset import DatasetArguments
@@ -211,10 +214,16 @@ def test_scenes_without_a_long_way_are_left_out_and_all_such_are_an_error(tmp_pa
         make_dataset.main(arguments(tmp_path / "none", **some | {"distance": [90.0, 99.0]}))
 
 
+def left_by_a_dead_process(path: Path) -> Path:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait(60)
+    name = temporary_beside(path).name
+    return path.with_name(name.replace(f"-{os.getpid()}-", f"-{gone.pid}-"))
+
+
 def test_walks_of_a_killed_run_go_on(walks, tmp_path):
     make_dataset.main(arguments(tmp_path, **(WALKS | {"scenes": 1})))
-    half = tmp_path / "simulated_train" / ".scene_00001.partial" / "meta"
-    half.mkdir(parents=True)
+    left_by_a_dead_process(tmp_path / "simulated_train" / "scene_00001").mkdir()
     make_dataset.main(arguments(tmp_path, **WALKS, workers=2))
     assert files(tmp_path) == files(walks)
 

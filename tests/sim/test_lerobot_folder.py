@@ -2,33 +2,9 @@ import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.sim.lerobot_folder import LeRobotFolder, whole_folder
-
-
-def test_a_folder_appears_when_it_is_whole(tmp_path):
-    with whole_folder(tmp_path / "a" / "scene") as partial:
-        (partial / "file").write_text("text")
-        assert not (tmp_path / "a" / "scene").exists()
-        assert partial.name.startswith(".")
-    assert (tmp_path / "a" / "scene" / "file").read_text() == "text"
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["scene"]
-
-
-def test_what_a_killed_run_left_is_thrown_away(tmp_path):
-    (tmp_path / ".scene.partial").mkdir()
-    (tmp_path / ".scene.partial" / "half").touch()
-    with whole_folder(tmp_path / "scene"):
-        pass
-    assert not list((tmp_path / "scene").iterdir())
-
-
-def test_an_error_leaves_nothing(tmp_path):
-    with pytest.raises(OSError, match="disk"), whole_folder(tmp_path / "scene"):
-        raise OSError("disk is full")
-    assert not list(tmp_path.iterdir())
+from internnav_hf.sim.lerobot_folder import LeRobotFolder
 
 
 def test_rows_and_tasks_are_counted_through(tmp_path):

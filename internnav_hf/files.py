@@ -1,0 +1,213 @@
+"""Files and folders that are whole or not there, with the permissions that the user's umask gives,
+and what disks refuse, told in one line.
+"""
+
+import errno
+import os
+import re
+import shutil
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from safetensors import SafetensorError
+
+_REASONS = {
+    errno.ENOSPC: "no space is left on this disk: make room",
+    errno.EDQUOT: "the quota of this disk is used up: make room",
+    errno.EROFS: "this disk is read-only: choose another folder",
+    errno.EACCES: "permission denied: choose another folder, or ask its owner for access",
+    errno.EPERM: "not permitted: choose another folder, or ask its owner for access",
+    errno.EMFILE: "too many open files: raise the limit (ulimit -n), or use fewer workers",
+    errno.ENFILE: "the machine has too many open files: end other programs, or use fewer workers",
+    errno.EIO: "the disk cannot be read or written (input/output error)",
+    errno.ESTALE: "the network disk lost this file (stale file handle)",
+}
+# How others tell it who give no number: safetensors, torch, numpy, the workers of a DataLoader.
+_TEXTS = (
+    (r"No space left|os error 28\b", errno.ENOSPC),
+    (r"[Qq]uota exceeded|os error 122\b", errno.EDQUOT),
+    (r"Read-only file system|os error 30\b", errno.EROFS),
+    (r"Permission denied|os error 13\b", errno.EACCES),
+    (r"Too many open files|os error 24\b|items of ancdata", errno.EMFILE),
+    (r"PytorchStreamWriter failed|unexpected pos|requested and \d+ written", errno.ENOSPC),
+)
+_PARTIAL = re.compile(r"\.(?P<writer>.+)-(?P<pid>\d+)-[0-9a-f]{8}\.partial$")
+_DAY_S = 24 * 3600
+
+
+class StorageError(ValueError):
+    """A disk did not take or give a file: full, read-only, without permission, out of handles."""
+
+
+def storage_reason(error: BaseException) -> str | None:
+    """What the disk refused and what helps, if that is what `error` is about."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:
+        found = (number for text, number in _TEXTS if re.search(text, str(error)))
+        number = next(found, None)
+    return None if number is None else _REASONS.get(number)
+
+
+def storage_error(error: BaseException, path: str | Path = "A file", then: str = "") -> str | None:
+    """The line that says what a disk refused, if that is what `error` is about: its file, or
+    `path`, the reason, and `then`.
+    """
+    reason = storage_reason(error)
+    if reason is None:
+        return None
+    named = error.filename if isinstance(error, OSError) else None
+    where = path if named is None or ".partial" in str(named) else named
+    return f"{where}: {reason}. {then}".rstrip()
+
+
+@contextmanager
+def writing(path: str | Path, then: str = "") -> Iterator[None]:
+    """What the disk refuses while `path` is written is one StorageError that names it; `then` is
+    the sentence after it.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        told = storage_error(error, path, then)
+        if told is None:
+            raise
+        raise StorageError(told) from error
+
+
+def write_whole(path: Path, write: Callable[[Path], Any], sync: bool = False) -> None:
+    """Let `write` fill a file beside `path`, then give it that name."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = temporary_beside(path)
+        try:
+            write(part)
+            give_umask(part)
+            if sync:
+                flush(part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to fill; it takes the name `folder` when all went well, and goes if not.
+
+    Where another writer was faster, its folder stays.
+    """
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = temporary_beside(folder)
+        partial.mkdir()
+        try:
+            yield partial
+            give_umask(partial)
+            rename_unless_there(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def rename_unless_there(partial: Path, folder: Path) -> None:
+    """Give `partial` the name `folder`, unless a folder with that name exists."""
+    try:
+        os.rename(partial, folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def replace_folder(written: Path, folder: Path) -> None:
+    """Give `written` the name `folder`, in the place of what has it."""
+    try:
+        os.rename(written, folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        remove_folder(folder)
+        os.rename(written, folder)
+    flush(folder.parent, deep=False)
+
+
+def remove_folder(folder: Path) -> None:
+    """At once by its name, then its files."""
+    gone = temporary_beside(folder)
+    os.rename(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name that tells whose it is; nobody else writes there."""
+    return path.with_name(
+        f".{path.name}.{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}.partial"
+    )
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what `temporary_beside` named in `folder` and nobody writes any more: its process is
+    gone, or, where another machine wrote, it is a day old.
+    """
+    for path in folder.glob(".*.partial"):
+        found = _PARTIAL.search(path.name)
+        if found is None or not _is_stale(path, found["writer"], int(found["pid"])):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _is_stale(path: Path, writer: str, pid: int) -> bool:
+    if not writer.endswith(f".{socket.gethostname()}"):
+        with suppress(OSError):
+            return time.time() - path.stat().st_mtime > _DAY_S
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def give_umask(path: Path) -> None:
+    """Let group and others do what the user's umask allows; libraries make files for one user."""
+    allowed = 0o777 & ~_umask()
+    for entry in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        mode = stat.S_IMODE(entry.stat().st_mode)
+        wanted = allowed if entry.is_dir() or mode & 0o100 else allowed & 0o666
+        if wanted & ~mode:
+            with suppress(OSError):  # a disk without permissions
+                entry.chmod(mode | wanted)
+
+
+def _umask() -> int:
+    """Of this process; asking for it in Python sets it for a moment, for all threads."""
+    with suppress(OSError):
+        found = re.search(r"^Umask:\s*([0-7]+)", Path("/proc/self/status").read_text(), re.M)
+        if found:
+            return int(found[1], 8)
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def flush(path: Path, deep: bool = True) -> None:
+    """Wait until a file, or a folder and, if `deep`, all in it, is on the disk."""
+    entries = [*path.rglob("*"), path] if deep and path.is_dir() else [path]
+    for entry in entries:
+        handle = os.open(entry, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a disk that cannot
+                raise
+        finally:
+            os.close(handle)

@@ -1,0 +1,90 @@
+"""Signals that ask a training to save a checkpoint and to end."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import nn
+
+from internnav_hf.signals import handled
+
+_TRACKING = nn.modules.batchnorm._NormBase
+
+
+class Interrupted(BaseException):
+    """Raised where a training can be left; `number` is the signal's."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class Interruption:
+    """What was heard. While it is held, a signal waits; released, it raises `Interrupted` at once,
+    in the middle of whatever Python does. Ctrl-C twice ends the program without saving.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.is_heard = False
+        self._raises = False
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Signals come here meanwhile."""
+        if self.is_heard:
+            yield
+            return
+        self.is_heard, self._raises = True, False
+        try:
+            with handled(self._hear):
+                yield
+        finally:
+            self.is_heard = self._raises = False
+
+    def _hear(self, number: int, frame: Any) -> None:
+        if number == self.number == signal.SIGINT:
+            os._exit(128 + number)
+        self.number = self.number or number
+        if self._raises:
+            self.hold()
+            raise Interrupted(self.number)
+
+    def hold(self) -> None:
+        """From here on a signal waits."""
+        self._raises = False
+
+    def release(self) -> None:
+        """From here on a signal raises; one that has waited does now."""
+        if not self.is_heard:
+            return
+        self._raises = True
+        if self.number is not None:
+            self.hold()
+            raise Interrupted(self.number)
+
+    def agree(self, accelerator: Accelerator) -> bool:
+        """Whether any process was asked to end; all processes call this, and all know then."""
+        if accelerator.num_processes > 1:
+            heard = torch.tensor([self.number or 0], device=accelerator.device)
+            torch.distributed.all_reduce(heard, torch.distributed.ReduceOp.MAX)
+            self.number = int(heard) or None
+        return self.number is not None
+
+
+def may_be_left_anywhere(accelerator: Accelerator) -> bool:
+    """Whether nobody waits for this process in the middle of a step."""
+    return accelerator.distributed_type == DistributedType.NO
+
+
+def forgets_steps(model: nn.Module) -> bool:
+    """Whether a forward pass that is thrown away leaves no trace in `model`: batch norms that keep
+    running statistics do not.
+    """
+    norms = (module for module in model.modules() if isinstance(module, _TRACKING))
+    return not any(norm.training and norm.track_running_stats for norm in norms)

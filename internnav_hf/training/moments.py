@@ -1,0 +1,58 @@
+"""What a checkpoint keeps of a moment of a run, besides what Trainer keeps."""
+
+import json
+import os
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+PROGRESS_FILE = "progress.json"
+
+
+@dataclass
+class Moment:
+    """Where a run can be left: after a step, or before an evaluation."""
+
+    rng: dict[str, Any]
+    progress: dict[str, Any]
+    num_tokens: Any
+
+
+def plain(values: dict[str, Any]) -> dict[str, Any]:
+    """As JSON has it, exactly: tensors are lists and numbers."""
+    return json.loads(json.dumps(values, default=lambda tensor: tensor.tolist()))
+
+
+def read_progress(checkpoint: str | None, process_index: int) -> dict[str, Any] | None:
+    """Of this process; None where there is none, or another number of processes wrote it."""
+    path = Path(checkpoint or "", PROGRESS_FILE)
+    if checkpoint is None or not path.is_file():
+        return None
+    everyone = json.loads(path.read_text())
+    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    return everyone[process_index] if len(everyone) == num_processes else None
+
+
+def generator_states() -> dict[str, Any]:
+    """States of all generators of this process."""
+    states = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "cpu": torch.random.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.random.get_rng_state_all()
+    return states
+
+
+def set_generators(states: dict[str, Any]) -> None:
+    """As `generator_states` found them."""
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.random.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.random.set_rng_state_all(states["cuda"])
