@@ -8,11 +8,20 @@ centres at +0.5, as Habitat's pinhole camera does.
 
 import difflib
 import math
-from dataclasses import asdict, dataclass, fields
+import numbers
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+MAX_STORED_CAMERAS = 64
+"""A model remembers at most so many; of more, which are evenly spread and reach as far."""
+MAX_COMPARED_ONE_BY_ONE = 16
+"""Of more cameras than these, what lies between them was trained with, too."""
+# What a robot's measure of its own camera may be off.
+TOLERANCES = {"height_m": 0.02, "pitch_deg": 1.0, "look_down_pitch_deg": 1.0, "hfov_deg": 1.0}
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,10 @@ class CameraSpec:
     """units of a depth PNG per metre"""
 
     def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if not is_number or not math.isfinite(value):
+                raise ValueError(f"Camera field {name} must be a number; found {value!r}.")
         if self.width < 1 or self.height < 1:
             raise ValueError(
                 f"A camera needs at least one pixel; found {self.width}x{self.height}."
@@ -88,25 +101,101 @@ class CameraSpec:
                 raise ValueError(f"CameraSpec has no field {name!r}; {hint}")
         return cls(**values)
 
-    def difference(self, other: "CameraSpec") -> str | None:
+    def difference(self, other: "CameraSpec", ignored: Collection[str] = ()) -> str | None:
         """One sentence on how `other` differs from the camera that was trained with; None if it
-        does not.
+        does not. `ignored` fields may be anything.
         """
-        mine, theirs = self._words(), other._words()
+        mine, theirs = self._words(ignored), other._words(ignored)
         if mine == theirs:
             return None
         shown = [(a, b) for a, b in zip(mine, theirs, strict=True) if a != b]
         was, now = (", ".join(words) for words in zip(*shown, strict=True))
         return f"trained at {was}; this camera is {now}"
 
-    def _words(self) -> list[str]:
-        return [
-            f"{self.height_m * 100:g} cm",
-            f"{self.pitch_deg:g}°/{self.look_down_pitch_deg:g}°",
-            f"{self.width}x{self.height} px",
-            f"{self.hfov_deg:g}° wide",
-            f"{self.depth_scale:g} depth units/m",
+    def _words(self, ignored: Collection[str] = ()) -> list[str]:
+        pitches = [
+            f"{getattr(self, name):g}°"
+            for name in ("pitch_deg", "look_down_pitch_deg")
+            if name not in ignored
         ]
+        words = {
+            "height_m": f"{self.height_m * 100:g} cm",
+            "pitches": "/".join(pitches),
+            "width": f"{self.width}x{self.height} px",
+            "hfov_deg": f"{self.hfov_deg:g}° wide",
+            "depth_scale": f"{self.depth_scale:g} depth units/m",
+        }
+        return [word for name, word in words.items() if name not in ignored]
+
+
+def cameras_of(stored: dict | Sequence[dict] | None) -> tuple[CameraSpec, ...]:
+    """Of the field `camera` of a processor or a configuration: one, several, or none where it is
+    not known.
+    """
+    if stored is None:
+        return ()
+    several = [stored] if isinstance(stored, dict) else stored
+    return tuple(CameraSpec.from_dict(values) for values in several)
+
+
+def stored_cameras(cameras: Iterable[CameraSpec]) -> dict | list[dict] | None:
+    """The field `camera` for what was trained with `cameras`: one as a dict, different ones as a
+    list, none as None. See `MAX_STORED_CAMERAS`.
+    """
+    chosen = list(dict.fromkeys(cameras))
+    if len(chosen) > MAX_STORED_CAMERAS:
+        chosen.sort(key=lambda camera: tuple(camera.to_dict().values()))
+        places = range(len(chosen))
+        ends = {
+            pick(places, key=lambda i: getattr(chosen[i], field.name))
+            for field in fields(CameraSpec)
+            for pick in (min, max)
+        }
+        between = np.linspace(0, len(chosen) - 1, MAX_STORED_CAMERAS - len(ends)).round()
+        chosen = [chosen[i] for i in sorted(ends | {int(place) for place in between})]
+    if len(chosen) < 2:
+        return chosen[0].to_dict() if chosen else None
+    return [camera.to_dict() for camera in chosen]
+
+
+def difference_from_all(
+    trained: Sequence[CameraSpec], other: CameraSpec, ignored: Collection[str] = ()
+) -> str | None:
+    """As `CameraSpec.difference`, from the nearest of `trained`; None where one of them is `other`,
+    as far as that can be measured on a robot, or where nothing is known.
+    """
+    found = []
+    for camera in trained:
+        like = _with_tolerated(camera, other)
+        if len(trained) > MAX_COMPARED_ONE_BY_ONE:
+            like = _within(trained, like, other)
+        distance = sum(abs(getattr(like, name) - getattr(other, name)) for name in TOLERANCES)
+        found.append((like.difference(other, ignored), distance))
+    differences = [(told.count(","), distance, told) for told, distance in found if told]
+    if len(differences) < len(found) or not found:
+        return None
+    several = f" (the nearest of {len(trained)} cameras)" if len(trained) > 1 else ""
+    return min(differences)[2].replace("; this", f"{several}; this", 1)
+
+
+def _with_tolerated(camera: CameraSpec, other: CameraSpec) -> CameraSpec:
+    """`camera`, with what `other` has where that is as good as the same."""
+    near = {
+        name: getattr(other, name)
+        for name, tolerance in TOLERANCES.items()
+        if abs(getattr(camera, name) - getattr(other, name)) <= tolerance
+    }
+    return replace(camera, **near)
+
+
+def _within(trained: Sequence[CameraSpec], camera: CameraSpec, other: CameraSpec) -> CameraSpec:
+    """`camera`, with what `other` has where that lies between what `trained` have."""
+    between = {}
+    for name in TOLERANCES:
+        values, value = [getattr(c, name) for c in trained], getattr(other, name)
+        if min(values) <= value <= max(values):
+            between[name] = value
+    return replace(camera, **between)
 
 
 def resize_view(

@@ -27,6 +27,7 @@ from transformers import set_seed
 
 from internnav_hf import DualSystemPolicy
 from internnav_hf.arguments import NavTrainingArguments, option, run_recipe
+from internnav_hf.camera import stored_cameras
 from internnav_hf.data import DualSystemCollator, DualSystemDataset
 from internnav_hf.evaluation.dual_open_loop import evaluate_dual_open_loop
 from internnav_hf.evaluation.open_loop import choose_samples
@@ -123,8 +124,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
     del data["num_trajectories"]
     train_dataset = DualSystemDataset(**data)
     held_out = DualSystemDataset(**data | {"datasets": names, "augment": False}) if names else None
-    one_camera = len(set(train_dataset.cameras)) == 1
-    processor.camera = train_dataset.camera.to_dict() if one_camera else None
+    processor.camera = stored_cameras(train_dataset.cameras)
     collator = DualSystemCollator(processor.pad_token_id)
 
     # ---------------------------------- model ---------------------------------

@@ -27,6 +27,7 @@ from torch.utils.data import Subset
 from transformers import set_seed
 
 from internnav_hf.arguments import NavTrainingArguments, option, read_fields, run_recipe
+from internnav_hf.camera import stored_cameras
 from internnav_hf.data import NavDPCollator, NavDPDataset
 from internnav_hf.data.vln_n1 import training_groups
 from internnav_hf.evaluation.navdp_open_loop import check_comparable, evaluate_navdp_open_loop
@@ -129,7 +130,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTraini
     groups = training_groups(data_args.data_root, data_args.groups, data_args.eval_groups)
     train_dataset = NavDPDataset(**data | {"groups": groups})
     held_out = NavDPDataset(**data | {"groups": names, "training": False}) if names else None
-    config.camera = train_dataset.camera.to_dict() if len(train_dataset.cameras) == 1 else None
+    config.camera = stored_cameras(train_dataset.cameras)
     if held_out:
         check_comparable(model, held_out)
 

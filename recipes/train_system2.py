@@ -25,6 +25,7 @@ from transformers import set_seed
 
 from internnav_hf import System2Model, System2Policy, System2Processor
 from internnav_hf.arguments import NavTrainingArguments, option, run_recipe
+from internnav_hf.camera import stored_cameras
 from internnav_hf.data import System2Collator, System2Dataset
 from internnav_hf.evaluation.open_loop import choose_samples, evaluate_open_loop, scalars
 from internnav_hf.hub import save_model_card
@@ -104,8 +105,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
     }
     own = {"stop_repeat": data_args.stop_repeat, "augment": data_args.augment}
     train_dataset = System2Dataset(datasets=data_args.datasets, **own, **shared)
-    one_camera = len(set(train_dataset.cameras)) == 1
-    processor.camera = train_dataset.camera.to_dict() if one_camera else None
+    processor.camera = stored_cameras(train_dataset.cameras)
     names = data_args.eval_datasets
     held_out = System2Dataset(datasets=names, stop_repeat=1, **shared) if names else None
 

@@ -30,6 +30,7 @@ from torch.utils.data import Subset
 from transformers import set_seed
 
 from internnav_hf.arguments import NavTrainingArguments, option, run_recipe
+from internnav_hf.camera import stored_cameras
 from internnav_hf.data import VLNCollator
 from internnav_hf.data.vln_n1 import training_groups
 from internnav_hf.evaluation.dagger_rounds import (
@@ -109,8 +110,7 @@ def main(
     shared = (model, processor, data_args, args)
     sets = [open_walks(root, chosen, *shared) for root, chosen in scans.items()]
     held_out = open_walks(roots[0], held_out_scans, *shared) if held_out_scans else None
-    cameras = {camera for walks in sets for camera in walks.cameras}
-    processor.camera = cameras.pop().to_dict() if len(cameras) == 1 else None
+    processor.camera = stored_cameras(camera for walks in sets for camera in walks.cameras)
     check_camera(dagger_args, processor.camera)
 
     # -------------------------------- training --------------------------------

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from internnav_hf.camera import CameraSpec, resize_view
+from internnav_hf.camera import (
+    MAX_STORED_CAMERAS,
+    CameraSpec,
+    cameras_of,
+    difference_from_all,
+    resize_view,
+    stored_cameras,
+)
 
 
 def test_the_defaults_are_the_published_setting():
@@ -55,3 +62,45 @@ def test_resize_keeps_an_image_that_fits():
     image = Image.new("RGB", (64, 48))
     assert resize_view(image, (64, 48)) is image
     assert resize_view(image, (32, 32)).size == (32, 32)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "1.25", None, True])
+def test_what_is_no_number_is_no_field_of_a_camera(value):
+    with pytest.raises(ValueError, match="Camera field height_m must be a number; found"):
+        CameraSpec(height_m=value)
+
+
+def test_one_camera_is_stored_as_it_is_and_different_ones_as_a_set():
+    one, other = CameraSpec(), CameraSpec(height_m=0.6)
+    assert stored_cameras([]) is None
+    assert stored_cameras([one, one]) == one.to_dict()
+    assert stored_cameras([one, other, one]) == [one.to_dict(), other.to_dict()]
+    for cameras in ((), (one,), (one, other)):
+        assert cameras_of(stored_cameras(cameras)) == cameras
+
+
+def test_of_very_many_cameras_those_are_stored_that_reach_as_far():
+    heights, pitches = np.linspace(0.2, 1.5, 300), np.linspace(30, 0, 300)
+    many = [CameraSpec(height_m=h, pitch_deg=p) for h, p in zip(heights, pitches, strict=True)]
+    kept = cameras_of(stored_cameras(reversed(many)))
+    assert len(kept) <= MAX_STORED_CAMERAS
+    assert {many[0], many[-1]} <= set(kept)
+    assert np.diff(sorted(camera.height_m for camera in kept)).max() < 0.03
+    between = CameraSpec(height_m=0.777, pitch_deg=11.1)
+    assert difference_from_all(kept, between) is None
+    told = difference_from_all(kept, CameraSpec(height_m=1.6, pitch_deg=11.1))
+    assert told == "trained at 150 cm (the nearest of 62 cameras); this camera is 160 cm"
+
+
+def test_a_set_is_compared_by_its_nearest_camera():
+    trained = [CameraSpec(), CameraSpec(height_m=0.6, pitch_deg=15, look_down_pitch_deg=15)]
+    assert difference_from_all([], CameraSpec()) is None
+    assert difference_from_all(trained, CameraSpec(height_m=0.59, pitch_deg=15.5), ()) is not None
+    measured = CameraSpec(height_m=0.59, pitch_deg=15.5, look_down_pitch_deg=14.5)
+    assert difference_from_all(trained, measured) is None
+    told = difference_from_all(trained, CameraSpec(height_m=0.9))
+    expected = "trained at 125 cm (the nearest of 2 cameras); this camera is 90 cm"
+    assert told == expected
+    assert difference_from_all(trained, CameraSpec(depth_scale=1), {"depth_scale"}) is None
+    one_view = difference_from_all(trained, CameraSpec(pitch_deg=5), {"look_down_pitch_deg"})
+    assert one_view == "trained at 0° (the nearest of 2 cameras); this camera is 5°"

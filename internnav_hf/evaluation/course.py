@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from internnav_hf.camera import CameraSpec
+from internnav_hf.camera import CameraSpec, cameras_of, difference_from_all
 from internnav_hf.evaluation.rollout import Task
 from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.sim.episodes import NavigationEpisode, sample_episodes, scene_seeds
@@ -105,17 +105,20 @@ def unseen_scenes(num_scenes: int, seed: int, config: SceneConfig | None = None)
 
 
 def camera_of(
-    model: str | None, stored: dict | None, changes: dict, otherwise: CameraSpec
+    model: str | None, stored: dict | list[dict] | None, changes: dict, otherwise: CameraSpec
 ) -> CameraSpec:
-    """The camera that `model` says it was trained with (`stored`), or else `otherwise`, with
-    `changes` (those that are not None); what is not as in training is a warning.
+    """The camera that `model` says it was trained with (`stored`; the first of several), or else
+    `otherwise`, with `changes` (those that are not None); what is not as in training is a warning.
     """
-    camera = otherwise if stored is None else CameraSpec.from_dict(stored)
-    if model is not None and stored is None:
+    trained = cameras_of(stored)
+    camera = trained[0] if trained else otherwise
+    if model is not None and not trained:
         logger.warning("%s does not say which camera it was trained with: %s.", model, camera)
+    if len(trained) > 1:
+        logger.warning("%s was trained with %d cameras: %s.", model, len(trained), camera)
     given = {name: value for name, value in changes.items() if value is not None}
     chosen = replace(camera, **given)
-    difference = camera.difference(chosen)
+    difference = difference_from_all(trained or [camera], chosen)
     if model is not None and difference is not None:
         logger.warning("Another camera than the model's: %s.", difference)
     return chosen

@@ -16,7 +16,7 @@ from typing import Any
 from accelerate import PartialState
 
 from internnav_hf.arguments import NavTrainingArguments, option
-from internnav_hf.camera import CameraSpec
+from internnav_hf.camera import cameras_of
 from internnav_hf.evaluation.course import Course
 from internnav_hf.evaluation.dagger import collect
 from internnav_hf.models.rdp import RDPModel
@@ -80,9 +80,9 @@ def dagger_stage(
     return stage
 
 
-def check_camera(args: DaggerArguments, camera: dict | None) -> None:
+def check_camera(args: DaggerArguments, camera: dict | list[dict] | None) -> None:
     """Raise ValueError where rounds are asked for, and what the simulator is to show is unknown."""
-    if args.dagger_iterations and camera is None:
+    if args.dagger_iterations and len(cameras_of(camera)) != 1:
         raise ValueError(
             "--dagger_iterations: the data do not say which camera recorded them, or name several: "
             "what should the simulator show?"
@@ -100,7 +100,7 @@ def collect_round(
     stays. The main process walks; the others wait as long as it takes, for a file, as a barrier
     has a time limit.
     """
-    assert processor.camera is not None  # `check_camera`
+    (camera,) = cameras_of(processor.camera)  # `check_camera`
     root, state = Path(stage.output_dir, DATA_FOLDER), PartialState()
     collected = root.with_name(COLLECTED_FILE)
     if state.is_main_process:
@@ -111,7 +111,7 @@ def collect_round(
         collect(
             policy,
             _course(args, seed),
-            CameraSpec.from_dict(processor.camera),
+            camera,
             beta=beta,
             out=root,
             seed=seed,

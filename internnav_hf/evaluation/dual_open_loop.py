@@ -23,9 +23,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from internnav_hf.camera import CameraSpec
 from internnav_hf.data.dual_system import DualSystemDataset
-from internnav_hf.evaluation.open_loop import choose_samples
+from internnav_hf.evaluation.open_loop import check_cameras, choose_samples
 from internnav_hf.evaluation.recorded_scenes import recorded_space
 from internnav_hf.evaluation.system2_agent import lift_pixel
 from internnav_hf.geometry import camera_pose, robot_to_world
@@ -75,11 +74,7 @@ def _check(policy: DualSystemPolicy, dataset: DualSystemDataset) -> None:
     """In another mode than training nothing can be compared."""
     if not len(dataset):
         raise ValueError("There is no sample to evaluate; the dataset is empty.")
-    trained = policy.processor.camera
-    for camera in dataset.cameras if trained is not None else ():
-        difference = CameraSpec.from_dict(trained).difference(camera)
-        if difference is not None:
-            raise ValueError(f"dataset: another camera than the model's: {difference}.")
+    check_cameras(policy.processor.camera, dataset.cameras)
     if policy.needs_depth and not dataset.depth:
         raise ValueError(
             "dataset: found depth=False, but this model's action expert was trained with depth: "

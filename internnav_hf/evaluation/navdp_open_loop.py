@@ -27,10 +27,9 @@ from scipy.stats import ConstantInputWarning, spearmanr
 from torch import Tensor
 from tqdm import tqdm
 
-from internnav_hf.camera import CameraSpec
 from internnav_hf.data import NavDPCollator, NavDPDataset
 from internnav_hf.data.obstacles import ObstacleField, path_value
-from internnav_hf.evaluation.open_loop import choose_samples
+from internnav_hf.evaluation.open_loop import check_cameras, choose_samples
 from internnav_hf.geometry import robot_to_world
 from internnav_hf.models.navdp import NavDPModel
 from internnav_hf.trajectory import path_of, resample
@@ -90,11 +89,7 @@ def check_comparable(model: NavDPModel, dataset: NavDPDataset) -> None:
         found, expected = getattr(dataset, name), getattr(model.config, name)
         if found != expected:
             raise ValueError(f"dataset: found {name}={found}, but the model's is {expected}.")
-    trained = model.config.camera
-    for camera in dataset.cameras if trained is not None else ():
-        difference = CameraSpec.from_dict(trained).difference(camera)
-        if difference is not None:
-            raise ValueError(f"dataset: another camera than the model's: {difference}.")
+    check_cameras(model.config.camera, dataset.cameras)
 
 
 @torch.no_grad()

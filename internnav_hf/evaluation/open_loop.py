@@ -6,7 +6,9 @@ counts, also where System2 would rather have turned; `pixel_error_own_px` is the
 its own answer. Under several processes each answers its share, and all return the result of all.
 """
 
-from collections.abc import Sequence
+import functools
+import logging
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,13 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
+from internnav_hf.camera import CameraSpec, cameras_of, difference_from_all
 from internnav_hf.data.system2 import System2Dataset
 from internnav_hf.geometry import Action
 from internnav_hf.models.dialogue import AnswerKind
 from internnav_hf.policies import Decision, System2Policy
+
+logger = logging.getLogger(__name__)
 
 WITHIN_PX = 20
 CLASSES = ("pixel goal", "turn", "stop")
@@ -64,6 +69,26 @@ def median_goal(dataset: System2Dataset) -> np.ndarray | None:
     goals = [dataset.samples[name].to_numpy() for name in ("goal_u", "goal_v")]
     is_goal = dataset.samples["answer_class"].to_numpy() == AnswerKind.PIXEL_GOAL
     return geometric_median(np.stack(goals, axis=1)[is_goal]) if is_goal.any() else None
+
+
+def check_cameras(stored: dict | list[dict] | None, cameras: Iterable[CameraSpec]) -> None:
+    """Raise ValueError where a dataset shows another camera than the one that a model was trained
+    with; one that is not among several is a warning.
+    """
+    trained = cameras_of(stored)
+    for camera in cameras:
+        difference = difference_from_all(trained, camera)
+        if difference is not None:
+            told = f"dataset: another camera than the model's: {difference}."
+            if len(trained) == 1:
+                raise ValueError(told)
+            _warn_once(told)
+
+
+@functools.cache
+def _warn_once(told: str) -> None:
+    """Not at every evaluation of a training."""
+    logger.warning(told)
 
 
 def geometric_median(points: np.ndarray, num_iterations: int = 50) -> np.ndarray:

@@ -50,7 +50,8 @@ class NavDPConfig(OwnFieldsWin, PreTrainedConfig):
         no_goal_share: of the loss without a goal in the action loss.
         channel_order: of the colours that the model is fed, "rgb" or "bgr". The NavDP repository
             feeds its released weights BGR; InternNav trains with RGB.
-        camera: the robot's camera in training, as `CameraSpec.to_dict` gives it.
+        camera: the robot's camera in training, as `CameraSpec.to_dict` gives it; a list of
+            different ones, None where it is not known.
 
     Raises ValueError for an unknown field and for sizes that do not go together.
     """
@@ -88,7 +89,7 @@ class NavDPConfig(OwnFieldsWin, PreTrainedConfig):
     auxiliary_loss_weight: float = 0.5
     no_goal_share: float = 0.5
     channel_order: str = "rgb"
-    camera: dict | None = None
+    camera: dict | list[dict] | None = None
 
     def __post_init__(self, **kwargs):
         refuse_unknown(type(self), kwargs)

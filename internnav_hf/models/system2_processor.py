@@ -30,7 +30,7 @@ class System2Processor(ProcessorMixin):
             look-down view keeps its own size.
         prompt_style: "training" for models trained here, "inference" for the released ones (see
             `dialogue`).
-        camera: `CameraSpec.to_dict()` of the training data, or None.
+        camera: `CameraSpec.to_dict()` of the training data, a list of different ones, or None.
 
     Raises ValueError for a tokenizer without Qwen-VL's special tokens.
     """
@@ -47,7 +47,7 @@ class System2Processor(ProcessorMixin):
         num_history: int = 8,
         history_size: Sequence[int] = (384, 384),
         prompt_style: PromptStyle = "training",
-        camera: dict | None = None,
+        camera: dict | list[dict] | None = None,
         **kwargs,
     ):
         super().__init__(image_processor, tokenizer, chat_template=chat_template)

@@ -38,7 +38,7 @@ class VLNProcessor(ProcessorMixin):
         resize: "bilinear" squeezes a view into the square. "clip" is CLIP's: bicubic by the shorter
             side, then the centre. Depth is cut alike, and takes the nearest pixel.
         max_length: tokens of an instruction; what is longer is cut.
-        camera: `CameraSpec.to_dict()` of the training data, or None.
+        camera: `CameraSpec.to_dict()` of the training data, a list of different ones, or None.
     """
 
     attributes = ["tokenizer"]
@@ -52,7 +52,7 @@ class VLNProcessor(ProcessorMixin):
         depth_size: int = 256,
         resize: Literal["bilinear", "clip"] = "bilinear",
         max_length: int = WORD_LENGTH,
-        camera: dict | None = None,
+        camera: dict | list[dict] | None = None,
         **kwargs,
     ):
         super().__init__(tokenizer, chat_template=chat_template)

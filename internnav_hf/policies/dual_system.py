@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from internnav_hf.camera import CameraSpec, resize_view
+from internnav_hf.camera import CameraSpec, cameras_of, resize_view
 from internnav_hf.data.dual_system import LARGEST_DEPTH_M
 from internnav_hf.geometry import Action
 from internnav_hf.models.dialogue import AnswerKind
@@ -37,8 +37,18 @@ from internnav_hf.models.system2 import HUB_ARGUMENTS
 from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.trajectory import follow, path_of
 
-from .episodes import episode_generator
-from .system2 import AnswerWith, Decision, Frame, FrameHistory, System2Policy
+from .camera_contract import TWO_VIEWS, CameraContract
+from .episodes import FrameHistory, episode_generator
+from .observations import (
+    Frame,
+    as_image,
+    checked_batch,
+    checked_depth,
+    checked_instruction,
+    checked_keys,
+    place_of,
+)
+from .system2 import VIEWS, AnswerWith, Decision, System2Policy
 
 if TYPE_CHECKING:
     from internnav_hf.models.dual_system import DualSystemModel
@@ -52,6 +62,8 @@ SETTINGS = (
     "max_steps_per_plan",
     "actions_per_trajectory",
     "answer_with",
+    "camera",
+    "strict_camera",
 )
 
 
@@ -99,8 +111,11 @@ class DualSystemPolicy:
 
     An observation has `rgb`, and `rgb_look_down` unless the camera has one pitch; for experts that
     read depth, `depth_look_down` (`depth` with one pitch) in metres. `seed` and the name of an
-    episode say what is drawn in it, whatever runs beside it.
+    episode say what is drawn in it, whatever runs beside it. `camera`, `strict_camera`, errors and
+    STOP are as with `System2Policy`; a bad observation of one robot changes nothing for any.
     """
+
+    episode: DualSystemEpisode | None = None
 
     def __init__(
         self,
@@ -113,6 +128,8 @@ class DualSystemPolicy:
         max_steps_per_plan: int = 8,
         actions_per_trajectory: int = 4,
         answer_with: AnswerWith | None = None,
+        camera: CameraSpec | None = None,
+        strict_camera: bool = False,
     ):
         counts = {"num_samples": num_samples, "max_steps_per_plan": max_steps_per_plan}
         for name, count in {**counts, "actions_per_trajectory": actions_per_trajectory}.items():
@@ -132,7 +149,19 @@ class DualSystemPolicy:
         for name in self.sampling:
             if name not in known:
                 raise ValueError(f"{name}: {type(self.expert).__name__} samples without it.")
-        self.reset("")
+        name, told = type(self).__name__, (camera, strict_camera)
+        self.contract = CameraContract(name, self.cameras, *told, ignored=TWO_VIEWS)
+        self.system2.contract = self.contract  # each difference is told once
+
+    @property
+    def cameras(self) -> tuple[CameraSpec, ...]:
+        """What the model was trained with; none if it does not say so."""
+        return cameras_of(self.processor.camera)
+
+    @property
+    def camera(self) -> CameraSpec | None:
+        """The first of `cameras`."""
+        return next(iter(self.cameras), None)
 
     @property
     def needs_depth(self) -> bool:
@@ -167,10 +196,12 @@ class DualSystemPolicy:
 
     def observe(self, rgb: Frame) -> None:
         """A frame between two actions of the last answer, which the one robot carries on with."""
+        checked_batch(self.contract.policy, DualSystemEpisode, [self.episode])
         self.note(self.episode, rgb)
 
     def start(self, instruction: str, name: str = "") -> DualSystemEpisode:
         """A new episode; `name` tells its random numbers from those of others."""
+        instruction = checked_instruction(instruction, self.contract.policy)
         return DualSystemEpisode(instruction, episode_generator(self.seed, name))
 
     def note(self, episode: DualSystemEpisode, rgb: Frame) -> None:
@@ -186,8 +217,14 @@ class DualSystemPolicy:
     ) -> list[DualSystemStep]:
         """What each robot does, seeing its observation; all that think, and all that walk, share a
         batch. `force_look_down` puts "↓" in the mouth of a System2 that is asked.
+
+        Raises ValueError for what cannot be seen, before anything is done.
         """
-        views = _Views(self, observations)
+        policy = self.contract.policy
+        checked_batch(policy, DualSystemEpisode, episodes, observations=observations)
+        count = len(observations)
+        seen = [self._checked(o, place_of(policy, i, count)) for i, o in enumerate(observations)]
+        views = _Views(self, seen)
         found: dict[int, DualSystemStep] = {}
         walking = [
             row
@@ -196,23 +233,55 @@ class DualSystemPolicy:
         ]
         found |= self._walk(episodes, views, walking, asked=False)
         asking = [row for row in range(len(episodes)) if row not in found]
-        pointing = self._ask(episodes, observations, views, asking, force_look_down)
+        pointing = self._ask(episodes, seen, views, asking, force_look_down)
         found |= self._walk(episodes, views, pointing, asked=True)
         for row in asking:
             found.setdefault(row, _turn_or_stop(episodes[row]))
-        for episode, observation in zip(episodes, observations, strict=True):
-            self.note(episode, observation["rgb"])
+        for episode, views_now in zip(episodes, seen, strict=True):
+            self.note(episode, views_now["rgb"])
         return [found[row] for row in range(len(episodes))]
 
+    def _checked(self, observation: Any, where: str) -> dict[str, Any]:
+        """`rgb`, `rgb_look_down` and, for experts that read it, `depth_look_down`, checked; those
+        of the ordinary view, if the camera has one pitch or is not known.
+        """
+        depths = ("depth", "depth_look_down") if self.needs_depth else ()
+        checked_keys(observation, where, ("rgb",), (*VIEWS, *depths))
+        seen: dict[str, Any] = self.system2.checked(observation, where)
+        given = "depth_look_down"
+        if "rgb_look_down" not in seen:
+            self._check_has_one_pitch(where)
+            look_down = {"rgb_look_down": seen["rgb"]}
+            seen, given = seen | self.system2.checked(look_down, where, ("rgb_look_down",)), "depth"
+        if not self.needs_depth:
+            return seen
+        if observation.get(given) is None:
+            raise ValueError(
+                f"{where}: found no depth, but this model's action expert reads it: pass "
+                "'depth_look_down' ('depth' with a camera of one pitch) in metres."
+            )
+        view = seen["rgb_look_down"]
+        depth = checked_depth(observation[given], f"{where}: {given}", view, "rgb_look_down")
+        self.contract.check_depth(given, depth)
+        return seen | {"depth_look_down": depth}
+
+    def _check_has_one_pitch(self, where: str) -> None:
+        pitches = [(trained.pitch_deg, trained.look_down_pitch_deg) for trained in self.cameras]
+        if pitches and all(level != down for level, down in pitches):
+            raise ValueError(
+                f"{where}: found no 'rgb_look_down', but this model walks by look-down views, "
+                f"{pitches[0][1]:g}° down."
+            )
+
     def _ask(
-        self, episodes, observations, views: "_Views", rows: list[int], force: bool
+        self, episodes, seen: list[dict], views: "_Views", rows: list[int], force: bool
     ) -> list[int]:
         """Ask System2 for `rows`; returns those with a new plan."""
         decisions = self.system2.decide(
-            [observations[row]["rgb"] for row in rows],
+            [seen[row]["rgb"] for row in rows],
             [episodes[row].instruction for row in rows],
             [episodes[row].history.frames for row in rows],
-            look_down=[views.colours(row) for row in rows],
+            look_down=[seen[row]["rgb_look_down"] for row in rows],
             force_look_down=force,
         )
         pointing = []
@@ -266,31 +335,23 @@ class DualSystemPolicy:
 class _Views:
     """The look-down views of one call as the expert sees them, their features computed once."""
 
-    def __init__(self, policy: DualSystemPolicy, observations: Sequence[dict[str, Any]]):
+    def __init__(self, policy: DualSystemPolicy, seen: Sequence[dict[str, Any]]):
         config = policy.expert.config
         self._expert, self._device = policy.expert, policy.model.device
         self._size = (config.image_size, config.image_size)
-        self._needs_depth = policy.needs_depth
-        self._seen = [_look_down(o, policy.processor.camera) for o in observations]
-        if self._needs_depth and any(depth is None for _, depth in self._seen):
-            raise ValueError(
-                "observation: found no depth, but this model's action expert reads it: pass "
-                "'depth_look_down' ('depth' with a camera of one pitch) in metres."
-            )
+        self._needs_depth, self._seen = policy.needs_depth, seen
         self._features: dict[int, Tensor] = {}
-
-    def colours(self, row: int) -> Frame:
-        """As it came, for System2."""
-        return self._seen[row][0]
 
     def features(self, rows: list[int]) -> list[Tensor]:
         """(N, C) for each of `rows`."""
         missing = [row for row in rows if row not in self._features]
         if missing:
-            rgb = np.stack([rgb_view(self._seen[row][0], self._size) for row in missing])
+            seen = [self._seen[row] for row in missing]
+            rgb = np.stack([rgb_view(views["rgb_look_down"], self._size) for views in seen])
             depth = None
             if self._needs_depth:
-                depth = np.stack([depth_view(self._seen[row][1], self._size) for row in missing])
+                depths = [views["depth_look_down"] for views in seen]
+                depth = np.stack([depth_view(depth, self._size) for depth in depths])
                 depth = torch.as_tensor(depth, device=self._device)[:, None]
             rgb = torch.as_tensor(rgb, device=self._device)[:, None]
             encoded = self._expert.encode_views(rgb, depth)[:, 0]
@@ -298,30 +359,20 @@ class _Views:
         return [self._features[row] for row in rows]
 
 
-def _look_down(observation: dict[str, Any], camera: dict | None) -> tuple[Frame, np.ndarray | None]:
-    """Colours and depth; the ordinary view's if the camera has one pitch or is not known."""
-    if observation.get("rgb_look_down") is not None:
-        return observation["rgb_look_down"], observation.get("depth_look_down")
-    trained = None if camera is None else CameraSpec.from_dict(camera)
-    if trained is not None and trained.pitch_deg != trained.look_down_pitch_deg:
-        raise ValueError(
-            "observation: found no 'rgb_look_down', but this model walks by look-down views, "
-            f"{trained.look_down_pitch_deg:g}° down."
-        )
-    return observation["rgb"], observation.get("depth")
-
-
 def rgb_view(frame: Frame, size: tuple[int, int]) -> np.ndarray:
     """(3, S, S) uint8, as the dataset makes it."""
-    image = frame if isinstance(frame, Image.Image) else Image.fromarray(np.asarray(frame))
-    return np.asarray(resize_view(image, size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    resized = resize_view(as_image(frame), size, Image.Resampling.BICUBIC)
+    return np.asarray(resized).transpose(2, 0, 1)
 
 
 def depth_view(depth: Any, size: tuple[int, int]) -> np.ndarray:
-    """(S, S) float32 metres of an image in metres, as the dataset makes it."""
+    """(S, S) float32 metres of an image in metres, as the dataset makes it; 0 where it is not
+    finite or negative: unknown.
+    """
     image = Image.fromarray(np.asarray(depth, np.float32))
     nearest = np.asarray(resize_view(image, size, Image.Resampling.NEAREST))
-    return np.minimum(nearest, np.float32(LARGEST_DEPTH_M))
+    known = np.where(np.isfinite(nearest) & (nearest > 0), nearest, np.float32(0))
+    return np.minimum(known, np.float32(LARGEST_DEPTH_M))
 
 
 def is_dual_system(path, **hub_arguments) -> bool:

@@ -4,14 +4,13 @@ A goal belongs to the observation that it comes with: a point stands in the robo
 moment, so that a caller who drives on moves it along; a pixel and an image stay what they are.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-import numpy as np
-from PIL import Image
+from .observations import Frame, checked_picture, checked_place, described
 
-Picture = Image.Image | np.ndarray
-"""RGB, (H, W, 3) uint8 when an array"""
+Picture = Frame
 
 
 @dataclass(frozen=True)
@@ -59,3 +58,25 @@ class PointImageGoal:
 
 
 Goal = PointGoal | ImageGoal | PixelGoal | NoGoal | PointImageGoal
+
+
+def checked_goal(goal: Any, kinds: Collection[str], where: str) -> Goal:
+    """The goal with pictures and numbers as they are expected, of the `kinds` that a model knows;
+    ValueError for another.
+    """
+    if not isinstance(goal, Goal):
+        shown = repr(goal) if isinstance(goal, type | tuple | str | None) else described(goal)
+        raise ValueError(
+            f"{where}: found {shown[:60]}, expected a PointGoal, ImageGoal, PixelGoal, "
+            "PointImageGoal or NoGoal()."
+        )
+    for kind in goal.kind.split("+"):
+        if kind not in kinds:
+            raise ValueError(f"{where}: found {kind!r}, expected one of {tuple(kinds)}.")
+    places = {name: getattr(goal, name) for name in ("xy", "pixel") if hasattr(goal, name)}
+    pictures = {name: getattr(goal, name) for name in ("image", "view") if hasattr(goal, name)}
+    checked: dict[str, Any] = {n: checked_place(v, where) for n, v in places.items()}
+    for name, picture in pictures.items():
+        if picture is not None or name == "image":
+            checked[name] = checked_picture(picture, f"{where}: {name}")
+    return replace(goal, **checked)

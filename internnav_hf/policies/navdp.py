@@ -29,16 +29,25 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from transformers.utils import CONFIG_NAME
 
-from internnav_hf.camera import CameraSpec
+from internnav_hf.camera import CameraSpec, cameras_of
 from internnav_hf.letterbox import goal_mask, letterbox, letterbox_depth
 from internnav_hf.models.navdp_config import NavDPConfig
 
-from .episodes import checked_depth, episode_generator
-from .goals import Goal, ImageGoal, NoGoal, Picture, PixelGoal, PointGoal, PointImageGoal
+from .camera_contract import CameraContract
+from .episodes import episode_generator
+from .goals import Goal, ImageGoal, NoGoal, PixelGoal, PointGoal, PointImageGoal, checked_goal
+from .observations import (
+    Frame,
+    checked_batch,
+    checked_depth,
+    checked_keys,
+    checked_picture,
+    place_of,
+    size_of,
+)
 
 if TYPE_CHECKING:
     from internnav_hf.models.navdp import NavDPModel
@@ -53,6 +62,8 @@ SETTINGS = (
     "shortest_path_m",
     "shortest_exploration_m",
     "stop_threshold",
+    "camera",
+    "strict_camera",
 )
 
 
@@ -109,6 +120,11 @@ class NavDPPolicy:
         stop_threshold: if no value reaches it, the robot turns to the side to which the best
             trajectories go. In the NavDP repository each client sends one; by default there is
             none.
+        camera: the robot's. What differs from those of the training (`cameras`) is told once.
+        strict_camera: such a difference is a ValueError.
+
+    What cannot be seen, or gone to, is a ValueError that changes nothing for any robot: the same
+    call, put right, is answered as if it had not been. A new policy has begun its first episode.
     """
 
     def __init__(
@@ -121,6 +137,8 @@ class NavDPPolicy:
         shortest_path_m: float = 0.5,
         shortest_exploration_m: float = 1.0,
         stop_threshold: float | None = None,
+        camera: CameraSpec | None = None,
+        strict_camera: bool = False,
     ):
         for name, count in {"num_samples": num_samples, "memory_stride": memory_stride}.items():
             if count < 1:
@@ -133,6 +151,8 @@ class NavDPPolicy:
         self.shortest_path_m = shortest_path_m
         self.shortest_exploration_m = shortest_exploration_m
         self.stop_threshold = stop_threshold
+        name = type(self).__name__
+        self.contract = CameraContract(name, self.cameras, camera, strict_camera)
         size = model.config.image_size
         self._black = _Frame(torch.zeros(3, size, size, dtype=torch.uint8))
         self.reset()
@@ -155,10 +175,14 @@ class NavDPPolicy:
         return cls(NavDPModel.from_pretrained(path, **kwargs), **settings)
 
     @property
+    def cameras(self) -> tuple[CameraSpec, ...]:
+        """What the model was trained with; none if it does not say so."""
+        return cameras_of(self.model.config.camera)
+
+    @property
     def camera(self) -> CameraSpec | None:
-        """What the model was trained with, if it says so."""
-        stored = self.model.config.camera
-        return None if stored is None else CameraSpec.from_dict(stored)
+        """The first of `cameras`."""
+        return next(iter(self.cameras), None)
 
     def reset(self) -> None:
         """Start an episode of one robot."""
@@ -175,9 +199,10 @@ class NavDPPolicy:
 
     def observe(self, episode: NavDPEpisode, observation: dict[str, Any]) -> None:
         """A frame between two plans."""
-        if observation.get("rgb") is None:
-            raise ValueError("observation: found no 'rgb', (H, W, 3) uint8.")
-        episode.frames.append(_Frame(self._seen(observation["rgb"])))
+        where = self.contract.policy
+        checked_batch(where, NavDPEpisode, [episode])
+        seen = self._checked(observation, place_of(where, 0, 1), ("rgb",))
+        episode.frames.append(_Frame(self._seen(seen["rgb"])))
 
     @torch.no_grad()
     def steps(
@@ -194,24 +219,20 @@ class NavDPPolicy:
         of the colour view's shape, for what is no goal, and for goals of a kind that the model was
         not trained for.
         """
-        if not len(episodes) == len(observations) == len(goals):
-            raise ValueError(
-                f"{len(episodes)} episodes, {len(observations)} observations and {len(goals)} "
-                "goals do not match."
-            )
-        if not episodes:
+        given = {"observations": observations, "goals": goals}
+        checked_batch(self.contract.policy, NavDPEpisode, episodes, **given)
+        if not len(episodes):
             return []
-        if any(observation.get("depth") is None for observation in observations):
-            raise ValueError("observation: found no 'depth', in metres, which NavDP reads.")
+        seen, goals = self._checked_batch(episodes, observations, goals, observed)
         size = self.model.config.image_size
-        depth = [letterbox_depth(checked_depth(observation), size) for observation in observations]
+        depth = torch.stack([letterbox_depth(view["depth"], size) for view in seen])
         if not observed:
-            for episode, observation in zip(episodes, observations, strict=True):
-                self.observe(episode, observation)
+            for episode, view in zip(episodes, seen, strict=True):
+                episode.frames.append(_Frame(self._seen(view["rgb"])))
         current = [episode.frames[-1].rgb for episode in episodes]
         samples = self.model.sample(
-            [self._asked(*row) for row in zip(goals, observations, current, strict=True)],
-            depth=torch.stack(depth).to(self.model.device),
+            [self._asked(*row) for row in zip(goals, seen, current, strict=True)],
+            depth=depth.to(self.model.device),
             rgb_tokens=self._memory(episodes),
             num_samples=self.num_samples,
             generator=[episode.generator for episode in episodes],
@@ -221,33 +242,52 @@ class NavDPPolicy:
         found = zip(goals, *(tensor.float().cpu().numpy() for tensor in drawn), strict=True)
         return [self._step(*row) for row in found]
 
-    def _seen(self, picture: Picture) -> Tensor:
+    def _checked_batch(
+        self, episodes: Sequence, observations: Sequence, goals: Sequence, observed: bool
+    ) -> tuple[list[dict[str, Any]], list[Goal]]:
+        """Views and goals, each as it is expected."""
+        seen, checked, count = [], [], len(episodes)
+        for row, (observation, goal) in enumerate(zip(observations, goals, strict=True)):
+            where, kinds = place_of(self.contract.policy, row, count), self.model.config.goal_kinds
+            checked.append(checked_goal(goal, kinds, where.replace("observation", "goal")))
+            marks_this_view = isinstance(goal, PixelGoal) and goal.view is None
+            needed = ("depth",) if observed and not marks_this_view else ("rgb", "depth")
+            seen.append(self._checked(observation, where, needed))
+            if observed and not episodes[row].frames:
+                raise ValueError(f"{where}: found observed=True, but `observe` has seen no frame.")
+        return seen, checked
+
+    def _checked(self, observation: Any, where: str, needed: Sequence[str]) -> dict[str, Any]:
+        """`rgb` and `depth`: those that are `needed`, and `rgb` where it is there."""
+        checked_keys(observation, where, needed, ("rgb", "depth") if "depth" in needed else needed)
+        seen: dict[str, Any] = {}
+        if observation.get("rgb") is not None:
+            seen["rgb"] = checked_picture(observation["rgb"], f"{where}: rgb")
+            self.contract.check_sizes([("rgb", seen["rgb"])])
+        if "depth" in needed:
+            depth = checked_depth(observation["depth"], f"{where}: depth", seen.get("rgb"))
+            self.contract.check_depth("depth", depth)
+            seen["depth"] = depth
+        return seen
+
+    def _seen(self, picture: Frame) -> Tensor:
         """(3, S, S) uint8 as the model sees it, in its order of colours."""
-        if isinstance(picture, Image.Image):
-            picture = np.asarray(picture.convert("RGB"))
-        rgb = letterbox(picture, self.model.config.image_size)
+        rgb = letterbox(np.asarray(picture), self.model.config.image_size)
         return rgb.flip(0) if self.model.config.channel_order == "bgr" else rgb
 
     def _asked(self, goal: Goal, observation: dict[str, Any], current: Tensor) -> dict[str, Tensor]:
         """A goal as `NavDPModel.sample` takes it; `current` (3, S, S) is the view that is seen."""
-        if not isinstance(goal, Goal):
-            raise ValueError(
-                f"goal: found {goal!r}, expected a PointGoal, ImageGoal, PixelGoal, PointImageGoal"
-                " or NoGoal()."
-            )
         asked = {}
         if isinstance(goal, PointGoal | PointImageGoal):
-            _check_finite(goal.xy)
             x = min(max(goal.xy[0], 0.0), FARTHEST_POINT_M)
             y = min(max(goal.xy[1], -FARTHEST_POINT_M), FARTHEST_POINT_M)
             asked["point"] = torch.tensor([x, y, 0.0])
         if isinstance(goal, ImageGoal | PointImageGoal):
             asked["image"] = torch.cat([self._seen(goal.image), current])
         if isinstance(goal, PixelGoal):
-            _check_finite(goal.pixel)
             marked = observation["rgb"] if goal.view is None else goal.view
             view = current if goal.view is None else self._seen(goal.view)
-            mask = goal_mask(goal.pixel, np.asarray(marked).shape[:2], view.shape[-1])
+            mask = goal_mask(goal.pixel, size_of(marked)[::-1], view.shape[-1])
             seen = [current] if self.model.config.num_pixel_goal_channels == 7 else []
             asked["pixel"] = torch.cat([view, mask[None], *seen])
         return {name: tensor.to(self.model.device) for name, tensor in asked.items()}
@@ -301,11 +341,6 @@ class NavDPPolicy:
         if self.stop_threshold is None or values[0] >= self.stop_threshold:
             return 0
         return -1 if trajectories[:2, :, 1].mean() < 0 else 1
-
-
-def _check_finite(place: tuple[float, float]) -> None:
-    if not np.isfinite(place).all():
-        raise ValueError(f"goal: found {place}, expected two finite numbers.")
 
 
 def _tokens(memory: list[_Frame]) -> Tensor:

@@ -22,12 +22,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from internnav_hf.camera import CameraSpec
 from internnav_hf.data.vln_targets import previous_displacements, relative_poses
 from internnav_hf.geometry import Action, wrap_angle
 from internnav_hf.models.loading import check_is_checkpoint
 from internnav_hf.models.vln_processor import VLNProcessor
 
 from .episodes import episode_generator
+from .observations import checked_pose
 from .vln import VLNEpisode, VLNPolicy, VLNStep, vln_kind
 
 FALLBACK_ACTION = int(Action.TURN_LEFT)
@@ -55,6 +57,8 @@ class RDPPolicy(VLNPolicy):
     """
 
     kinds = ("rdp",)
+    episode_class = RDPEpisode
+    optional_keys = ("pose", "previous_action")
 
     def __init__(
         self,
@@ -63,8 +67,10 @@ class RDPPolicy(VLNPolicy):
         actions_per_decision: int = 4,
         stop_with: Literal["stop_progress", "progress"] = "stop_progress",
         seed: int = 0,
+        camera: CameraSpec | None = None,
+        strict_camera: bool = False,
     ):
-        super().__init__(model, processor)
+        super().__init__(model, processor, camera, strict_camera)
         horizon = model.config.action_horizon
         if not 1 <= actions_per_decision <= horizon:
             raise ValueError(
@@ -95,14 +101,15 @@ class RDPPolicy(VLNPolicy):
         self, episodes: Sequence[RDPEpisode], observations: Sequence[dict[str, Any]]
     ) -> list[VLNStep]:
         """What each robot does, in one call of the model; see `VLNPolicy.steps`."""
-        if not self._are_some(episodes, observations):
+        seen = self._checked_batch(episodes, observations)
+        if not seen:
             return []
-        for episode, observation in zip(episodes, observations, strict=True):
-            _move(episode, observation)
+        for episode, view in zip(episodes, seen, strict=True):
+            _move(episode, view)
         decide = torch.tensor([not episode.plan for episode in episodes])
         acted = self.model.act(
             pad_sequence([e.instruction for e in episodes], batch_first=True),
-            **self._views(observations),
+            **self._views(seen),
             **self._ways(episodes),
             **self._states(episodes),
             decide=decide.to(self.model.device),
@@ -114,6 +121,13 @@ class RDPPolicy(VLNPolicy):
             steps.append(self._step(episode, acted, row))
             episode.previous_action = steps[-1].action
         return steps
+
+    def _checked(self, episode: RDPEpisode, observation: Any, where: str) -> dict[str, Any]:
+        """Besides, `pose`."""
+        seen = super()._checked(episode, observation, where)
+        pose = checked_pose(observation.get("pose"), f"{where}: pose")
+        self.contract.check_pose(pose, episode.poses[-1] if episode.poses else None)
+        return seen | {"pose": pose}
 
     def _ways(self, episodes: Sequence[RDPEpisode]) -> dict[str, Tensor]:
         """`previous_displacements` (B, 4, 3) and `relative_pose` (B, 3)."""
@@ -145,7 +159,13 @@ class RDPPolicy(VLNPolicy):
         return plan or [FALLBACK_ACTION]
 
 
-def load_vln_policy(path, processor: VLNProcessor | None = None, seed: int = 0) -> VLNPolicy:
+def load_vln_policy(
+    path,
+    processor: VLNProcessor | None = None,
+    seed: int = 0,
+    camera: CameraSpec | None = None,
+    strict_camera: bool = False,
+) -> VLNPolicy:
     """Of a folder, Hub name or released file with a Seq2Seq, a CMA or an RDP; see
     `VLNPolicy.from_pretrained`.
     """
@@ -154,19 +174,18 @@ def load_vln_policy(path, processor: VLNProcessor | None = None, seed: int = 0) 
     kind = vln_kind(path)
     if kind is None:
         raise ValueError(f"{path}: found another model, expected seq2seq, cma or rdp.")
+    told: dict[str, Any] = {"camera": camera, "strict_camera": strict_camera}
     if kind == "rdp":
-        return RDPPolicy.from_pretrained(path, processor, seed=seed)
-    return VLNPolicy.from_pretrained(path, processor)
+        return RDPPolicy.from_pretrained(path, processor, seed=seed, **told)
+    return VLNPolicy.from_pretrained(path, processor, **told)
 
 
-def _move(episode: RDPEpisode, observation: dict[str, Any]) -> None:
+def _move(episode: RDPEpisode, seen: dict[str, Any]) -> None:
     """Note where the robot is; what it has left undone of its plan counts no more."""
-    pose = np.array(observation.get("pose", ()), np.float64)
-    if pose.shape != (3,) or not np.isfinite(pose).all():
-        raise ValueError(f"observation: pose: found {pose}, expected x, y, yaw.")
+    pose = seen["pose"]
     pose[2] = wrap_angle(pose[2])  # as in the data, whose differences are not wrapped again
     episode.poses.append(pose)
     if episode.start_pose is None:
         episode.start_pose = pose
-    if observation.get("previous_action", episode.previous_action) != episode.previous_action:
+    if seen["previous_action"] != episode.previous_action:
         episode.plan = []

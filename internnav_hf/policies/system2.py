@@ -3,7 +3,7 @@
 Legend: H, W height and width of an image, Q query tokens of a plan, D width of System2.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from internnav_hf.camera import resize_view
+from internnav_hf.camera import CameraSpec, cameras_of, resize_view
 from internnav_hf.data.sampling import history_indices
 from internnav_hf.models.dialogue import (
     LOOK_DOWN,
@@ -28,7 +28,19 @@ from internnav_hf.models.system2 import HUB_ARGUMENTS, System2Model, is_plain_vl
 from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.models.system2_session import System2Session
 
-Frame = Image.Image | np.ndarray  # RGB, (H, W, 3) uint8
+from .camera_contract import TWO_VIEWS, CameraContract
+from .episodes import FrameHistory
+from .observations import (
+    Frame,
+    as_image,
+    checked_instruction,
+    checked_keys,
+    checked_picture,
+    place_of,
+    size_of,
+)
+
+VIEWS = ("rgb", "rgb_look_down")
 AnswerWith = Literal["head", "text"]
 Planner = Callable[[System2Session], Tensor]  # dialogues with a goal -> plans (B, Q, D)
 
@@ -57,28 +69,6 @@ class Decision:
     plan: Tensor | None = None
 
 
-class FrameHistory:
-    """The past frames of an episode, prepared, oldest first in `frames`.
-
-    There are never more than `limit`: then every second one is forgotten, and from there on only
-    every second one (the fourth, ...) is kept. Up to `limit` frames nothing is lost.
-    """
-
-    def __init__(self, limit: int = 512):
-        self.limit = limit
-        self.frames: list[Image.Image] = []
-        self._stride, self._num_seen = 1, 0
-
-    def append(self, frame: Image.Image) -> None:
-        """The next frame, in the size in which System2 is shown it."""
-        if self._num_seen % self._stride == 0:
-            self.frames.append(frame)
-        self._num_seen += 1
-        if len(self.frames) > self.limit:
-            self.frames = self.frames[::2]
-            self._stride *= 2
-
-
 class System2Policy:
     """System2 through the look-down protocol, for one robot (`reset`, `act`) or a batch of them
     (`decide`).
@@ -86,6 +76,11 @@ class System2Policy:
     `answer_with` says where goals come from: the pixel-goal head (the default where the model has
     one) or the text. With `planner`, every pixel goal brings a plan, made on the same key-value
     cache; the head's goal is put into System2's mouth for it, in the words that training shows.
+
+    `camera` is the robot's: what differs from those of the training (`cameras`) is told once, and
+    refused where `strict_camera` is set. A ValueError for what cannot be seen or read changes
+    nothing: the same call, put right, is answered as if it had not been. An episode may go on after
+    STOP, which is advice.
     """
 
     def __init__(
@@ -95,6 +90,8 @@ class System2Policy:
         answer_with: AnswerWith | None = None,
         max_new_tokens: int = 32,  # a pixel goal takes 9; the published limit is 128
         planner: Planner | None = None,
+        camera: CameraSpec | None = None,
+        strict_camera: bool = False,
     ):
         self.model = model.eval()
         self.processor = processor
@@ -104,11 +101,20 @@ class System2Policy:
         self.answer_with = answer_with or ("head" if has_head else "text")
         self.max_new_tokens = max_new_tokens
         self.planner = planner
-        self.reset("")
+        name, told = type(self).__name__, (camera, strict_camera)
+        self.contract = CameraContract(name, self.cameras, *told, ignored=TWO_VIEWS)
+        self.instruction: str | None = None
+        self._history = FrameHistory()
+        self._waiting: System2Session | None = None
 
     @classmethod
     def from_pretrained(
-        cls, path, answer_with: AnswerWith | None = None, **kwargs
+        cls,
+        path,
+        answer_with: AnswerWith | None = None,
+        camera: CameraSpec | None = None,
+        strict_camera: bool = False,
+        **kwargs,
     ) -> "System2Policy":
         """Model and processor from a folder or Hub repository; `kwargs` go to the model's loading.
 
@@ -117,18 +123,31 @@ class System2Policy:
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         style = {"prompt_style": "inference"} if is_plain_vlm(path, **hub) else {}
         processor = System2Processor.from_pretrained(path, **style, **hub)
-        return cls(System2Model.from_pretrained(path, **kwargs), processor, answer_with)
+        model = System2Model.from_pretrained(path, **kwargs)
+        told = {"camera": camera, "strict_camera": strict_camera}
+        return cls(model, processor, answer_with, **told)
+
+    @property
+    def cameras(self) -> tuple[CameraSpec, ...]:
+        """What the model was trained with; none if it does not say so."""
+        return cameras_of(self.processor.camera)
+
+    @property
+    def camera(self) -> CameraSpec | None:
+        """The first of `cameras`."""
+        return next(iter(self.cameras), None)
 
     def reset(self, instruction: str) -> None:
         """Start an episode: forget all frames."""
-        self.instruction = instruction
+        self.instruction = checked_instruction(instruction, self.contract.policy)
         self._history = FrameHistory()
-        self._waiting: System2Session | None = None
+        self._waiting = None
 
     def observe(self, rgb: Frame) -> None:
         """Remember a frame that no decision is asked for; history is sampled from all frames of the
         episode.
         """
+        self._check_started()
         self._history.append(self.prepare(rgb))
 
     def act(self, observation: dict[str, Frame]) -> Decision:
@@ -137,22 +156,50 @@ class System2Policy:
 
         If the observation brings both views, one call is enough.
         """
-        look_down = observation.get("rgb_look_down")
+        instruction, is_waiting = self._check_started(), self._waiting is not None
+        where = f"{self.contract.policy}: observation"
+        seen = self.checked(observation, where, needed=() if is_waiting else ("rgb",))
+        look_down = seen.get("rgb_look_down")
         if self._waiting is not None:
             if look_down is None:
                 raise ValueError(
-                    "System2 asked for the look-down view: pass it as observation['rgb_look_down']."
+                    f"{where}: System2 asked for the look-down view: pass it as "
+                    "observation['rgb_look_down']."
                 )
             session, self._waiting = self._waiting, None
             return self._goals(session, [look_down])[0]
         views = None if look_down is None else [look_down]
-        decisions, session = self._ask(
-            [observation["rgb"]], [self.instruction], [self._history.frames], views, False
-        )
+        history = [self._history.frames]
+        decisions, session = self._ask([seen["rgb"]], [instruction], history, views, False)
         if decisions[0].kind == AnswerKind.LOOK_DOWN:
             self._waiting = session
-        self.observe(observation["rgb"])
+        self._history.append(self.prepare(seen["rgb"]))
         return decisions[0]
+
+    def _check_started(self) -> str:
+        if self.instruction is None:
+            name = self.contract.policy
+            raise ValueError(f"{name}: no episode has begun: call reset(instruction) first.")
+        return self.instruction
+
+    def checked(
+        self, observation: Any, where: str, needed: Sequence[str] = ("rgb",)
+    ) -> dict[str, Frame]:
+        """The views of an observation, RGB, those that are `needed` and those that are there;
+        ValueError, which begins with `where`, for what is none.
+        """
+        checked_keys(observation, where, needed, VIEWS)
+        given = [key for key in VIEWS if observation.get(key) is not None]
+        seen = {key: checked_picture(observation[key], f"{where}: {key}") for key in given}
+        if "rgb_look_down" in seen:
+            self._check_look_down(seen["rgb_look_down"], f"{where}: rgb_look_down")
+        self._check_sizes(seen.items())
+        return seen
+
+    def _check_sizes(self, views: Iterable[tuple[str, Frame]]) -> None:
+        """But for frames that were prepared by the caller."""
+        prepared = self.processor.history_size
+        self.contract.check_sizes([view for view in views if size_of(view[1]) != prepared])
 
     def decide(
         self,
@@ -169,7 +216,7 @@ class System2Policy:
         a function that renders them for the indices that ask; without it, asking is the answer
         (kind LOOK_DOWN). `force_look_down` puts "↓" in System2's mouth.
         """
-        single = isinstance(instruction, str)
+        single = isinstance(instruction, str | bytes) or not isinstance(instruction, Sequence)
         if single:
             images, instruction, history = [images], [instruction], [history or []]
             look_down = look_down if look_down is None or callable(look_down) else [look_down]
@@ -181,6 +228,7 @@ class System2Policy:
             )
         if not len(images):
             return []
+        images, look_down = self._checked_questions(images, instruction, look_down)
         decisions, _ = self._ask(images, instruction, history, look_down, force_look_down)
         return decisions[0] if single else decisions
 
@@ -280,16 +328,39 @@ class System2Policy:
             return Decision(AnswerKind.UNPARSABLE, text)
         return _decision(answer, text)
 
+    def _checked_questions(self, images, instructions, look_down) -> tuple[list[Frame], Any]:
+        """Views and words of `decide`; views that are rendered are checked when they are."""
+        name, count = self.contract.policy, len(images)
+        if look_down is not None and not callable(look_down) and len(look_down) != count:
+            found = f"{count} images and {len(look_down)} look-down views"
+            raise ValueError(f"{name}: {found} do not match.")
+        given, seen = {"rgb": images}, {}
+        if look_down is not None and not callable(look_down):
+            given["rgb_look_down"] = look_down
+        for row, instruction in enumerate(instructions):
+            checked_instruction(instruction, place_of(name, row, count))
+        for key, views in given.items():
+            places = [f"{place_of(name, row, count)}: {key}" for row in range(count)]
+            seen[key] = [checked_picture(*pair) for pair in zip(views, places, strict=True)]
+            self._check_sizes((key, view) for view in seen[key])
+        for row, view in enumerate(seen.get("rgb_look_down", ())):
+            self._check_look_down(view, f"{place_of(name, row, count)}: rgb_look_down")
+        return seen["rgb"], seen.get("rgb_look_down", look_down)
+
     def _look_down_frame(self, view: Frame) -> Image.Image:
         """As it is: goals are pixels of it, and the model learnt them for one size."""
-        frame = _image(view)
-        size = (self.model.config.image_width, self.model.config.image_height)
-        if frame.size != size:
+        where = f"{self.contract.policy}: rgb_look_down"
+        view = checked_picture(view, where)
+        self._check_look_down(view, where)
+        return as_image(view)
+
+    def _check_look_down(self, view: Frame, where: str) -> None:
+        found, size = size_of(view), (self.model.config.image_width, self.model.config.image_height)
+        if found != size:
             raise ValueError(
-                f"The look-down view is {frame.size[0]}x{frame.size[1]}, but this System2 was "
+                f"{where}: the look-down view is {found[0]}x{found[1]}, but this System2 was "
                 f"trained for {size[0]}x{size[1]}: resize it, and scale the goals back."
             )
-        return frame
 
     def prepare(self, frame: Frame) -> Image.Image:
         """A past or current frame in the size and with the filter of the prompt style, as histories
@@ -297,11 +368,8 @@ class System2Policy:
         """
         published = self.processor.prompt_style == "inference"
         resample = Image.Resampling.BICUBIC if published else Image.Resampling.BILINEAR
-        return resize_view(_image(frame), self.processor.history_size, resample)
-
-
-def _image(frame: Frame) -> Image.Image:
-    return frame if isinstance(frame, Image.Image) else Image.fromarray(np.asarray(frame))
+        image = as_image(checked_picture(frame, f"{self.contract.policy}: rgb"))
+        return resize_view(image, self.processor.history_size, resample)
 
 
 def _first_decision(text: str) -> Decision:

@@ -24,13 +24,21 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedConfig
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME
 
-from internnav_hf.camera import CameraSpec
+from internnav_hf.camera import CameraSpec, cameras_of
 from internnav_hf.models.vln_processor import VLNProcessor
 
-from .episodes import checked_depth
+from .camera_contract import CameraContract
+from .observations import (
+    NO_ACTION,
+    checked_action,
+    checked_batch,
+    checked_depth,
+    checked_instruction,
+    checked_keys,
+    checked_picture,
+    place_of,
+)
 
-NO_ACTION = -1
-NUM_ACTIONS = 4
 # model_type of a configuration, ours or published -> kind of model
 KINDS = {
     "internnav_seq2seq": "seq2seq",
@@ -71,18 +79,32 @@ class VLNPolicy:
     """See the module; for one robot (`reset`, `act`) or many (`start`, `steps`).
 
     An observation has `rgb` (H, W, 3) uint8 and `depth` (H, W) in metres, 0 where unknown, and, if
-    the robot did not do what the last step said, `previous_action`.
+    the robot did not do what the last step said, `previous_action`. `camera` is the robot's: what
+    differs from those of the training (`cameras`) is told once, and refused where `strict_camera`
+    is set. A bad observation of one robot is a ValueError that changes nothing for any: the same
+    call, put right, is answered as if it had not been. An episode may go on after STOP.
     """
 
     kinds: tuple[str, ...] = ("seq2seq", "cma")
+    episode_class: type[VLNEpisode] = VLNEpisode
+    optional_keys: tuple[str, ...] = ("previous_action",)
+    episode: Any = None
 
-    def __init__(self, model: Any, processor: VLNProcessor):
+    def __init__(
+        self,
+        model: Any,
+        processor: VLNProcessor,
+        camera: CameraSpec | None = None,
+        strict_camera: bool = False,
+    ):
         for name in ("image_size", "depth_size"):
             found, expected = getattr(processor, name), getattr(model.config, name)
             if found != expected:
                 raise ValueError(f"processor: {name}: found {found}, the model's is {expected}.")
         self.model = model.eval()
         self.processor = processor
+        name = type(self).__name__
+        self.contract = CameraContract(name, self.cameras, camera, strict_camera)
 
     @classmethod
     def from_pretrained(cls, path, processor: VLNProcessor | None = None, **settings) -> Any:
@@ -110,10 +132,14 @@ class VLNPolicy:
         return cls(model_class.from_pretrained(path), processor, **settings)
 
     @property
+    def cameras(self) -> tuple[CameraSpec, ...]:
+        """What the model was trained with; none if it does not say so."""
+        return cameras_of(self.processor.camera)
+
+    @property
     def camera(self) -> CameraSpec | None:
-        """What the model was trained with, if it says so."""
-        stored = self.processor.camera
-        return None if stored is None else CameraSpec.from_dict(stored)
+        """The first of `cameras`."""
+        return next(iter(self.cameras), None)
 
     def reset(self, instruction: str) -> None:
         """Start an episode of one robot."""
@@ -129,6 +155,7 @@ class VLNPolicy:
 
         `name` tells episodes apart where a policy draws random numbers; this one draws none.
         """
+        instruction = checked_instruction(instruction, self.contract.policy)
         return VLNEpisode(self.model.encode_instruction(self._words(instruction))[0])
 
     @torch.no_grad()
@@ -140,15 +167,16 @@ class VLNPolicy:
         Raises ValueError for an observation without depth, or with depth that is not in metres or
         not of the colour view's shape.
         """
-        if not self._are_some(episodes, observations):
+        seen = self._checked_batch(episodes, observations)
+        if not seen:
             return []
         device = self.model.device
-        for episode, observation in zip(episodes, observations, strict=True):
-            episode.previous_action = observation.get("previous_action", episode.previous_action)
+        for episode, view in zip(episodes, seen, strict=True):
+            episode.previous_action = view["previous_action"]
         instructions = [episode.instruction for episode in episodes]
         acted = self.model.act(
             pad_sequence(instructions, batch_first=True),
-            **self._views(observations),
+            **self._views(seen),
             previous_actions=torch.tensor([e.previous_action for e in episodes], device=device),
             **self._states(episodes),
         )
@@ -164,27 +192,29 @@ class VLNPolicy:
         ids = self.processor.encode_instructions([instruction])
         return torch.from_numpy(ids).to(self.model.device)
 
-    def _are_some(self, episodes: Sequence, observations: Sequence[dict[str, Any]]) -> bool:
-        if len(episodes) != len(observations):
-            raise ValueError(
-                f"{len(episodes)} episodes and {len(observations)} observations do not match."
-            )
-        for observation in observations:
-            for name in ("rgb", "depth"):
-                if observation.get(name) is None:
-                    raise ValueError(f"observation: found no {name!r}.")
-            done = observation.get("previous_action", NO_ACTION)
-            if done not in range(NO_ACTION, NUM_ACTIONS):
-                expected = f"{NO_ACTION} to {NUM_ACTIONS - 1}"
-                raise ValueError(
-                    f"observation: previous_action: found {done}, expected {expected}."
-                )
-        return len(episodes) > 0
+    def _checked_batch(self, episodes: Sequence, observations: Sequence) -> list[dict[str, Any]]:
+        """What each robot shows and says, as it is expected."""
+        policy, count = self.contract.policy, len(observations)
+        checked_batch(policy, self.episode_class, episodes, observations=observations)
+        pairs = enumerate(zip(episodes, observations, strict=True))
+        return [self._checked(*pair, place_of(policy, row, count)) for row, pair in pairs]
 
-    def _views(self, observations: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    def _checked(self, episode: Any, observation: Any, where: str) -> dict[str, Any]:
+        """`rgb`, `depth` and `previous_action`."""
+        needed = ("rgb", "depth")
+        checked_keys(observation, where, needed, (*needed, *self.optional_keys))
+        rgb = checked_picture(observation["rgb"], f"{where}: rgb")
+        depth = checked_depth(observation["depth"], f"{where}: depth", rgb)
+        done = observation.get("previous_action", episode.previous_action)
+        done = checked_action(done, f"{where}: previous_action")
+        self.contract.check_sizes([("rgb", rgb)])
+        self.contract.check_depth("depth", depth)
+        return {"rgb": rgb, "depth": depth, "previous_action": done}
+
+    def _views(self, seen: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """`rgb` (B, 3, S, S) uint8 and `depth` (B, D, D)."""
-        rgb = [self.processor.encode_rgb(observation["rgb"]) for observation in observations]
-        depth = [self.processor.encode_depth(checked_depth(seen)) for seen in observations]
+        rgb = [self.processor.encode_rgb(view["rgb"]) for view in seen]
+        depth = [self.processor.encode_depth(view["depth"]) for view in seen]
         views = {"rgb": np.stack(rgb), "depth": np.stack(depth)}
         return {name: torch.from_numpy(view).to(self.model.device) for name, view in views.items()}
 

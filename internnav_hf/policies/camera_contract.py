@@ -1,0 +1,105 @@
+"""What a policy is given, compared with the cameras that its model was trained with.
+
+Each difference is told once, in words, by a warning; `strict` makes it a ValueError, before
+anything is done. The size of a view is always known. The field of view, the height and the pitch
+are compared where the robot tells its camera. What is only odd (depth that seems to be a share, a
+yaw of 90) is told once, too.
+"""
+
+import logging
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from internnav_hf.camera import CameraSpec, difference_from_all
+
+from .observations import Frame, depth_doubts, pose_doubts, size_of
+
+logger = logging.getLogger(__name__)
+
+UNKNOWN = "the model does not say which camera it was trained with; yours is not compared."
+TWO_VIEWS = ("depth_scale",)
+ONE_VIEW = ("look_down_pitch_deg", "depth_scale")  # depth comes in metres
+
+
+class CameraContract:
+    """`trained` are the cameras of the training, none if it is not known; `camera` is the robot's.
+    `ignored` fields are not compared. `policy` is its name in messages.
+    """
+
+    def __init__(
+        self,
+        policy: str,
+        trained: Sequence[CameraSpec],
+        camera: CameraSpec | None = None,
+        strict: bool = False,
+        ignored: Collection[str] = ONE_VIEW,
+    ):
+        self.policy, self.trained, self.camera, self.strict = policy, trained, camera, strict
+        self._told: set[str] = set()
+        self._sizes: set[tuple[str, tuple[int, int]]] = set()
+        if camera is not None and not isinstance(camera, CameraSpec):
+            raise ValueError(
+                f"{policy}: camera: found a {type(camera).__name__}, expected a CameraSpec: "
+                "CameraSpec(width=640, height=480, hfov_deg=79, height_m=0.6, ...)."
+            )
+        if strict and not trained:
+            raise ValueError(
+                f"{policy}: strict_camera: the model does not say which camera it was trained with."
+            )
+        difference = None if camera is None else difference_from_all(trained, camera, ignored)
+        if difference is not None:
+            self._differs(f"camera: {difference}")
+
+    def check_sizes(self, views: Sequence[tuple[str, Frame]]) -> None:
+        """Of what is seen now, each with its key."""
+        if not self.trained:
+            self._tell_once("unknown", UNKNOWN)
+        for key, frame in views:
+            size = size_of(frame)
+            if (key, size) not in self._sizes:
+                self._check_size(key, size)
+                self._sizes.add((key, size))
+
+    def check_depth(self, key: str, depth: np.ndarray) -> None:
+        """Tell what is odd about it."""
+        for kind, told in depth_doubts(depth):
+            self._tell_once(f"{key} {kind}", f"{key}: {told}")
+
+    def check_pose(self, pose: np.ndarray, before: np.ndarray | None) -> None:
+        """Tell what is odd about it, after the pose `before`."""
+        for kind, told in pose_doubts(pose, before):
+            self._tell_once(kind, f"pose: {told}")
+
+    def _tell_once(self, kind: str, told: str) -> None:
+        if kind not in self._told:
+            self._told.add(kind)
+            logger.warning("%s: %s", self.policy, told)
+
+    def _check_size(self, key: str, size: tuple[int, int]) -> None:
+        known = {(camera.width, camera.height) for camera in self.trained}
+        if known and size not in known:
+            self._differs(f"{key}: found {_pixels(size)}, trained with {_nearest(size, known)}")
+        camera = self.camera
+        if camera is not None and size != (camera.width, camera.height):
+            self._differs(
+                f"{key}: found {_pixels(size)}, the camera that was told has "
+                f"{_pixels((camera.width, camera.height))}"
+            )
+
+    def _differs(self, told: str) -> None:
+        if self.strict:
+            raise ValueError(f"{self.policy}: strict_camera: {told}.")
+        self._tell_once(told, f"{told}.")
+
+
+def _nearest(size: tuple[int, int], known: Collection[tuple[int, int]]) -> str:
+    """The known size that is most like `size`, and whether its shape is."""
+    shape = np.log(size[0] / size[1])
+    nearest = min(sorted(known), key=lambda other: abs(np.log(other[0] / other[1]) - shape))
+    is_same = abs(np.log(nearest[0] / nearest[1]) - shape) < 0.02
+    return f"{_pixels(nearest)}, {'the same shape' if is_same else 'another shape'}"
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]} pixels"

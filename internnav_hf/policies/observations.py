@@ -1,0 +1,332 @@
+"""What a robot shows and says, checked before anything is made of it, for every policy.
+
+Each function returns what the models take, or raises one ValueError that says where (`where`: which
+policy, which robot), which key, what was found (kind, shape, numbers) and what to do; no picture is
+printed. Nothing is changed, so that the same call, put right, is answered as if the wrong one had
+never come.
+
+    colours     uint8 (H, W, 3), or a PIL image, turned as its EXIF says; palettes become RGB
+    depth       metres (H, W), floats; 0, NaN and infinity where nothing is known
+    pose        x, y in metres, yaw in radians
+    text        words
+
+Numbers are looked at in every few rows and columns, so that a check costs microseconds.
+
+Legend: H, W height and width of a view.
+"""
+
+import difflib
+import numbers
+import reprlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from internnav_hf.data.images import upright_rgb
+
+Frame = Image.Image | np.ndarray
+"""RGB; (H, W, 3) uint8 where it is an array"""
+
+LARGEST_MEDIAN_DEPTH_M = 20.0  # no view of a place to walk in is farther away; millimetres are
+LARGEST_NEGATIVE_SHARE = 0.01  # a resize may overshoot, a sensor may mark some pixels
+LONGEST_INSTRUCTION = 20_000  # characters; those of R2R and RxR have some hundreds
+LARGEST_STEP_M = 3.0  # from one view to the next
+LIKE_ANOTHER_KEY = 0.75
+SAMPLES_PER_SIDE = 64
+NO_ACTION, NUM_ACTIONS = -1, 4
+EXPECTED_COLOURS = "expected RGB, uint8 (H, W, 3) or a PIL image"
+
+
+def checked_batch(where: str, kind: type, episodes: Sequence, **others: Sequence) -> None:
+    """As many episodes of `kind`, each once, as there are of `others`."""
+    lengths = {"episodes": len(episodes), **{name: len(other) for name, other in others.items()}}
+    if len(set(lengths.values())) > 1:
+        told = [f"{length} {name}" for name, length in lengths.items()]
+        raise ValueError(f"{where}: {', '.join(told[:-1])} and {told[-1]} do not match.")
+    for episode in episodes:
+        if episode is None:
+            raise ValueError(f"{where}: no episode has begun: call reset(instruction) first.")
+        if not isinstance(episode, kind):
+            raise ValueError(
+                f"{where}: episode: found {described(episode)}, expected {kind.__name__}."
+            )
+    if len({id(episode) for episode in episodes}) < len(episodes):
+        raise ValueError(f"{where}: found one episode twice, expected one for each robot.")
+
+
+def place_of(where: str, row: int, count: int) -> str:
+    """Whose observation it is, for messages."""
+    return f"{where}: observation" + (f" {row + 1} of {count}" if count > 1 else "")
+
+
+def checked_keys(
+    observation: Any, where: str, needed: Collection[str], known: Collection[str]
+) -> Mapping[str, Any]:
+    """A mapping with the keys that are `needed`, and none that looks like another of the `known`.
+    Others are left alone.
+    """
+    if not isinstance(observation, Mapping):
+        found = described(observation)
+        raise ValueError(f"{where}: found {found}, expected a dict with {_listed(needed)}.")
+    absent = [name for name in known if observation.get(name) is None]
+    strangers = [key for key in observation if key not in known]
+    for name in absent if strangers else ():
+        like = [key for key in strangers if _is_like(str(key), name)]
+        if like:
+            raise ValueError(f"{where}: found no {name!r}, but {like[0]!r}: did you mean {name!r}?")
+    missing = [name for name in needed if name in absent]
+    if missing:
+        keys = "it is None" if missing[0] in observation else f"it has {_listed(observation)}"
+        raise ValueError(f"{where}: found no {missing[0]!r}; {keys}.")
+    return observation
+
+
+def checked_picture(value: Any, where: str) -> Frame:
+    """Colours as an RGB image, upright, or as a uint8 array (H, W, 3); of a tensor, the array."""
+    if isinstance(value, Image.Image):
+        return _checked_image(value, where)
+    if isinstance(value, torch.Tensor):
+        value = _as_array(value)
+    if not isinstance(value, np.ndarray):
+        raise ValueError(f"{where}: found {described(value)}, {EXPECTED_COLOURS}.")
+    if value.dtype != np.uint8 or value.ndim != 3 or value.shape[-1] != 3 or not value.size:
+        hint = _colour_hint(value)
+        raise ValueError(f"{where}: found {described(value)}, {EXPECTED_COLOURS}{hint}.")
+    return value
+
+
+def as_image(frame: Frame) -> Image.Image:
+    """A checked picture as a PIL image."""
+    return frame if isinstance(frame, Image.Image) else Image.fromarray(frame)
+
+
+def size_of(frame: Frame) -> tuple[int, int]:
+    """(width, height) of a checked picture."""
+    return frame.size if isinstance(frame, Image.Image) else (frame.shape[1], frame.shape[0])
+
+
+def checked_depth(
+    value: Any, where: str, view: Frame | None = None, view_key: str = "rgb"
+) -> np.ndarray:
+    """Depth (H, W) in metres, as high for its width as `view`, unless its numbers give another unit
+    away. What is not finite, and a few negative numbers, count as unknown later on.
+    """
+    if isinstance(value, torch.Tensor):
+        value = _as_array(value)
+    if isinstance(value, Image.Image):
+        value = np.asarray(value)
+    expected = "expected metres, float32 (H, W)"
+    if not isinstance(value, np.ndarray) or not value.size:
+        raise ValueError(f"{where}: found {described(value)}, {expected}.")
+    if value.ndim != 2:
+        shape = "" if view is None else f" of {view_key!r}, {size_of(view)[::-1]}"
+        hint = f": pass depth{_one(value.shape)}" if value.ndim == 3 and 1 in value.shape else ""
+        raise ValueError(
+            f"{where}: found {value.shape}, expected the shape{shape or ' (H, W)'}{hint}."
+        )
+    if value.dtype.kind != "f":
+        hint = ": divide millimetres by 1000" if value.dtype.kind in "iu" else ""
+        raise ValueError(f"{where}: found {described(value)}, {expected}{hint}.")
+    if view is not None:
+        columns, rows = size_of(view)
+        if abs(value.shape[0] * columns / (value.shape[1] * rows) - 1) > 0.02:
+            raise ValueError(
+                f"{where}: found {value.shape}, expected the shape of {view_key!r}, "
+                f"{(rows, columns)}, or as high for its width."
+            )
+    _check_metres(sampled(value), where)
+    return value
+
+
+def _check_metres(seen: np.ndarray, where: str) -> None:
+    known = seen[np.isfinite(seen) & (seen != 0)]
+    if not known.size:
+        return
+    negative = float((known < 0).sum()) / seen.size
+    if negative > LARGEST_NEGATIVE_SHARE:
+        raise ValueError(
+            f"{where}: found {negative:.0%} negative numbers, down to {known.min():.3g}, expected "
+            "metres ahead of the camera, 0 where unknown."
+        )
+    if np.median(known) > LARGEST_MEDIAN_DEPTH_M:
+        raise ValueError(
+            f"{where}: found a median of {np.median(known):.0f}, expected metres: divide "
+            "millimetres by 1000."
+        )
+
+
+def depth_doubts(depth: np.ndarray) -> Iterator[tuple[str, str]]:
+    """What is odd about a checked depth without being impossible: a kind, and what to tell."""
+    seen = sampled(depth)
+    known = seen[np.isfinite(seen) & (seen > 0)]
+    if not known.size:
+        found = "found no distance at all (0, NaN or infinity everywhere)"
+        yield "empty", f"{found}: does the sensor work?"
+    elif known.max() <= 1.0:
+        found = f"found nothing farther than {known.max():.3g}, expected metres"
+        yield "share", f"{found}: is it a share of the largest depth? Then multiply by that."
+
+
+def checked_pose(value: Any, where: str) -> np.ndarray:
+    """(3,) x, y, yaw; float64."""
+    expected = "expected x, y, yaw: metres, metres, radians"
+    if isinstance(value, torch.Tensor):
+        value = _as_array(value)
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
+        raise ValueError(f"{where}: found {described(value)}, {expected}.")
+    pose = _as_numbers(value)
+    if pose is None or pose.shape != (3,) or not np.isfinite(pose).all():
+        shown = described(value) if pose is None or pose.size > 3 else reprlib.repr(tuple(value))
+        raise ValueError(f"{where}: found {shown}, {expected}.")
+    return pose
+
+
+def pose_doubts(pose: np.ndarray, before: np.ndarray | None) -> Iterator[tuple[str, str]]:
+    """What is odd about a checked pose that comes after `before`: a kind, and what to tell."""
+    if abs(pose[2]) > 2 * np.pi:
+        yield "yaw", f"found a yaw of {pose[2]:.4g}, more than a turn: is it in radians?"
+    moved = 0.0 if before is None else float(np.hypot(*(pose - before)[:2]))
+    if moved > LARGEST_STEP_M:
+        yield "step", f"found {moved:.4g} m since the last view: are x and y in metres?"
+
+
+def checked_action(value: Any, where: str) -> int:
+    """What the robot did last, a number of VLN-CE, or -1."""
+    is_number = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_number or value not in range(NO_ACTION, NUM_ACTIONS):
+        expected = f"expected {NO_ACTION} to {NUM_ACTIONS - 1}"
+        shown = reprlib.repr(value) if is_number else described(value)
+        raise ValueError(f"{where}: found {shown}, {expected}.")
+    return int(value)
+
+
+def checked_place(value: Any, where: str) -> tuple[float, float]:
+    """Two finite numbers: metres of a point, or a pixel (u, v)."""
+    if isinstance(value, torch.Tensor):
+        value = _as_array(value)
+    place = None
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes):
+        place = _as_numbers(value)
+    if place is None or place.shape != (2,) or not np.isfinite(place).all():
+        shown = described(value) if place is None or place.size > 3 else reprlib.repr(tuple(value))
+        raise ValueError(f"{where}: found {shown}, expected two finite numbers.")
+    return float(place[0]), float(place[1])
+
+
+def checked_instruction(text: Any, where: str) -> str:
+    """Text with a word in it, of a length that a person would say."""
+    if not isinstance(text, str):
+        raise ValueError(
+            f"{where}: instruction: found {described(text)}, expected text: a str that says where "
+            "to go."
+        )
+    if len(text) > LONGEST_INSTRUCTION:
+        raise ValueError(
+            f"{where}: instruction: found {len(text):,} characters, expected at most "
+            f"{LONGEST_INSTRUCTION:,}."
+        )
+    if not any(character.isalnum() for character in text):
+        raise ValueError(
+            f"{where}: instruction: found {reprlib.repr(text)}, expected words: where to go."
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        found = ascii(text[error.start])
+        raise ValueError(f"{where}: instruction: found {found}, half a character.") from error
+    return text
+
+
+def described(value: Any) -> str:
+    """What it is, in a few words: never what is in a picture."""
+    if isinstance(value, Image.Image):
+        return f"a PIL image of mode {value.mode}, {value.size[0]}x{value.size[1]}"
+    if isinstance(value, torch.Tensor):
+        value = _as_array(value)
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}{_range_of(value)}"
+    if isinstance(value, str | bytes | numbers.Number | None):
+        return f"{type(value).__name__} {reprlib.repr(value)}" if value is not None else "None"
+    return f"a {type(value).__name__}"
+
+
+def sampled(array: np.ndarray) -> np.ndarray:
+    """Some rows and columns of (H, W, ...)."""
+    rows, columns = (max(1, side // SAMPLES_PER_SIDE) for side in array.shape[:2])
+    return array[::rows, ::columns]
+
+
+def _checked_image(image: Image.Image, where: str) -> Image.Image:
+    if not all(image.size):
+        raise ValueError(f"{where}: found {described(image)}, {EXPECTED_COLOURS}.")
+    try:
+        image.load()
+        return upright_rgb(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"{where}: found {described(image)} ({error}), {EXPECTED_COLOURS}."
+        ) from error
+
+
+def _colour_hint(value: np.ndarray) -> str:
+    """What would make colours of it."""
+    shape = value.shape
+    if not value.size:
+        return ""
+    if value.ndim == 4:
+        return ": pass one view, rgb[0]" if shape[0] == 1 else ": pass one view for each robot"
+    if value.ndim == 2 or (value.ndim == 3 and shape[-1] == 1):
+        return ": grey is not what the model knows"
+    if value.ndim == 3 and shape[-1] == 4:
+        return ": leave alpha out, rgb[..., :3]"
+    if value.ndim == 3 and shape[0] in (1, 3, 4) and shape[-1] != 3:
+        return ": channels last, rgb.transpose(1, 2, 0)"
+    if value.dtype.kind == "f":
+        seen = sampled(value)
+        if not np.isfinite(seen).all():
+            return ": not every number is one (NaN or infinity)"
+        if seen.min() >= 0 and seen.max() <= 1:
+            return ": pass (rgb * 255).round().astype('uint8')"
+        if seen.min() >= 0 and seen.max() <= 255:
+            return ": pass rgb.round().astype('uint8')"
+    return ""
+
+
+def _as_array(tensor: torch.Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _as_numbers(value: Any) -> np.ndarray | None:
+    """float64; None for what is no array of real numbers."""
+    try:
+        return np.array(value, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _range_of(array: np.ndarray) -> str:
+    """Of some of its numbers."""
+    if array.dtype.kind not in "fiu" or not array.size or array.dtype == np.uint8:
+        return ""
+    seen = sampled(array) if array.ndim > 1 else array.reshape(-1)[:SAMPLES_PER_SIDE]
+    known = seen[np.isfinite(seen)]
+    return f", {known.min():.4g} to {known.max():.4g}" if known.size else ", no finite number"
+
+
+def _is_like(key: str, name: str) -> bool:
+    ratio = difflib.SequenceMatcher(None, key.lower(), name).ratio()
+    return ratio >= (LIKE_ANOTHER_KEY if len(name) > 4 else 0.6)
+
+
+def _listed(names: Iterable[Any]) -> str:
+    shown = [reprlib.repr(name) for name in names]
+    return ", ".join(shown[:12]) + (", ..." if len(shown) > 12 else "") if shown else "no key"
+
+
+def _one(shape: tuple[int, ...]) -> str:
+    """The index that takes the axis of length 1 away."""
+    return "[..., 0]" if shape[-1] == 1 else "[0]"
