@@ -7,9 +7,8 @@
     python recipes/train_navdp.py recipes/demo_navdp.yaml --max_steps 2   # file, then options
 
 DATA/vln_n1 holds groups of scenes of InternData-N1's `vln_n1`: hssd_d435i/, ... Defaults are the
-publication's (NavDP: arXiv 2505.08712; 8 GPUs): 1,000 epochs of 50 draws an episode, Adam at
-1e-4 in float32, no weight decay, no warm-up, a checkpoint an epoch, 8 kept. Where the tutorial and
-its own code differ, --published chooses, and any option given besides wins:
+publication's (arXiv 2505.08712; 8 GPUs): 1,000 epochs of 50 draws an episode, Adam at 1e-4 in
+float32, no decay or warm-up, 8 checkpoints kept. --published tells its code from its tutorial:
 
                            executed (default)             documented
     samples on a GPU       32                             16

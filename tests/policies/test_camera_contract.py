@@ -1,0 +1,38 @@
+"""How differences are worded; that every policy tells them is in test_contract.py."""
+
+import numpy as np
+import pytest
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.policies.camera_contract import CameraContract
+
+
+def view(width: int, height: int) -> np.ndarray:
+    return np.zeros((height, width, 3), np.uint8)
+
+
+def test_a_size_is_compared_with_the_one_that_is_most_alike(caplog):
+    trained = [CameraSpec(), CameraSpec(width=320, height=180)]
+    contract = CameraContract("Policy", trained)
+    contract.check_sizes([("rgb", view(640, 480)), ("rgb", view(320, 180))])
+    assert not caplog.records
+    contract.check_sizes([("rgb", view(1280, 720)), ("rgb_look_down", view(100, 100))])
+    contract.check_sizes([("rgb", view(1280, 720))])
+    assert [record.getMessage() for record in caplog.records] == [
+        "Policy: rgb: found 1280x720 pixels, trained with 320x180 pixels, the same shape.",
+        "Policy: rgb_look_down: found 100x100 pixels, trained with 640x480 pixels, another shape.",
+    ]
+
+
+def test_views_are_compared_with_the_camera_that_was_told(caplog):
+    contract = CameraContract("Policy", [CameraSpec()], CameraSpec(width=320, height=240))
+    assert "trained at 640x480 px; this camera is 320x240 px" in caplog.text
+    contract.check_sizes([("rgb", view(640, 480))])
+    assert "rgb: found 640x480 pixels, the camera that was told has 320x240" in caplog.text
+
+
+def test_one_view_has_one_pitch_and_depth_comes_in_metres(caplog):
+    other = CameraSpec(look_down_pitch_deg=0, depth_scale=1)
+    CameraContract("Policy", [CameraSpec()], other, strict=True)
+    with pytest.raises(ValueError, match=r"trained at 0°/30°; this camera is 0°/0°"):
+        CameraContract("Policy", [CameraSpec()], other, strict=True, ignored=("depth_scale",))
