@@ -9,19 +9,29 @@ One interface, no base class:
     decisions(env_index)                    what System2 said in this episode; [] for others
 
 `env` is a `NavigationEnv`; observations and infos are what it returned, in the order of
-`env_indices`.
+`env_indices`. What does not fit together, or cannot be seen, is a ValueError that changes nothing
+in any environment.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.geometry import TURN_STEP, Action
+from internnav_hf.policies.observations import (
+    as_image,
+    checked_depth,
+    checked_keys,
+    checked_picture,
+    checked_pose,
+    place_of,
+)
 from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.sim.follower import next_action
 
+Kept = TypeVar("Kept")
 NUM_HEADINGS = round(2 * np.pi / TURN_STEP)
 
 
@@ -66,9 +76,9 @@ class RandomWalker:
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """Draw."""
-        return [
-            int(self.generators[i].choice(self.actions, p=self.probabilities)) for i in env_indices
-        ]
+        given = {"observations": observations, "infos": infos}
+        generators = episodes_of(self.name, self.generators, env_indices, **given)
+        return [int(rng.choice(self.actions, p=self.probabilities)) for rng in generators]
 
     def decisions(self, env_index: int) -> list[DecisionRecord]:
         """None."""
@@ -96,8 +106,10 @@ class ForwardWalker:
         self.plans[env_index] = [*turns, *[Action.FORWARD] * self.num_steps, Action.STOP]
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
-        """The plan, step by step."""
-        return [int(self.plans[i].pop(0)) for i in env_indices]
+        """The plan, step by step; after its STOP, STOP again."""
+        given = {"observations": observations, "infos": infos}
+        plans = episodes_of(self.name, self.plans, env_indices, **given)
+        return [int(plan.pop(0) if len(plan) > 1 else plan[0]) for plan in plans]
 
     def decisions(self, env_index: int) -> list[DecisionRecord]:
         """None."""
@@ -119,9 +131,9 @@ class OracleAgent:
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """Follow, or STOP."""
-        return [
-            self._next(*self.places[i], info) for i, info in zip(env_indices, infos, strict=True)
-        ]
+        given = {"observations": observations, "infos": infos}
+        places = episodes_of(self.name, self.places, env_indices, **given)
+        return [self._next(*place, info) for place, info in zip(places, infos, strict=True)]
 
     def _next(self, space: Any, field: Any, info: dict) -> int:
         action = next_action(space, field, info["position"], info["yaw"])
@@ -130,6 +142,44 @@ class OracleAgent:
     def decisions(self, env_index: int) -> list[DecisionRecord]:
         """None."""
         return []
+
+
+def episodes_of(
+    agent: str, kept: Mapping[int, Kept], env_indices: Sequence[int], **given: Sequence
+) -> list[Kept]:
+    """What `agent` has `kept` of each listed environment; ValueError where `given` has other
+    lengths, for an environment that is listed twice, and for one without an episode.
+    """
+    for name, values in given.items():
+        if len(values) != len(env_indices):
+            found = f"{len(env_indices)} environments and {len(values)} {name}"
+            raise ValueError(f"{agent}: {found} do not match.")
+    if len(set(env_indices)) < len(env_indices):
+        raise ValueError(f"{agent}: found an environment twice in {list(env_indices)[:9]}.")
+    for index in env_indices:
+        if index not in kept:
+            known = f"known: {sorted(kept)[:9]}" if kept else "none has been reset"
+            raise ValueError(f"{agent}: found environment {index}, which has no episode ({known}).")
+    return [kept[index] for index in env_indices]
+
+
+def checked_sights(
+    agent: str, observations: Sequence, infos: Sequence, keys: Sequence[str] = ("rgb",)
+) -> list[dict[str, Any]]:
+    """`keys` of each observation, `rgb` as a PIL image, and the `pose` (3,) of each info; what
+    cannot be seen is a ValueError.
+    """
+    sights = []
+    for row, (observation, info) in enumerate(zip(observations, infos, strict=True)):
+        where = place_of(agent, row, len(observations))
+        checked_keys(observation, where, keys, keys)
+        rgb = checked_picture(observation["rgb"], f"{where}: rgb")
+        sight: dict[str, Any] = {"rgb": as_image(rgb)}
+        if "depth" in keys:
+            sight["depth"] = checked_depth(observation["depth"], f"{where}: depth", rgb)
+        pose = (*info["position"], info["yaw"])
+        sights.append(sight | {"pose": checked_pose(pose, f"{where}: pose")})
+    return sights
 
 
 def episode_name(env: NavigationEnv) -> str:

@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from internnav_hf.evaluation.agents import episode_name
+from internnav_hf.evaluation.agents import checked_sights, episode_name, episodes_of
 from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.evaluation.system1_drive import goal_pixel
 from internnav_hf.evaluation.system2_agent import FALLBACK_ACTION, lift_pixel, record_of
@@ -39,6 +39,7 @@ from internnav_hf.policies import (
     PixelGoal,
     PointGoal,
 )
+from internnav_hf.policies.observations import checked_instruction
 from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.trajectory import follow
 
@@ -113,6 +114,7 @@ class DecoupledAgent:
 
     def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
         """Forget the past; random numbers are those of the episode, whatever runs beside it."""
+        instruction = checked_instruction(instruction, self.name)
         memory = self.system1.start(episode_name(env))
         self.walks[env_index] = _Walk(env, instruction, memory)
 
@@ -122,7 +124,9 @@ class DecoupledAgent:
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """One action each; asks System2, or NavDP, for all that have none left, at once."""
-        walks = [self.walks[index] for index in env_indices]
+        given = {"observations": observations, "infos": infos}
+        walks = episodes_of(self.name, self.walks, env_indices, **given)
+        checked_sights(self.name, observations, infos, ("rgb", "depth"))
         shown = zip(walks, observations, infos, strict=True)
         sights = [_look(walk.env, observation, info) for walk, observation, info in shown]
         pairs = list(zip(walks, sights, strict=True))

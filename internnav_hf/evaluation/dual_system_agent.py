@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from internnav_hf.evaluation.agents import episode_name
+from internnav_hf.evaluation.agents import checked_sights, episode_name, episodes_of
 from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.evaluation.system2_agent import record_of
 from internnav_hf.geometry import robot_to_world
@@ -58,13 +58,15 @@ class DualSystemAgent:
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """One action each; all that have none left ask the policy, at once."""
-        walks = [self.walks[index] for index in env_indices]
+        given = {"observations": observations, "infos": infos}
+        walks = episodes_of(self.name, self.walks, env_indices, **given)
+        sights = checked_sights(self.name, observations, infos)
         idle = [i for i, walk in enumerate(walks) if not walk.actions]
-        for i, walk in enumerate(walks):
-            if walk.actions:
-                self.policy.note(walk.episode, observations[i]["rgb"])
         if idle:
             self._ask(*([some[i] for i in idle] for some in (walks, observations, infos)))
+        for i, walk in enumerate(walks):
+            if i not in idle:
+                self.policy.note(walk.episode, sights[i]["rgb"])
         for walk in walks:
             walk.num_steps += 1
         return [walk.actions.pop(0) for walk in walks]

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.evaluation.agents import episodes_of
 from internnav_hf.evaluation.system1_drive import Drive
 from internnav_hf.evaluation.system1_episodes import GOAL_KINDS, TASKS
 from internnav_hf.geometry import camera_pose, pixel_to_floor, robot_to_world, world_to_robot
@@ -81,7 +82,8 @@ class NavDPAgent:
         self, env_indices: list[int], observations: list[dict], goals: list[Goal]
     ) -> list[Plan]:
         """The critic's choice, with all samples."""
-        episodes = [self.episodes[index] for index in env_indices]
+        given = {"observations": observations, "goals": goals}
+        episodes = episodes_of(self.name, self.episodes, env_indices, **given)
         steps = self.policy.steps(episodes, observations, goals)
         return [Plan(step.path, step.trajectories, step.values) for step in steps]
 
@@ -107,8 +109,9 @@ class StraightLine:
         self, env_indices: list[int], observations: list[dict], goals: list[Goal]
     ) -> list[Plan]:
         """One line each."""
-        pairs = zip(env_indices, goals, strict=True)
-        return [Plan(np.array([(0.0, 0.0), self._end(self.drives[i], goal)])) for i, goal in pairs]
+        drives = episodes_of(self.name, self.drives, env_indices, goals=goals)
+        pairs = zip(drives, goals, strict=True)
+        return [Plan(np.array([(0.0, 0.0), self._end(drive, goal)])) for drive, goal in pairs]
 
     def _end(self, drive: Drive, goal: Goal) -> tuple[float, float]:
         if isinstance(goal, PointGoal):
@@ -150,6 +153,7 @@ class RandomPath:
         self, env_indices: list[int], observations: list[dict], goals: list[Goal]
     ) -> list[Plan]:
         """The arc of the moment."""
+        episodes_of(self.name, self.generators, env_indices, goals=goals)
         return [Plan(self._arc(index)) for index in env_indices]
 
     def _arc(self, index: int) -> np.ndarray:
@@ -195,6 +199,7 @@ class Oracle:
         self, env_indices: list[int], observations: list[dict], goals: list[Goal]
     ) -> list[Plan]:
         """The rest of the way."""
+        episodes_of(self.name, self.drives, env_indices, goals=goals)
         return [self._plan(index) for index in env_indices]
 
     def _plan(self, index: int) -> Plan:

@@ -22,11 +22,13 @@ import numpy as np
 from PIL import Image
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.evaluation.agents import checked_sights, episodes_of
 from internnav_hf.evaluation.drawing import jpeg
 from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.geometry import Action, lift, pixel_to_floor
 from internnav_hf.models.dialogue import AnswerKind
 from internnav_hf.policies import Decision, FrameHistory
+from internnav_hf.policies.observations import checked_instruction
 from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.sim.follower import next_action
 from internnav_hf.sim.render import View
@@ -77,7 +79,7 @@ class System2Agent:
 
     def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
         """Forget the past."""
-        self.walks[env_index] = _Walk(env, instruction)
+        self.walks[env_index] = _Walk(env, checked_instruction(instruction, self.name))
 
     def decisions(self, env_index: int) -> list[DecisionRecord]:
         """With pictures: `view` is what System2 pointed in or judged."""
@@ -85,9 +87,10 @@ class System2Agent:
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """One action each; asks System2 for all that have none left, at once."""
-        walks = [self.walks[index] for index in env_indices]
-        for walk, observation in zip(walks, observations, strict=True):
-            walk.frame = Image.fromarray(observation["rgb"])
+        given = {"observations": observations, "infos": infos}
+        walks = episodes_of(self.name, self.walks, env_indices, **given)
+        for walk, sight in zip(walks, checked_sights(self.name, observations, infos), strict=True):
+            walk.frame = sight["rgb"]
         actions = [walk.planned_action(info) for walk, info in zip(walks, infos, strict=True)]
         undecided = [i for i, action in enumerate(actions) if action is None]
         if undecided:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from internnav_hf.evaluation.agents import episode_name
+from internnav_hf.evaluation.agents import checked_sights, episode_name, episodes_of
 from internnav_hf.evaluation.drawing import jpeg
 from internnav_hf.evaluation.records import STEP, DecisionRecord
 from internnav_hf.geometry import Action, robot_to_world
@@ -50,7 +50,9 @@ class VLNAgent:
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """One action each, in one call of the policy."""
-        walks = [self.walks[index] for index in env_indices]
+        given = {"observations": observations, "infos": infos}
+        walks = episodes_of(self.name, self.walks, env_indices, **given)
+        checked_sights(self.name, observations, infos)
         seen = [
             {**observation, "pose": (*info["position"], info["yaw"])}
             for observation, info in zip(observations, infos, strict=True)

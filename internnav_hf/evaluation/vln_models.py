@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from internnav_hf.camera import CameraSpec
+from internnav_hf.camera import CameraSpec, difference_from_all
 from internnav_hf.evaluation.agents import Agent, ForwardWalker, OracleAgent, RandomWalker
 from internnav_hf.evaluation.course import Course, camera_of
 from internnav_hf.evaluation.decoupled_agent import DecoupledAgent
@@ -28,6 +28,7 @@ from internnav_hf.policies import (
     load_vln_policy,
     vln_kind,
 )
+from internnav_hf.policies.camera_contract import ONE_VIEW
 
 logger = logging.getLogger(__name__)
 Policy = System2Policy | DualSystemPolicy
@@ -151,17 +152,13 @@ def compare_cameras(models: Models, camera: CameraSpec) -> None:
     seen = {}
     if models.system1 is not None:
         looking = replace(camera, pitch_deg=camera.look_down_pitch_deg)
-        names = ("look_down_pitch_deg", "depth_scale")
-        seen["--system1"] = (models.system1.camera, looking, names)
+        seen["--system1"] = (models.system1.cameras, looking)
     main = None if models.policy is not None else next(iter(models.vln), None)
     for name, (path, policy) in models.vln.items():
         if name != main:
-            seen[path] = (policy.camera, camera, ("look_down_pitch_deg", "depth_scale"))
-    for what, (trained, view, names) in seen.items():
-        if trained is None:
-            continue
-        same = {name: getattr(trained, name) for name in names}
-        difference = trained.difference(replace(view, **same))
+            seen[path] = (policy.cameras, camera)
+    for what, (trained, view) in seen.items():
+        difference = difference_from_all(trained, view, ONE_VIEW)
         if difference is not None:
             logger.warning("%s sees another camera than its own: %s.", what, difference)
 
