@@ -105,27 +105,22 @@ class CameraSpec:
         """One sentence on how `other` differs from the camera that was trained with; None if it
         does not. `ignored` fields may be anything.
         """
-        mine, theirs = self._words(ignored), other._words(ignored)
+        mine = self._words()
+        theirs = replace(other, **{name: getattr(self, name) for name in ignored})._words()
         if mine == theirs:
             return None
         shown = [(a, b) for a, b in zip(mine, theirs, strict=True) if a != b]
         was, now = (", ".join(words) for words in zip(*shown, strict=True))
         return f"trained at {was}; this camera is {now}"
 
-    def _words(self, ignored: Collection[str] = ()) -> list[str]:
-        pitches = [
-            f"{getattr(self, name):g}°"
-            for name in ("pitch_deg", "look_down_pitch_deg")
-            if name not in ignored
+    def _words(self) -> list[str]:
+        return [
+            f"{self.height_m * 100:g} cm",
+            f"{self.pitch_deg:g}°/{self.look_down_pitch_deg:g}°",
+            f"{self.width}x{self.height} px",
+            f"{self.hfov_deg:g}° wide",
+            f"{self.depth_scale:g} depth units/m",
         ]
-        words = {
-            "height_m": f"{self.height_m * 100:g} cm",
-            "pitches": "/".join(pitches),
-            "width": f"{self.width}x{self.height} px",
-            "hfov_deg": f"{self.hfov_deg:g}° wide",
-            "depth_scale": f"{self.depth_scale:g} depth units/m",
-        }
-        return [word for name, word in words.items() if name not in ignored]
 
 
 def cameras_of(stored: dict | Sequence[dict] | None) -> tuple[CameraSpec, ...]:

@@ -103,4 +103,4 @@ def test_a_set_is_compared_by_its_nearest_camera():
     assert told == expected
     assert difference_from_all(trained, CameraSpec(depth_scale=1), {"depth_scale"}) is None
     one_view = difference_from_all(trained, CameraSpec(pitch_deg=5), {"look_down_pitch_deg"})
-    assert one_view == "trained at 0° (the nearest of 2 cameras); this camera is 5°"
+    assert one_view == "trained at 0°/30° (the nearest of 2 cameras); this camera is 5°/30°"

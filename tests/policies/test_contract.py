@@ -308,7 +308,7 @@ def test_a_robot_may_tell_its_camera(case, caplog):
     policy = case.make(stored, camera=own)
     name = type(policy).__name__
     assert f"{name}: camera: trained at 50 cm, 0°" in caplog.text
-    assert "this camera is 120 cm, 20°" in caplog.text
+    assert "this camera is 120 cm, 20°/30°" in caplog.text
     with pytest.raises(ValueError, match="strict_camera: camera: trained at 50 cm"):
         case.make(stored, camera=own, strict_camera=True)
     with pytest.raises(ValueError, match="camera: found a dict, expected a CameraSpec"):
