@@ -95,6 +95,11 @@ def write_whole(path: Path, write: Callable[[Path], Any], sync: bool = False) ->
             part.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """UTF-8, all of it or none; an older file stays until then."""
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A hidden folder to fill; it takes the name `folder` when all went well, and goes if not.

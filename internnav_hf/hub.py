@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from internnav_hf.data import NavDPDataset, System2Dataset, VLNDataset
+from internnav_hf.files import write_text
 from internnav_hf.models.dual_system import DualSystemModel
 from internnav_hf.models.navdp import NavDPModel
 from internnav_hf.models.rdp import RDPModel
@@ -142,7 +143,7 @@ def save_model_card(
     command = f"python {shlex.join(sys.argv)}"
     names = [str(name) for name in _names(dataset)]
     card = model_card(model, base_model, names, command, numbers, dataset.is_simulated)
-    Path(folder, "README.md").write_text(card, encoding="utf-8")
+    write_text(Path(folder, "README.md"), card)
 
 
 def _names(dataset: TrainingSet) -> Sequence:

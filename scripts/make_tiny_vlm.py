@@ -27,6 +27,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from internnav_hf.arguments import parse_arguments
 from internnav_hf.command_line import ends_in_one_line
 from internnav_hf.data import read_lerobot
+from internnav_hf.files import give_umask, writing
 from internnav_hf.models.dialogue import (
     ACTION_OF_SYMBOL,
     CONJUNCTIONS,
@@ -152,8 +153,10 @@ def main(arguments: TinyVLMArguments) -> None:
         size={"shortest_edge": arguments.patch_size**2, "longest_edge": 12_845_056},
     )
     Path(arguments.out).mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(arguments.out)
-    System2Processor(image_processor, tokenizer).save_pretrained(arguments.out)
+    with writing(arguments.out):
+        model.save_pretrained(arguments.out)
+        System2Processor(image_processor, tokenizer).save_pretrained(arguments.out)
+        give_umask(Path(arguments.out))
     size = sum(parameter.numel() for parameter in model.parameters())
     logging.info("%s: %d parameters, %d tokens", arguments.out, size, len(tokenizer))
 

@@ -25,6 +25,7 @@ from internnav_hf.command_line import LineParser, ends_in_one_line
 from internnav_hf.data import DualSystemDataset, System2Dataset, VLNDataset
 from internnav_hf.data.vln import read_texts
 from internnav_hf.data.vocabulary import learn_words
+from internnav_hf.files import write_text
 from internnav_hf.geometry import robot_to_world
 from internnav_hf.models.dialogue import IMAGE, render
 from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
@@ -70,8 +71,7 @@ def main() -> None:
     make = partial(DualSystemDataset, depth=False) if options.dual_system else System2Dataset
     dataset = make(options.data_root, options.dataset, seed=options.seed)
     indices = choose(dataset, options.num_samples, options.seed)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(page(dataset, options.dataset, indices), encoding="utf-8")
+    write_text(options.out, page(dataset, options.dataset, indices))
     print(f"{len(indices)} of {len(dataset)} samples: {options.out}")
 
 
@@ -89,8 +89,7 @@ def preview_walks(options: argparse.Namespace) -> None:
     text = PAGE.format(
         title=html.escape(str(options.data_root)), summary=summary, sections=sections
     )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text, encoding="utf-8")
+    write_text(options.out, text)
     print(f"{len(indices)} of {len(first)} samples: {options.out}")
 
 

@@ -22,6 +22,7 @@ from internnav_hf.evaluation.drawing import (
 )
 from internnav_hf.evaluation.metrics import episode_metrics
 from internnav_hf.evaluation.records import STEP, DecisionRecord, Rollout, StoredRollout
+from internnav_hf.files import write_text
 from internnav_hf.sim.scenes import Scene
 
 # name in a summary -> (heading, what it means, number format)
@@ -42,11 +43,11 @@ VIEW_WIDTH = 300  # px of a view in the report
 def write_metrics(out: Path, results: dict) -> None:
     """`metrics.json` and `metrics.md`; `results["agents"]` maps agent names to summaries."""
     numbers = json.dumps(results, indent=2, ensure_ascii=False)
-    (out / "metrics.json").write_text(numbers + "\n", encoding="utf-8")
+    write_text(out / "metrics.json", numbers + "\n")
     tables = [markdown_table(results["agents"])]
     if "dual_open_loop" in results:
         tables.append(markdown_trajectories(results["dual_open_loop"]))
-    (out / "metrics.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
+    write_text(out / "metrics.md", "\n\n".join(tables) + "\n")
 
 
 def markdown_table(agents: dict[str, dict]) -> str:
@@ -106,7 +107,7 @@ def write_report(
         curve=data_uri(plot_training_curve(log_history), "png") if log_history else None,
     )
     path = out / "report.html"
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 

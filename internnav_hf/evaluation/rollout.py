@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from internnav_hf.evaluation.agents import Agent
 from internnav_hf.evaluation.records import DecisionRecord, Rollout, StoredRollout
+from internnav_hf.files import writing
 from internnav_hf.geometry import FORWARD_STEP_M, Action
 from internnav_hf.models.dialogue import AnswerKind
 from internnav_hf.sim.env import NavigationEnv
@@ -159,6 +160,10 @@ class RolloutStore:
 
     def append(self, key: str, rollout: StoredRollout, draw: bool) -> None:
         """Write one episode, with its views if `draw`."""
+        with writing(self.path, "Start it again to go on."):
+            self._append(key, rollout, draw)
+
+    def _append(self, key: str, rollout: StoredRollout, draw: bool) -> None:
         for decision in rollout.decisions:
             decision.heatmap = decision.heatmap if draw else None
             decision.trajectories = decision.trajectories if draw else None

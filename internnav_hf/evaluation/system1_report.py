@@ -26,6 +26,7 @@ from internnav_hf.evaluation.report import film_view, filmstrip, template
 from internnav_hf.evaluation.system1_episodes import System1Course
 from internnav_hf.evaluation.system1_metrics import system1_metrics
 from internnav_hf.evaluation.system1_rollout import System1Rollout
+from internnav_hf.files import write_text
 from internnav_hf.sim.render import top_down
 from internnav_hf.sim.scenes import Scene
 
@@ -49,8 +50,8 @@ Rollouts = dict[str, dict[str, list[System1Rollout]]]  # task -> agent -> episod
 def write_system1_metrics(out: Path, results: dict) -> None:
     """`metrics.json` and `metrics.md`; `results["tasks"]` maps tasks to agents to summaries."""
     numbers = json.dumps(results, indent=2, ensure_ascii=False)
-    (out / "metrics.json").write_text(numbers + "\n", encoding="utf-8")
-    (out / "metrics.md").write_text(markdown_table(results["tasks"]) + "\n", encoding="utf-8")
+    write_text(out / "metrics.json", numbers + "\n")
+    write_text(out / "metrics.md", markdown_table(results["tasks"]) + "\n")
 
 
 def markdown_table(tasks: dict[str, dict[str, dict]]) -> str:
@@ -106,7 +107,7 @@ def write_system1_report(
         curve=data_uri(plot_training_curve(log_history), "png") if log_history else None,
     )
     path = out / "report.html"
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 

@@ -1,0 +1,266 @@
+"""Kills trainings at random moments, resumes them, and compares them with uninterrupted ones.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.kills                   # 50 kills over all recipes
+    OMP_NUM_THREADS=1 python -m benchmarks.kills --kills 3 --recipes navdp
+
+Small models on the simulator's data. Every second kill (SIGKILL, to the training and its workers)
+waits until a checkpoint is being written, the others for a random time. A training is killed one to
+four times, then it may end. It is exact when every number of its log but times and speeds, the
+final weights, and the optimiser of its last checkpoint are the uninterrupted training's, bit for
+bit. Ends with an error where one is not.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--scenes", "3", "--held-out-scenes", "1", "--width", "64", "--height", "48"]
+SMALL += ["--pitch", "30", "--look-down-pitch", "30", "--workers", "1", "--seed", "0"]
+UNTIMED = ("runtime", "per_second", "data_wait_share", "total_flos")
+EVERY = {
+    "logging_steps": 3,
+    "save_strategy": "steps",
+    "save_steps": 4,
+    "save_total_limit": 2,
+    "eval_strategy": "steps",
+    "eval_steps": 6,
+    "num_eval_samples": 4,
+    "warmup_steps": 4,
+    "disable_tqdm": True,
+    "report_to": "none",
+    "dataloader_num_workers": 1,
+}
+PATIENCE_S = 300
+
+
+def recipes(inputs: Path) -> dict[str, list[str]]:
+    """Name -> script, file and options, without an output folder."""
+    ce, cache = inputs / "vln_ce", {"cache_dir": inputs / "cache"}
+    dialogues = {"data_root": ce, **cache, "augment": True, "max_steps": 14}
+    system2 = {**dialogues, "vlm": inputs / "vlm", "per_device_train_batch_size": 2}
+    by_name = {
+        "system2": ("system2", "demo_system2", {**system2, "gradient_accumulation_steps": 2}),
+        "system2, LoRA": ("system2", "demo_system2", {**system2, "lora_rank": 2}),
+        "dual": (
+            "dual_system",
+            "demo_dual",
+            {
+                **dialogues,
+                "system2": inputs / "system2",
+                "num_trajectories": 2,
+                "per_device_train_batch_size": 2,
+            },
+        ),
+        "navdp": (
+            "navdp",
+            "demo_navdp",
+            {
+                "data_root": inputs / "vln_n1",
+                **cache,
+                "num_trajectories": 2,
+                "max_steps": 14,
+                "per_device_train_batch_size": 4,
+            },
+        ),
+    }
+    for model in ("seq2seq", "cma", "rdp"):
+        options = {
+            "data_root": inputs / "vln_pe",
+            **cache,
+            "depth_encoder": "random",
+            "rgb_encoder": "random",
+            "max_steps": 14,
+            "per_device_train_batch_size": 2,
+        }
+        by_name[model] = ("vln", f"demo_vln_{model}", options)
+    return {
+        name: [
+            f"recipes/train_{recipe}.py",
+            f"recipes/{demo}.yaml",
+            *(f"--{key}={value}" for key, value in (EVERY | options).items()),
+        ]
+        for name, (recipe, demo, options) in by_name.items()
+    }
+
+
+def make_inputs(folder: Path, names: list[str]) -> None:
+    """Data of the three layouts, a tiny VLM and a System2 of it."""
+    kinds = {"vln_pe": {"seq2seq", "cma", "rdp"}, "vln_n1": {"navdp"}}
+    kinds["vln_ce"] = {"system2", "system2, LoRA", "dual"}
+    for kind, needed_by in kinds.items():
+        if needed_by & set(names):
+            more = ["--landmarks", "true"] if kind == "vln_ce" else []
+            what = ["--format", kind, "--out", folder / kind, "--episodes", "3"]
+            run("scripts/make_dataset.py", *what, *SMALL, *more)
+    if kinds["vln_ce"] & set(names):
+        size = ["--hidden-size", "64", "--num-hidden-layers", "2", "--vision-hidden-size", "48"]
+        places = ["--out", folder / "vlm", "--data-root", folder / "vln_ce"]
+        run("scripts/make_tiny_vlm.py", *places, *size)
+    if "dual" in names:
+        run(*recipes(folder)["system2"], "--max_steps=1", f"--output_dir={folder / 'system2'}")
+
+
+def run(*command) -> None:
+    """To its end."""
+    words = [sys.executable, *map(str, command)]
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True, env=environment())
+
+
+def environment() -> dict[str, str]:
+    """Of the programs."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def train(command: list[str], out: Path) -> None:
+    """In a process of its own: a recipe as the command line runs it."""
+    os.setsid()
+    log = os.open(f"{out}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir(ROOT)
+    sys.argv = [*command, f"--output_dir={out}", "--resume_from_checkpoint=auto"]
+    runpy.run_path(command[0], run_name="__main__")
+
+
+def start(command: list[str], out: Path) -> Any:
+    """Forked from a process that has imported everything: a start takes a second."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["internnav_hf.trainer", "internnav_hf.evaluation.dagger_rounds"]
+    )
+    process: multiprocessing.Process = context.Process(target=train, args=(command, out))  # type: ignore[assignment]
+    process.start()
+    return process
+
+
+def kill(process: Any, out: Path, rng, saving: bool, seconds: float) -> str:
+    """What it was doing: "saving", "else", or "ended" where it was over before."""
+    deadline = time.monotonic() + (PATIENCE_S if saving else rng.uniform(0.1, 1.0) * seconds)
+    skip = int(rng.integers(0, 3)) if saving else -1  # how many saves are let pass
+    seen: set[str] = set()
+    while process.is_alive() and time.monotonic() < deadline:
+        writing = {path.name for path in out.glob(".saving*")}
+        if saving and writing - seen:
+            if skip == 0:
+                time.sleep(rng.uniform(0, 0.02))
+                break
+            skip, seen = skip - 1, seen | writing
+        time.sleep(0.001)
+    ended = not process.is_alive()
+    process.kill()
+    process.join()
+    if ended:
+        return "ended"
+    # what was being written is still there, also an old checkpoint that was being removed
+    return "saving" if any(out.glob(".*.partial")) else "else"
+
+
+def finish(command: list[str], out: Path) -> float:
+    """Seconds until it ended; its log where it failed."""
+    begun = time.monotonic()
+    process = start(command, out)
+    process.join(PATIENCE_S)
+    if process.exitcode != 0:
+        process.kill()
+        sys.exit(f"{out} ended with {process.exitcode}:\n{Path(f'{out}.log').read_text()[-4000:]}")
+    return time.monotonic() - begun
+
+
+def differences(out: Path, reference: Path) -> list[str]:
+    """What is not the same, bit for bit."""
+    told = []
+    if log_of(out) != log_of(reference):
+        rows = [ours for ours in log_of(out) if ours not in log_of(reference)]
+        told.append(f"log: {rows[:2] or 'rows are missing'}")
+    names = [str(path.relative_to(reference)) for path in reference.glob("*.safetensors")]
+    if not all(same(load_file(out / name), load_file(reference / name)) for name in names):
+        told.append("weights")
+    last = max(reference.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
+    states = [
+        torch.load(f / last.name / "optimizer.pt", weights_only=True) for f in (out, reference)
+    ]
+    if not same(*states):
+        told.append("optimiser")
+    return told
+
+
+def log_of(folder: Path) -> list[dict]:
+    """Without times and speeds."""
+    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    return [
+        {key: value for key, value in row.items() if not any(word in key for word in UNTIMED)}
+        for row in history
+    ]
+
+
+def same(ours, theirs) -> bool:
+    """Bit for bit, in dictionaries and lists."""
+    if isinstance(ours, torch.Tensor):
+        return isinstance(theirs, torch.Tensor) and torch.equal(ours, theirs)
+    if isinstance(ours, dict):
+        return ours.keys() == theirs.keys() and all(same(ours[key], theirs[key]) for key in ours)
+    if isinstance(ours, list):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    return ours == theirs
+
+
+def campaign(folder: Path, names: list[str], num_kills: int, seed: int) -> dict[str, Counter]:
+    """Counts by recipe; all `num_kills` kills are shared out by turns."""
+    make_inputs(folder / "inputs", names)
+    commands = {name: recipes(folder / "inputs")[name] for name in names}
+    counts = {name: Counter() for name in names}
+    seconds = {n: finish(command, folder / f"reference {n}") for n, command in commands.items()}
+    rng, kills, number = np.random.default_rng(seed), 0, 0
+    while kills < num_kills:
+        name = names[number % len(names)]
+        out, number = folder / f"run {number}", number + 1
+        for _ in range(min(int(rng.integers(1, 5)), num_kills - kills)):
+            process = start(commands[name], out)
+            doing = kill(process, out, rng, kills % 2 == 0, seconds[name])
+            counts[name][doing] += 1
+            kills += doing != "ended"
+        finish(commands[name], out)
+        told = differences(out, folder / f"reference {name}")
+        counts[name]["runs"] += 1
+        counts[name]["exact"] += not told
+        print(f"{out.name}: {name}, {'exact' if not told else '; '.join(told)}", flush=True)
+    return counts
+
+
+def main() -> None:
+    """A table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--recipes", nargs="+", default=list(recipes(Path())))
+    options = parser.parse_args()
+    os.environ.update(environment())
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        counts = campaign(Path(folder), options.recipes, options.kills, options.seed)
+    print("\n| recipe | kills | of them in a save | trainings | exact |\n|---|---|---|---|---|")
+    total = sum(counts.values(), Counter())
+    for name, count in (*counts.items(), ("all", total)):
+        kills = count["saving"] + count["else"]
+        print(f"| {name} | {kills} | {count['saving']} | {count['runs']} | {count['exact']} |")
+    print(f"\n{(time.monotonic() - begun) / 60:.0f} minutes")
+    if total["exact"] < total["runs"]:
+        sys.exit("Not every training was exact.")
+
+
+if __name__ == "__main__":
+    main()
