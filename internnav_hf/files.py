@@ -28,6 +28,7 @@ _REASONS = {
     errno.EIO: "the disk cannot be read or written (input/output error)",
     errno.ESTALE: "the network disk lost this file (stale file handle)",
 }
+_TROUBLE = (errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE)
 # How others tell it who give no number: safetensors, torch, numpy, the workers of a DataLoader.
 _TEXTS = (
     (r"No space left|os error 28\b", errno.ENOSPC),
@@ -41,8 +42,10 @@ _PARTIAL = re.compile(r"\.(?P<writer>.+)-(?P<pid>\d+)-[0-9a-f]{8}\.partial$")
 _DAY_S = 24 * 3600
 
 
-class StorageError(ValueError):
-    """A disk did not take or give a file: full, read-only, without permission, out of handles."""
+class StorageError(RuntimeError):
+    """A disk did not take or give a file: full, read-only, without permission, out of handles. No
+    ValueError, which tells of what is in a file, and by which a broken episode is left out.
+    """
 
 
 def storage_reason(error: BaseException) -> str | None:
@@ -58,6 +61,8 @@ def storage_error(error: BaseException, path: str | Path = "A file", then: str =
     """The line that says what a disk refused, if that is what `error` is about: its file, or
     `path`, the reason, and `then`.
     """
+    if isinstance(error, StorageError):
+        return str(error)
     reason = storage_reason(error)
     if reason is None:
         return None
@@ -73,11 +78,19 @@ def writing(path: str | Path, then: str = "") -> Iterator[None]:
     """
     try:
         yield
+    except StorageError:
+        raise
     except (OSError, RuntimeError, SafetensorError) as error:
         told = storage_error(error, path, then)
         if told is None:
             raise
         raise StorageError(told) from error
+
+
+def raise_trouble(error: BaseException, path: Path) -> None:
+    """Raise StorageError where the machine could not read `path`, and not the file is broken."""
+    if isinstance(error, OSError) and error.errno in _TROUBLE:
+        raise StorageError(storage_error(error, path)) from error
 
 
 def write_whole(path: Path, write: Callable[[Path], Any], sync: bool = False) -> None:

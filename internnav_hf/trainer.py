@@ -118,16 +118,16 @@ class NavTrainer(CheckpointTrainer):
             self._save_final(result.metrics, metrics)
 
     def _save_final(self, train_metrics: dict, eval_metrics: dict | None) -> None:
+        if _is_peft_model(self.model):
+            self.model = self.model.merge_and_unload()
+            if self.args.should_save:
+                self._save(self.args.output_dir)  # save_model would save what DeepSpeed still wraps
+        else:
+            self.save_model()
         self.save_metrics("train", train_metrics | {"world_size": self.args.world_size})
         if eval_metrics is not None:
             self.save_metrics("eval", eval_metrics)
         self.save_state()
-        if not _is_peft_model(self.model):
-            self.save_model()
-            return
-        self.model = self.model.merge_and_unload()
-        if self.args.should_save:
-            self._save(self.args.output_dir)  # save_model would save what DeepSpeed still wraps
 
     def _run_epoch(self, *args, **kwargs):
         # where a run is resumed at its end, Trainer would take one step more

@@ -15,6 +15,7 @@ from internnav_hf.files import (
     StorageError,
     flush,
     give_umask,
+    raise_trouble,
     remove_stale,
     storage_reason,
     temporary_beside,
@@ -132,6 +133,13 @@ def test_errors_of_libraries_on_a_full_disk_are_understood():
 def test_other_errors_stay_what_they_are(tmp_path, error):
     with pytest.raises(type(error), match=str(error.args[-1])), writing(tmp_path):
         raise error
+
+
+def test_trouble_of_the_machine_is_not_a_broken_file(tmp_path):
+    with pytest.raises(StorageError, match="x: too many open files"):
+        raise_trouble(OSError(errno.EMFILE, "Too many open files"), tmp_path / "x")
+    raise_trouble(OSError(errno.ENOENT, "none"), tmp_path / "x")
+    raise_trouble(ValueError("cut"), tmp_path / "x")
 
 
 def test_flushing_takes_files_and_folders(tmp_path):

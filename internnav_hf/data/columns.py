@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..files import raise_trouble
 from .episode import broken, shown
 from .files import state_of
 
@@ -38,6 +39,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except (OSError, ValueError, pa.ArrowException) as error:
+        raise_trouble(error, path)
         found = f"{state_of(path)} ({error})"
         raise broken(path, "file", found, "a readable parquet file") from error
 
@@ -63,6 +65,7 @@ def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ())
         # `read` takes columns whose names begin alike, too.
         return file.read(columns=names, use_threads=False).select(names)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise_trouble(error, path)
         raise broken(path, "file", f"unreadable pages ({error})", "a whole file") from error
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from ..files import raise_trouble
 from .episode import broken
 
 _FOREIGN = {"thumbs.db", "desktop.ini", "__macosx", "lost+found", "@eadir", "$recycle.bin"}
@@ -48,6 +49,7 @@ def open_file(path: Path, expected: str = "a file") -> BinaryIO:
     try:
         stream = open(path, "rb", opener=open_at_once)  # noqa: SIM115
     except OSError as error:
+        raise_trouble(error, path)
         found = f"{state_of(path)} ({error.strerror})" if path.exists() else state_of(path)
         raise broken(path, "file", found, expected) from error
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):

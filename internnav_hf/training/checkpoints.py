@@ -113,11 +113,13 @@ class CheckpointTrainer(Trainer):
     @contextmanager
     def finishing(self) -> Iterator[None]:
         """What a run leaves at its end is written whatever signal comes; Ctrl-C twice ends it."""
+        begun = time.time() - 1
         with self.interruption.heard(), writing(self.args.output_dir):
-            self.interruption.hold()
             yield
             if self.args.should_save:
-                give_umask(Path(self.args.output_dir))
+                for path in Path(self.args.output_dir).glob("*.*"):
+                    if path.stat().st_mtime >= begun:
+                        give_umask(path)
 
     def _save_interrupted(self) -> None:
         assert self.interruption.number is not None
@@ -168,7 +170,8 @@ class CheckpointTrainer(Trainer):
     def prediction_step(self, *args, **kwargs):
         """Trainer's; several processes leave an evaluation together."""
         several = not may_be_left_anywhere(self.accelerator)
-        if self.is_in_train and several and self.interruption.agree(self.accelerator):
+        heard = self.interruption.is_heard
+        if heard and several and self.interruption.agree(self.accelerator):
             assert self.interruption.number is not None
             raise Interrupted(self.interruption.number)
         return super().prediction_step(*args, **kwargs)

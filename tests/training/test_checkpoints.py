@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 
+from internnav_hf.files import StorageError
 from tests.test_trainer import history, trainer
 from tests.toy_model import ToyConfig, ToyDataset, ToyModel, toy_model
 
@@ -230,7 +231,9 @@ def test_a_failed_save_leaves_the_checkpoint_before_and_one_line(tmp_path):
             Path("/dev/full").write_text("x")
 
     made.saved_beside.append(full)
-    with pytest.raises(ValueError, match=r"checkpoint-6: no space.*checkpoint-3 is whole") as told:
+    with pytest.raises(
+        StorageError, match=r"checkpoint-6: no space.*checkpoint-3 is whole"
+    ) as told:
         made.train()
     assert "\n" not in str(told.value)
     assert [path.name for path in tmp_path.glob(".*")] == []

@@ -1,0 +1,118 @@
+"""Signals to trainings that a launcher started."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.processes import run, started
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import time
+from internnav_hf.arguments import NavTrainingArguments, run_recipe
+from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
+from tests.toy_model import ToyDataset, toy_model
+
+
+class Slow(ToyDataset):
+    def __getitem__(self, index):
+        time.sleep(0.02)
+        return super().__getitem__(index)
+
+
+def main(args):
+    data = {"train_dataset": Slow(40), "eval_dataset": Slow(8, seed=1)}
+    trainer = NavTrainer(toy_model(), args, **data)
+    trainer.run(checkpoint_to_resume(args))
+
+
+run_recipe(main, [NavTrainingArguments], None)
+"""
+OPTIONS = {
+    "use_cpu": True,
+    "report_to": "none",
+    "disable_tqdm": True,
+    "max_steps": 20,
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 2,
+    "logging_steps": 3,
+    "eval_steps": 4,
+    "save_strategy": "steps",
+    "save_steps": 8,
+    "dataloader_num_workers": 1,
+    "resume_from_checkpoint": "auto",
+}
+TWO = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def command(tmp_path: Path, out: str, *launcher: str) -> list[str]:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    common = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    options = [f"--{name}={value}" for name, value in OPTIONS.items()]
+    words = [sys.executable, "-m", "accelerate.commands.launch", *common, *launcher]
+    return [*words, str(tmp_path / "program.py"), f"--output_dir={tmp_path / out}", *options]
+
+
+def programs(launcher: psutil.Process) -> list[psutil.Process]:
+    """The trainings below it, the first rank first; not their workers."""
+    children = launcher.children(recursive=True)
+    return [child for child in children if "program.py" in " ".join(child.cmdline())][:2]
+
+
+def wait_until(holds, seconds=120):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def losses(folder: Path) -> list:
+    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    keys = ("step", "loss", "word_loss", "grad_norm", "eval_loss", "eval_word_loss", "train_loss")
+    return [[row.get(key) for key in keys] for row in history]
+
+
+@pytest.mark.slow
+def test_two_processes_save_together_when_one_is_told(tmp_path):
+    words = command(tmp_path, "left", *TWO)
+    with started(words, cwd=ROOT, env=ENVIRONMENT) as launcher:
+        state = tmp_path / "left" / "checkpoint-8" / "trainer_state.json"
+        wait_until(state.exists)
+        found = programs(psutil.Process(launcher.pid))
+        found[-1].send_signal(signal.SIGUSR1)
+        assert launcher.wait(60) != 0
+        wait_until(lambda: not any(map(lives, found)), 5)
+    assert not list((tmp_path / "left").glob("*.safetensors"))
+    assert not (tmp_path / "left" / "train_results.json").exists()
+    steps = {int(path.name.split("-")[1]) for path in (tmp_path / "left").glob("checkpoint-*")}
+    assert max(steps) not in (8, 16, 20)
+    for out in ("left", "whole"):
+        done = run(command(tmp_path, out, *TWO), cwd=ROOT, env=ENVIRONMENT)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert losses(tmp_path / "left") == losses(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_training_whose_launcher_is_ended_saves_and_ends(tmp_path, number):
+    words = command(tmp_path, "left", "--num_processes", "1")
+    with started(words, cwd=ROOT, env=ENVIRONMENT) as launcher:
+        wait_until((tmp_path / "left" / "checkpoint-8").exists)
+        family = psutil.Process(launcher.pid).children(recursive=True)
+        launcher.send_signal(number)
+        assert launcher.wait(10) != 0
+        wait_until(lambda: not any(map(lives, family)), 20)
+    steps = {int(path.name.split("-")[1]) for path in (tmp_path / "left").glob("checkpoint-*")}
+    assert max(steps) not in (8, 16, 20)
+    assert not list((tmp_path / "left").glob(".*"))
