@@ -22,7 +22,10 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def end_with_parent(*_: Any) -> None:
-    """In a worker, first of all: it ends when its parent does, however that ends."""
+    """In a worker, first of all: it ends when its parent does, however that ends, and leaves Ctrl-C
+    to it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     parent = multiprocessing.parent_process()
@@ -37,8 +40,7 @@ def _end_after(parent: Any) -> None:
 
 def quiet_worker(*_: Any) -> None:
     """In a worker of a DataLoader: signals that reach a whole group are its parent's matter."""
-    for number in (signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if sys.platform == "linux":  # elsewhere a signal does not tell who sent it
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # in threads to come, too
         threading.Thread(target=_obey_parent, daemon=True).start()
