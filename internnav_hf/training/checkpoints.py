@@ -56,6 +56,7 @@ from internnav_hf.training.resume import (
     check_same_run,
     checkpoints,
     describe_run,
+    tell_new_length,
     what_is_left,
     write_record,
 )
@@ -231,6 +232,8 @@ class CheckpointTrainer(Trainer):
                 f"{self._resumed} was saved at step {self.state.global_step}, but the run ends at "
                 f"step {self.state.max_steps}: raise --max_steps or --num_train_epochs."
             )
+        if self._resumed:
+            tell_new_length(self._resumed, self.state.max_steps)
         told = read_progress(self._resumed, self.args.process_index)
         if told is None:
             self._first_counted_step = self.state.global_step

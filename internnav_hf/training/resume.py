@@ -35,7 +35,7 @@ MAY_DIFFER = re.compile(
     "|resume_.*|logging_.*|log_.*|report_to|disable_tqdm|include_.*|debug|trackio_.*|do_.*"
     "|save_.*|load_best_model_at_end|metric_for_best_model|greater_is_better|prediction_loss_only"
     "|eval_.*|.*_eval_.*|num_eval_samples|num_trajectories|batch_eval_metrics|.*_full_eval"
-    "|push_to_hub.*|hub_.*|license|dataloader_(num|pin|persistent|prefetch).*|skip_memory_metrics"
+    "|push_to_hub.*|hub_.*|license|dataloader_(num|pin|persistent|prefetch|multiprocessing|in_order).*|skip_memory_metrics"
     "|gradient_checkpointing.*|activation_checkpointing.*|torch_compile.*|torch_empty_cache_steps"
     "|use_cpu|tf32|ddp_.*|local_rank|deepspeed|fsdp.*|accelerator_config|parallelism_config"
     "|enable_jit_checkpoint|restore_callback_states_from_checkpoint|attn_implementation|dagger_.*"
@@ -310,6 +310,16 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _digest(names: list[str]) -> str:
     return hashlib.blake2b("\n".join(names).encode(), digest_size=4).hexdigest()
+
+
+def tell_new_length(checkpoint: str, max_steps: int) -> None:
+    """A schedule may depend on how many steps there are."""
+    was = json.loads(Path(checkpoint, TRAINER_STATE_NAME).read_text()).get("max_steps")
+    if was != max_steps:
+        told = (
+            "The run ends at step %s, where it would have ended at %s: the learning rate goes on "
+        )
+        logger.warning(told + "by the schedule of that many steps.", max_steps, was)
 
 
 def write_record(folder: Path, run: dict[str, Any]) -> None:
