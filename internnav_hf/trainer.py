@@ -26,9 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.utils.data import SequentialSampler
+from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import IntervalStrategy, _is_peft_model
@@ -38,7 +37,10 @@ from internnav_hf.latent_drift import LatentDrift
 from internnav_hf.models.loading import check_loading
 from internnav_hf.sampler import TellEpoch, length_groups
 from internnav_hf.training.checkpoints import CheckpointTrainer
+from internnav_hf.training.evaluation import ExactEvaluation
 from internnav_hf.training.resume import checkpoint_to_resume, last_complete_checkpoint
+from internnav_hf.training.samples import INDEX_KEY, Numbered, NumberedCollator, diagnose
+from internnav_hf.training.sums import Sums, mean_losses
 from internnav_hf.tuning import parameter_groups, parameter_table
 
 __all__ = ["NavTrainer", "checkpoint_to_resume", "last_complete_checkpoint"]
@@ -55,8 +57,12 @@ _NOT_FINITE = """Step {step}: {what}. Losses of this batch: {losses}.
 What helps: a lower --learning_rate, a longer --warmup_steps, --max_grad_norm 1, bf16 and not fp16.
 Checkpoints in {output_dir} are intact: --resume_from_checkpoint true goes on from the last one."""
 
+_BROKEN_SAMPLES = """Step {step}: {what}, because of {samples}. Losses of this batch: {losses}.
+What helps: mend these samples, or take their episodes away (scripts/check_dataset.py looks at all).
+Checkpoints in {output_dir} are intact: --resume_from_checkpoint true goes on from the last one."""
 
-class NavTrainer(CheckpointTrainer):
+
+class NavTrainer(CheckpointTrainer, ExactEvaluation):
     """Trainer with named losses, exact accumulation, learning rates by module, and a guard."""
 
     args: NavTrainingArguments
@@ -90,7 +96,7 @@ class NavTrainer(CheckpointTrainer):
         if self.drift is not None:
             with self.accelerator.autocast():
                 self.drift.record(self.model.to(args.device))
-        self._sums = _Sums()
+        self._sums = Sums()
         self._window_start: float | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
@@ -139,8 +145,17 @@ class NavTrainer(CheckpointTrainer):
         self._tell_epoch.sampler = length_groups(self.args, self.train_dataset)
         return self._tell_epoch.sampler or super()._get_train_sampler(train_dataset)
 
-    def _get_eval_sampler(self, eval_dataset: Any):
-        return SequentialSampler(eval_dataset)  # Trainer's would group by length too
+    def _get_dataloader(self, dataset, description, *args, is_training: bool = False, **kwargs):
+        """Of training, with batches that say which samples they hold."""
+        given = self.data_collator
+        if is_training and not isinstance(dataset, IterableDataset):
+            dataset, self.data_collator = Numbered(dataset), NumberedCollator(given)
+        try:
+            return super()._get_dataloader(
+                dataset, description, *args, is_training=is_training, **kwargs
+            )
+        finally:
+            self.data_collator = given
 
     # Learning rates by module
 
@@ -222,6 +237,7 @@ class NavTrainer(CheckpointTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Trainer's loss; remembers the named ones, and refuses one that is not finite."""
         outputs: Any
+        indices = inputs.pop(INDEX_KEY, None)
         forward = model if "labels" in inputs else _without_num_items(model)
         loss, outputs = super().compute_loss(forward, inputs, True, num_items_in_batch)
         named = {name: value.detach() for name, value in outputs.items() if name.endswith("_loss")}
@@ -235,7 +251,7 @@ class NavTrainer(CheckpointTrainer):
         for name, value in named.items():
             self._sums.add(name, value, counts.get(name))
         if not torch.isfinite(loss):
-            self._stop("the loss is not finite", named)
+            self._stop("the loss is not finite", named, indices)
         return (loss, outputs) if return_outputs else loss
 
     def _get_grad_norm(self, model, grad_norm=None):
@@ -245,16 +261,29 @@ class NavTrainer(CheckpointTrainer):
             self._stop("the loss is finite, but its gradient is not", {})
         return grad_norm
 
-    def _stop(self, what: str, losses: dict[str, Tensor]) -> None:
+    def _stop(self, what: str, losses: dict[str, Tensor], indices: Tensor | None = None) -> None:
         told = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
+        samples, is_data = self._diagnosis(indices)
         raise FloatingPointError(
-            _NOT_FINITE.format(
+            (_BROKEN_SAMPLES if is_data else _NOT_FINITE).format(
                 step=self.state.global_step + 1,
                 what=what,
                 losses=told or "see the log",
+                samples="; ".join(samples),
                 output_dir=self.args.output_dir,
             )
         )
+
+    def _diagnosis(self, indices: Tensor | None) -> tuple[list[str], bool]:
+        if indices is None or is_deepspeed_zero3_enabled():  # all processes would have to look
+            return [], False
+
+        @torch.no_grad()
+        def is_finite(batch: Any) -> bool:
+            return bool(torch.isfinite(self.model(**self._prepare_inputs(batch))["loss"]))
+
+        self.model.eval()
+        return diagnose(self.train_dataset, indices.tolist(), self.data_collator, is_finite)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds named losses and throughput to what Trainer logs while it trains."""
@@ -275,7 +304,7 @@ class NavTrainer(CheckpointTrainer):
         if steps is not None and steps[0] > 0 and self.is_world_process_zero():
             empty, all_steps = round(steps[0] / world_size), round(steps[1] / world_size)
             logger.warning("No text was learnt in %d of %d steps: no label.", empty, all_steps)
-        summary = _mean_losses(sums)
+        summary = mean_losses(sums)
         summary["samples_per_second"] = sums["samples"][0] / seconds
         if "tokens" in sums:
             summary["tokens_per_second"] = sums["tokens"][0] / seconds
@@ -283,17 +312,15 @@ class NavTrainer(CheckpointTrainer):
         return summary
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
-        """Trainer's loop, with the named losses and, in evaluations, the metrics of `open_loop`."""
-        training_sums, self._sums = self._sums, _Sums()
+        """With the metrics of `open_loop` in evaluations."""
+        metrics: dict[str, float] = {}
         with self._clock_stopped():
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-            metrics = _mean_losses(self._sums.pop())
             if metric_key_prefix.startswith("eval"):
                 metrics |= self._drift_now()
                 if self.open_loop is not None:
                     with torch.no_grad(), self.accelerator.autocast():
                         metrics |= self.open_loop(self.model)
-        self._sums = training_sums
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         return output._replace(metrics=(output.metrics or {}) | named)
 
@@ -353,34 +380,3 @@ def _without_num_items(model: nn.Module) -> Callable[..., Any]:
         return model(**inputs)
 
     return forward
-
-
-class _Sums:
-    """Weighted sums by name, on their device and unread until `pop`, which every process calls."""
-
-    def __init__(self):
-        self.by_name: dict[str, Tensor] = {}
-
-    def add(self, name: str, value: Tensor, weight: Tensor | None = None) -> None:
-        value = value.float()
-        weights = torch.ones_like(value) if weight is None else weight
-        pair = torch.stack([torch.where(weights > 0, value * weights, 0), weights]).float()
-        known = self.by_name.get(name)
-        self.by_name[name] = pair if known is None else known.to(pair.device) + pair
-
-    def pop(self) -> dict[str, tuple[float, float]]:
-        """Name -> (sum of value times weight, sum of weights) over all processes; then empty."""
-        parts = gather_object([{name: pair.tolist() for name, pair in self.by_name.items()}])
-        self.by_name = {}
-        together: dict[str, tuple[float, float]] = {}
-        for part in parts:
-            for name, (value, weight) in part.items():
-                value_so_far, weight_so_far = together.get(name, (0.0, 0.0))
-                together[name] = (value_so_far + value, weight_so_far + weight)
-        return together
-
-
-def _mean_losses(sums: dict[str, tuple[float, float]]) -> dict[str, float]:
-    """The losses among `sums`; one that had nothing to be a mean over is left out."""
-    losses = {name: pair for name, pair in sums.items() if name.endswith("_loss")}
-    return {name: value / weight for name, (value, weight) in losses.items() if weight > 0}

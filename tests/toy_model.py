@@ -39,6 +39,10 @@ class ToyModel(PreTrainedModel):
         self.goal_head = nn.Linear(config.width, 2)
         self.post_init()
 
+    @property
+    def loss_weights(self):
+        return {"word_loss": 1.0, "goal_loss": self.config.goal_weight}
+
     def forward(
         self,
         input_ids,

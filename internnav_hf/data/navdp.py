@@ -270,6 +270,12 @@ class NavDPDataset(Dataset):
         goal_at_end = rng.random() < self.goal_at_end_fraction
         return episode, draw_item(length, rng, goal_at_end), rng
 
+    def where(self, index: int) -> str:
+        """Where a sample is from, for messages."""
+        episode, draw, _ = self._drawn(index)
+        walk = self._walk(episode)
+        return f"{walk.unit}, episode {walk.row['episode_index']}, frame {draw.current}"
+
     def _walk(self, episode: int) -> "_Walk":
         row = row_of(self.episodes, episode)
         return _Walk(self.data_root / row["unit"], row)

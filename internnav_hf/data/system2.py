@@ -183,6 +183,11 @@ class System2Dataset(Dataset):
         """
         self.epoch = epoch
 
+    def where(self, index: int) -> str:
+        """Where a sample is from, for messages."""
+        sample, episode, _ = self._row(index)
+        return f"{episode.root}, episode {episode.episode_index}, frame {sample['frame_index']}"
+
     def _position(self, index: int) -> int:
         """Index from the start; numpy integers and negative indices are welcome."""
         position = int(index) + (len(self) if index < 0 else 0)

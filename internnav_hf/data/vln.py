@@ -189,6 +189,10 @@ class VLNDataset(Dataset):
             **{key: values[:length] for key, values in targets.items()},
         }
 
+    def where(self, index: int) -> str:
+        """Where a sample is from, for messages."""
+        return self._name(int(self._sample_episode[self._position(index)]))
+
     def text(self, index: int) -> str:
         """The instruction of a sample, verbatim."""
         sample = self._position(index)

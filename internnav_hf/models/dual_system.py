@@ -25,6 +25,7 @@ from transformers import initialization as init
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from .action_expert import ActionExpertOutput
+from .counted_losses import CountedLosses
 from .dual_system_config import DualSystemConfig
 from .loading import StrictLoading
 from .released import check_fit, dual_system_keys
@@ -49,7 +50,7 @@ class LatentQueries(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_queries, width))
 
 
-class DualSystemModel(StrictLoading, PreTrainedModel):
+class DualSystemModel(CountedLosses, StrictLoading, PreTrainedModel):
     """System2, latent queries and an action expert.
 
     While no parameter of System2's language and vision model learns, training takes the short way
@@ -61,7 +62,6 @@ class DualSystemModel(StrictLoading, PreTrainedModel):
     base_model_prefix = ""
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = True
     loss_count_keys = {"frame_mask": "num_frames_in_batch"}
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -154,6 +154,11 @@ class DualSystemModel(StrictLoading, PreTrainedModel):
         """Whether nothing that the plan depends on learns, but for the queries."""
         return not any(parameter.requires_grad for parameter in self.system2.vlm.parameters())
 
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """What each named loss weighs in `loss`."""
+        return {"action_loss": 1.0}
+
     def get_input_embeddings(self):
         """The VLM's token embeddings."""
         return self.system2.get_input_embeddings()
@@ -195,6 +200,7 @@ class DualSystemModel(StrictLoading, PreTrainedModel):
         )
         if actions is None:
             return DualSystemOutput(plan=plan)
+        self.check_counts(num_frames_in_batch=num_frames_in_batch)
         arguments = [plan, rgb, depth, actions, frame_mask]
         if plan_position is not None:
             arguments = [_flat(argument) for argument in arguments]

@@ -61,6 +61,11 @@ class DualSystemConfig(OwnFieldsWin, PreTrainedConfig):
                 f"hidden_size is {width}."
             )
 
+    @property
+    def hidden_size(self) -> int:
+        """Of System2's language model; DeepSpeed's `auto` sizes follow it."""
+        return self.get_text_config().hidden_size
+
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
         """The dict on disk; that of a released InternVLA-N1 is translated."""

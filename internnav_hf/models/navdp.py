@@ -20,13 +20,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .config_checks import own_fields
+from .counted_losses import CountedLosses
 from .loading import StrictLoading
 from .navdp_config import NavDPConfig
 from .navdp_goals import NUM_POINT_CHANNELS, NUM_SLOTS, Goal, GoalEncoder
-from .navdp_losses import DRAWS, NavDPOutput, navdp_losses
+from .navdp_losses import DRAWS, NavDPOutput, loss_weights, navdp_losses
 from .navdp_released import read_released, released_config, released_file, released_keys
 from .navdp_trunk import NUM_ACTION_CHANNELS, Denoiser, RGBDEncoder, denoise, noise_schedule
 from .released import check_fit
+from .steady_draws import SteadyDraws
 
 _GOAL_KEYS = {"point": "goal_point", "image": "goal_image", "pixel": "goal_pixel_map"}
 _AUXILIARY_KINDS = ("image", "pixel")
@@ -44,7 +46,7 @@ class NavDPSamples(NamedTuple):
     actions: Tensor
 
 
-class NavDPModel(StrictLoading, PreTrainedModel):
+class NavDPModel(CountedLosses, StrictLoading, PreTrainedModel):
     """See the module."""
 
     config_class = NavDPConfig
@@ -52,7 +54,6 @@ class NavDPModel(StrictLoading, PreTrainedModel):
     base_model_prefix = ""
     main_input_name = "rgb"
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = True
     loss_count_keys = {"sample_mask": "num_samples_in_batch"}
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -132,13 +133,14 @@ class NavDPModel(StrictLoading, PreTrainedModel):
         `sample_mask` (B,) is True where a sample counts, `num_samples_in_batch` its sum over the
         whole optimisation step. `noise` (B, 2, H, 3) and `timesteps` (B, 2), first without goal,
         then with, replace what is drawn: in training by torch's own generator, in evaluation
-        always the same. Raises ValueError for what is missing or misshapen.
+        always the same for the same paths. Raises ValueError for what is missing or misshapen.
         """
         goals = {"goal_point": goal_point, "goal_image": goal_image}
         goals |= {"goal_pixel_map": goal_pixel_map}
         paths = {"actions": actions, "perturbed_actions": perturbed_actions}
         values = {"value": value, "perturbed_value": perturbed_value}
         batch = self._checked(rgb=rgb, depth=depth, **paths, **values, **goals)
+        self.check_counts(num_samples_in_batch=num_samples_in_batch)
         noise, timesteps = self._draw(actions, noise, timesteps)
         batch |= {"noise": noise, "timesteps": timesteps}
         if sample_mask is None:
@@ -281,6 +283,12 @@ class NavDPModel(StrictLoading, PreTrainedModel):
         predicted = self.denoiser(noisy, torch.cat([self.denoiser.read(front), scene], dim=-2))
         return dict(zip(slots, predicted.chunk(len(draws)), strict=True))
 
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """What each named loss weighs in `loss`."""
+        has_both = "none" in self.config.goal_kinds and bool(self.goal_encoder.encoders)
+        return loss_weights(self.config, only_one_draw=not has_both)
+
     def _values(self, scaled: Tensor, scene: Tensor) -> Tensor:
         """(B, N) for scaled actions (B, N, H, 3). The critic sees the scene, not the goal."""
         rows = rearrange(scaled, "b n h c -> (b n) h c")
@@ -295,14 +303,17 @@ class NavDPModel(StrictLoading, PreTrainedModel):
     ) -> tuple[Tensor, Tensor]:
         """Noise (B, 2, H, 3) and diffusion steps (B, 2), the given ones or drawn."""
         # Evaluation losses are to be compared, so they do not depend on luck.
-        generator = None if self.training else torch.Generator().manual_seed(0)
-        shape, device = (len(actions), len(DRAWS)), actions.device
+        draws = None if self.training else SteadyDraws(actions)
+        shape, device = (len(DRAWS), *actions.shape[1:]), actions.device
         if noise is None:
-            noise = randn_tensor((*shape, *actions.shape[1:]), generator, device, torch.float32)
+            size = (len(actions), *shape)
+            noise = torch.randn(size, device=device) if draws is None else draws.normal(*shape)
         if timesteps is None:
-            of_draw = device if generator is None else generator.device
-            num_steps = self.config.num_diffusion_steps
-            timesteps = torch.randint(num_steps, shape, generator=generator, device=of_draw)
+            num_steps, size = self.config.num_diffusion_steps, (len(actions), len(DRAWS))
+            if draws is None:
+                timesteps = torch.randint(num_steps, size, device=device)
+            else:
+                timesteps = draws.below(num_steps, len(DRAWS))
         return noise.to(device), timesteps.to(device)
 
     def _checked(self, **tensors: Tensor | None) -> dict[str, Tensor]:

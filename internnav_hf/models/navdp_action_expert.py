@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .action_expert import ActionExpertOutput, loss_over_frames
+from .counted_losses import CountedLosses
 from .dino_encoder import released_dino_keys
 from .loading import StrictLoading
 from .navdp_action_expert_config import NavDPActionExpertConfig
@@ -28,6 +29,7 @@ from .navdp_trunk import (
     denoise,
     noise_schedule,
 )
+from .steady_draws import SteadyDraws
 
 NUM_VIEWS = 2  # that of the decision, and the current one
 _NUM_GOAL_TOKENS = 1
@@ -67,7 +69,7 @@ _UNUSED = (
 )
 
 
-class NavDPActionExpert(StrictLoading, PreTrainedModel):
+class NavDPActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
     """See the module. Honours `ActionExpert`."""
 
     config_class = NavDPActionExpertConfig
@@ -75,7 +77,6 @@ class NavDPActionExpert(StrictLoading, PreTrainedModel):
     base_model_prefix = ""
     main_input_name = "plan"
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = True
     loss_count_keys = {"frame_mask": "num_frames_in_batch"}
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -120,12 +121,14 @@ class NavDPActionExpert(StrictLoading, PreTrainedModel):
         """As in `ActionExpert`; `timesteps` (B, T) are whole numbers from 0, the least noise.
 
         What is not given is drawn: in training by torch's own generator, in evaluation always the
-        same. Raises ValueError for what is missing or not as large as the configuration says.
+        same for the same actions. Raises ValueError for what is missing or not as large as the
+        configuration says.
         """
         plan = _checked("plan", plan, self.config.plan_hidden_size)
         actions = _checked("actions", actions, self.config.action_horizon, NUM_ACTION_CHANNELS)
         if frame_mask is None:
             frame_mask = torch.ones(actions.shape[:2], dtype=torch.bool, device=actions.device)
+        self.check_counts(num_frames_in_batch=num_frames_in_batch)
         sample_of = frame_mask.nonzero()[:, 0]  # (V,)
         goals = self._goal_tokens(plan)[sample_of]
         scenes = self._scene_tokens(rgb, depth, frame_mask)
@@ -221,20 +224,25 @@ class NavDPActionExpert(StrictLoading, PreTrainedModel):
     ) -> tuple[Tensor, Tensor]:
         """Noise (V, H, 3) and diffusion steps (V,), the given ones or drawn."""
         # Evaluation losses are to be compared, so they do not depend on luck.
-        generator = None if self.training else torch.Generator().manual_seed(0)
+        draws = None if self.training else SteadyDraws(clean)
         if noise is None:
-            noise = randn_tensor(clean.shape, generator, clean.device, clean.dtype)
+            noise = torch.randn_like(clean) if draws is None else draws.normal(*clean.shape[1:])
         else:
             noise = noise[frame_mask].to(clean)
         if timesteps is None:
             num_steps = self.config.num_diffusion_steps
-            device = clean.device if generator is None else generator.device
-            timesteps = torch.randint(
-                num_steps, clean.shape[:1], generator=generator, device=device
-            )
+            if draws is None:
+                timesteps = torch.randint(num_steps, clean.shape[:1], device=clean.device)
+            else:
+                timesteps = draws.below(num_steps)
         else:
             timesteps = timesteps[frame_mask]
         return noise, timesteps.to(clean.device)
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """What each named loss weighs in `loss`."""
+        return {"action_loss": 1.0}
 
     @property
     def dummy_inputs(self) -> dict[str, Tensor]:

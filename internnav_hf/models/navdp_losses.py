@@ -60,7 +60,7 @@ def navdp_losses(
     if points:
         of_kinds = [_mean_square(point - batch["goal_point"]) for point in points.values()]
         errors["auxiliary_loss"] = torch.stack(of_kinds).mean(0)
-    weights = _weights(config, only_one_draw=len(noises) == 1)
+    weights = loss_weights(config, only_one_draw=len(noises) == 1)
     count = batch["sample_mask"].sum()
     sums = {name: (error * batch["sample_mask"]).sum() for name, error in errors.items()}
     total = torch.stack([weights[name] * error for name, error in sums.items()]).sum()
@@ -75,7 +75,8 @@ def navdp_losses(
     )
 
 
-def _weights(config: NavDPConfig, only_one_draw: bool) -> dict[str, float]:
+def loss_weights(config: NavDPConfig, only_one_draw: bool) -> dict[str, float]:
+    """What each named loss weighs in `loss`."""
     share, weight = config.no_goal_share, config.action_loss_weight
     return {
         "no_goal_action_loss": weight if only_one_draw else weight * share,

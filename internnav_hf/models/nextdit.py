@@ -23,17 +23,19 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from .action_expert import ActionExpertOutput, loss_over_frames
+from .counted_losses import CountedLosses
 from .dino_encoder import DinoEncoder, released_dino_keys, to_unit
 from .loading import StrictLoading
 from .nextdit_config import NextDiTConfig
 from .nextdit_denoiser import Context, NextDiTBlock, NextDiTDenoiser
 from .rgb_memory import NUM_VIEWS, MemoryEncoder, QueryResampler, RGBMemory
+from .steady_draws import SteadyDraws
 
 NUM_TRAIN_TIMESTEPS = 1000
 NUM_ACTION_CHANNELS = 3  # dx, dy, dyaw
 
 
-class NextDiTActionExpert(StrictLoading, PreTrainedModel):
+class NextDiTActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
     """Honours `ActionExpert`. Depth is accepted and not looked at."""
 
     config_class = NextDiTConfig
@@ -41,7 +43,6 @@ class NextDiTActionExpert(StrictLoading, PreTrainedModel):
     base_model_prefix = ""
     main_input_name = "plan"
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = True
     loss_count_keys = {"frame_mask": "num_frames_in_batch"}
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -104,13 +105,14 @@ class NextDiTActionExpert(StrictLoading, PreTrainedModel):
     ) -> ActionExpertOutput:
         """See `ActionExpert`. `timesteps` are the diffusion times in 0 .. 1000.
 
-        In evaluation the same noise and times are drawn at each call, so that losses compare.
+        In evaluation noise and times are always the same for the same actions.
         """
         if actions is None:
             raise ValueError("forward needs actions (B, T, H, 3); without them, call sample.")
         if frame_mask is None:
             frame_mask = torch.ones(actions.shape[:2], dtype=torch.bool, device=actions.device)
         self._check_actions(actions, frame_mask)
+        self.check_counts(num_frames_in_batch=num_frames_in_batch)
         target = actions[frame_mask].float() * self._action_scale(actions)
         drawn_noise, drawn_timesteps = self._draw(target)
         noise = drawn_noise if noise is None else noise[frame_mask].float()
@@ -220,12 +222,17 @@ class NextDiTActionExpert(StrictLoading, PreTrainedModel):
 
     def _draw(self, target: Tensor) -> tuple[Tensor, Tensor]:
         """Noise as `target` (M, H, 3) and diffusion times (M,) in 1 .. 1000."""
-        generator = None
-        if not self.training:
-            generator = torch.Generator(target.device).manual_seed(0)
-        noise = torch.randn(target.shape, generator=generator, device=target.device)
-        uniform = torch.rand(len(target), generator=generator, device=target.device)
+        if self.training:
+            noise, uniform = torch.randn_like(target), torch.rand(len(target), device=target.device)
+        else:
+            draws = SteadyDraws(target)
+            noise, uniform = draws.normal(*target.shape[1:]), draws.uniform()
         return noise, NUM_TRAIN_TIMESTEPS - (uniform * NUM_TRAIN_TIMESTEPS).floor()
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """What each named loss weighs in `loss`."""
+        return {"action_loss": 1.0}
 
     def _action_scale(self, actions: Tensor) -> Tensor:
         return torch.tensor(self.config.action_scale, device=actions.device)

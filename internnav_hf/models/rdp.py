@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from .clip_config import NUM_IMAGE_TOKENS
+from .counted_losses import CountedLosses
 from .cross_modal import CrossModalEncoder, init_small
 from .displacements import unscale
 from .instruction_encoder import check_words
@@ -57,7 +58,7 @@ class RDPAction(NamedTuple):
     recurrent_state: Tensor
 
 
-class RDPModel(RDPEncoders):
+class RDPModel(CountedLosses, RDPEncoders):
     """See the module. `rgb_features` are (B, T, 5, V), `depth_features` (B, T, channels, G, G)."""
 
     config_class = RDPConfig
@@ -65,7 +66,6 @@ class RDPModel(RDPEncoders):
     base_model_prefix = ""
     main_input_name = "instruction_ids"
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = True
     loss_count_keys = {"step_mask": "num_steps_in_batch"}
     _supports_sdpa = True
     _no_split_modules = ["CLIPEncoderLayer", "CrossModalLayer", "DenoiserLayer"]
@@ -144,8 +144,8 @@ class RDPModel(RDPEncoders):
         state is given. `noise` (B, T, H, 3), `timesteps` (B, T), `image_drop` (B, T), steps that
         see nothing, and `condition_drop` (B, T), steps predicted without images and instruction,
         replace what is drawn: in training by torch's own generator; in evaluation nothing is
-        dropped, and the rest is always the same. Raises ValueError for what is missing or
-        misshapen.
+        dropped, and the rest is always the same for the same steps. Raises ValueError for what is
+        missing or misshapen.
         """
         given = {
             "displacements": displacements,
@@ -170,8 +170,9 @@ class RDPModel(RDPEncoders):
                 "image_drop": image_drop,
                 "condition_drop": condition_drop,
             },
-            self.training,
+            None if self.training else _targets(batch),
         )
+        self.check_counts(num_steps_in_batch=num_steps_in_batch)
         counted = torch.ones_like(step_mask) if self.config.padded_loss else step_mask
         is_seen = step_mask & ~draws["image_drop"]
         check_words(instruction_ids, self._vocab_size, step_mask.any(1))
@@ -344,6 +345,12 @@ class RDPModel(RDPEncoders):
     def _vocab_size(self) -> int:
         return self.config.text_config.vocab_size  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
 
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """What each named loss weighs in `loss`."""
+        progress, stop = self.config.progress_loss_weight, self.config.stop_loss_weight
+        return {"action_loss": 1.0, "progress_loss": progress, "stop_loss": stop}
+
     def _kinds(self) -> Tensor:
         """(N, E): what sort each condition token is."""
         return self.kind_embedding(torch.tensor(self.kinds, device=self.device))
@@ -370,6 +377,12 @@ class RDPModel(RDPEncoders):
                 found = None if value is None else tuple(value.shape)
                 raise ValueError(f"RDPModel: {name}: found {found}, expected {expected}.")
         return {name: value.float() for name, value in given.items() if value is not None}
+
+
+def _targets(batch: dict[str, Tensor]) -> Tensor:
+    """(B, T, ...): what tells steps apart, also where nothing moves."""
+    moves, progress = batch["displacements"].flatten(2), batch["progress"][..., None]
+    return torch.cat([moves, progress], dim=-1)
 
 
 def _masked(values: Tensor, step_mask: Tensor) -> Tensor:

@@ -87,6 +87,8 @@ class RDPConfig(OwnFieldsWin, PreTrainedConfig):
         "vision_config": CLIPVisionConfig,
     }
 
+    keys_to_ignore_at_inference = ["recurrent_state"]
+
     text_config: dict | PreTrainedConfig | None = None
     vision_config: dict | PreTrainedConfig | None = None
     train_text_encoder: bool = False

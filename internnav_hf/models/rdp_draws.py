@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .navdp_trunk import NUM_ACTION_CHANNELS
 from .rdp_config import RDPConfig
+from .steady_draws import SteadyDraws
 
 
 def draw_for_training(
@@ -19,25 +20,30 @@ def draw_for_training(
     shape: tuple[int, int],
     device: torch.device,
     given: dict[str, Tensor | None],
-    training: bool,
+    targets: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """`noise` (B, T, H, 3), `timesteps`, `image_drop` and `condition_drop` (B, T): the given ones,
-    or drawn; see `RDPModel.forward`.
+    or drawn; see `RDPModel.forward`. In evaluation there are `targets` (B, T, ...) of the steps: by
+    them it is drawn, so that losses depend on neither luck nor the batch, and nothing is dropped.
     """
-    # Evaluation losses are to be compared, so they do not depend on luck.
-    generator = None if training else torch.Generator().manual_seed(0)
-    of_draw = device if generator is None else generator.device
+    steady = None if targets is None else SteadyDraws(targets.flatten(0, 1))
     draws: dict[str, Any] = dict(given)
     if draws["noise"] is None:
-        size = (*shape, config.action_horizon, NUM_ACTION_CHANNELS)
-        draws["noise"] = randn_tensor(size, generator, device, torch.float32)
+        size = (config.action_horizon, NUM_ACTION_CHANNELS)
+        drawn = (
+            torch.randn(*shape, *size, device=device) if steady is None else steady.normal(*size)
+        )
+        draws["noise"] = drawn.view(*shape, *size)
     if draws["timesteps"] is None:
         num_steps = config.num_diffusion_steps
-        draws["timesteps"] = torch.randint(num_steps, shape, generator=generator, device=of_draw)
+        if steady is None:
+            draws["timesteps"] = torch.randint(num_steps, shape, device=device)
+        else:
+            draws["timesteps"] = steady.below(num_steps).view(shape)
     shares = {"image_drop": config.view_drop_share, "condition_drop": config.condition_drop_share}
     for name, share in shares.items():
         if draws[name] is None:
-            draws[name] = torch.rand(shape, device=device) < (share if training else 0)
+            draws[name] = torch.rand(shape, device=device) < (share if steady is None else 0)
     return {name: value.to(device) for name, value in draws.items()}
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from .counted_losses import CountedLosses
 from .depth_resnet import DepthResNet, depth_grid_size
 from .dino_encoder import to_unit
 from .instruction_encoder import InstructionEncoder, check_words
@@ -57,13 +58,12 @@ class Steps(NamedTuple):
         return steps.masked_scatter(self.step_mask[..., None], frames)
 
 
-class RecurrentVLNModel(ReleasedModel):
+class RecurrentVLNModel(CountedLosses, ReleasedModel):
     """The base of both. What a model adds is `advance`, and what features of colours it keeps."""
 
     config: RecurrentVLNConfig
     base_model_prefix = ""
     main_input_name = "instruction_ids"
-    accepts_loss_kwargs = True
     loss_count_keys = {"episode_mask": "num_episodes_in_batch"}
     released_variant = ""
     num_recurrent_layers = 1
@@ -187,6 +187,7 @@ class RecurrentVLNModel(ReleasedModel):
         output: Any = self._predict(steps, recurrent_state)
         if actions is None:
             return output
+        self.check_counts(num_episodes_in_batch=num_episodes_in_batch)
         targets = {"actions": actions, "inflection_weights": inflection_weights}
         counts = row_mask if episode_mask is None else row_mask & episode_mask.bool()
         losses = vln_losses(
@@ -254,6 +255,11 @@ class RecurrentVLNModel(ReleasedModel):
         """Features (F, C, G, G) of `depth` (F, D, D) in metres, each frame by itself."""
         max_depth = self.config.max_depth
         return self.depth_encoder((depth.clamp(0, max_depth) / max_depth).to(self.dtype))
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """What each named loss weighs in `loss`."""
+        return {"action_loss": 1.0, "progress_loss": self.config.progress_loss_weight}
 
     @property
     def feature_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .counted_losses import CountedLosses
 from .dialogue import AnswerKind
 from .image_tokens import ImageTokens
 from .landmark_head import LandmarkHead
@@ -63,13 +64,14 @@ class System2Output(ModelOutput):
     goal_pixel: Tensor | None = None
     goal_confidence: Tensor | None = None
     heatmap: Tensor | None = None
+    predicted_ids: Tensor | None = None
     loss_counts: dict[str, Tensor] | None = None
 
 
 HEADS = {"pixel_goal_head", "landmark_head"}
 
 
-class System2Model(PreTrainedModel):
+class System2Model(CountedLosses, PreTrainedModel):
     """System2. `from_pretrained` takes our checkpoints and plain Qwen-VL ones, and fails on any key
     that does not fit.
     """
@@ -78,7 +80,6 @@ class System2Model(PreTrainedModel):
     config: System2Config
     base_model_prefix = ""
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = True
     # batch key -> forward argument: how many there are in the whole optimisation step, for exact
     # accumulation
     loss_count_keys = {
@@ -154,6 +155,13 @@ class System2Model(PreTrainedModel):
     def save_vlm(self, save_directory, **kwargs) -> None:
         """Save the vision-language model alone, as a plain Qwen-VL that other tools load."""
         self.vlm.save_pretrained(save_directory, **kwargs)
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """What each named loss weighs in `loss`."""
+        config = self.config
+        weights = {"pixel_goal_loss": config.pixel_goal_loss_weight}
+        return {"language_loss": 1.0, **weights, "landmark_loss": config.landmark_loss_weight}
 
     def get_input_embeddings(self):
         """The VLM's token embeddings."""
@@ -272,6 +280,11 @@ class System2Model(PreTrainedModel):
         supervised = targets != IGNORE_INDEX
         output["logits"] = self.vlm.lm_head(hidden[:, :-1][supervised])
         losses = F.cross_entropy(output["logits"].float(), targets[supervised], reduction="none")
+        if not self.training:
+            predicted = output["logits"].argmax(-1)
+            spread = torch.full_like(labels, IGNORE_INDEX)
+            spread[:, 1:][supervised] = predicted
+            output["predicted_ids"] = spread
         output["loss_counts"] = {}
         output["language_loss"] = _mean(output, "language_loss", losses.sum(), supervised.sum())
         divisor = output["loss_counts"]["language_loss"] if num_items is None else num_items
@@ -287,6 +300,8 @@ class System2Model(PreTrainedModel):
         output |= {"goal_pixel": goal, "goal_confidence": confidence, "heatmap": heatmap}
         if goal_pixel is None or "loss" not in output:
             return
+        if self.config.pixel_goal_loss_weight > 0:
+            self.check_counts(num_goals_in_batch=num_goals)
         chosen = (
             torch.ones_like(confidence, dtype=torch.bool) if goal_mask is None else goal_mask.bool()
         )
@@ -304,6 +319,7 @@ class System2Model(PreTrainedModel):
                 p.sum() for p in self.landmark_head.parameters()
             )
             return
+        self.check_counts(num_landmarks_in_batch=num_landmarks)
         losses = sum(
             self.landmark_head(image, landmark_mask) * (num_images > back)
             for back, image in enumerate(images)

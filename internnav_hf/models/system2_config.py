@@ -34,6 +34,9 @@ class System2Config(OwnFieldsWin, PreTrainedConfig):
     model_type = "internnav_system2"
     sub_configs = {"vlm_config": AutoConfig}  # pyright: ignore[reportAssignmentType]
 
+    # what is not of one size for every sample, or none of a sample
+    keys_to_ignore_at_inference = ["logits", "heatmap"]
+
     vlm_config: dict | PreTrainedConfig | None = None
     use_pixel_goal_head: bool = True
     pixel_goal_loss_weight: float = 1.0
@@ -66,6 +69,11 @@ class System2Config(OwnFieldsWin, PreTrainedConfig):
             wrapped = {"vlm_config": config_dict, "use_pixel_goal_head": False}
             config_dict = {"model_type": cls.model_type, **wrapped}
         return config_dict, kwargs
+
+    @property
+    def hidden_size(self) -> int:
+        """Of the language model; DeepSpeed's `auto` sizes follow it."""
+        return self.get_text_config().hidden_size
 
     def get_text_config(self, *args, **kwargs):
         """The language model's part of `vlm_config`."""

@@ -38,6 +38,8 @@ class RecurrentVLNConfig(OwnFieldsWin, PreTrainedConfig):
 
     sub_configs = {"rgb_config": ResNetConfig}  # pyright: ignore[reportAssignmentType]
 
+    keys_to_ignore_at_inference = ["recurrent_state"]
+
     vocab_size: int = 2504
     embedding_size: int = 50
     instruction_hidden_size: int = 128

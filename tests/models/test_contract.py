@@ -302,3 +302,19 @@ def test_a_seeded_sample_repeats(name, dtype):
     assert first.shape[1:] == (2, *batch["actions"].shape[-2:])
     assert_close(again, first, atol=0, rtol=0)
     assert not torch.equal(other, first)
+
+
+def test_a_trainer_that_accumulates_must_count(model, batch):
+    model.train()
+    model(**batch).loss.backward()
+    model.num_parameters(exclude_embeddings=True)  # as transformers' Trainer does
+    with pytest.raises(ValueError, match=r"found None while gradients.*NavTrainer"):
+        model(**batch)
+    model(**batch, **counts(model, batch)).loss.backward()
+
+
+def test_named_losses_add_up_by_their_weights(model, batch):
+    with torch.no_grad():
+        output = model(**batch)
+    parts = [weight * output[name] for name, weight in model.loss_weights.items() if name in output]
+    assert_close(sum(parts), output.loss)

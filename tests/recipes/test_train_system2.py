@@ -274,3 +274,13 @@ def test_every_file_of_settings_is_understood(path):
     model_args, _, args = parse_arguments(KINDS, [str(path)])
     assert args.max_steps > 0
     assert model_args.vlm.startswith("outputs/")
+
+
+@pytest.mark.slow
+def test_lora_under_zero3_saves_whole_tensors(base, tmp_path):
+    arguments = options(base, tmp_path, lora_rank=4, per_device_train_batch_size=2, max_steps=2)
+    launch(arguments, *accelerate("zero3.yaml", 2))
+    weights = load_file(tmp_path / "model.safetensors")
+    assert all(value.numel() > 0 for value in weights.values())
+    assert not any("lora" in name for name in weights)
+    System2Model.from_pretrained(tmp_path)

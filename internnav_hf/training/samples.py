@@ -1,0 +1,94 @@
+"""Which samples a batch is made of, so that a broken one can be named."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset, Subset
+
+logger = logging.getLogger(__name__)
+
+INDEX_KEY = "sample_index"
+
+
+class Numbered(Dataset):
+    """`dataset` whose samples come with their index, for `NumberedCollator`."""
+
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "dataset" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        return index, self.dataset[index]
+
+
+class NumberedCollator:
+    """`collator`, whose batches say which samples of a `Numbered` they hold: `sample_index` (B,).
+
+    What `collator` makes of them that is no mapping stays as it is.
+    """
+
+    def __init__(self, collator: Callable[[list], Any]):
+        self.collator = collator
+
+    def __call__(self, samples: Sequence[tuple[int, Any]]) -> Any:
+        """See the class."""
+        batch = self.collator([sample for _, sample in samples])
+        if isinstance(batch, Mapping):
+            batch = {**batch, INDEX_KEY: torch.tensor([index for index, _ in samples])}
+        return batch
+
+
+def name_of(dataset: Any, index: int) -> str:
+    """What to call the sample `index` of `dataset` in a message: where it is from, if known."""
+    index, told = int(index), f"sample {int(index)}"
+    while True:
+        if isinstance(dataset, Subset):
+            dataset, index = dataset.dataset, int(dataset.indices[index])
+        elif isinstance(dataset, ConcatDataset):
+            part = next(i for i, size in enumerate(dataset.cumulative_sizes) if index < size)
+            index -= dataset.cumulative_sizes[part - 1] if part else 0
+            dataset = dataset.datasets[part]
+        else:
+            break
+    where = getattr(dataset, "where", None)
+    return f"{told} ({where(index)})" if where is not None else told
+
+
+def not_finite(batch: Mapping[str, Any]) -> list[str]:
+    """Keys of `batch` that hold NaN or an infinity."""
+    floats = {k: v for k, v in batch.items() if isinstance(v, Tensor) and v.is_floating_point()}
+    return [key for key, value in floats.items() if not bool(torch.isfinite(value).all())]
+
+
+def diagnose(
+    dataset: Any,
+    indices: Iterable[int],
+    collator: Callable[[list], Any],
+    is_finite: Callable[[Any], bool],
+) -> tuple[list[str], bool]:
+    """What to say of each sample among `indices` that alone gives a loss that is not finite, and
+    whether it is they that are broken, and not the model: their data are not finite, or others'
+    losses are.
+    """
+    told, is_data, num_fine = [], False, 0
+    for index in indices:
+        batch = collator([dataset[index]])
+        keys = not_finite(batch)
+        if keys:
+            told.append(f"{name_of(dataset, index)}: {', '.join(keys)} not finite")
+            is_data = True
+        elif is_finite(batch):
+            num_fine += 1
+        else:
+            told.append(name_of(dataset, index))
+    return told, bool(told) and (is_data or num_fine > 0)
