@@ -38,6 +38,7 @@ from internnav_hf.models.loading import check_loading
 from internnav_hf.sampler import TellEpoch, length_groups
 from internnav_hf.training.checkpoints import CheckpointTrainer
 from internnav_hf.training.evaluation import ExactEvaluation
+from internnav_hf.training.merging import merge_lora
 from internnav_hf.training.resume import checkpoint_to_resume, last_complete_checkpoint
 from internnav_hf.training.samples import INDEX_KEY, Numbered, NumberedCollator, diagnose
 from internnav_hf.training.sums import Sums, mean_losses
@@ -125,9 +126,10 @@ class NavTrainer(CheckpointTrainer, ExactEvaluation):
 
     def _save_final(self, train_metrics: dict, eval_metrics: dict | None) -> None:
         if _is_peft_model(self.model):
-            self.model = self.model.merge_and_unload()
-            if self.args.should_save:
-                self._save(self.args.output_dir)  # save_model would save what DeepSpeed still wraps
+            is_main, shared = self.is_world_process_zero(), is_deepspeed_zero3_enabled()
+            self.model, weights = merge_lora(self.model, shared, is_main)
+            if self.args.should_save:  # save_model would save what DeepSpeed still wraps
+                self._save(self.args.output_dir, weights)
         else:
             self.save_model()
         self.save_metrics("train", train_metrics | {"world_size": self.args.world_size})
