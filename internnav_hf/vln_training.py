@@ -84,6 +84,14 @@ class WalkArguments:
     cache_dir: str | None = option(None, "Where index and features are kept.")
 
 
+def check_scans(scans: Scans, held_out: Sequence[str] | None) -> None:
+    """Raise ValueError where they, or their episodes, do not exist; before anything is loaded."""
+    for root, chosen in scans.items():
+        find_units(Path(root), chosen)
+    if held_out:
+        find_units(Path(next(iter(scans))), held_out)
+
+
 def start(kind: str, args: StartArguments, scans: Scans) -> tuple[Any, VLNProcessor]:
     """The model that `kind` names (`..._plus` is the same, from a checkpoint) and its processor.
 

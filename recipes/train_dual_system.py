@@ -29,6 +29,7 @@ from internnav_hf import DualSystemPolicy
 from internnav_hf.arguments import NavTrainingArguments, option, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import DualSystemCollator, DualSystemDataset
+from internnav_hf.data.names import check_datasets
 from internnav_hf.evaluation.dual_open_loop import evaluate_dual_open_loop
 from internnav_hf.evaluation.open_loop import choose_samples
 from internnav_hf.hub import save_model_card
@@ -101,6 +102,7 @@ class DualTrainingArguments(NavTrainingArguments):
 def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainingArguments):
     """Train, evaluate and save into `args.output_dir`."""
     args.check_evaluation(data_args.eval_datasets)
+    check_datasets(data_args.data_root, data_args.datasets, data_args.eval_datasets)
     checkpoint = checkpoint_to_resume(args)
     set_seed(args.seed)
     if model_args.published == "documented" and args.max_steps < 0:

@@ -28,7 +28,7 @@ from transformers import set_seed
 from internnav_hf.arguments import NavTrainingArguments, option, read_fields, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import NavDPCollator, NavDPDataset
-from internnav_hf.data.vln_n1 import training_groups
+from internnav_hf.data.vln_n1 import check_groups, training_groups
 from internnav_hf.evaluation.navdp_open_loop import check_comparable, evaluate_navdp_open_loop
 from internnav_hf.evaluation.open_loop import choose_samples
 from internnav_hf.hub import save_model_card
@@ -111,6 +111,8 @@ class NavDPTrainingArguments(NavTrainingArguments):
 def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTrainingArguments):
     """Train, evaluate and save into `args.output_dir`."""
     args.check_evaluation(data_args.eval_groups)
+    groups = training_groups(data_args.data_root, data_args.groups, data_args.eval_groups)
+    check_groups(data_args.data_root, groups, data_args.eval_groups)
     checkpoint = checkpoint_to_resume(args)
     set_seed(args.seed)
 
@@ -126,7 +128,6 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTraini
     data = asdict(data_args) | {name: getattr(config, name) for name in SIZES}
     data |= {"seed": args.seed, "slot_kinds": [k for k in config.goal_kinds if k != "none"] or None}
     num_samples, num_trajectories, names = map(data.pop, EVALUATION)
-    groups = training_groups(data_args.data_root, data_args.groups, data_args.eval_groups)
     train_dataset = NavDPDataset(**data | {"groups": groups})
     held_out = NavDPDataset(**data | {"groups": names, "training": False}) if names else None
     config.camera = stored_cameras(train_dataset.cameras)

@@ -27,8 +27,10 @@ from internnav_hf import System2Model, System2Policy, System2Processor
 from internnav_hf.arguments import NavTrainingArguments, option, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import System2Collator, System2Dataset
+from internnav_hf.data.names import check_datasets
 from internnav_hf.evaluation.open_loop import choose_samples, evaluate_open_loop, scalars
 from internnav_hf.hub import save_model_card
+from internnav_hf.models.loading import check_is_checkpoint
 from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
 from internnav_hf.tuning import TuningArguments, add_lora, choose_what_learns
 
@@ -86,6 +88,8 @@ class System2TrainingArguments(NavTrainingArguments):
 def main(model_args: ModelArguments, data_args: DataArguments, args: System2TrainingArguments):
     """Train, evaluate and save into `args.output_dir`."""
     args.check_evaluation(data_args.eval_datasets)
+    check_datasets(data_args.data_root, data_args.datasets, data_args.eval_datasets)
+    check_is_checkpoint("--vlm", model_args.vlm)
     checkpoint = checkpoint_to_resume(args)
     set_seed(args.seed)
 

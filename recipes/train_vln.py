@@ -47,6 +47,7 @@ from internnav_hf.vln_training import (
     StartArguments,
     WalkArguments,
     WalkSets,
+    check_scans,
     open_walks,
     start,
 )
@@ -98,12 +99,13 @@ def main(
 ):
     """Train, evaluate and save into `args.output_dir`; then DAgger's rounds, if any."""
     args.check_evaluation(data_args.eval_scans)
+    roots, held_out_scans = data_args.data_root, data_args.eval_scans
+    scans = {root: training_groups(root, data_args.scans, held_out_scans) for root in roots}
+    check_scans(scans, held_out_scans)
     checkpoint = checkpoint_to_resume(args)
     set_seed(args.seed)
 
     # ---------------------------------- model ---------------------------------
-    roots, held_out_scans = data_args.data_root, data_args.eval_scans
-    scans = {root: training_groups(root, data_args.scans, held_out_scans) for root in roots}
     model, processor = start(args.model, start_args, scans)
 
     # ---------------------------------- data ----------------------------------

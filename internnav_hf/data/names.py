@@ -81,6 +81,22 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     return f" It has {', '.join(known)}.{hint}" if known else " It is empty."
 
 
+def nearest_folder(path: Path) -> str:
+    """A hint that ends an error message: a folder that is called like the missing `path`."""
+    siblings = [folder.name for folder in subfolders(path.parent)] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.6)
+    return f" Did you mean {str(path.parent / close[0])!r}?" if close else ""
+
+
+def check_datasets(data_root: str | Path, *names: str | None) -> None:
+    """Raise ValueError where root, datasets, scenes or cameras of `names` do not exist; before
+    anything else is read.
+    """
+    for given in filter(None, names):
+        for name in parse_dataset_names(given):
+            scene_folders(Path(data_root), name)
+
+
 def scene_folders(data_root: Path, name: DatasetName) -> list[Path]:
     """The sorted scenes of a dataset, after checking that root, dataset, scenes and camera setting
     exist.
@@ -88,6 +104,7 @@ def scene_folders(data_root: Path, name: DatasetName) -> list[Path]:
     if not data_root.is_dir():
         raise ValueError(
             f"data_root {data_root}: no such folder. It should hold the folder {name.folder!r}."
+            f"{nearest_folder(data_root)}"
         )
     folder = data_root / name.folder
     if not folder.is_dir():

@@ -33,6 +33,7 @@ from .episode import Episode, broken, parquet_path, shown
 from .files import is_foreign, parquet_files, subfolders
 from .json_files import numbered_lines, one_of_each, parse_object, whole_number
 from .lerobot import archive_hint
+from .names import did_you_mean, nearest_folder
 from .obstacles import has_cloud
 
 STATS_FILE = "meta/episodes_stats.jsonl"
@@ -108,14 +109,27 @@ def training_groups(
     return [group for group in there if group not in held_out]
 
 
+def check_groups(
+    root: str | Path, groups: Sequence[str] | None, held_out: Sequence[str] | None
+) -> None:
+    """Raise ValueError where they, or their episodes, do not exist; before anything is loaded."""
+    find_units(Path(root), groups)
+    if held_out:
+        find_units(Path(root), held_out)
+
+
 def find_units(root: Path, groups: Sequence[str] | None = None) -> list[Path]:
     """Folders with episodes: scenes (v0.5) or trajectories (v0.1), sorted; `groups` limits them."""
     if not root.is_dir():
-        raise ValueError(f"{root}: no such folder. It should hold a folder per group of scenes.")
+        hint = nearest_folder(root)
+        raise ValueError(
+            f"{root}: no such folder. It should hold a folder per group of scenes.{hint}"
+        )
     there = [folder.name for folder in subfolders(root)]
     missing = [group for group in groups or () if group not in there]
     if missing:
-        raise ValueError(f"{root}: found no group {', '.join(missing)}; there is {there}")
+        hint = did_you_mean(missing[0], there)
+        raise ValueError(f"{root}: found no group {', '.join(missing)}; there is {there}.{hint}")
     units = []
     for group in groups or there:
         for scene in subfolders(root / group):

@@ -40,7 +40,7 @@ from .json_files import (
     whole_number,
 )
 from .lerobot import archive_hint
-from .names import did_you_mean
+from .names import did_you_mean, nearest_folder
 from .vln_pe_frames import FrameRules, RecordedFrames
 from .vln_targets import HORIZON, previous_actions
 
@@ -149,7 +149,10 @@ def read_vln_pe(root: str | Path, scans: Sequence[str] | None = None) -> Iterato
 def find_units(root: Path, scans: Sequence[str] | None = None) -> list[Path]:
     """Folders with episodes: scenes (v0.5) or trajectories (v0.1), sorted; `scans` limits them."""
     if not root.is_dir():
-        raise ValueError(f"{root}: no such folder. It should hold a folder per scan (r2r, ...).")
+        hint = nearest_folder(root)
+        raise ValueError(
+            f"{root}: no such folder. It should hold a folder per scan (r2r, ...).{hint}"
+        )
     there = [folder.name for folder in subfolders(root)]
     for scan in scans or ():
         if scan not in there:

@@ -14,6 +14,17 @@ VIT_SMALL = {
     "image_size": 518,
 }
 
+# What InternNav's documentation calls fields of configurations here.
+DOCUMENTED_FIELDS = {
+    "memory_size": "num_memory_frames",
+    "predict_size": "action_horizon",
+    "temporal_depth": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "token_dim": "hidden_size",
+    "pixel_channel": "num_pixel_goal_channels",
+    "finetune": "train_rgb_encoder",
+}
+
 # What transformers itself hands over beside declared fields when a configuration is loaded.
 _KEYS_OF_TRANSFORMERS = {
     "model_type", "name_or_path", "torch_dtype", "auto_map", "attn_implementation",
@@ -72,7 +83,8 @@ def refuse_unknown(config_class: type, kwargs: dict) -> None:
     for key in kwargs:
         if key.startswith("_") or key in known:
             continue
-        guess = difflib.get_close_matches(key, names, n=1)
+        documented = DOCUMENTED_FIELDS.get(key)
+        guess = [documented] if documented in names else difflib.get_close_matches(key, names, n=1)
         hint = f" Did you mean {guess[0]!r}?" if guess else ""
         raise ValueError(f"{config_class.__name__} has no field {key!r}.{hint}")
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from .field_files import nearest_path
+
 _SHOWN = 5
 
 
@@ -40,7 +42,7 @@ def check_is_checkpoint(option: str, path: str) -> bool:
     if folder.is_file():
         raise ValueError(f"{option} {path}: found a file, expected a folder or a Hub name.")
     if path.count("/") != 1 or path.startswith((".", "/", "~")) or folder.parent.is_dir():
-        raise ValueError(f"{option} {path}: there is no such folder.")
+        raise ValueError(f"{option} {path}: there is no such folder.{nearest_path(path)}")
     return False
 
 

@@ -6,10 +6,10 @@ The published System1 have names of their own, by which a run chooses its action
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from transformers import AutoConfig, PreTrainedConfig
 
 from .dual_system_config import SYSTEM1, DualSystemConfig
+from .field_files import read_fields
 from .loading import check_is_checkpoint
 from .system2_config import System2Config
 from .system2_processor import System2Processor
@@ -120,11 +120,7 @@ def _expert_config(
     fields = {"plan_hidden_size": plan_hidden_size, **SYSTEM1[system1]}
     if path is None:
         return AutoConfig.for_model(**fields)
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: there is no such file.")
-    given = yaml.safe_load(Path(path).read_text())
-    if not isinstance(given, dict):
-        raise ValueError(f"{path}: expected fields of {system1}, found {given!r}.")
+    given = read_fields(path)
     for name, value in SYSTEM1[system1].items():
         if given.get(name, value) != value:
             raise ValueError(f"{path}: {name}: found {given[name]!r}; {system1} has {value!r}.")

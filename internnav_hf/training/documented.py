@@ -1,5 +1,7 @@
 """What InternNav's documentation and scripts call an option or a field, and what it is here."""
 
+from internnav_hf.models.config_checks import DOCUMENTED_FIELDS
+
 _FIELD = "a field of the file that --model_config names"
 
 # In the order of preference, where recipes differ.
@@ -49,16 +51,6 @@ DOCUMENTED: dict[str, tuple[str, ...]] = {
     "num_gpus": (),
     "nproc_per_node": (),
 }
-# Names of fields in the tutorial and in the configurations of models here.
-FIELDS = {
-    "memory_size": "num_memory_frames",
-    "predict_size": "action_horizon",
-    "temporal_depth": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "token_dim": "hidden_size",
-    "pixel_channel": "num_pixel_goal_channels",
-    "finetune": "train_rgb_encoder",
-}
 _REMARKS = {
     "warmup_ratio": "; below 1 it is the share of all steps",
     "preload": "; the index is made once and kept by itself",
@@ -78,5 +70,5 @@ def hint_of(name: str, known: set[str]) -> str | None:
     if target is None:
         return None
     if target == "model_config":
-        return f"it is {FIELDS.get(name, name)!r}, {_FIELD}"
+        return f"it is {DOCUMENTED_FIELDS.get(name, name)!r}, {_FIELD}"
     return f"did you mean {target!r}?{_REMARKS.get(name, '')}"

@@ -19,3 +19,8 @@ def test_what_transformers_hands_over_is_accepted():
 def test_what_is_stored_of_another_kind_is_one_clear_error(config_class):
     with pytest.raises(ValueError, match=f"checkpoint of bert, expected {config_class.model_type}"):
         config_class.from_dict({"model_type": "bert"})
+
+
+def test_a_documented_name_gets_the_right_hint():
+    with pytest.raises(ValueError, match="no field 'memory_size'.*'num_memory_frames'"):
+        NavDPConfig(memory_size=8)

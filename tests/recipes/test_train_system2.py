@@ -284,3 +284,28 @@ def test_lora_under_zero3_saves_whole_tensors(base, tmp_path):
     assert all(value.numel() > 0 for value in weights.values())
     assert not any("lora" in name for name in weights)
     System2Model.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"datasets": "r2x_125cm_0_30"}, "Unknown dataset 'r2x_125cm_0_30'.*Did you mean 'r2r'"),
+        ({"eval_datasets": "r2r_125cm_0_99"}, "no images of camera"),
+        (
+            {"vlm": "outputs/no/such/folder"},
+            "--vlm outputs.*: there is no such folder",
+        ),
+        ({"load_best_model_at_end": True, "save_steps": 5000}, "nothing is held out"),
+    ],
+)
+def test_what_the_user_got_wrong_comes_before_any_model(base, tmp_path, changes, message):
+    changes = {"vlm": "nobody/has-this-model", **changes}
+    with pytest.raises(ValueError, match=message):
+        train(options(base, tmp_path, **changes))
+
+
+def test_a_typo_in_the_root_of_the_data_is_told(base, tmp_path):
+    (tmp_path / "traj_data").mkdir()
+    changes = {"data_root": tmp_path / "traj_dat", "vlm": "nobody/has-this-model"}
+    with pytest.raises(ValueError, match=r"no such folder.*Did you mean '.*traj_data'"):
+        train(options(base, tmp_path / "out", **changes))
