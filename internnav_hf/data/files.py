@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..files import raise_trouble
-from .episode import broken
+from .episode import broken, printable
 
 _FOREIGN = {"thumbs.db", "desktop.ini", "__macosx", "lost+found", "@eadir", "$recycle.bin"}
 _KINDS = (
@@ -116,16 +116,26 @@ def all_broken(folder: Path, problems: Sequence[ValueError]) -> list[str]:
 def each_once(folders: Iterable[Path]) -> Iterator[tuple[Path, Path | None]]:
     """Each folder, with the earlier one that it is by a link, if it is."""
     folders = list(folders)
-    if not any(path.is_symlink() or path.parent.is_symlink() for path in folders):
-        yield from ((path, None) for path in folders)
+    links = {path for folder in folders for path in (folder, *folder.parents[:2])}
+    links = {path for path in links if path.is_symlink()}
+    if not links:
+        yield from ((folder, None) for folder in folders)
         return
     seen: dict[str, Path] = {}
     # What is no link comes first: it keeps its name.
-    for path in sorted(folders, key=lambda path: path.is_symlink() or path.parent.is_symlink()):
-        seen.setdefault(os.path.realpath(path), path)
-    for path in folders:
-        first = seen[os.path.realpath(path)]
-        yield path, None if first == path else first
+    for folder in sorted(
+        folders, key=lambda folder: not links.isdisjoint((folder, *folder.parents))
+    ):
+        seen.setdefault(os.path.realpath(folder), folder)
+    for folder in folders:
+        first = seen[os.path.realpath(folder)]
+        yield folder, None if first == folder else first
+
+
+def check_name(folder: Path) -> None:
+    """It can be stored, and told."""
+    if printable(str(folder)) != str(folder):
+        raise broken(folder, "name", "bytes that are no UTF-8", "a name that can be printed")
 
 
 def walk_folders(

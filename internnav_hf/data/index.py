@@ -19,8 +19,8 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from .checks import FrameFiles, check_episode
-from .episode import Episode, broken, printable
-from .files import all_broken, each_once
+from .episode import Episode, broken
+from .files import all_broken, check_name, each_once
 from .json_files import read_json
 from .lerobot import EPISODES_FILE, EpisodeRecord, read_records
 from .names import DatasetName, check_depth_folders, scene_folders
@@ -170,9 +170,7 @@ def index_scenes(
     """In the order of `scenes`, with a progress bar (a line every half minute in a log file)."""
 
     def part_of(scene: Path, other: Path | None) -> SceneIndex:
-        if other is None:
-            return index_scene(scene, name, rules)
-        return _broken_scene([broken(scene, "folder", f"that of {other.name} again", "each once")])
+        return index_scene(scene, name, rules, other)
 
     seconds = 0.2 if sys.stderr.isatty() else 30
     progress = tqdm(desc=f"index {name}", unit=" episodes", mininterval=seconds)
@@ -182,13 +180,18 @@ def index_scenes(
             yield part
 
 
-def index_scene(scene: Path, name: DatasetName, rules: SamplingRules) -> SceneIndex:
-    """Check every episode of a scene and take its samples, stops once."""
+def index_scene(
+    scene: Path, name: DatasetName, rules: SamplingRules, other: Path | None = None
+) -> SceneIndex:
+    """Check every episode of a scene and take its samples, stops once. None is taken if it is, by a
+    link, an `other` one.
+    """
+    if other is not None:
+        return _broken_scene([broken(scene, "folder", f"{other} again", "each folder once")])
     try:
+        check_name(scene)
         records, wrong = read_records(scene)
         hfov_deg = recorded_hfov_deg(scene)
-        if printable(scene.name) != scene.name:
-            raise broken(scene, "name", "bytes that are no UTF-8", "a name that can be printed")
     except ValueError as error:
         return _broken_scene(all_broken(scene, [error]))
     if not records:

@@ -29,14 +29,13 @@ import numpy as np
 
 from ..geometry import robot_pose
 from .columns import Column, read_columns, to_numpy
-from .episode import Episode, broken, parquet_path, shown
-from .files import is_foreign, parquet_files, subfolders
-from .json_files import numbered_lines, one_of_each, parse_object, whole_number
+from .episode import Episode, broken, parquet_path, printable
+from .files import folders_and_dead_links, is_foreign, parquet_files, subfolders
 from .lerobot import archive_hint
 from .names import did_you_mean, nearest_folder
 from .obstacles import has_cloud
+from .vln_n1_ranges import STATS_FILE, FrameRange, read_ranges
 
-STATS_FILE = "meta/episodes_stats.jsonl"
 CLOUD_FILE = "meta/pointcloud.ply"
 POSE = "action"
 INTRINSIC = "observation.camera_intrinsic"
@@ -72,16 +71,6 @@ class View:
     center: tuple[float, float]
     height_m: float
     pitch: float
-
-
-@dataclass(frozen=True)
-class FrameRange:
-    """One line of `meta/episodes_stats.jsonl`: frames `first` to `last` of the folder."""
-
-    unit: Path
-    episode_index: int
-    first: int
-    last: int
 
 
 def read_vln_n1(root: str | Path, frame_order: str = "numeric") -> Iterator[Episode]:
@@ -130,16 +119,24 @@ def find_units(root: Path, groups: Sequence[str] | None = None) -> list[Path]:
     if missing:
         hint = did_you_mean(missing[0], there)
         raise ValueError(f"{root}: found no group {', '.join(missing)}; there is {there}.{hint}")
-    units = []
-    for group in groups or there:
-        for scene in subfolders(root / group):
-            units += [scene] if _is_unit(scene) else filter(_is_unit, subfolders(scene))
+    units = [unit for group in groups or there for unit in _units_of(root / group)]
     if not units:
         raise ValueError(
             f"{root}: found no episodes, expected <group>/<scene>/data and"
             f" <group>/<scene>/{STATS_FILE}.{archive_hint(root)}"
         )
     return units
+
+
+def _units_of(group: Path) -> list[Path]:
+    """None where nothing in it is one; else all folders that should be, to be named if not."""
+    units, found = [], False
+    for scene in folders_and_dead_links(group):
+        inside = [] if _is_unit(scene) or not scene.is_dir() else folders_and_dead_links(scene)
+        are_units = any(map(_is_unit, inside))
+        units += inside if are_units else [scene]
+        found = found or are_units or _is_unit(scene)
+    return units if found else []
 
 
 def _is_unit(folder: Path) -> bool:
@@ -151,36 +148,6 @@ def cloud_file(unit: Path) -> Path:
     path = unit / CLOUD_FILE
     parquet = next(iter(parquet_files(unit)), path)
     return path if path.is_file() or not has_cloud(parquet) else parquet
-
-
-def read_ranges(unit: Path) -> tuple[list[FrameRange], list[ValueError]]:
-    """The episodes that `meta/episodes_stats.jsonl` lists, and what is wrong with other lines."""
-    rows, wrong = [], []
-    for number, (where, line) in enumerate(numbered_lines(unit / STATS_FILE)):
-        try:
-            record = parse_range(unit, where, number, line)
-            rows.append((where, record.episode_index, record))
-        except ValueError as error:
-            wrong.append(error)
-    records, twice = one_of_each("episode_index", rows)
-    return records, wrong + twice
-
-
-def parse_range(unit: Path, where: str, number: int, line: bytes) -> FrameRange:
-    """Line i is episode i, unless it has an `episode_index`; min and max are numbers or lists."""
-    record = parse_object(where, line)
-    try:
-        index = record["stats"]["image_index"]
-        first, last = (whole_number(index[key]) for key in ("min", "max"))
-        episode_index = whole_number(record.get("episode_index", number))
-    except (ValueError, KeyError, TypeError) as error:
-        expected = '{"episode_index": i, "stats": {"image_index": {"min": [a], "max": [b]}}}'
-        raise broken(where, "line", f"{shown(record)} ({error!r})", expected) from error
-    if not 0 <= first <= last:
-        raise broken(where, "image_index", f"{first} to {last}", "0 <= min <= max")
-    if episode_index < 0:
-        raise broken(where, "episode_index", episode_index, "a number >= 0")
-    return FrameRange(unit, episode_index, first, last)
 
 
 def read_episode_columns(record: FrameRange) -> dict[str, np.ndarray]:
@@ -248,6 +215,7 @@ class FrameFiles:
         self.unit = unit
         self.frame_order = frame_order
         self._names: dict[str, dict[int, str]] = {}
+        self._twice: dict[str, dict[int, str]] = {}
 
     def numbers(self, record: FrameRange, kind: str) -> list[int]:
         """The numbers of an episode's frames, in the order of its rows."""
@@ -255,6 +223,10 @@ class FrameFiles:
         numbers = list(range(record.first, record.last + 1))
         if self.frame_order == "lexicographic":
             numbers = sorted(names, key=names.__getitem__)[record.first : record.last + 1]
+        twice = [number for number in numbers if number in self._twice[kind]]
+        if twice:
+            path, other = self._twice[kind][twice[0]], names[twice[0]]
+            raise broken(self.unit / path, "name", f"the number of {other}", "each number once")
         missing = [number for number in numbers if number not in names]
         if missing or len(numbers) <= record.last - record.first:
             number = missing[0] if missing else len(names)
@@ -286,21 +258,22 @@ class FrameFiles:
 
     def _listed(self, kind: str) -> dict[int, str]:
         if kind not in self._names:
-            names = {}
+            self._names[kind], self._twice[kind] = {}, {}
             for folder in sorted(self.unit.glob(f"videos/chunk-*/observation.images.{kind}")):
+                below = folder.relative_to(self.unit)
                 for name in sorted(os.listdir(folder)):
-                    if not is_foreign(name):
-                        self._add(names, folder, name)
-            self._names[kind] = names
+                    if _NUMBER.search(name) and not is_foreign(name) and printable(name) == name:
+                        self._add(kind, str(below / name), int(_digits(name)))
         return self._names[kind]
 
-    def _add(self, names: dict[int, str], folder: Path, name: str) -> None:
-        path = str((folder / name).relative_to(self.unit))
-        if not _NUMBER.search(name):
-            return
-        other = names.setdefault(int(_digits(name)), path)
-        if other != path:
-            raise broken(folder / name, "name", f"the number of {other}", "each number once")
+    def _add(self, kind: str, path: str, number: int) -> None:
+        if self._names[kind].setdefault(number, path) != path:
+            self._twice[kind][number] = path
+
+    def places(self, kind: str) -> list[int]:
+        """What a range counts: numbers of frames, or places among the sorted names."""
+        names = self._listed(kind)
+        return list(names) if self.frame_order == "numeric" else list(range(len(names)))
 
 
 def _digits(name: str) -> str:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .checks import check_aspect, check_images
 from .episode import broken
-from .files import all_broken
+from .files import all_broken, check_name, each_once
 from .images import open_depth
 from .obstacles import field_name, open_field
 from .tables import (
@@ -37,16 +37,14 @@ from .tables import (
 )
 from .vln_n1 import (
     CLOUD_FILE,
-    STATS_FILE,
     FrameFiles,
-    FrameRange,
     View,
     cloud_file,
     find_units,
     read_episode_columns,
-    read_ranges,
     view_of,
 )
+from .vln_n1_ranges import STATS_FILE, FrameRange, misplaced, read_ranges
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +122,9 @@ def index_units(
     seconds = 0.2 if sys.stderr.isatty() else 30
     progress = tqdm(desc="index vln_n1", total=len(units), unit=" scenes", mininterval=seconds)
     with progress, ThreadPoolExecutor(NUM_THREADS) as pool:
-        parts = pool.map(lambda unit: index_unit(data_root, unit, rules, cache_dir), units)
+        parts = pool.map(
+            lambda place: index_unit(data_root, *place, rules, cache_dir), each_once(units)
+        )
         for found, wrong in parts:
             rows += found
             problems += wrong
@@ -136,11 +136,17 @@ def index_units(
 
 
 def index_unit(
-    data_root: Path, unit: Path, rules: ReadingRules, cache_dir: Path
+    data_root: Path, unit: Path, other: Path | None, rules: ReadingRules, cache_dir: Path
 ) -> tuple[list[tuple], list[str]]:
-    """Rows of the schema, and a sentence about each broken episode."""
+    """Rows of the schema, and a sentence about each broken episode; all are if the unit is, by a
+    link, an `other` one.
+    """
     files = FrameFiles(unit, rules.frame_order)
+    if other is not None:
+        problem = broken(unit, "folder", f"{other} again", "each folder once")
+        return [], [str(problem)]
     try:
+        check_name(unit)
         records, wrong = read_ranges(unit)
         field = _cloud_and_field(unit, cache_dir)
     except ValueError as error:
@@ -156,7 +162,10 @@ def index_unit(
             views[record] = view
         except ValueError as error:
             problems.append(str(error))
-    broken_ones = check_depth(views, files, rules.depth_scale)
+    broken_ones = misplaced(list(views), files.places("rgb"), bool(problems))
+    for record in broken_ones:
+        del views[record]
+    broken_ones |= check_depth(views, files, rules.depth_scale)
     problems += broken_ones.values()
     return [row for record, row in rows.items() if record not in broken_ones], problems
 

@@ -30,7 +30,7 @@ import numpy as np
 from ..geometry import Action, wrap_angle
 from .columns import Column, read_columns, to_numpy
 from .episode import Episode, broken, parquet_path, shown
-from .files import open_file, parquet_files, subfolders
+from .files import folders_and_dead_links, open_file, parquet_files, subfolders
 from .json_files import (
     LARGEST_NUMBER,
     check_text,
@@ -168,8 +168,13 @@ def find_units(root: Path, scans: Sequence[str] | None = None) -> list[Path]:
 
 
 def _units_of(scan: Path) -> list[Path]:
-    folders = subfolders(scan)
-    return [unit for unit in folders if (unit / "data").is_dir() or (unit / TASKS_FILE).is_file()]
+    """None where nothing in it is one; else all folders that should be, to be named if not."""
+    folders = folders_and_dead_links(scan)
+    return folders if any(map(_is_unit, folders)) else []
+
+
+def _is_unit(folder: Path) -> bool:
+    return (folder / "data").is_dir() or (folder / TASKS_FILE).is_file()
 
 
 def _no_episodes(folder: Path, place: str, hint: str) -> ValueError:

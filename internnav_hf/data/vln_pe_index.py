@@ -18,8 +18,9 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm import tqdm
 
+from .episode import broken
 from .features import frames_key
-from .files import all_broken
+from .files import all_broken, check_name, each_once
 from .tables import (
     NUM_THREADS,
     build_once,
@@ -150,7 +151,7 @@ def index_units(units: Sequence[Path], rules: ReadingRules) -> EpisodeIndex:
     seconds = 0.2 if sys.stderr.isatty() else 30
     progress = tqdm(desc="index vln_pe", total=len(units), unit=" folders", mininterval=seconds)
     with progress, ThreadPoolExecutor(NUM_THREADS) as pool:
-        for part in pool.map(lambda unit: index_unit(unit, rules), units):
+        for part in pool.map(lambda place: index_unit(*place, rules), each_once(units)):
             rows += part[0]
             problems += part[1]
             left_out += part[2]
@@ -161,10 +162,18 @@ def index_units(units: Sequence[Path], rules: ReadingRules) -> EpisodeIndex:
     )
 
 
-def index_unit(unit: Path, rules: ReadingRules) -> tuple[list[tuple], list[str], Counter]:
-    """Rows of the schema, a sentence about each broken episode, and how failed walks ended."""
+def index_unit(
+    unit: Path, other: Path | None, rules: ReadingRules
+) -> tuple[list[tuple], list[str], Counter]:
+    """Rows of the schema, a sentence about each broken episode, and how failed walks ended. All are
+    broken if the unit is, by a link, an `other` one.
+    """
     rows, problems, left_out = [], [], Counter()
+    if other is not None:
+        problem = broken(unit, "folder", f"{other} again", "each folder once")
+        return [], [str(problem)], left_out
     try:
+        check_name(unit)
         records, wrong = read_records(unit)
     except ValueError as error:
         return [], all_broken(unit, [error]), left_out

@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import shutil
 
 import numpy as np
@@ -265,3 +266,39 @@ def test_episodes_keep_their_instructions(root):
     assert [row["scene"] for row in rows] == ["a"] * 3 + ["b"] * 3
     assert rows[0]["instructions"] == ["Go on. "]
     assert np.all([row["length"] == 12 for row in rows])
+
+
+@pytest.mark.parametrize("kind", ["info", "lines", "name", "link", "parent", "circle"])
+def test_a_broken_scene_is_named_and_leaves_the_others(root, caplog, kind):
+    whole = [row["scene"] for row in make(root).episodes.to_pylist()]
+    scene = root / "r2r" / "a"
+    left = ["b"] * 3 if kind in ("info", "lines", "name") else whole
+    if kind == "info":
+        (scene / "meta" / "info.json").write_text('{"camera": {')
+    elif kind == "lines":
+        (scene / "meta" / "episodes.jsonl").write_text('{"episode_index": 0,')
+    elif kind == "name":
+        scene.rename(scene.with_name(os.fsdecode(b"sc\xe9ne")))
+    else:
+        target = {"link": scene, "parent": scene.parent, "circle": scene.parent / "x"}[kind]
+        (scene.parent / "x").symlink_to(target)
+    with pytest.raises(ValueError, match="of . episodes are broken"):
+        make(root)
+    with caplog.at_level(logging.WARNING):
+        found = make(root, max_broken_fraction=0.6).episodes["scene"].to_pylist()
+    assert found == left
+    assert "r2r/" in caplog.text
+
+
+def test_of_two_lines_of_one_episode_the_right_one_counts(root):
+    """Line 0 claims to be episode 1, which has the same number of frames."""
+    path = root / "r2r" / "a" / "meta" / "episodes.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[0] |= {"episode_index": 1, "tasks": ["The walk of another episode."]}
+    path.write_text("\n".join(map(json.dumps, lines)))
+    rows = make(root, max_broken_fraction=0.5).episodes.to_pylist()
+    kept = [row for row in rows if row["scene"] == "a"]
+    assert [(row["episode_index"], row["instructions"]) for row in kept] == [
+        (1, ["Go on. "]),
+        (2, ["Go on. "]),
+    ]

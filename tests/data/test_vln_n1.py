@@ -11,12 +11,11 @@ from internnav_hf.data.vln_n1 import (
     FrameFiles,
     find_units,
     frame_file,
-    parse_range,
-    read_ranges,
     robot_poses,
     training_groups,
     view_of,
 )
+from internnav_hf.data.vln_n1_ranges import parse_range, read_ranges
 
 from .vln_n1 import HEIGHT_M, PITCH, extrinsic, frame_of, parquet_of, walk, write_root, write_unit
 

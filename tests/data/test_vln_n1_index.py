@@ -1,3 +1,4 @@
+import json
 import logging
 import shutil
 
@@ -26,6 +27,7 @@ from .vln_n1 import (
     walk,
     wall,
     write_cloud,
+    write_frame,
     write_parquet,
     write_root,
     write_unit,
@@ -88,6 +90,16 @@ def first_image_is_none(root):
     frame_of(scene(root), FIRST_OF_SECOND).write_bytes(b"no image")
 
 
+def two_frames_of_a_number(root):
+    path = frame_of(scene(root), FIRST_OF_SECOND + 44 + 47)
+    shutil.copy(path, path.with_name(f"0{path.name}"))
+
+
+def a_line_twice(root):
+    path = scene(root) / "meta" / "episodes_stats.jsonl"
+    path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
+
+
 BREAKAGES = {
     "NaN poses": (poses_of_nan, "action: found nan or infinity at frame 7"),
     "OpenCV poses": (poses_of_another_convention, r"action: found axes .*y up, z back \(OpenGL\)"),
@@ -97,8 +109,67 @@ BREAKAGES = {
     "lying range": (lying_range, "length: found 50 rows, expected 44, frames 40 to 83"),
     "missing column": (missing_column, "columns: found .*expected observation.camera_intrinsic"),
     "camera on its side": (camera_on_its_side, "camera_extrinsic: found .*a rotation about"),
+    "a frame twice": (two_frames_of_a_number, "131.jpg: name: .*expected each number once"),
     "no image": (first_image_is_none, r"40.jpg: file: found 8 bytes that are no image"),
 }
+
+
+def edit_ranges(root, change):
+    """`change` takes the number of a line, its first and its last frame."""
+    path = scene(root) / "meta" / "episodes_stats.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, row in enumerate(rows):
+        index = row["stats"]["image_index"]
+        low, high = change(number, index["min"][0], index["max"][0])
+        index["min"], index["max"] = [low], [high]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        (lambda i, a, b: (a - (i == 1), b - (i == 1)), [0, 2]),
+        (lambda i, a, b: (a + (i == 1), b + (i == 1)), [0, 2]),
+        (lambda i, a, b: (0, b - a), [0]),
+        (lambda i, a, b: (a + 1, b + 1), []),
+        (lambda i, a, b: (a - 1, b - 1), []),
+    ],
+    ids=["one earlier", "one later", "all from zero", "all later", "all earlier"],
+)
+def test_no_episode_has_the_frames_of_another(root, change, kept):
+    edit_ranges(root, change)
+    with pytest.raises(ValueError, match="episodes are broken(?s:.*)image_index: found|no file"):
+        make(root)
+    rows = make(root, max_broken_fraction=0.9).episodes.to_pylist()
+    found = [row["episode_index"] for row in rows if row["unit"] == "simulated_zed/scene_0"]
+    assert found == kept
+
+
+def test_ranges_with_gaps_between_them_are_fine(root):
+    """Frames that belong to nobody: what was not wanted was taken out of the list."""
+    path = scene(root) / "meta" / "episodes_stats.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[2]]))
+    parquet_of(scene(root), 1).unlink()
+    assert make(root).episodes["episode_index"].to_pylist() == [0, 2, 0, 1, 2]
+
+
+def test_where_frames_are_more_than_rows_all_that_overlap_are_left_out(root):
+    edit_ranges(root, lambda i, a, b: (a - (i == 1), b - (i == 1)))
+    write_frame(scene(root), 500)
+    rows = make(root, max_broken_fraction=0.9).episodes.to_pylist()
+    assert (rows[0]["unit"][-1], rows[0]["episode_index"]) == ("0", 2)
+
+
+@pytest.mark.parametrize("make_link", [True, False])
+def test_folders_that_hold_no_episodes_of_their_own_are_named(root, make_link):
+    """A link to another scene, and an empty folder; those of other systems are nobody's."""
+    extra = root / "simulated_zed" / "x"
+    (root / "simulated_zed" / "@eaDir").mkdir()
+    extra.symlink_to(scene(root)) if make_link else extra.mkdir()
+    with pytest.raises(ValueError, match=f"1 of 7 episodes are broken(?s:.*){extra}"):
+        make(root)
+    assert make(root, max_broken_fraction=0.2).episodes.num_rows == 6
 
 
 @pytest.mark.parametrize("name", BREAKAGES)
@@ -137,12 +208,6 @@ def ranges_are_no_text(root):
     (scene(root) / "meta" / "episodes_stats.jsonl").write_bytes(b"\xff\x00")
 
 
-def two_frames_of_a_number(root):
-    """The last of all: no other frame may be taken for complete."""
-    path = frame_of(scene(root), FIRST_OF_SECOND + 44 + 47)
-    shutil.copy(path, path.with_name(f"0{path.name}"))
-
-
 def stray_point(root):
     write_cloud(scene(root), np.concatenate([wall(), [[1e6, 0.0]]]))
 
@@ -164,7 +229,6 @@ SCENES = {
     "no ranges": (no_ranges, "episodes_stats.jsonl: file: found no file"),
     "empty ranges": (empty_ranges, "episodes_stats.jsonl: file: found no line"),
     "ranges that are no text": (ranges_are_no_text, "episodes_stats.jsonl:1: line: .*UTF-8"),
-    "a frame twice": (two_frames_of_a_number, "131.jpg: name: .*expected each number once"),
     "a stray point": (stray_point, "points: found obstacles 1000002 m apart, expected a scene"),
     "depth in millimetres": (
         depth_in_millimetres,
