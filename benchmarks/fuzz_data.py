@@ -34,6 +34,7 @@ from benchmarks.data_mutations import Mutation, all_mutations
 from internnav_hf.command_line import LineParser
 from internnav_hf.data import NavDPCollator, NavDPDataset, System2Dataset, VLNCollator, VLNDataset
 from internnav_hf.data.images import open_depth, open_image
+from internnav_hf.data.sampling import STOP
 from internnav_hf.data.tables import row_of
 from internnav_hf.data.vln_n1 import frame_file, read_poses
 from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
@@ -117,6 +118,7 @@ class DamagedSet:
     def _in_child(self, case: Mutation, root: Path, writer: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         signal.alarm(SECONDS)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # progress bars
         try:
             verdict = self._verdict(case, root)
         except BaseException as error:  # noqa: BLE001  (whatever it is, it is the result)
@@ -211,11 +213,24 @@ def digest_of(*values: object) -> str:
 
 
 def system2_items(root: Path, options: dict) -> tuple[dict, list[str]]:
-    """Decisions, which do not depend on a sample's place."""
-    dataset, items, errors = System2Dataset(root, NAME, **options), defaultdict(list), []
-    scenes = dataset.episodes.select(["scene", "episode_index"]).to_pylist()
-    for index in range(0, len(dataset), 3):
-        row = scenes[dataset.samples["episode"][index].as_py()]
+    """Some decisions, which do not depend on a sample's place, and every picture."""
+    dataset, items = System2Dataset(root, NAME, needs_depth=True, **options), defaultdict(list)
+    rows = dataset.episodes.to_pylist()
+    for row in rows:
+        scene = root / "r2r" / row["scene"]
+
+        def pictures(row=row, scene=scene):
+            folders = sorted(scene.glob("videos/chunk-000/observation.images.[rd]*"))
+            names = [f"episode_{row['episode_index']:06d}_{f}" for f in range(row["length"])]
+            rgb = [open_image(f / f"{n}.jpg") for f in folders if ".rgb." in f.name for n in names]
+            depth = [f / f"{n}.png" for f in folders if ".depth." in f.name for n in names]
+            return digest_of(row, *rgb, *map(open_depth, depth))
+
+        items[f"r2r/{row['scene']}", row["episode_index"]].append(pictures)
+    for index, sample in enumerate(dataset.samples.to_pylist()):
+        row = rows[sample["episode"]]
+        if sample["frame_index"] % 8 or sample["answer_class"] == STOP:
+            continue
 
         def decision(index=index):
             found = dataset.decision(index)
@@ -224,7 +239,7 @@ def system2_items(root: Path, options: dict) -> tuple[dict, list[str]]:
             return digest_of(found, *images)
 
         items[f"r2r/{row['scene']}", row["episode_index"]].append(decision)
-    return items, errors
+    return items, []
 
 
 def navdp_items(root: Path, options: dict) -> tuple[dict, list[str]]:

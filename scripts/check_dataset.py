@@ -15,19 +15,18 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 
 from tqdm import tqdm
 
 from internnav_hf.command_line import LineParser, ends_in_one_line
 from internnav_hf.data.columns import column_names
-from internnav_hf.data.episode import frame_folder, parquet_path
-from internnav_hf.data.files import folders_and_dead_links, walk_folders
+from internnav_hf.data.episode import Episode, parquet_path
+from internnav_hf.data.files import walk_folders, with_siblings
 from internnav_hf.data.images import open_depth, open_image
 from internnav_hf.data.index import Index, index_scenes, join_scenes
-from internnav_hf.data.json_files import read_json
-from internnav_hf.data.lerobot import SETTING_COLUMNS, find_scenes, read_records
+from internnav_hf.data.lerobot import SETTING_COLUMNS, find_scenes, read_info, read_records
 from internnav_hf.data.names import DatasetName, camera_settings, parse_dataset_names
 from internnav_hf.data.sampling import SamplingRules
 from internnav_hf.data.vln_n1 import DEPTH_SCALE, FRAME_ORDERS, frame_file
@@ -49,17 +48,15 @@ def main() -> int:
     for is_unit, report in ((is_vln_pe, report_vln_pe), (is_vln_n1, report_vln_n1)):
         units = list(units_below(options.root, is_unit)) if options.root.is_dir() else []
         if units:
-            return verdict(report(options, units))
+            return verdict(report(options, with_siblings(units, options.root)))
     try:
-        scenes = find_scenes(options.root)
+        scenes = with_siblings(find_scenes(options.root), options.root)
         wanted = parse_dataset_names(options.dataset) if options.dataset else []
     except ValueError as error:
         print(error)
         return 1
     num_broken = 0
     groups = [(folder, list(group)) for folder, group in groupby(scenes, lambda s: s.parent)]
-    if scenes != [options.root]:  # what holds no episodes counts as broken, as in training
-        groups = [(folder, folders_and_dead_links(folder)) for folder, _ in groups]
     for name in wanted:
         if name.folder not in [folder.name for folder, _ in groups]:
             print(f"no folder {name.folder!r}; there is {[folder.name for folder, _ in groups]}")
@@ -117,10 +114,8 @@ def report_folder(
 
 def detect_layout(scene: Path) -> tuple[str, list[str]]:
     """A guess in words from the first episode, and its columns."""
-    info_path = scene / "meta" / "info.json"
     try:
-        info = read_json(info_path) if info_path.is_file() else {}
-        version = info.get("codebase_version", "version not recorded")
+        version = read_info(scene).get("codebase_version", "version not recorded")
         records, wrong = read_records(scene)
         if not records:
             raise wrong[0]
@@ -170,7 +165,9 @@ def _pairs(settings: list[str]) -> Iterator[str]:
 def report_dataset(name: DatasetName, scenes: list[Path], options: argparse.Namespace) -> int:
     """Check all episodes for one camera and count what System2 would learn from them."""
     try:
-        rules = SamplingRules(stop_repeat=1)
+        settings = (camera_settings(scene, "depth") for scene in scenes)
+        has_depth = any(name.look_down_setting in found for found in settings)
+        rules = SamplingRules(stop_repeat=1, needs_depth=has_depth)
         index = join_scenes(list(index_scenes(scenes, name, rules)), name, rules)
     except ValueError as error:
         print(f"  {name}: {error}")
@@ -182,7 +179,7 @@ def report_dataset(name: DatasetName, scenes: list[Path], options: argparse.Name
     print(f"    samples: {shown} (x5 in training)")
     problems = list(index.broken_episodes)
     if options.verify_images:
-        problems += broken_images(index, scenes)
+        problems += broken_images(index, scenes, has_depth)
     list_broken(problems, options.max_listed)
     return len(problems)
 
@@ -196,20 +193,21 @@ def list_broken(problems: list[str], max_listed: int) -> None:
         print(f"    and {len(counts) - max_listed} more")
 
 
-def broken_images(index: Index, scenes: list[Path]) -> list[str]:
+def broken_images(index: Index, scenes: list[Path], has_depth: bool) -> list[str]:
     """Decode every frame that training may open."""
     folders = {scene.name: scene for scene in scenes}
-    settings = {index.name.setting, index.name.look_down_setting}
+    name = index.name
+    views = [("rgb", setting) for setting in sorted({name.setting, name.look_down_setting})]
+    views += [("depth", name.look_down_setting)] * has_depth
     problems = []
     for row in tqdm(index.episodes.to_pylist(), desc="  images", leave=False, disable=None):
-        for setting in settings:
-            number = row["episode_index"]
-            folder = frame_folder(folders[row["scene"]], number, "rgb", setting)
-            for frame in range(row["length"]):
-                try:
-                    open_image(folder / f"episode_{number:06d}_{frame}.jpg")
-                except ValueError as error:
-                    problems.append(str(error))
+        episode = Episode(folders[row["scene"]], row["episode_index"], (), {})
+        for (kind, setting), frame in product(views, range(row["length"])):
+            path = episode.frame_path(kind, setting, frame)
+            try:
+                open_depth(path) if kind == "depth" else open_image(path)
+            except ValueError as error:
+                problems.append(str(error))
     return problems
 
 

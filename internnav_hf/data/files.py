@@ -107,6 +107,14 @@ def parquet_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if not is_foreign(path.name))
 
 
+def with_siblings(folders: Sequence[Path], top: Path) -> list[Path]:
+    """Folders with episodes, and what lies beside them: it should be one, too. Sorted."""
+    above = {path for folder in folders for path in folder.parents}
+    places = {folder.parent for folder in folders if folder != top}
+    beside = (path for place in places for path in folders_and_dead_links(place))
+    return sorted({*folders, *(path for path in beside if path not in above)})
+
+
 def all_broken(folder: Path, problems: Sequence[ValueError]) -> list[str]:
     """What is wrong with a folder that yields no episode, as often as it has episodes."""
     more = max(0, len(parquet_files(folder)) - len(problems))

@@ -21,8 +21,7 @@ from tqdm import tqdm
 from .checks import FrameFiles, check_episode
 from .episode import Episode, broken
 from .files import all_broken, check_name, each_once
-from .json_files import read_json
-from .lerobot import EPISODES_FILE, EpisodeRecord, read_records
+from .lerobot import EPISODES_FILE, INFO_FILE, EpisodeRecord, read_info, read_records
 from .names import DatasetName, check_depth_folders, scene_folders
 from .sampling import PIXEL_GOAL, STOP, TURN, SamplingRules, sample_episode
 from .tables import (
@@ -41,7 +40,6 @@ from .tables import (
 logger = logging.getLogger(__name__)
 
 READER_VERSION = 2  # part of the cache's name; raise it when rules, checks or columns change
-INFO_FILE = "meta/info.json"
 
 
 SAMPLE_SCHEMA = pa.schema(
@@ -275,20 +273,17 @@ def shift_episodes(samples: pa.Table, first_episode: int) -> pa.Table:
 
 def recorded_hfov_deg(scene: Path) -> float | None:
     """Our simulator writes its camera into `meta/info.json`; InternData-N1 does not."""
-    path = scene / INFO_FILE
-    if not path.is_file():
-        return None
+    camera = read_info(scene).get("camera", {})
     try:
-        camera = read_json(path).get("camera", {})
         return float(camera["hfov_deg"]) if "hfov_deg" in camera else None
-    except (AttributeError, TypeError) as error:
-        raise broken(path, "camera", f"something unreadable ({error})", "hfov_deg") from error
+    except (ValueError, TypeError) as error:
+        found = f"something unreadable ({error})"
+        raise broken(scene / INFO_FILE, "camera", found, "hfov_deg") from error
 
 
 def is_simulated(scene: Path) -> bool:
     """Whether the embedded simulator wrote this scene, as its `meta/info.json` says."""
-    path = scene / "meta" / "info.json"
-    return path.is_file() and read_json(path).get("robot_type") == "simulated"
+    return read_info(scene).get("robot_type") == "simulated"
 
 
 def _only_hfov_deg(parts: list[SceneIndex], name: DatasetName) -> float | None:

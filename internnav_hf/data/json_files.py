@@ -152,7 +152,7 @@ def whole_number(value: Any) -> int:
     return int(number)
 
 
-def check_text(where: str, field: str, text: Any, expected: str = "an instruction") -> str:
+def check_text(where: Path | str, field: str, text: Any, expected: str = "an instruction") -> str:
     """A text that says something, of at most `LONGEST_TEXT` characters; it is returned."""
     if not isinstance(text, str) or not text.strip():
         raise broken(where, field, shown(text), expected)

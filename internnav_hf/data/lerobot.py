@@ -10,18 +10,28 @@ string:
 Differs from LeRobot: no video files, no `stats`, and `action` is the one that led to a frame.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .columns import Column, column_names, read_columns, to_numpy
 from .episode import Episode, broken, parquet_path, shown
 from .files import each_once, walk_folders
-from .json_files import LARGEST_NUMBER, check_text, numbered_lines, one_of_each, parse_object
+from .json_files import (
+    LARGEST_NUMBER,
+    check_text,
+    numbered_lines,
+    one_of_each,
+    parse_object,
+    read_json,
+)
 
 EPISODES_FILE = "meta/episodes.jsonl"
+INFO_FILE = "meta/info.json"
 INSTRUCTION_SEPARATOR = "<INSTRUCTION_SEP>"
 NEVER_SCENES = {"data", "meta", "videos", "images"}  # folders inside a scene
 
@@ -100,6 +110,12 @@ def archive_hint(folder: Path) -> str:
 
 def _is_scene(folder: Path) -> bool:
     return (folder / EPISODES_FILE).is_file()
+
+
+def read_info(scene: Path) -> dict[str, Any]:
+    """`meta/info.json`, which tells of cameras and simulators; nothing where there is none."""
+    path = scene / INFO_FILE
+    return read_json(path) if os.path.lexists(path) else {}
 
 
 def read_records(scene: Path) -> tuple[list[EpisodeRecord], list[ValueError]]:

@@ -25,7 +25,7 @@ from . import vln_targets
 from .episode import broken
 from .features import FeatureStore
 from .index import is_simulated
-from .json_files import read_json
+from .lerobot import read_info
 from .tables import DEFAULT_CACHE
 from .vln_pe import EXPERT_ACTIONS
 from .vln_pe_frames import DEPTH_UNIT_M, SPLAT_MARKER, FrameRules, RecordedFrames
@@ -157,7 +157,7 @@ class VLNDataset(Dataset):
     @property
     def cameras(self) -> list[CameraSpec]:
         """All different ones. Our simulator writes its camera down; InternData-N1 does not."""
-        infos = [_info(unit).get("camera") for unit in self._units()]
+        infos = [read_info(unit).get("camera") for unit in self._units()]
         return list(dict.fromkeys(CameraSpec.from_dict(camera) for camera in infos if camera))
 
     @property
@@ -380,11 +380,6 @@ def _joined(indexes: Sequence[EpisodeIndex]) -> pa.Table:
         column = pa.array(np.full(index.episodes.num_rows, root, np.int32))
         tables.append(index.episodes.append_column("root", column))
     return pa.concat_tables(tables)
-
-
-def _info(unit: Path) -> dict[str, Any]:
-    path = unit / "meta" / "info.json"
-    return read_json(path) if path.is_file() else {}
 
 
 def _check(key: str, value: object, is_right: object, expected: str) -> None:

@@ -287,14 +287,14 @@ def _record(unit: Path, index: int, text_key: str, rows: list[dict[str, Any]]) -
     if not all(tokens) and any(tokens):
         found = f"lists in {sum(map(bool, tokens))} of {len(rows)} lines"
         raise broken(rows[0]["where"], "instruction_tokens", found, "all of them or none")
-    last = rows[-1]
+    ends = [(_word(row, "finish_status"), _word(row, "fail_reason")) for row in rows]
     return WalkRecord(
         unit,
         index,
         tuple(row[text_key] for row in rows),
         tuple(filter(None, tokens)),
-        _word(last, "finish_status") or SUCCESS,
-        _word(last, "fail_reason"),
+        ends[-1][0] or SUCCESS,
+        ends[-1][1],
     )
 
 

@@ -5,6 +5,7 @@ T frames. Arrays are never unpickled.
 
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -28,6 +29,7 @@ _ARRAY_ERRORS = (
     EOFError,
     MemoryError,
     RecursionError,
+    TokenError,
 )
 
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from .episode import broken
 from .features import frames_key
 from .files import all_broken, check_name, each_once
+from .lerobot import read_info
 from .tables import (
     NUM_THREADS,
     build_once,
@@ -175,6 +176,7 @@ def index_unit(
     try:
         check_name(unit)
         records, wrong = read_records(unit)
+        read_info(unit)  # the camera stands there
     except ValueError as error:
         return [], all_broken(unit, [error]), left_out
     if not records:

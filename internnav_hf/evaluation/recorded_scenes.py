@@ -6,12 +6,12 @@ there, which must lie beside it. So it is known where a robot could have been, a
 looked.
 """
 
-import json
 import logging
 import re
 from functools import lru_cache
 from pathlib import Path
 
+from internnav_hf.data.json_files import read_json
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene, scene_config
 
@@ -30,8 +30,7 @@ def recorded_space(scene_folder: Path) -> NavigableSpace | None:
     info_file = scene_folder / "meta" / "info.json"
     if not (arguments_file.is_file() and info_file.is_file()):
         return None
-    arguments = json.loads(arguments_file.read_text(encoding="utf-8"))
-    info = json.loads(info_file.read_text(encoding="utf-8"))
+    arguments, info = read_json(arguments_file), read_json(info_file)
     scene = _scene(scene_folder, info, arguments)
     return None if scene is None else NavigableSpace(scene, arguments["grid_resolution"])
 

@@ -137,3 +137,26 @@ def test_a_broken_cloud_is_named(tmp_path, breakage, message):
     breakage(path)
     with pytest.raises(ValueError, match=message):
         read_obstacles(path)
+
+
+def many_points(path):
+    path.write_bytes(path.read_bytes().replace(b"element vertex ", b"element vertex 9000000000"))
+
+
+def far_away(path):
+    write_cloud(path.parents[1], wall() + 1e12)
+
+
+@pytest.mark.parametrize(
+    ("breakage", "message"),
+    [
+        (many_points, "bytes, and 9000000000.* of an element, expected a point cloud with the"),
+        (far_away, "points: found an obstacle at 1e.12 m, expected at most 1e.06 m"),
+    ],
+)
+def test_absurd_counts_and_places_are_refused(tmp_path, breakage, message):
+    write_cloud(tmp_path, wall())
+    path = tmp_path / "meta" / "pointcloud.ply"
+    breakage(path)
+    with pytest.raises(ValueError, match=message):
+        read_obstacles(path)

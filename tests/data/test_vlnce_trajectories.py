@@ -92,3 +92,23 @@ def test_a_set_without_annotations_is_named_with_those_there_are(folder):
             walks(folder)
     (folder / "annotations.json").write_text(json.dumps(["x"]))
     assert "entry 0: entry: found 'x'" in str(walks(folder)[0])
+
+
+def test_files_of_other_systems_are_no_frames(folder):
+    before = walks(folder)
+    for path in list(folder.rglob("rgb/*.png")):
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
+        path.with_name("Thumbs.db").touch()
+    assert walks(folder) == before
+
+
+def test_a_broken_entry_of_any_kind_leaves_the_others(folder):
+    entries = read_entries(folder)
+    deep = []
+    for _ in range(500):
+        deep = [deep]
+    for change in ({"instructions": ["x" * 20_000]}, {"actions": deep}, {"instructions": deep}):
+        write_annotations(folder, [entries[0], entries[1] | change, entries[2]])
+        first, error, third = walks(folder)
+        assert isinstance(error, ValueError)
+        assert [first.name, third.name] == [entries[i]["video"].split("/")[1] for i in (0, 2)]
