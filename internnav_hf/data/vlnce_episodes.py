@@ -23,9 +23,12 @@ from zipfile import BadZipFile
 import numpy as np
 
 from .episode import broken, shown
+from .files import open_file
 from .json_files import LARGEST_NUMBER, check_text, read_json
 
 RXR_FEATURE_SIZE = 768
+LARGEST_FEATURES = 2**26  # bytes; a thousand words take three million
+_ARCHIVE_ERRORS = (OSError, ValueError, LookupError, EOFError, TypeError, BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +79,16 @@ def read_vlnce_episodes(path: str | Path) -> list[VLNCEEpisode]:
 
 def read_text_features(path: str | Path) -> np.ndarray:
     """(L, 768) float32, RxR's features of the words of one instruction."""
-    path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            features = arrays["features"]
-    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
-        raise broken(path, "features", error, "an .npz file with an array `features`") from error
+    path, expected = Path(path), "an .npz file with an array `features`"
+    with open_file(path, expected) as stream:
+        try:
+            with np.load(stream, allow_pickle=False) as arrays:
+                size = arrays.zip.getinfo("features.npy").file_size
+                features = arrays["features"] if size <= LARGEST_FEATURES else None
+        except _ARCHIVE_ERRORS as error:
+            raise broken(path, "features", error, expected) from error
+    if features is None:
+        raise broken(path, "features", f"{size} bytes", f"at most {LARGEST_FEATURES}")
     if features.ndim != 2 or features.shape[1] != RXR_FEATURE_SIZE:
         raise broken(path, "features", f"shape {features.shape}", f"(words, {RXR_FEATURE_SIZE})")
     return features.astype(np.float32)

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 
 import numpy as np
 import pytest
@@ -130,3 +131,14 @@ def test_a_features_file_stays_in_its_folder(tmp_path, change):
     (episode,) = read_vlnce_episodes(write(tmp_path, broken))
     with pytest.raises(ValueError, match="episode 7: instruction_id, language: found"):
         episode.text_features_file(tmp_path)
+
+
+def test_features_are_read_from_files_of_a_common_size(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    np.savez_compressed(tmp_path / "bomb.npz", features=np.zeros((40_000, 768), np.float32))
+    for name, found in {
+        "pipe": "file: found a pipe",
+        "bomb": "features: found 122880128 b",
+    }.items():
+        with pytest.raises(ValueError, match=found):
+            read_text_features(tmp_path / f"{name}.npz")
