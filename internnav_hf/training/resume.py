@@ -316,10 +316,8 @@ def tell_new_length(checkpoint: str, max_steps: int) -> None:
     """A schedule may depend on how many steps there are."""
     was = json.loads(Path(checkpoint, TRAINER_STATE_NAME).read_text()).get("max_steps")
     if was != max_steps:
-        told = (
-            "The run ends at step %s, where it would have ended at %s: the learning rate goes on "
-        )
-        logger.warning(told + "by the schedule of that many steps.", max_steps, was)
+        told = "The run ends at step %s, not at %s as before: its schedule is that of as many steps."
+        logger.warning(told, max_steps, was)
 
 
 def write_record(folder: Path, run: dict[str, Any]) -> None:
