@@ -316,7 +316,7 @@ def tell_new_length(checkpoint: str, max_steps: int) -> None:
     """A schedule may depend on how many steps there are."""
     was = json.loads(Path(checkpoint, TRAINER_STATE_NAME).read_text()).get("max_steps")
     if was != max_steps:
-        told = "The run ends at step %s, not at %s as before: its schedule is that of as many steps."
+        told = "The run ends at step %s, not at %s as before; its schedule is of as many steps."
         logger.warning(told, max_steps, was)
 
 
