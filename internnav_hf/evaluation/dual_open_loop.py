@@ -19,12 +19,10 @@ Legend: S samples of a trajectory, H horizon, P paths.
 from typing import Any
 
 import numpy as np
-from accelerate import PartialState
 from accelerate.utils import gather_object
-from tqdm import tqdm
 
 from internnav_hf.data.dual_system import DualSystemDataset
-from internnav_hf.evaluation.open_loop import check_cameras, choose_samples
+from internnav_hf.evaluation.open_loop import check_cameras, choose_samples, own_batches
 from internnav_hf.evaluation.recorded_scenes import recorded_space
 from internnav_hf.evaluation.system2_agent import lift_pixel
 from internnav_hf.geometry import camera_pose, robot_to_world
@@ -54,11 +52,8 @@ def evaluate_dual_open_loop(
     """
     _check(policy, dataset)
     chosen = choose_samples(len(dataset), num_samples, seed)
-    state = PartialState()
-    mine = chosen[state.process_index :: state.num_processes].tolist()
     samples: list[dict] = []
-    batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
-    for batch in tqdm(batches, desc="open loop", disable=not state.is_main_process, leave=False):
+    for batch in own_batches(chosen, batch_size):
         samples += _answer_batch(policy, dataset, batch)
     constant = np.mean(gather_object([sample["paths"]["expert"][0] for sample in samples]), axis=0)
     for sample in samples:

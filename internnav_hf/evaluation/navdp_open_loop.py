@@ -21,15 +21,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from scipy.stats import ConstantInputWarning, spearmanr
 from torch import Tensor
-from tqdm import tqdm
 
 from internnav_hf.data import NavDPCollator, NavDPDataset
 from internnav_hf.data.obstacles import ObstacleField, path_value
-from internnav_hf.evaluation.open_loop import check_cameras, choose_samples
+from internnav_hf.evaluation.open_loop import check_cameras, choose_samples, own_batches
 from internnav_hf.geometry import robot_to_world
 from internnav_hf.models.navdp import NavDPModel
 from internnav_hf.trajectory import path_of, resample
@@ -64,14 +62,11 @@ def evaluate_navdp_open_loop(
     """
     check_comparable(model, dataset)
     chosen = choose_samples(len(dataset), num_samples, seed)
-    state = PartialState()
-    mine = chosen[state.process_index :: state.num_processes].tolist()
     collator = NavDPCollator(channel_order=model.config.channel_order)
     was_training = model.training
     model.eval()
     samples: list[dict] = []
-    batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
-    for batch in tqdm(batches, desc="open loop", disable=not state.is_main_process, leave=False):
+    for batch in own_batches(chosen, batch_size):
         samples += _answer_batch(model, dataset, collator, batch, num_trajectories, seed)
     model.train(was_training)
     ways = np.array(gather_object([sample["label"][0] for sample in samples]))

@@ -8,7 +8,7 @@ its own answer. Under several processes each answers its share, and all return t
 
 import functools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from internnav_hf.data.system2 import System2Dataset
 from internnav_hf.geometry import Action
 from internnav_hf.models.dialogue import AnswerKind
 from internnav_hf.policies import Decision, System2Policy
+from internnav_hf.training.interruption import leave_together
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +45,9 @@ def evaluate_open_loop(
     `constant_goal` (u, v) is the answer to beat, for example the median of the training goals; None
     takes `median_goal`, the best constant. For fair shares make the dataset with `stop_repeat=1`.
     """
-    chosen = choose_samples(len(dataset), num_samples, seed)
-    state = PartialState()
-    mine = chosen[state.process_index :: state.num_processes]
     rows: list[dict] = []
-    batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
-    for batch in tqdm(batches, desc="open loop", disable=not state.is_main_process, leave=False):
-        rows += _answer_batch(policy, [dataset.decision(int(index)) for index in batch])
+    for batch in own_batches(choose_samples(len(dataset), num_samples, seed), batch_size):
+        rows += _answer_batch(policy, [dataset.decision(index) for index in batch])
     constant = median_goal(dataset) if constant_goal is None else np.asarray(constant_goal)
     result = summarize_answers(gather_object(rows), constant)
     return {**result, "image_size": list(dataset.image_size)}
@@ -62,6 +59,20 @@ def choose_samples(num_available: int, num_samples: int | None, seed: int) -> np
         return np.arange(num_available)
     rng = np.random.default_rng(seed)
     return np.sort(rng.choice(num_available, size=num_samples, replace=False))
+
+
+def own_batches(chosen: np.ndarray, batch_size: int) -> Iterator[list[int]]:
+    """Of this process's share of `chosen`. All processes take as many rounds, and leave before the
+    same one where a training is asked to end.
+    """
+    state = PartialState()
+    mine = chosen[state.process_index :: state.num_processes].tolist()
+    largest = -(-len(chosen) // state.num_processes)
+    starts, is_shown = range(0, largest, batch_size), state.is_main_process
+    for start in tqdm(starts, desc="open loop", disable=not is_shown, leave=False):
+        leave_together()
+        if batch := mine[start : start + batch_size]:
+            yield batch
 
 
 def median_goal(dataset: System2Dataset) -> np.ndarray | None:

@@ -18,13 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
-from internnav_hf.evaluation.open_loop import choose_samples
+from internnav_hf.evaluation.open_loop import choose_samples, own_batches
 from internnav_hf.geometry import Action, wrap_angle
 from internnav_hf.models.displacements import discrete_actions
 from internnav_hf.models.rdp import RDPModel
@@ -57,14 +55,11 @@ def evaluate_vln_open_loop(
     chosen = choose_samples(len(dataset), num_samples, seed)  # type: ignore[arg-type]
     if not len(chosen):
         raise ValueError("There is no walk to evaluate; the dataset is empty.")
-    state = PartialState()
-    mine = chosen[state.process_index :: state.num_processes].tolist()
     answer = _answer_displacements if isinstance(model, RDPModel) else _answer_actions
     was_training = model.training
     model.eval()
     answers: list[Answer] = []
-    batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
-    for rows in tqdm(batches, desc="open loop", disable=not state.is_main_process, leave=False):
+    for rows in own_batches(chosen, batch_size):
         batch = collator([dataset[row] for row in rows])
         batch = {name: value.to(model.device) for name, value in batch.items()}
         answers += _by_walk(batch, answer(model, batch, rows, seed))

@@ -4,10 +4,10 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType
 from torch import nn
 
@@ -25,9 +25,13 @@ class Interrupted(BaseException):
 
 
 class Interruption:
-    """What was heard. While it is held, a signal waits; released, it raises `Interrupted` at once,
-    in the middle of whatever Python does. Ctrl-C twice ends the program without saving.
+    """What a training has heard. While it is held, a signal waits; released, it raises
+    `Interrupted` at once, in the middle of whatever Python does. Ctrl-C twice ends the program
+    without saving.
     """
+
+    listening: ClassVar["Interruption | None"] = None
+    """That of the training that runs, for those who are called by it."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -41,11 +45,13 @@ class Interruption:
             yield
             return
         self.is_heard, self._raises = True, False
+        Interruption.listening = self
         try:
             with handled(self._hear):
                 yield
         finally:
             self.is_heard = self._raises = False
+            Interruption.listening = None
 
     def _hear(self, number: int, frame: Any) -> None:
         if number == self.number == signal.SIGINT:
@@ -68,13 +74,23 @@ class Interruption:
             self.hold()
             raise Interrupted(self.number)
 
-    def agree(self, accelerator: Accelerator) -> bool:
+    def agree(self, state: Accelerator | PartialState) -> bool:
         """Whether any process was asked to end; all processes call this, and all know then."""
-        if accelerator.num_processes > 1:
-            heard = torch.tensor([self.number or 0], device=accelerator.device)
+        if state.num_processes > 1:
+            heard = torch.tensor([self.number or 0], device=state.device)
             torch.distributed.all_reduce(heard, torch.distributed.ReduceOp.MAX)
             self.number = int(heard) or None
         return self.number is not None
+
+
+def leave_together() -> None:
+    """Where several processes do as many rounds of something in a training, at the begin of each:
+    raises `Interrupted` in all of them when one was asked to end.
+    """
+    listening, state = Interruption.listening, PartialState()
+    if listening is not None and state.num_processes > 1 and listening.agree(state):
+        assert listening.number is not None
+        raise Interrupted(listening.number)
 
 
 def may_be_left_anywhere(accelerator: Accelerator) -> bool:

@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pytest
@@ -13,6 +14,7 @@ from internnav_hf.data.files import (
     subfolders,
     walk_folders,
 )
+from internnav_hf.files import StorageError
 
 
 @pytest.fixture
@@ -83,3 +85,12 @@ def test_a_message_is_one_line_that_can_be_printed():
     for _ in range(900):
         deep = [deep]
     assert len(shown(deep)) < 100
+
+
+def test_a_machine_without_handles_is_no_broken_file(folder, monkeypatch):
+    def no_handle(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "open", no_handle)
+    with pytest.raises(StorageError, match="too many open files: raise the limit"):
+        open_file(folder / "file")

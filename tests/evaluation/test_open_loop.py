@@ -9,6 +9,7 @@ from internnav_hf.evaluation.open_loop import (
     evaluate_open_loop,
     geometric_median,
     median_goal,
+    own_batches,
     scalars,
     summarize_answers,
 )
@@ -139,3 +140,19 @@ def test_scalars_are_numbers_by_name(dataset):
 def test_no_samples_are_an_error():
     with pytest.raises(ValueError, match="no sample"):
         summarize_answers([], None)
+
+
+def test_processes_share_samples_and_take_as_many_rounds(monkeypatch):
+    class State:
+        num_processes, is_main_process = 3, False
+
+    rounds, taken = [], []
+    monkeypatch.setattr("internnav_hf.evaluation.open_loop.PartialState", State)
+    monkeypatch.setattr(
+        "internnav_hf.evaluation.open_loop.leave_together", lambda: rounds.append(rank)
+    )
+    for rank in range(3):
+        State.process_index = rank
+        taken += [index for batch in own_batches(np.arange(7), 2) for index in batch]
+    assert sorted(taken) == list(range(7))
+    assert [rounds.count(rank) for rank in range(3)] == [2, 2, 2]

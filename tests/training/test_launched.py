@@ -15,7 +15,9 @@ from tests.processes import run, started
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import time
+import numpy as np
 from internnav_hf.arguments import NavTrainingArguments, run_recipe
+from internnav_hf.evaluation.open_loop import own_batches
 from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
 from tests.toy_model import ToyDataset, toy_model
 
@@ -26,9 +28,15 @@ class Slow(ToyDataset):
         return super().__getitem__(index)
 
 
+def open_loop(model):
+    for _ in own_batches(np.arange(9), 2):
+        time.sleep(0.05)
+    return {}
+
+
 def main(args):
     data = {"train_dataset": Slow(40), "eval_dataset": Slow(8, seed=1)}
-    trainer = NavTrainer(toy_model(), args, **data)
+    trainer = NavTrainer(toy_model(), args, open_loop=open_loop, **data)
     trainer.run(checkpoint_to_resume(args))
 
 
