@@ -17,16 +17,16 @@ from uuid import uuid4
 
 from safetensors import SafetensorError
 
-_REASONS = {
-    errno.ENOSPC: "no space is left on this disk: make room",
-    errno.EDQUOT: "the quota of this disk is used up: make room",
-    errno.EROFS: "this disk is read-only: choose another folder",
-    errno.EACCES: "permission denied: choose another folder, or ask its owner for access",
-    errno.EPERM: "not permitted: choose another folder, or ask its owner for access",
-    errno.EMFILE: "too many open files: raise the limit (ulimit -n), or use fewer workers",
-    errno.ENFILE: "the machine has too many open files: end other programs, or use fewer workers",
-    errno.EIO: "the disk cannot be read or written (input/output error)",
-    errno.ESTALE: "the network disk lost this file (stale file handle)",
+_ADVICE = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room, or ask for more",
+    errno.EROFS: "choose another folder",
+    errno.EACCES: "choose another folder, or ask its owner for access",
+    errno.EPERM: "choose another folder, or ask its owner for access",
+    errno.EMFILE: "raise the limit (ulimit -n), or use fewer workers",
+    errno.ENFILE: "end other programs, or use fewer workers",
+    errno.EIO: "look after the disk",
+    errno.ESTALE: "the network disk lost it; start again",
 }
 _TROUBLE = (errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE)
 # How others tell it who give no number: safetensors, torch, numpy, the workers of a DataLoader.
@@ -54,7 +54,7 @@ def storage_reason(error: BaseException) -> str | None:
     if number is None:
         found = (number for text, number in _TEXTS if re.search(text, str(error)))
         number = next(found, None)
-    return None if number is None else _REASONS.get(number)
+    return f"{os.strerror(number)}: {_ADVICE[number]}" if number in _ADVICE else None
 
 
 def storage_error(error: BaseException, path: str | Path = "A file", then: str = "") -> str | None:

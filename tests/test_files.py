@@ -101,10 +101,10 @@ def test_permissions_only_grow_and_programs_stay_programs(tmp_path, umask):
 @pytest.mark.parametrize(
     ("number", "told"),
     [
-        (errno.ENOSPC, "no space"),
-        (errno.EDQUOT, "quota"),
-        (errno.EROFS, "read-only"),
-        (errno.EACCES, "permission"),
+        (errno.ENOSPC, "No space left"),
+        (errno.EDQUOT, "quota exceeded"),
+        (errno.EROFS, "Read-only"),
+        (errno.EACCES, "Permission denied"),
         (errno.EMFILE, "ulimit -n"),
     ],
 )
@@ -125,8 +125,8 @@ def test_errors_of_libraries_on_a_full_disk_are_understood():
     ):
         with pytest.raises((OSError, RuntimeError)) as caught:
             write()
-        assert "no space" in storage_reason(caught.value)
-    assert "no space" in storage_reason(RuntimeError("I/O error (os error 28)"))
+        assert "No space left" in storage_reason(caught.value)
+    assert "No space left" in storage_reason(RuntimeError("I/O error (os error 28)"))
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(2, "none"), RuntimeError("shapes differ")])
@@ -136,7 +136,7 @@ def test_other_errors_stay_what_they_are(tmp_path, error):
 
 
 def test_trouble_of_the_machine_is_not_a_broken_file(tmp_path):
-    with pytest.raises(StorageError, match="x: too many open files"):
+    with pytest.raises(StorageError, match="x: Too many open files"):
         raise_trouble(OSError(errno.EMFILE, "Too many open files"), tmp_path / "x")
     raise_trouble(OSError(errno.ENOENT, "none"), tmp_path / "x")
     raise_trouble(ValueError("cut"), tmp_path / "x")

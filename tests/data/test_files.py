@@ -92,5 +92,5 @@ def test_a_machine_without_handles_is_no_broken_file(folder, monkeypatch):
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(os, "open", no_handle)
-    with pytest.raises(StorageError, match="too many open files: raise the limit"):
+    with pytest.raises(StorageError, match="Too many open files: raise the limit"):
         open_file(folder / "file")

@@ -232,7 +232,7 @@ def test_a_failed_save_leaves_the_checkpoint_before_and_one_line(tmp_path):
 
     made.saved_beside.append(full)
     with pytest.raises(
-        StorageError, match=r"checkpoint-6: no space.*checkpoint-3 is whole"
+        StorageError, match=r"checkpoint-6: No space left.*checkpoint-3 is whole"
     ) as told:
         made.train()
     assert "\n" not in str(told.value)
