@@ -218,14 +218,17 @@ def same(ours, theirs) -> bool:
     return ours == theirs
 
 
-def campaign(folder: Path, names: list[str], num_kills: int, seed: int) -> dict[str, Counter]:
-    """Counts by recipe; all `num_kills` kills are shared out by turns."""
+def campaign(
+    folder: Path, names: list[str], num_kills: int, seed: int, minutes: float
+) -> dict[str, Counter]:
+    """Counts by recipe; all `num_kills` kills are shared out by turns, as long as there is time."""
+    end = time.monotonic() + 60 * minutes
     make_inputs(folder / "inputs", names)
     commands = {name: recipes(folder / "inputs")[name] for name in names}
     counts = {name: Counter() for name in names}
     seconds = {n: finish(command, folder / f"reference {n}") for n, command in commands.items()}
     rng, kills, number = np.random.default_rng(seed), 0, 0
-    while kills < num_kills:
+    while kills < num_kills and time.monotonic() < end:
         name = names[number % len(names)]
         out, number = folder / f"run {number}", number + 1
         for _ in range(min(int(rng.integers(1, 5)), num_kills - kills)):
@@ -245,13 +248,15 @@ def main() -> None:
     """A table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--minutes", type=float, default=120, help="no training starts later")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipes", nargs="+", default=list(recipes(Path())))
     options = parser.parse_args()
     os.environ.update(environment())
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        counts = campaign(Path(folder), options.recipes, options.kills, options.seed)
+        asked = (options.recipes, options.kills, options.seed, options.minutes)
+        counts = campaign(Path(folder), *asked)
     print("\n| recipe | kills | of them in a save | trainings | exact |\n|---|---|---|---|---|")
     total = sum(counts.values(), Counter())
     for name, count in (*counts.items(), ("all", total)):
