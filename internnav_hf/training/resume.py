@@ -141,7 +141,9 @@ def _check_is_checkpoint(folder: Path, resume_anyway: bool) -> None:
         raise ValueError(f"{told}: it is no checkpoint, for it has no {TRAINER_STATE_NAME}.{hint}")
     damage = next(damages(folder, only_weights=resume_anyway), None)
     if damage is not None:
-        raise ValueError(f"{told}: {damage}.{hint}")
+        usable = next(damages(folder, only_weights=True), None) is None
+        advice = f"; {_GOES_ON}" if usable and _GOES_ON not in damage else ""
+        raise ValueError(f"{told}: {damage}{advice}.{hint}")
 
 
 def _check_length(folder: str, max_steps: int) -> None:
