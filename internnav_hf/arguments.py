@@ -17,8 +17,10 @@ from transformers import SchedulerType, TrainingArguments
 
 from internnav_hf.files import storage_error
 from internnav_hf.models.field_files import read_fields
+from internnav_hf.models.licences import parse_licence
 from internnav_hf.signals import ending_on_signals, follow_launcher
 from internnav_hf.training.best_model import check_evaluation, direction_of
+from internnav_hf.training.command import hide_secrets
 from internnav_hf.training.options import check_options
 from internnav_hf.training.parsing import RecipeParser
 from internnav_hf.training.ranges import Range, check_numbers
@@ -99,6 +101,11 @@ class NavTrainingArguments(TrainingArguments):
     eval_strategy: str = option("steps", "When to evaluate, if there is something to evaluate on.")
     eval_steps: float | None = option(5000, "Optimisation steps between evaluations.")
 
+    license: str | None = option(
+        None, "Of the model, as the Hub calls it; default: what follows from its base and data."
+    )
+    push_adapter: bool = option(False, "Push the LoRA adapter, and not the merged model.")
+
     @property
     def rates_by_module(self) -> dict[str, float]:
         """`module_learning_rates` as a mapping, empty if there are none."""
@@ -125,6 +132,8 @@ class NavTrainingArguments(TrainingArguments):
             logger.info("enable_jit_checkpoint: signals save a checkpoint with and without it.")
             self.enable_jit_checkpoint = False
         self.greater_is_better = direction_of(self.metric_for_best_model, self.greater_is_better)
+        if self.license is not None:
+            parse_licence(self.license)
         _check_schedule(self.lr_scheduler_steps, SchedulerType(self.lr_scheduler_type).value)
         if not self.use_cpu and not torch.accelerator.is_available():
             logger.warning("No GPU is visible: training on the CPU.")
@@ -172,6 +181,7 @@ def run_recipe(main: Callable[..., None], kinds: Iterable[type], description: st
     try:
         with ending_on_signals(name, "start it with --resume_from_checkpoint auto to go on."):
             parsed = parse_arguments(kinds, sys.argv[1:], description)
+            sys.argv[1:] = hide_secrets(sys.argv[1:])  # trackers publish them
             rank = int(os.environ.get("RANK", "0"))
             logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR)
             main(*parsed)

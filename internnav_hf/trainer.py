@@ -36,9 +36,9 @@ from internnav_hf.arguments import NavTrainingArguments
 from internnav_hf.latent_drift import LatentDrift
 from internnav_hf.models.loading import check_loading
 from internnav_hf.sampler import TellEpoch, length_groups
-from internnav_hf.training.checkpoints import CheckpointTrainer
 from internnav_hf.training.evaluation import ExactEvaluation
 from internnav_hf.training.merging import merge_lora
+from internnav_hf.training.publishing import PublishingTrainer
 from internnav_hf.training.resume import checkpoint_to_resume, last_complete_checkpoint
 from internnav_hf.training.samples import INDEX_KEY, Numbered, NumberedCollator, diagnose
 from internnav_hf.training.sums import Sums, mean_losses
@@ -63,7 +63,7 @@ What helps: mend these samples, or take their episodes away (scripts/check_datas
 Checkpoints in {output_dir} are intact: --resume_from_checkpoint true goes on from the last one."""
 
 
-class NavTrainer(CheckpointTrainer, ExactEvaluation):
+class NavTrainer(PublishingTrainer, ExactEvaluation):
     """Trainer with named losses, exact accumulation, learning rates by module, and a guard."""
 
     args: NavTrainingArguments
@@ -123,15 +123,17 @@ class NavTrainer(CheckpointTrainer, ExactEvaluation):
             metrics = self.evaluate() if self.eval_dataset is not None else None
         with self.finishing():
             self._save_final(result.metrics, metrics)
+        self.publish("Model save")
 
     def _save_final(self, train_metrics: dict, eval_metrics: dict | None) -> None:
         if _is_peft_model(self.model):
+            self.save_adapter()
             is_main, shared = self.is_world_process_zero(), is_deepspeed_zero3_enabled()
             self.model, weights = merge_lora(self.model, shared, is_main)
             if self.args.should_save:  # save_model would save what DeepSpeed still wraps
                 self._save(self.args.output_dir, weights)
         else:
-            self.save_model()
+            self.save_model(_internal_call=True)
         self.save_metrics("train", train_metrics | {"world_size": self.args.world_size})
         if eval_metrics is not None:
             self.save_metrics("eval", eval_metrics)

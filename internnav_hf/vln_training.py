@@ -58,11 +58,10 @@ class StartArguments:
     )
 
     @property
-    def base(self) -> str:
-        """What a model card names."""
-        named = (self.init_from, self.rgb_encoder, self.depth_encoder, self.text_encoder)
-        given = [name for name in named if name not in (None, RANDOM)]
-        return ", ".join(given) or "random weights"
+    def parents(self) -> tuple[str | None, ...]:
+        """All weights that the model starts from."""
+        encoders = (self.rgb_encoder, self.depth_encoder, self.text_encoder, self.word_embeddings)
+        return (self.init_from, *encoders)
 
 
 @dataclass

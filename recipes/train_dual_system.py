@@ -32,9 +32,13 @@ from internnav_hf.data import DualSystemCollator, DualSystemDataset
 from internnav_hf.data.names import check_datasets
 from internnav_hf.evaluation.dual_open_loop import evaluate_dual_open_loop
 from internnav_hf.evaluation.open_loop import choose_samples
-from internnav_hf.hub import save_model_card
 from internnav_hf.latent_drift import drift_of
-from internnav_hf.models.system1 import load_processor, start_dual_system, starting_config
+from internnav_hf.models.system1 import (
+    load_processor,
+    parents_of,
+    start_dual_system,
+    starting_config,
+)
 from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
 from internnav_hf.tuning import DualTuningArguments, add_lora, choose_what_learns
 
@@ -146,6 +150,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
     trainer = NavTrainer(
         model=trained,
         args=args,
+        parents=parents_of(config, *start, encoder),
         train_dataset=train_dataset,
         eval_dataset=Subset(held_out, chosen) if held_out else None,
         data_collator=collator,
@@ -154,8 +159,6 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
         drift=drift_of(model, train_dataset, collator, *probes, model_args.distillation_weight),
     )
     trainer.run(resume_from_checkpoint=checkpoint)
-    if trainer.is_world_process_zero():
-        save_model_card(args.output_dir, model, base, train_dataset)
 
 
 if __name__ == "__main__":

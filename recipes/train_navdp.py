@@ -31,7 +31,6 @@ from internnav_hf.data import NavDPCollator, NavDPDataset
 from internnav_hf.data.vln_n1 import check_groups, training_groups
 from internnav_hf.evaluation.navdp_open_loop import check_comparable, evaluate_navdp_open_loop
 from internnav_hf.evaluation.open_loop import choose_samples
-from internnav_hf.hub import save_model_card
 from internnav_hf.models.navdp_start import COLOUR_ENCODER, start_navdp
 from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
 
@@ -143,15 +142,13 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTraini
     trainer = NavTrainer(
         model=model,
         args=args,
+        parents=[model_args.model or model_args.rgb_encoder],
         train_dataset=train_dataset,
         eval_dataset=Subset(held_out, chosen) if held_out else None,
         data_collator=NavDPCollator(config.channel_order, config.action_scale),
         open_loop=open_loop if held_out else None,
     )
     trainer.run(resume_from_checkpoint=checkpoint)
-    if trainer.is_world_process_zero():
-        base = model_args.model or model_args.rgb_encoder
-        save_model_card(args.output_dir, model, base, train_dataset)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ from internnav_hf.camera import stored_cameras
 from internnav_hf.data import System2Collator, System2Dataset
 from internnav_hf.data.names import check_datasets
 from internnav_hf.evaluation.open_loop import choose_samples, evaluate_open_loop, scalars
-from internnav_hf.hub import save_model_card
 from internnav_hf.models.loading import check_is_checkpoint
 from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
 from internnav_hf.tuning import TuningArguments, add_lora, choose_what_learns
@@ -139,6 +138,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
     trainer = NavTrainer(
         model=add_lora(model, model_args.lora_rank) if model_args.lora_rank else model,
         args=args,
+        parents=[model_args.vlm],
         train_dataset=train_dataset,
         eval_dataset=Subset(held_out, chosen) if held_out else None,
         data_collator=System2Collator(processor.pad_token_id),
@@ -146,8 +146,6 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
         open_loop=open_loop if held_out else None,
     )
     trainer.run(resume_from_checkpoint=checkpoint)
-    if trainer.is_world_process_zero():
-        save_model_card(args.output_dir, model, model_args.vlm, train_dataset)
 
 
 if __name__ == "__main__":

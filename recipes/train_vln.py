@@ -41,7 +41,6 @@ from internnav_hf.evaluation.dagger_rounds import (
 )
 from internnav_hf.evaluation.open_loop import choose_samples
 from internnav_hf.evaluation.vln_open_loop import evaluate_vln_open_loop
-from internnav_hf.hub import save_model_card
 from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
 from internnav_hf.vln_training import (
     StartArguments,
@@ -130,14 +129,12 @@ def main(
             train_dataset=WalkSets(sets),
             eval_dataset=Subset(held_out, drawn) if held_out else None,
             data_collator=collator,
+            parents=start_args.parents,
             open_loop=open_loop if held_out else None,
         )
         # as `processing_class`, Trainer would write its tokens into the model's configuration
         trainer.saved_beside.append(processor.save_pretrained)
         trainer.run(resume_from_checkpoint=checkpoint)
-        if trainer.is_world_process_zero():
-            processor.save_pretrained(stage_args.output_dir)
-            save_model_card(stage_args.output_dir, model, start_args.base, sets[0])
 
     train(args, checkpoint)
     for iteration in range(1, dagger_args.dagger_iterations + 1):

@@ -1,7 +1,6 @@
 """How a training of Seq2Seq, CMA or RDP starts."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -100,10 +99,9 @@ def test_a_tokenizer_that_is_not_there_is_one_clear_error(base, tmp_path, monkey
 
 
 def test_what_a_card_names_as_base():
-    assert StartArguments().base == "random weights"
-    given = StartArguments(rgb_encoder="resnet50.pth", depth_encoder="random")
-    assert given.base == "resnet50.pth"
-    assert replace(given, init_from="a/b").base == "a/b, resnet50.pth"
+    assert not any(StartArguments().parents)
+    given = StartArguments(init_from="a/b", rgb_encoder="resnet50.pth", word_embeddings="c.gz")
+    assert [one for one in given.parents if one] == ["a/b", "resnet50.pth", "c.gz"]
 
 
 def test_features_go_by_the_encoders(base, tmp_path):

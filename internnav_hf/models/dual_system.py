@@ -28,6 +28,7 @@ from .action_expert import ActionExpertOutput
 from .counted_losses import CountedLosses
 from .dual_system_config import DualSystemConfig
 from .loading import StrictLoading
+from .pushing import PushesWithCard
 from .released import check_fit, dual_system_keys
 from .system2 import HUB_ARGUMENTS, System2Model, read_config
 from .system2_session import System2Session
@@ -50,7 +51,7 @@ class LatentQueries(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_queries, width))
 
 
-class DualSystemModel(CountedLosses, StrictLoading, PreTrainedModel):
+class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
     """System2, latent queries and an action expert.
 
     While no parameter of System2's language and vision model learns, training takes the short way

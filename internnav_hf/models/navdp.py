@@ -27,6 +27,7 @@ from .navdp_goals import NUM_POINT_CHANNELS, NUM_SLOTS, Goal, GoalEncoder
 from .navdp_losses import DRAWS, NavDPOutput, loss_weights, navdp_losses
 from .navdp_released import read_released, released_config, released_file, released_keys
 from .navdp_trunk import NUM_ACTION_CHANNELS, Denoiser, RGBDEncoder, denoise, noise_schedule
+from .pushing import PushesWithCard
 from .released import check_fit
 from .steady_draws import SteadyDraws
 
@@ -46,7 +47,7 @@ class NavDPSamples(NamedTuple):
     actions: Tensor
 
 
-class NavDPModel(CountedLosses, StrictLoading, PreTrainedModel):
+class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
     """See the module."""
 
     config_class = NavDPConfig

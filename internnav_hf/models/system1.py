@@ -94,13 +94,26 @@ def start_dual_system(
     dual = DualSystemModel.from_parts(
         slow, config.action_expert_config, num_queries=config.num_queries
     )
-    name = system1_of(config.action_expert_config)
-    if name in _COLOUR_ENCODERS and vision_encoder != "random":
-        module, published = _COLOUR_ENCODERS[name]
+    _, *encoders = parents_of(config, system2, None, vision_encoder)
+    for weights in encoders:
+        module, _ = _COLOUR_ENCODERS[system1_of(config.action_expert_config)]
         encoder = dual.action_expert.get_submodule(module)
         assert isinstance(encoder, DinoEncoder)
-        load_dino(encoder, published if vision_encoder == "published" else vision_encoder)
+        load_dino(encoder, weights)
     return dual
+
+
+def parents_of(
+    config: DualSystemConfig, system2: str, model: str | None, vision_encoder: str
+) -> list[str]:
+    """All weights that `start_dual_system` reads with these arguments."""
+    if model is not None:
+        return [model]
+    name = system1_of(config.action_expert_config)
+    if name not in _COLOUR_ENCODERS or vision_encoder == "random":
+        return [system2]
+    published = _COLOUR_ENCODERS[name][1]
+    return [system2, published if vision_encoder == "published" else vision_encoder]
 
 
 def load_processor(path: str) -> System2Processor:

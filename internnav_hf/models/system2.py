@@ -25,6 +25,7 @@ from .image_tokens import ImageTokens
 from .landmark_head import LandmarkHead
 from .loading import check_loading
 from .pixel_goal_head import PixelGoalHead, cell_centres, pixel_goal_losses, read_goal
+from .pushing import PushesWithCard
 from .system2_config import System2Config
 
 IGNORE_INDEX = -100
@@ -71,7 +72,7 @@ class System2Output(ModelOutput):
 HEADS = {"pixel_goal_head", "landmark_head"}
 
 
-class System2Model(CountedLosses, PreTrainedModel):
+class System2Model(PushesWithCard, CountedLosses, PreTrainedModel):
     """System2. `from_pretrained` takes our checkpoints and plain Qwen-VL ones, and fails on any key
     that does not fit.
     """

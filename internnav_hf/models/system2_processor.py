@@ -15,13 +15,14 @@ from transformers import ProcessorMixin
 
 from .dialogue import IMAGE_TOKENS, SYSTEM_PROMPT, PromptStyle, render_message, render_opening
 from .patches import image_patches
+from .pushing import PushesWithCard
 
 IGNORE_INDEX = -100
 IMAGE_PAD = "<|image_pad|>"
 _NEEDED_TOKENS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", IMAGE_PAD)
 
 
-class System2Processor(ProcessorMixin):
+class System2Processor(PushesWithCard, ProcessorMixin):
     """Qwen's tokenizer and image processor with System2's settings.
 
     Settings, saved in `processor_config.json`:

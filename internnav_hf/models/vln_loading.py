@@ -9,12 +9,13 @@ from transformers import PreTrainedModel
 
 from .config_checks import own_fields
 from .loading import StrictLoading
+from .pushing import PushesWithCard
 from .released import check_fit
 from .vln_released import Release, read_release
 from .vln_start import encoder_weights
 
 
-class ReleasedModel(StrictLoading, PreTrainedModel, ABC):
+class ReleasedModel(PushesWithCard, StrictLoading, PreTrainedModel, ABC):
     """The base of models whose `from_pretrained` takes what others released too, which
     `convert_release` knows.
     """

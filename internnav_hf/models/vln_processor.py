@@ -23,6 +23,8 @@ from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast, ProcessorMixin
 
+from .pushing import PushesWithCard
+
 PADDING, UNKNOWN = "<pad>", "<unk>"
 WORD_LENGTH = 200
 """Published length of an instruction in words; Long-CLIP's is 248 tokens."""
@@ -30,7 +32,7 @@ WORD_LENGTH = 200
 logger = logging.getLogger(__name__)
 
 
-class VLNProcessor(ProcessorMixin):
+class VLNProcessor(PushesWithCard, ProcessorMixin):
     """A tokenizer with the sizes of a VLN model's inputs.
 
     Settings, saved in `processor_config.json`:

@@ -1,1 +1,3 @@
-"""What a training takes and refuses, how it evaluates, saves, is interrupted and goes on."""
+"""What a training takes and refuses, how it evaluates, saves, is interrupted and goes on, and what
+it publishes.
+"""

@@ -73,7 +73,7 @@ class CheckpointTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.interruption = Interruption()
         self.saved_beside: list[Callable[[Path], Any]] = []
-        """Called with the folder of a checkpoint while it is written, in the main process."""
+        """Called with the folder of a model while it is written, in the main process."""
         self._run: dict[str, Any] = {}
         self._resumed: str | None = None
         self._moment: Moment | None = None
@@ -327,16 +327,16 @@ class CheckpointTrainer(Trainer):
             self.state.best_model_checkpoint = str(final)
             self.state.save_to_json(str(written / TRAINER_STATE_NAME))
         (written / PROGRESS_FILE).write_text(json.dumps(progress, indent=1))
-        for save in self.saved_beside:
-            save(written)
         write_record(written, self._run)
         give_umask(written)
         flush(written)
         replace_folder(written, final)
 
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if self._staging is None:  # else it has not its name yet
-            super()._push_from_checkpoint(checkpoint_folder)
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            for save in self.saved_beside:
+                save(Path(output_dir or self.args.output_dir))
 
     def _remove_old(self, newest: Path) -> None:
         """Those above `save_total_limit`, the oldest first; never what a user has renamed."""

@@ -25,6 +25,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from internnav_hf.arguments import NavTrainingArguments
 from internnav_hf.data import NavDPDataset, System2Dataset, VLNDataset
 from internnav_hf.data.tables import content_digest
+from internnav_hf.models.origins import CARD
 from internnav_hf.training.moments import PROGRESS_FILE
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,8 @@ MAY_DIFFER = re.compile(
     "|resume_.*|logging_.*|log_.*|report_to|disable_tqdm|include_.*|debug|trackio_.*|do_.*"
     "|save_.*|load_best_model_at_end|metric_for_best_model|greater_is_better|prediction_loss_only"
     "|eval_.*|.*_eval_.*|num_eval_samples|num_trajectories|batch_eval_metrics|.*_full_eval"
-    "|push_to_hub.*|hub_.*|license|dataloader_(num|pin|persistent|prefetch|multiprocessing|in_order).*|skip_memory_metrics"
+    "|push_.*|hub_.*|license|dataloader_(num|pin|persistent|prefetch|multiprocessing|in_order).*"
+    "|skip_memory_metrics"
     "|gradient_checkpointing.*|activation_checkpointing.*|torch_compile.*|torch_empty_cache_steps"
     "|use_cpu|tf32|ddp_.*|local_rank|deepspeed|fsdp.*|accelerator_config|parallelism_config"
     "|enable_jit_checkpoint|restore_callback_states_from_checkpoint|attn_implementation|dagger_.*"
@@ -323,8 +325,8 @@ def tell_new_length(checkpoint: str, max_steps: int) -> None:
 
 
 def write_record(folder: Path, run: dict[str, Any]) -> None:
-    """`run.json` of a checkpoint whose other files are all written."""
-    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    """`run.json` of a checkpoint whose other files are all written; a card may be edited later."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != CARD)
     files = {str(path.relative_to(folder)): path.stat().st_size for path in paths}
     text = json.dumps({**run, "files": files, "torch": torch.__version__}, indent=1)
     (folder / RUN_FILE).write_text(text + "\n")

@@ -1,0 +1,124 @@
+"""Which licence follows from what a model was made from.
+
+Weights and data pass their terms on: share-alike to the same licence, non-commercial use to a
+non-commercial one, a research licence to itself. What is known of published weights and data is
+listed here; names of folders can only restrict, never free.
+"""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import NamedTuple
+
+MATTERPORT_TERMS = "https://kaldir.vc.in.tum.de/matterport/MP_TOS.pdf"
+QWEN_TERMS = "https://huggingface.co/Qwen/Qwen2.5-VL-3B-Instruct/blob/main/LICENSE"
+
+_PERMISSIVE = """
+afl-3.0 apache-2.0 artistic-2.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 cc-by-2.0
+cc-by-2.5 cc-by-3.0 cc-by-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 ecl-2.0 isc mit ms-pl
+ncsa odc-by openmdw-1.0 pddl postgresql unlicense wtfpl zlib
+"""
+_RESTRICTED = """
+agpl-3.0 apple-amlr apple-ascl bigcode-openrail-m bigscience-bloom-rail-1.0 bigscience-openrail-m
+c-uda cc cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0
+cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cdla-sharing-1.0
+creativeml-openrail-m deepfloyd-if-license epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2
+fair-noncommercial-research-license gemma gfdl gpl gpl-2.0 gpl-3.0 h-research intel-research lgpl
+lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mpl-2.0 odbl
+ofl-1.1 open-mdw openrail openrail++ osl-3.0 other
+"""
+PERMISSIVE, RESTRICTED = frozenset(_PERMISSIVE.split()), frozenset(_RESTRICTED.split())
+"""Identifiers of the Hub: what lets works made from it be licensed anew, and what does not."""
+
+
+class Licence(NamedTuple):
+    """As the Hub's cards say it: `name` and `link` belong to the identifier "other"."""
+
+    id: str
+    name: str = ""
+    link: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.name})" if self.name else self.id
+
+    @property
+    def restricts(self) -> bool:
+        """Whether what is made from it cannot be licensed freely."""
+        return self.id not in (*PERMISSIVE, UNRESTRICTED.id)
+
+
+UNRESTRICTED = Licence("unrestricted")
+"""Of what the package itself makes from nothing: random weights, walks of its simulator."""
+NON_COMMERCIAL = Licence("cc-by-nc-sa-4.0")
+QWEN_RESEARCH = Licence("other", "qwen-research", QWEN_TERMS)
+QWEN = Licence("other", "qwen", QWEN_TERMS.replace("3B", "72B"))
+SCANS = Licence("other", "matterport-gibson-terms-of-use", MATTERPORT_TERMS)
+_APACHE, _MIT = Licence("apache-2.0"), Licence("mit")
+
+# Repositories of the Hub. The first match counts. The card of InternData-N1 says cc-by-sa-4.0 at
+# its head, and CC BY-NC-SA 4.0 in the agreement that is signed for it.
+_REPOSITORIES = (
+    (r"InternRobotics/VLN-PE", _MIT),
+    (r"InternRobotics/.*|.*/(InternVLA-N1|InternData-N1).*", NON_COMMERCIAL),
+    (r".*/StreamVLN.*", NON_COMMERCIAL),
+    (r"Qwen/Qwen2\.5-VL-3B.*", QWEN_RESEARCH),
+    (r"Qwen/Qwen2(\.5)?-VL-72B.*", QWEN),
+    (r"Qwen/Qwen(2|2\.5|3)-VL-.*", _APACHE),
+    (r"depth-anything/Depth-Anything-V2-Small.*", _APACHE),
+    (r"depth-anything/Depth-Anything-V2-.*", Licence("cc-by-nc-4.0")),
+    (r"(facebook/dinov2|microsoft/resnet|BeichenZhang/LongCLIP)-.*", _APACHE),
+    (r"openai/clip-vit-.*", _MIT),
+)
+# Names, of folders too, that say where weights or data come from.
+_RESTRICTED_NAMES = re.compile(
+    r"InternRobotics/(?!VLN-PE)|InternVLA|InternData|StreamVLN|\b(r2r|rxr|scalevln)_\d+cm"
+    r"|^r2r(_flash|_aliengo)?$"
+    r"|\b(3dfront|gibson|hm3d|hssd|matterport3d|replica)_(d435i|zed)\b"
+    r"|\bnavdp[^/]*\.ckpt$",
+    re.I,
+)
+
+
+def licence_of_name(name: str) -> Licence | None:
+    """Of a repository of the Hub, or the restriction that another name tells; None: unknown."""
+    for pattern, licence in _REPOSITORIES:
+        if re.fullmatch(pattern, name, re.I):
+            return licence
+    return NON_COMMERCIAL if _RESTRICTED_NAMES.search(name) else None
+
+
+def strictest(licences: Iterable[Licence]) -> Licence | None:
+    """What a work made from all of them must carry; None where none of them restricts it."""
+    binding = list(dict.fromkeys(licence for licence in licences if licence.restricts))
+    if NON_COMMERCIAL in binding:
+        return NON_COMMERCIAL  # the card lists the others
+    if len(binding) <= 1:
+        return binding[0] if binding else None
+    non_commercial = [licence for licence in binding if "-nc" in licence.id]
+    rest = [licence for licence in binding if licence not in non_commercial]
+    if not rest:
+        return max(non_commercial, key=lambda licence: ("-sa" in licence.id, licence.id))
+    named = sorted(licence.name or licence.id for licence in binding)
+    return Licence("other", "-and-".join(named), next((one.link for one in rest if one.link), ""))
+
+
+def permits(required: Licence, chosen: Licence) -> bool:
+    """Whether what is made from a work under `required` may be published under `chosen`."""
+    if not required.restricts or required.id == chosen.id:
+        return True
+    if re.fullmatch(r"cc-by-nc-\d.*", required.id):
+        return "-nc" in chosen.id
+    # Share-alike of an older version allows the newer ones.
+    same = required.id.rpartition("-")[0]
+    return bool(re.search(r"-sa-\d", required.id)) and chosen.id.startswith(f"{same}-")
+
+
+def parse_licence(text: str) -> Licence:
+    """An identifier of the Hub, whatever its capitals. ValueError for what is none."""
+    identifier = "-".join(text.strip().lower().split())
+    known = PERMISSIVE | RESTRICTED
+    if identifier not in known:
+        close = get_close_matches(identifier, sorted(known), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ", as mit, apache-2.0 or other."
+        raise ValueError(f"--license: found {text!r}, expected an identifier of the Hub{hint}")
+    return Licence(identifier)

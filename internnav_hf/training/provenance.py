@@ -1,0 +1,153 @@
+"""What a training makes its model from: starting weights and data, with the licence of each; and
+what its card tells besides.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch.utils.data import ConcatDataset, Subset
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.data import NavDPDataset, System2Dataset, VLNDataset
+from internnav_hf.data.index import is_simulated
+from internnav_hf.models.licences import (
+    NON_COMMERCIAL,
+    SCANS,
+    UNRESTRICTED,
+    licence_of_name,
+    strictest,
+)
+from internnav_hf.models.origins import CARD, Origin, cached_name, licences_of_card, read_card
+
+INTERN_DATA = "InternRobotics/InternData-N1"
+SIMULATED = re.compile(r"simulated(_.*)?|dagger")
+"""Names that scripts/make_dataset.py gives."""
+_SIMULATOR = "simulator of internnav_hf"
+# Scans of Matterport3D are named by eleven letters and digits, those of HM3D with a number before.
+_SCAN = re.compile(r"(\d{5}-)?(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[A-Za-z0-9]{11}(\.basis)?")
+_CARDS_ABOVE = 3
+
+
+def data_origins(dataset: Any) -> list[Origin]:
+    """One for each data set, group of scenes or scan that `dataset` reads."""
+    if isinstance(dataset, ConcatDataset):
+        found = [origin for part in dataset.datasets for origin in data_origins(part)]
+        return list(dict.fromkeys(found))
+    if isinstance(dataset, Subset):
+        return data_origins(dataset.dataset)
+    return [_origin(name, scenes) for name, scenes in sorted(_groups(dataset).items())]
+
+
+def cameras_of(dataset: Any) -> list[dict[str, Any]]:
+    """All different cameras that recorded what `dataset` reads, where it says so."""
+    parts = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]
+    found: Iterable[CameraSpec] = (
+        camera for part in parts for camera in getattr(part, "cameras", ())
+    )
+    return [camera.to_dict() for camera in dict.fromkeys(found)]
+
+
+def settings_of(args: Any) -> dict[str, Any]:
+    """How a run with these training arguments learns, for its card."""
+    total = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    length = {"epochs": args.num_train_epochs}
+    if args.max_steps > 0:
+        length = {"steps": args.max_steps}
+    precision = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
+    return length | {
+        "samples a step": total,
+        "learning rate": args.learning_rate,
+        **{f"learning rate of {name}": rate for name, rate in args.rates_by_module.items()},
+        "schedule": args.lr_scheduler_type.value,
+        "warm-up": args.warmup_steps,
+        "weight decay": args.weight_decay,
+        "optimiser": args.optim.value,
+        "precision": precision,
+        "seed": args.seed,
+        "processes": args.world_size,
+        "versions": f"internnav_hf {version('internnav-hf')}, transformers "
+        f"{transformers.__version__}, torch {torch.__version__}",
+    }
+
+
+def _groups(dataset: Any) -> dict[str, list[Path]]:
+    """Name -> folders of its scenes."""
+    groups: dict[str, list[Path]] = {}
+    if isinstance(dataset, System2Dataset):
+        scenes = dataset.episodes.select(["dataset", "scene"]).group_by(["dataset", "scene"])
+        for row in scenes.aggregate([]).to_pylist():
+            name = dataset.names[row["dataset"]]
+            folder = dataset.data_root / name.folder / row["scene"]
+            groups.setdefault(str(name), []).append(folder)
+    elif isinstance(dataset, NavDPDataset | VLNDataset):
+        for root, unit in _units(dataset):
+            groups.setdefault(unit.split("/")[0], []).append(root / unit)
+    else:
+        groups[type(dataset).__name__] = []
+    return groups
+
+
+def _units(dataset: NavDPDataset | VLNDataset) -> Iterator[tuple[Path, str]]:
+    """The first folder of each scene, with its data root."""
+    is_walks = isinstance(dataset, VLNDataset)
+    names = ["root", "unit"] if is_walks else ["unit"]
+    rows = dataset.episodes.select(names).group_by(names).aggregate([]).to_pylist()
+    first: dict[tuple, tuple[Path, str]] = {}
+    for row in sorted(rows, key=lambda row: (row.get("root", 0), row["unit"])):
+        root = dataset.data_roots[row["root"]] if is_walks else dataset.data_root
+        first.setdefault((root, *row["unit"].split("/")[:2]), (root, row["unit"]))
+    yield from first.values()
+
+
+def _origin(name: str, scenes: Sequence[Path]) -> Origin:
+    if scenes and all(map(is_simulated, scenes)):
+        return Origin(name, "data", UNRESTRICTED, _SIMULATOR)
+    card, repository, revision = _above(scenes)
+    stated = strictest(licences_of_card(card)) or next(iter(licences_of_card(card)), None)
+    known = licence_of_name(repository) or licence_of_name(name)
+    if known is None and _are_scans(scenes):
+        known = SCANS
+    licence = strictest(one for one in (known, stated) if one) or known or stated
+    if licence is None and SIMULATED.fullmatch(name):
+        return Origin(name, "data", UNRESTRICTED, _SIMULATOR)
+    if not repository and known == NON_COMMERCIAL:
+        repository = INTERN_DATA
+    return Origin(name, "data", licence, revision or _version(scenes), repository)
+
+
+def _above(scenes: Sequence[Path]) -> tuple[dict[str, Any], str, str]:
+    """The card of the data set that the scenes lie in; its repository and revision."""
+    if not scenes:
+        return {}, "", ""
+    repository, revision = cached_name(scenes[0])
+    for folder in scenes[0].absolute().parents[: _CARDS_ABOVE + 1]:
+        card = read_card(folder / CARD)
+        if card and "pipeline_tag" not in card:  # a model's says how that was made
+            told = Path(folder, CARD).read_text(encoding="utf-8", errors="replace")
+            is_intern_data = "InternData-N1" in told
+            return card, repository or (INTERN_DATA if is_intern_data else ""), revision
+    return {}, repository, revision
+
+
+def _are_scans(scenes: Sequence[Path]) -> bool:
+    """Whether most are named as scans of Matterport3D or HM3D are."""
+    named = [any(map(_SCAN.fullmatch, scene.parts[-2:])) for scene in scenes]
+    return sum(named) * 2 > len(named)
+
+
+def _version(scenes: Sequence[Path]) -> str:
+    path = Path(scenes[0], "meta", "info.json") if scenes else None
+    if path is None or not path.is_file():
+        return ""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return ""
+    stated = told.get("codebase_version") if isinstance(told, dict) else None
+    return f"LeRobot {stated}" if stated else ""

@@ -1,0 +1,35 @@
+"""Push the folder of a trained model to the Hub: its weights, settings, processor and card.
+
+    python scripts/push_to_hub.py outputs/train_system2 me/my-model
+    python scripts/push_to_hub.py outputs/train_system2/adapter me/my-adapter --private
+
+What a training keeps for itself (its arguments, optimiser states, logs) stays here.
+"""
+
+import sys
+from pathlib import Path
+
+from internnav_hf.command_line import LineParser, ends_in_one_line
+from internnav_hf.models.licences import parse_licence
+from internnav_hf.training.repository import Repository, push_folder
+
+
+def main() -> int:
+    """Print the address of the commit."""
+    parser = LineParser(__doc__)
+    parser.add_argument("folder", type=Path, help="Output folder of a training, or a checkpoint.")
+    parser.add_argument("repository", help="OWNER/NAME on the Hub; made if it is not there.")
+    parser.add_argument("--license", help="Where the card does not say one, as the Hub calls it.")
+    parser.add_argument("--private", action="store_true", help="If it is made: for you alone.")
+    parser.add_argument("--revision", help="A branch; made if it is not there.")
+    options = parser.parse_args()
+    licence = parse_licence(options.license) if options.license else None
+    private = True if options.private else None
+    repository = Repository(options.repository, private=private, revision=options.revision)
+    print(push_folder(options.folder, repository, licence))
+    return 0
+
+
+if __name__ == "__main__":
+    with ends_in_one_line():
+        sys.exit(main())

@@ -1,0 +1,125 @@
+"""Models and processors reach the Hub from Python with our card, and open from there."""
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+from internnav_hf import System2Model, System2Policy
+from internnav_hf.models.pushing import hub_problem
+from internnav_hf.models.vln_processor import VLNProcessor
+from tests.hub_server import DROP, go_online, serve
+from tests.tiny import tiny_processor, tiny_system2
+from tests.vln_processor import tiny_vln_processor
+
+CARD = "---\nlibrary_name: internnav_hf\nlicense: {}\nmade_from: []\n---\n# Mine\n"
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with serve() as running:
+        go_online(monkeypatch, running, tmp_path / "hub-cache")
+        yield running
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A folder with a System2, its processor and a card of ours."""
+    folder = tmp_path / "saved"
+    tiny_system2().save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    (folder / "README.md").write_text(CARD.format("cc-by-nc-sa-4.0"))
+    return folder
+
+
+def test_model_and_processor_open_from_the_hub(hub, saved):
+    model = System2Model.from_pretrained(saved)
+    model.push_to_hub("me/model")
+    tiny_processor().push_to_hub("me/model")
+    files = hub.files("me/model")
+    assert {"README.md", "model.safetensors", "config.json", "processor_config.json"} <= set(files)
+    assert files["README.md"].decode() == (saved / "README.md").read_text()
+    assert "README.md" in hub.commits[0]["files"]
+    opened = System2Policy.from_pretrained("me/model")
+    ours, theirs = model.state_dict(), opened.model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_xet_works_as_well(monkeypatch, tmp_path, saved):
+    with serve() as hub:
+        hub.cas = tmp_path / "cas"
+        hub.cas.mkdir()
+        hub.know(saved / "model.safetensors")
+        go_online(monkeypatch, hub, tmp_path / "hub-cache", xet=True)
+        model = System2Model.from_pretrained(saved)
+        model.push_to_hub("me/model")
+        assert not hub.large
+        opened = System2Model.from_pretrained("me/model")
+    ours, theirs = model.state_dict(), opened.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_licence_that_is_not_known_is_asked_for(hub, tmp_path):
+    model = tiny_system2()
+    with pytest.raises(ValueError, match="--license: the licence of what it was trained on is not"):
+        model.push_to_hub("me/model")
+    assert not hub.commits
+    model.push_to_hub("me/model", license="mit")
+    assert ModelCard(hub.files("me/model")["README.md"].decode()).data.license == "mit"
+
+
+def test_restricted_weights_are_not_freed(hub, saved):
+    model = System2Model.from_pretrained(saved)
+    with pytest.raises(ValueError, match="--license mit: .* made from saved, which is cc-"):
+        model.push_to_hub("me/model", license="mit")
+    (saved / "README.md").unlink()
+    with pytest.raises(ValueError, match="the licence of saved, what it was .* is not known"):
+        model.push_to_hub("me/model")
+    assert not hub.repositories
+
+
+def test_a_card_by_hand_stays(hub, saved):
+    model = System2Model.from_pretrained(saved)
+    hub.repositories["me/model"] = {"README.md": b"---\nlicense: cc-by-nc-sa-4.0\n---\nMy words.\n"}
+    model.push_to_hub("me/model")
+    assert hub.files("me/model")["README.md"].endswith(b"My words.\n")
+    hub.repositories["me/free"] = {"README.md": b"---\nlicense: mit\n---\nMy words.\n"}
+    with pytest.raises(ValueError, match="me/free: its card says mit, but saved"):
+        model.push_to_hub("me/free")
+
+
+def test_save_pretrained_pushes_with_our_card(hub, saved, tmp_path):
+    model = System2Model.from_pretrained(saved)
+    model.save_pretrained(tmp_path / "again", push_to_hub=True, repo_id="me/again")
+    assert b"library_name: internnav_hf" in hub.files("me/again")["README.md"]
+
+
+def test_a_processor_alone_needs_no_licence(hub):
+    tiny_vln_processor().push_to_hub("me/words")
+    opened = VLNProcessor.from_pretrained("me/words")
+    assert opened.image_size == 32
+
+
+@pytest.mark.parametrize(
+    ("part", "status", "told"),
+    [
+        ("/create", 401, "does not know the token"),
+        ("/create", 403, "may not write there"),
+        ("/preupload", 404, "no such repository or branch"),
+        ("/commit", 409, "being changed"),
+        ("/create", 500, "is not well"),
+        ("/create", DROP, "could not be reached"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line(hub, saved, part, status, told):
+    hub.answers.append(("POST", part, status))
+    with pytest.raises(ValueError, match=told) as error:
+        System2Model.from_pretrained(saved).push_to_hub("me/model")
+    assert str(error.value).startswith("me/model: ")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_odd_problems_are_one_line():
+    assert hub_problem(RuntimeError("a\nb")) == (
+        "the Hub could not be reached (RuntimeError: a); look at the network, try again."
+    )
+    assert hub_problem(ValueError("a\nb")) == "a"
