@@ -133,14 +133,10 @@ class PublishingTrainer(CheckpointTrainer):
         folder = output_dir or self.args.output_dir
         self.create_model_card(folder)
 
-    def save_merged(self) -> None:
-        """The final model of a LoRA, merged, so that it loads like any other; with `push_adapter`
-        the adapter besides. `save_model` would save what DeepSpeed still wraps.
-        """
+    def save_adapter(self) -> None:
+        """The LoRA, not merged, beside the final model, where `push_adapter` asks for it."""
         if self.args.push_adapter:
-            self._save(str(Path(self.args.output_dir, ADAPTER)))
-        self.model = self.model.merge_and_unload()
-        self._save(self.args.output_dir)
+            self.save_model(str(Path(self.args.output_dir, ADAPTER)), _internal_call=True)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Trainer's; pushes where `push_to_hub` is on and a user calls it."""
