@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from internnav_hf import NavDPModel
+from internnav_hf import NavDPModel, NavDPPolicy
 from internnav_hf.arguments import parse_arguments
 from internnav_hf.models.navdp_config import NavDPConfig
 from recipes import train_navdp as recipe
@@ -263,6 +263,17 @@ def test_another_camera_is_refused_before_any_step(base, tmp_path):
     with pytest.raises(ValueError, match="another camera than the model's: trained at 65.24° wide"):
         train(options(base, tmp_path / "out", **run))
     assert not (tmp_path / "out").exists()
+
+
+def test_all_cameras_of_the_data_are_remembered(base, tmp_path):
+    write_root(tmp_path / "data", GROUPS[:1])
+    unit = next((tmp_path / "data" / GROUPS[0]).iterdir())
+    write_parquet(unit, 0, walk(40), intrinsic=intrinsic(focal=80.0))
+    run = {"data_root": tmp_path / "data", "max_steps": 1, "save_steps": 1}
+    train(options(base, tmp_path / "out", **run))
+    policy = NavDPPolicy.from_pretrained(tmp_path / "out")
+    lenses = sorted(camera.hfov_deg for camera in policy.cameras)
+    assert [round(lens) for lens in lenses] == [65, 74]
 
 
 def test_an_unknown_size_names_the_nearest(base, tmp_path):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from tests.processes import started
 from tests.recipes.fixed_vln_noise import FixedNoiseCollator
 from tests.recipes.test_train_dual_system import history, launch
 from tests.recipes.test_train_system2 import accelerate, world_size
-from tests.recipes.vln import KINDS, LOSSES, MODELS, SCANS, options, write_base
+from tests.recipes.vln import CAMERA, KINDS, LOSSES, MODELS, SCANS, options, write_base
 
 ROOT = Path(__file__).parents[2]
 HELD_OUT = {"eval_scans": [SCANS[1]], "eval_strategy": "steps", "eval_steps": 2}
@@ -104,11 +105,15 @@ def test_an_encoder_that_learns_sees_images(base, tmp_path):
 
 
 def test_folders_with_other_scans_are_trained_on_together(base, tmp_path):
-    """Each without what is held out."""
+    """Each without what is held out; the model knows the cameras of both."""
     write_root(tmp_path / "more", ("another", SCANS[1]))
+    other = replace(CAMERA, height_m=0.4)
+    for info in tmp_path.glob("more/*/*/meta/info.json"):
+        info.write_text(json.dumps({"camera": other.to_dict()}))
     roots = [base / "data", tmp_path / "more"]
     train(options(base, tmp_path / "out", data_root=roots, scans=None, **HELD_OUT))
     assert history(tmp_path / "out", "eval_num_walks")[-1] == 12
+    assert load_vln_policy(tmp_path / "out", camera=other).cameras == (CAMERA, other)
     nothing_left = options(base, tmp_path, data_root=roots, scans=None, eval_scans=list(SCANS))
     with pytest.raises(ValueError, match="all held out"):
         train(nothing_left)
