@@ -106,7 +106,9 @@ class VLNProcessor(PushesWithCard, ProcessorMixin):
     def _encoded(self, text: str) -> list[int]:
         words = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if all(word == self.tokenizer.unk_token_id for word in words):
-            raise ValueError(f"instruction: found {text!r}, expected words that the model knows.")
+            raise ValueError(
+                f"instruction: found {text[:80]!r}, expected words that the model knows."
+            )
         encoded = self.tokenizer(text, truncation=True, max_length=self.max_length)["input_ids"]
         if len(words) + self.tokenizer.num_special_tokens_to_add() > self.max_length:
             _warn_of_cut(self.max_length)

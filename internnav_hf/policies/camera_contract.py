@@ -7,13 +7,13 @@ yaw of 90) is told once, too.
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
 from internnav_hf.camera import CameraSpec, difference_from_all
 
-from .observations import Frame, depth_doubts, pose_doubts, size_of
+from .observations import Frame, depth_doubts, picture_doubts, pose_doubts, size_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ class CameraContract:
         if difference is not None:
             self._differs(f"camera: {difference}")
 
-    def check_sizes(self, views: Sequence[tuple[str, Frame]]) -> None:
-        """Of what is seen now, each with its key."""
+    def check_views(self, views: Iterable[tuple[str, Frame]]) -> None:
+        """What is seen now, each view with its key: its size, and what is odd about it."""
         if not self.trained:
             self._tell_once("unknown", UNKNOWN)
         for key, frame in views:
@@ -60,6 +60,8 @@ class CameraContract:
             if (key, size) not in self._sizes:
                 self._check_size(key, size)
                 self._sizes.add((key, size))
+            for kind, told in picture_doubts(frame):
+                self._tell_once(f"{key} {kind}", f"{key}: {told}")
 
     def check_depth(self, key: str, depth: np.ndarray) -> None:
         """Tell what is odd about it."""

@@ -38,7 +38,7 @@ from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.trajectory import follow, path_of
 
 from .camera_contract import TWO_VIEWS, CameraContract
-from .episodes import FrameHistory, episode_generator
+from .episodes import FrameHistory, check_count, episode_generator
 from .observations import (
     Frame,
     as_image,
@@ -133,8 +133,7 @@ class DualSystemPolicy:
     ):
         counts = {"num_samples": num_samples, "max_steps_per_plan": max_steps_per_plan}
         for name, count in {**counts, "actions_per_trajectory": actions_per_trajectory}.items():
-            if count < 1:
-                raise ValueError(f"{name}: found {count}, expected 1 or more.")
+            check_count(name, count)
         self.model = model.eval()
         self.processor = processor
         self.system2 = System2Policy(model.system2, processor, answer_with, planner=model.plan)
@@ -149,6 +148,9 @@ class DualSystemPolicy:
         for name in self.sampling:
             if name not in known:
                 raise ValueError(f"{name}: {type(self.expert).__name__} samples without it.")
+        if num_inference_steps is not None:
+            most = getattr(self.expert.config, "num_diffusion_steps", None)
+            check_count("num_inference_steps", num_inference_steps, most)
         name, told = type(self).__name__, (camera, strict_camera)
         self.contract = CameraContract(name, self.cameras, *told, ignored=TWO_VIEWS)
         self.system2.contract = self.contract  # each difference is told once

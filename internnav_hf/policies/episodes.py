@@ -1,4 +1,8 @@
-"""What policies that follow robots share: the frames of an episode, and its random numbers."""
+"""What policies that follow robots share: the frames of an episode, its random numbers, checks of
+settings.
+"""
+
+import numbers
 
 import numpy as np
 import torch
@@ -25,6 +29,14 @@ class FrameHistory:
         if len(self.frames) > self.limit:
             self.frames = self.frames[::2]
             self._stride *= 2
+
+
+def check_count(name: str, count: int, most: int | None = None) -> None:
+    """Raise ValueError for a setting that is no whole number from 1 to `most`."""
+    is_whole = isinstance(count, numbers.Integral) and not isinstance(count, bool)
+    if not is_whole or count < 1 or (most is not None and count > most):
+        expected = "1 or more" if most is None else f"1 to {most}"
+        raise ValueError(f"{name}: found {count!r}, expected {expected}.")
 
 
 def episode_generator(seed: int, name: str) -> torch.Generator:

@@ -37,7 +37,7 @@ from internnav_hf.letterbox import goal_mask, letterbox, letterbox_depth
 from internnav_hf.models.navdp_config import NavDPConfig
 
 from .camera_contract import CameraContract
-from .episodes import episode_generator
+from .episodes import check_count, episode_generator
 from .goals import Goal, ImageGoal, NoGoal, PixelGoal, PointGoal, PointImageGoal, checked_goal
 from .observations import (
     Frame,
@@ -141,8 +141,10 @@ class NavDPPolicy:
         strict_camera: bool = False,
     ):
         for name, count in {"num_samples": num_samples, "memory_stride": memory_stride}.items():
-            if count < 1:
-                raise ValueError(f"{name}: found {count}, expected 1 or more.")
+            check_count(name, count)
+        if num_inference_steps is not None:
+            most = model.config.num_diffusion_steps
+            check_count("num_inference_steps", num_inference_steps, most)
         self.model = model.eval()
         self.num_samples = num_samples
         self.num_inference_steps = num_inference_steps
@@ -263,7 +265,7 @@ class NavDPPolicy:
         seen: dict[str, Any] = {}
         if observation.get("rgb") is not None:
             seen["rgb"] = checked_picture(observation["rgb"], f"{where}: rgb")
-            self.contract.check_sizes([("rgb", seen["rgb"])])
+            self.contract.check_views([("rgb", seen["rgb"])])
         if "depth" in needed:
             depth = checked_depth(observation["depth"], f"{where}: depth", seen.get("rgb"))
             self.contract.check_depth("depth", depth)

@@ -98,6 +98,13 @@ def checked_picture(value: Any, where: str) -> Frame:
     return value
 
 
+def picture_doubts(frame: Frame) -> Iterator[tuple[str, str]]:
+    """What is odd about a checked array of colours: a kind, and what to tell."""
+    if isinstance(frame, np.ndarray) and sampled(frame).max() <= 1:
+        found = "found nothing brighter than 1 of 255"
+        yield "dark", f"{found}: is the lens covered, or was 0 to 1 cast to uint8?"
+
+
 def as_image(frame: Frame) -> Image.Image:
     """A checked picture as a PIL image."""
     return frame if isinstance(frame, Image.Image) else Image.fromarray(frame)

@@ -29,7 +29,7 @@ from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.models.system2_session import System2Session
 
 from .camera_contract import TWO_VIEWS, CameraContract
-from .episodes import FrameHistory
+from .episodes import FrameHistory, check_count
 from .observations import (
     Frame,
     as_image,
@@ -98,6 +98,7 @@ class System2Policy:
         has_head = model.config.use_pixel_goal_head
         if answer_with == "head" and not has_head:
             raise ValueError("This System2 has no pixel-goal head: use answer_with='text'.")
+        check_count("max_new_tokens", max_new_tokens)
         self.answer_with = answer_with or ("head" if has_head else "text")
         self.max_new_tokens = max_new_tokens
         self.planner = planner
@@ -193,13 +194,13 @@ class System2Policy:
         seen = {key: checked_picture(observation[key], f"{where}: {key}") for key in given}
         if "rgb_look_down" in seen:
             self._check_look_down(seen["rgb_look_down"], f"{where}: rgb_look_down")
-        self._check_sizes(seen.items())
+        self._check_views(seen.items())
         return seen
 
-    def _check_sizes(self, views: Iterable[tuple[str, Frame]]) -> None:
+    def _check_views(self, views: Iterable[tuple[str, Frame]]) -> None:
         """But for frames that were prepared by the caller."""
         prepared = self.processor.history_size
-        self.contract.check_sizes([view for view in views if size_of(view[1]) != prepared])
+        self.contract.check_views([view for view in views if size_of(view[1]) != prepared])
 
     def decide(
         self,
@@ -342,7 +343,7 @@ class System2Policy:
         for key, views in given.items():
             places = [f"{place_of(name, row, count)}: {key}" for row in range(count)]
             seen[key] = [checked_picture(*pair) for pair in zip(views, places, strict=True)]
-            self._check_sizes((key, view) for view in seen[key])
+            self._check_views((key, view) for view in seen[key])
         for row, view in enumerate(seen.get("rgb_look_down", ())):
             self._check_look_down(view, f"{place_of(name, row, count)}: rgb_look_down")
         return seen["rgb"], seen.get("rgb_look_down", look_down)

@@ -207,7 +207,7 @@ class VLNPolicy:
         depth = checked_depth(observation["depth"], f"{where}: depth", rgb)
         done = observation.get("previous_action", episode.previous_action)
         done = checked_action(done, f"{where}: previous_action")
-        self.contract.check_sizes([("rgb", rgb)])
+        self.contract.check_views([("rgb", rgb)])
         self.contract.check_depth("depth", depth)
         return {"rgb": rgb, "depth": depth, "previous_action": done}
 

@@ -8,16 +8,16 @@ from internnav_hf.policies.camera_contract import CameraContract
 
 
 def view(width: int, height: int) -> np.ndarray:
-    return np.zeros((height, width, 3), np.uint8)
+    return np.full((height, width, 3), 90, np.uint8)
 
 
 def test_a_size_is_compared_with_the_one_that_is_most_alike(caplog):
     trained = [CameraSpec(), CameraSpec(width=320, height=180)]
     contract = CameraContract("Policy", trained)
-    contract.check_sizes([("rgb", view(640, 480)), ("rgb", view(320, 180))])
+    contract.check_views([("rgb", view(640, 480)), ("rgb", view(320, 180))])
     assert not caplog.records
-    contract.check_sizes([("rgb", view(1280, 720)), ("rgb_look_down", view(100, 100))])
-    contract.check_sizes([("rgb", view(1280, 720))])
+    contract.check_views([("rgb", view(1280, 720)), ("rgb_look_down", view(100, 100))])
+    contract.check_views([("rgb", view(1280, 720))])
     assert [record.getMessage() for record in caplog.records] == [
         "Policy: rgb: found 1280x720 pixels, trained with 320x180 pixels, the same shape.",
         "Policy: rgb_look_down: found 100x100 pixels, trained with 640x480 pixels, another shape.",
@@ -27,7 +27,7 @@ def test_a_size_is_compared_with_the_one_that_is_most_alike(caplog):
 def test_views_are_compared_with_the_camera_that_was_told(caplog):
     contract = CameraContract("Policy", [CameraSpec()], CameraSpec(width=320, height=240))
     assert "trained at 640x480 px; this camera is 320x240 px" in caplog.text
-    contract.check_sizes([("rgb", view(640, 480))])
+    contract.check_views([("rgb", view(640, 480))])
     assert "rgb: found 640x480 pixels, the camera that was told has 320x240" in caplog.text
 
 
@@ -36,3 +36,10 @@ def test_one_view_has_one_pitch_and_depth_comes_in_metres(caplog):
     CameraContract("Policy", [CameraSpec()], other, strict=True)
     with pytest.raises(ValueError, match=r"trained at 0°/30°; this camera is 0°/0°"):
         CameraContract("Policy", [CameraSpec()], other, strict=True, ignored=("depth_scale",))
+
+
+def test_a_dark_view_is_told_once(caplog):
+    contract = CameraContract("Policy", [CameraSpec()])
+    for value in (2, 1, 0):
+        contract.check_views([("rgb", np.full((480, 640, 3), value, np.uint8))])
+    assert caplog.text.count("Policy: rgb: found nothing brighter than 1 of 255") == 1

@@ -120,6 +120,44 @@ def test_a_bad_observation_is_one_error_and_changes_nothing(case):
     assert len(answer(expected)) > 0
 
 
+def test_a_bad_frame_between_two_answers_changes_nothing(case):
+    policy, untouched = case.make(), case.make()
+    if not hasattr(policy, "observe"):
+        return
+    if not isinstance(policy, NavDPPolicy):
+        with pytest.raises(ValueError, match="call reset"):
+            policy.observe(case.seen(0)["rgb"])
+    for each in (untouched, policy):
+        case.reset(each)
+    for name, (make, told) in PICTURES.items():
+        wrong = make(case.seen(0)["rgb"])
+        given = (policy.episode, {"rgb": wrong}) if isinstance(policy, NavDPPolicy) else (wrong,)
+        told = "found no|found None" if name == "None" else told
+        assert_refused(lambda given=given: policy.observe(*given), policy, name, told)
+    assert_same(case.act(policy, case.seen(1)), case.act(untouched, case.seen(1)))
+
+
+def test_a_system2_that_waits_for_the_look_down_view_goes_on_waiting():
+    case = CASES["System2Policy"]
+    policy, untouched = case.make(), case.make()
+    for each in (policy, untouched):
+        case.reset(each)
+        assert each.act({"rgb": case.seen(0)["rgb"]}).goal_pixel is None
+    view = case.seen(0)["rgb_look_down"]
+    for wrong, told in (
+        ({"rgb": view}, "asked for the look-down view"),
+        ({"rgb_lookdown": view}, "did you mean 'rgb_look_down'"),
+        ({"rgb_look_down": view[:, :56]}, "the look-down view is 56x84"),
+        ({"rgb_look_down": view / 255}, r"\* 255"),
+        ({}, "asked for the look-down view"),
+    ):
+        assert_refused(lambda wrong=wrong: policy.act(wrong), policy, told, told)
+    found, expected = (each.act({"rgb_look_down": view}) for each in (policy, untouched))
+    assert found.goal_pixel is not None
+    assert_same(found, expected)
+    assert_same(case.act(policy, case.seen(1)), case.act(untouched, case.seen(1)))
+
+
 def test_a_bad_observation_of_one_robot_changes_nothing_for_any(case):
     if case is CASES["System2Policy"]:
         return  # it has no robots: `decide` keeps nothing

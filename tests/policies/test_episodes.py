@@ -1,8 +1,9 @@
-"""Random numbers of an episode."""
+"""Random numbers of an episode, and settings that count."""
 
+import pytest
 import torch
 
-from internnav_hf.policies.episodes import episode_generator
+from internnav_hf.policies.episodes import check_count, episode_generator
 
 
 def draw(seed: int, name: str) -> list[float]:
@@ -13,3 +14,10 @@ def test_draws_are_those_of_seed_and_name():
     assert draw(1, "scene/0") == draw(1, "scene/0")
     assert draw(1, "scene/0") != draw(1, "scene/1")
     assert draw(1, "scene/0") != draw(2, "scene/0")
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, "3", True, None, 11])
+def test_a_setting_that_counts_is_a_whole_number(count):
+    check_count("num_samples", 10, 10)
+    with pytest.raises(ValueError, match="num_samples: found .*, expected 1 to 10"):
+        check_count("num_samples", count, 10)

@@ -273,7 +273,7 @@ def test_all_cameras_of_the_data_are_remembered(base, tmp_path):
     train(options(base, tmp_path / "out", **run))
     policy = NavDPPolicy.from_pretrained(tmp_path / "out")
     lenses = sorted(camera.hfov_deg for camera in policy.cameras)
-    assert [round(lens) for lens in lenses] == [65, 74]
+    assert [round(lens) for lens in lenses] == [44, 65]
 
 
 def test_an_unknown_size_names_the_nearest(base, tmp_path):
