@@ -16,6 +16,7 @@ Legend: H, W height and width of a view.
 """
 
 import difflib
+import functools
 import numbers
 import reprlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -324,6 +325,7 @@ def _range_of(array: np.ndarray) -> str:
     return f", {known.min():.4g} to {known.max():.4g}" if known.size else ", no finite number"
 
 
+@functools.lru_cache(1024)
 def _is_like(key: str, name: str) -> bool:
     ratio = difflib.SequenceMatcher(None, key.lower(), name).ratio()
     return ratio >= (LIKE_ANOTHER_KEY if len(name) > 4 else 0.6)
