@@ -48,7 +48,7 @@ def all_mutations(seed: int) -> list[Mutation]:
         found += image_mutations(kind)
         found += folder_mutations(kind)
         found += random_mutations(kind, seed)
-    return [*found, *special_mutations()]
+    return [*found, *special_mutations(), *meaning_mutations()]
 
 
 # ------------------------------------------------------------------------------------ meta files
@@ -519,3 +519,84 @@ def _edit_cloud(change: Callable[[bytes], bytes], scene: Path) -> None:
 def _fortran(scene: Path) -> None:
     path = image_of("vln_pe", scene, "rgb")
     np.save(path, np.asfortranarray(np.load(path)))
+
+
+# ------------------------------------------------------------- numbers that mean something else
+
+
+def meaning_mutations() -> Iterator[Mutation]:
+    """Units, conventions and cameras: what can be read, and cannot be true."""
+    for name, hfov in {"1e9": "1e9", "nan": "NaN", "of another scene": "33.0"}.items():
+        damage = partial(_hfov, hfov)
+        yield Mutation("vln_ce", f"info.json: hfov {name}", damage, ALL)
+    yield Mutation("vln_ce", "all depth images in 0.1 mm", _depth_times_ten, ALL)
+    poses = {
+        "a jump of 500 m": lambda p, t: p + 500 * (t >= 5),
+        "positions in millimetres": lambda p, t: p * 1000,
+        "pose 1e30": lambda p, t: p + 1e30 * (t == 5),
+    }
+    for name, change in poses.items():
+        yield Mutation("vln_n1", f"parquet: {name}", partial(_position, "action", change))
+        damage = partial(_position, "observation.robot_position", change)
+        yield Mutation("vln_pe", f"parquet: {name}", damage)
+    height = partial(_position, "observation.camera_extrinsic", lambda p, t: p * 1e6)
+    yield Mutation("vln_n1", "parquet: height 1e6", height)
+    scalars = {
+        "progress in percent": ("observation.progress", lambda v: v * 100),
+        "yaw in degrees": ("observation.robot_yaw", np.degrees),
+        "a stop in the middle": ("observation.action", _stopped),
+    }
+    for name, (column, change) in scalars.items():
+        yield Mutation("vln_pe", f"parquet: {name}", partial(_scalars, column, change))
+    yield Mutation("vln_pe", "depth.npy: metres", _depth_metres)
+
+
+def _hfov(value: str, scene: Path) -> None:
+    path = scene / "meta/info.json"
+    info = json.loads(path.read_text())
+    info["camera"]["hfov_deg"] = float(value)
+    path.write_text(json.dumps(info))
+
+
+def _depth_times_ten(scene: Path) -> None:
+    for path in scene.glob("videos/chunk-000/observation.images.depth*/*.png"):
+        depth = np.asarray(Image.open(path)).astype(np.int64) * 10
+        Image.fromarray(depth.clip(0, 65535).astype(np.uint16)).save(path)
+
+
+def _depth_metres(scene: Path) -> None:
+    path = image_of("vln_pe", scene, "depth")
+    np.save(path, np.load(path) * 10)
+
+
+def _position(column: str, change: Callable, scene: Path) -> None:
+    """Of matrices their last column, of vectors all but the height."""
+    path = scene / "data/chunk-000/episode_000001.parquet"
+    table = pq.read_table(path)
+    values = np.array(table[column].to_pylist(), np.float64)
+    frames = np.arange(len(values))[:, None]
+    if values.ndim == 2 and values.shape[1] == 16:
+        values = values.reshape(-1, 4, 4)
+    places = values[:, :3, 3] if values.ndim == 3 else values[:, :2]
+    places[:] = change(places.copy(), frames)
+    kind = table.schema.field(column).type
+    rows = values if pa.types.is_nested(getattr(kind, "value_type", kind)) else _rows(values)
+    new = pa.array(rows.tolist(), kind)
+    pq.write_table(table.set_column(table.column_names.index(column), column, new), path)
+
+
+def _rows(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1)
+
+
+def _stopped(actions: np.ndarray) -> np.ndarray:
+    actions = actions.copy()
+    actions[len(actions) // 2] = 0
+    return actions
+
+
+def _scalars(column: str, change: Callable[[np.ndarray], np.ndarray], scene: Path) -> None:
+    path = scene / "data/chunk-000/episode_000001.parquet"
+    table = pq.read_table(path)
+    new = pa.array(change(table[column].to_numpy()))
+    pq.write_table(table.set_column(table.column_names.index(column), column, new), path)

@@ -141,11 +141,13 @@ class DamagedSet:
             if not is_same or any(code for code, _ in checks):
                 return "REFUSED", (told or ["items differ"])[0]
             return "passed", ""
+        if lenient.items is None:
+            return "LOST", f"all are refused: {lenient.told}"
         if lenient.items is not None:
             lost = self._changed(case, lenient.items, case.touched)
             if lost:
                 return "LOST", f"{len(lost)} of {len(self.items)} episodes, first {lost[0]}"
-        if not lenient.told and (lenient.items is None or strict.items is not None):
+        if not lenient.told and strict.items is not None:
             return "SILENT", "the data set opens and nothing is said"
         if not any(code for code, _ in checks):
             return "SILENT", f"check_dataset.py finds nothing; training says: {told[0]}"
