@@ -106,9 +106,10 @@ def _begins(records: Sequence[FrameRange], frames: Sequence[int]) -> Mapping[int
                 rows[int(number)] = open_parquet(path).metadata.num_rows
             except ValueError:  # its rows are not known
                 return {}
-    is_whole = len(frames) == sum(rows.values()) == max(frames, default=0) - min(frames) + 1
-    begins, begin = {}, min(frames, default=0)
-    for number in sorted(rows) if is_whole else ():
+    if not frames or not len(frames) == sum(rows.values()) == max(frames) - min(frames) + 1:
+        return {}
+    begins, begin = {}, min(frames)
+    for number in sorted(rows):
         begins[number] = begin
         begin += rows[number]
     return begins

@@ -223,7 +223,12 @@ def depth_is_black(root):
         Image.fromarray(np.zeros(SIZE[::-1], np.uint16)).save(path)
 
 
+def no_images(root):
+    shutil.rmtree(scene(root) / "videos")
+
+
 SCENES = {
+    "no images": (no_images, "images.rgb: frame 0: found no file"),
     "no obstacles": (no_obstacles, r"colours: found no obstacle, mostly \[\[128, 128, 128\]\]"),
     "no cloud": (no_cloud, "pointcloud.ply: file: found no file"),
     "no ranges": (no_ranges, "episodes_stats.jsonl: file: found no file"),
