@@ -1,8 +1,15 @@
 """The command line of programs: help, and one line where something cannot be done."""
 
+import math
+import re
 import sys
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Iterator
+from argparse import (
+    ArgumentDefaultsHelpFormatter,
+    ArgumentParser,
+    ArgumentTypeError,
+    RawDescriptionHelpFormatter,
+)
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -18,16 +25,8 @@ class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
     """Defaults beside the options, and the description as it is written."""
 
 
-class OneLineErrors(ArgumentParser):
-    """Errors without the list of options."""
-
-    def error(self, message: str) -> NoReturn:
-        """End the program."""
-        self.exit(2, f"{_program()}: {message} (--help lists the options)\n")
-
-
-class LineParser(OneLineErrors):
-    """The parser of a script without dataclasses."""
+class LineParser(ArgumentParser):
+    """The parser of a script without dataclasses; its errors are one line, without all options."""
 
     def __init__(self, description: str | None, **options: Any):
         options = {"formatter_class": HelpFormatter, "allow_abbrev": False, **options}
@@ -39,6 +38,32 @@ class LineParser(OneLineErrors):
             if word.startswith("--") and word.split("=")[0] not in self._option_string_actions:
                 self.error(f"there is no option {word}")
         return super().parse_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """End the program."""
+        self.exit(2, f"{_program()}: {message} (--help lists the options)\n")
+
+
+def whole_number(low: int) -> Callable[[str], int]:
+    """A `type` for argparse: whole numbers from `low` on."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,18}", text) or int(text) < low:
+            raise ArgumentTypeError(f"found {text!r}, expected a whole number, {low} or more")
+        return int(text)
+
+    return parse
+
+
+def positive_number(text: str) -> float:
+    """A `type` for argparse: finite numbers above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ArgumentTypeError(f"found {text!r}, expected a number above 0")
+    return number
 
 
 @contextmanager

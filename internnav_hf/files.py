@@ -109,8 +109,11 @@ def write_whole(path: Path, write: Callable[[Path], Any], sync: bool = False) ->
 
 
 def write_text(path: Path, text: str) -> None:
-    """UTF-8, all of it or none; an older file stays until then."""
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+    """UTF-8, all of it or none; an older file stays until then. A name of a file that is no UTF-8 is
+    written with its escapes.
+    """
+    content = text.encode("utf-8", "backslashreplace")
+    write_whole(path, lambda part: part.write_bytes(content))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from internnav_hf.command_line import LineParser, ends_in_one_line
+from internnav_hf.command_line import LineParser, ends_in_one_line, positive_number, whole_number
 from internnav_hf.data.columns import column_names
 from internnav_hf.data.episode import Episode, parquet_path
 from internnav_hf.data.files import walk_folders, with_siblings
@@ -78,15 +78,23 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("root", type=Path, help="a scene, a dataset, or a folder of datasets")
     parser.add_argument("--dataset", help="only these, as in r2r_125cm_0_30,rxr_60cm_15_15")
     parser.add_argument("--verify-images", action="store_true", help="decode every image")
-    parser.add_argument("--max-listed", type=int, default=20, help="broken episodes to print")
     parser.add_argument(
-        "--depth-scale", type=float, default=DEPTH_SCALE, help="vln_n1: units of depth per metre"
+        "--max-listed", type=whole_number(0), default=20, help="broken episodes to print"
+    )
+    parser.add_argument(
+        "--depth-scale",
+        type=positive_number,
+        default=DEPTH_SCALE,
+        help="vln_n1: units of depth per metre",
     )
     parser.add_argument(
         "--frame-order", choices=FRAME_ORDERS, default="numeric", help="vln_n1: see its reader"
     )
     parser.add_argument(
-        "--depth-unit-m", type=float, default=DEPTH_UNIT_M, help="vln_pe: what 1 means in arrays"
+        "--depth-unit-m",
+        type=positive_number,
+        default=DEPTH_UNIT_M,
+        help="vln_pe: what 1 means in arrays",
     )
     return parser.parse_args()
 

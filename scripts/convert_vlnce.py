@@ -22,7 +22,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from internnav_hf.arguments import parse_arguments
-from internnav_hf.command_line import ends_in_one_line
+from internnav_hf.command_line import ends_in_one_line, output_folder
 from internnav_hf.data.lerobot_export import export, listed
 from internnav_hf.data.vlnce_trajectories import RecordedTrajectory, read_trajectories
 
@@ -64,9 +64,10 @@ class ConvertArguments:
 
 def main(arguments: ConvertArguments) -> None:
     """Write what is not there yet."""
+    out = output_folder("--out", arguments.out)
     for name in arguments.datasets:
         walks = read(Path(arguments.data_dir) / name, arguments)
-        root = Path(arguments.out) / arguments.repo_name / name.lower()
+        root = out / arguments.repo_name / name.lower()
         jobs = {root: walks} if arguments.one_dataset else by_folder(root, walks)
         left = {folder: some for folder, some in jobs.items() if not folder.exists()}
         if arguments.one_dataset:

@@ -31,9 +31,10 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from internnav_hf.arguments import parse_arguments
+from internnav_hf.arguments import option, parse_arguments
 from internnav_hf.camera import CameraSpec
-from internnav_hf.command_line import ends_in_one_line
+from internnav_hf.command_line import ends_in_one_line, output_folder
+from internnav_hf.data.json_files import read_json
 from internnav_hf.files import remove_stale, whole_folder, write_whole
 from internnav_hf.signals import end_with_parent
 from internnav_hf.sim.episodes import EpisodeSampler, GoalFields, NavigationEpisode, scene_seeds
@@ -62,6 +63,7 @@ WITHOUT_EFFECT = {
 ARGUMENTS_FILE = "make_dataset.json"
 MAY_CHANGE = ("out", "scenes", "held_out_scenes", "workers")
 MIN_DISTANCE_M = 1.0
+LARGEST_SIDE = 8192  # of an image, in pixels
 
 
 @dataclass
@@ -73,8 +75,8 @@ class DatasetArguments:
         default="vln_ce", metadata={"help": "Layout to write."}
     )
     scenes: int = field(default=100, metadata={"help": "Number of generated train scenes."})
-    held_out_scenes: int | None = field(
-        default=None, metadata={"help": "Number of held-out scenes; default: a tenth, at least 1."}
+    held_out_scenes: int | None = option(
+        None, "Number of held-out scenes; default: a tenth, at least 1.", low=0
     )
     episodes: int = field(default=20, metadata={"help": "Episodes in each scene."})
     seed: int = field(default=0, metadata={"help": "Seed of scenes and episodes."})
@@ -94,8 +96,8 @@ class DatasetArguments:
             "of --num_rooms and --num_objects; the visual-navigation tasks are held in them."
         },
     )
-    width: int = field(default=640, metadata={"help": "Of the images, in pixels."})
-    height: int = field(default=480, metadata={"help": "Of the images, in pixels."})
+    width: int = option(640, "Of the images, in pixels.", low=8, high=LARGEST_SIDE)
+    height: int = option(480, "Of the images, in pixels.", low=8, high=LARGEST_SIDE)
     hfov: float = field(default=79.0, metadata={"help": "Horizontal field of view, in degrees."})
     camera_height: float = field(default=1.25, metadata={"help": "Above the floor, in metres."})
     pitch: float = field(default=0.0, metadata={"help": "Of the ordinary view, degrees down."})
@@ -120,22 +122,20 @@ class DatasetArguments:
     image_files: bool = field(
         default=False, metadata={"help": "vln_pe: a small file for each image, no large arrays."}
     )
-    frame_spacing: float = field(
-        default=FRAME_SPACING_M, metadata={"help": "vln_n1: metres of way between two frames."}
+    frame_spacing: float = option(
+        FRAME_SPACING_M, "vln_n1: metres of way between two frames.", above=0
     )
     distance: list[float] = field(
         default_factory=lambda: [2.5, 12.0],
         metadata={"help": "vln_n1: shortest and longest way, in metres."},
     )
-    heading_noise: float = field(
-        default=8.0, metadata={"help": "vln_n1: degrees (deviation) off the way's direction."}
+    heading_noise: float = option(
+        8.0, "vln_n1: degrees (deviation) off the way's direction.", low=0, high=180
     )
     trajectory_folders: bool = field(
         default=False, metadata={"help": "vln_n1: a folder for each walk, as v0.1 has them."}
     )
-    grid_resolution: float = field(
-        default=0.05, metadata={"help": "Of the planning grid, in metres."}
-    )
+    grid_resolution: float = option(0.05, "Of the planning grid, in metres.", above=0, high=1)
     workers: int = field(default=os.cpu_count() or 1, metadata={"help": "Processes."})
 
     def __post_init__(self) -> None:
@@ -147,10 +147,10 @@ class DatasetArguments:
         for name in ("num_rooms", "num_objects", "distance"):
             if len(getattr(self, name)) != 2:
                 raise ValueError(f"--{name} takes two numbers; found {getattr(self, name)}.")
-        if not 0 < self.distance[0] <= self.distance[1] or self.frame_spacing <= 0:
+        if not 0 < self.frame_spacing <= self.distance[0] <= self.distance[1]:
             raise ValueError(
-                "--distance takes two positive lengths in order, and --frame_spacing must be "
-                f"positive; found {self.distance} and {self.frame_spacing}."
+                "--distance takes two positive lengths in order, and --frame_spacing none above "
+                f"them; found {self.distance} and {self.frame_spacing}."
             )
         if self.density and (self.num_rooms, self.num_objects) != ([2, 4], [5, 8]):
             raise ValueError("--density says how many rooms and objects there are; name one only.")
@@ -202,8 +202,8 @@ class SceneJob:
 
 def main(arguments: DatasetArguments) -> None:
     """Write every scene that is not there yet."""
-    out = Path(arguments.out)
     _check(arguments)
+    out = output_folder("--out", arguments.out)
     _remember_arguments(out, arguments)
     every_job = _jobs(out, arguments)
     jobs = [job for job in every_job if not job.folder.exists()]
@@ -351,6 +351,11 @@ def _check(arguments: DatasetArguments) -> None:
             raise ValueError(
                 f"--{name} says nothing about --format {arguments.format}; leave it out."
             )
+    if not arguments.scene and arguments.camera_height >= SceneConfig.wall_height_m:
+        raise ValueError(
+            f"--camera_height: found {arguments.camera_height}, expected metres below the ceiling "
+            f"of generated rooms, {SceneConfig.wall_height_m}."
+        )
     if arguments.scene and arguments.density:
         raise ValueError("--density says how scenes are generated, but --scene names mesh files.")
     for density in arguments.density or [None]:
@@ -373,7 +378,7 @@ def _remember_arguments(out: Path, arguments: DatasetArguments) -> None:
         if not path.exists():
             raise ValueError(f"{out} holds scenes but no {ARGUMENTS_FILE}; choose another --out.")
         # Arguments that are newer than the folder had their defaults.
-        theirs = _defaults() | json.loads(path.read_text())
+        theirs = _defaults() | read_json(path)
         changed = [key for key in ours if ours[key] != theirs.get(key)]
         if changed:
             told = ", ".join(f"{key} was {theirs.get(key)}, is {ours[key]}" for key in changed)

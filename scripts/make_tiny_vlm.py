@@ -12,7 +12,6 @@ each.
 import logging
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -24,8 +23,8 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from internnav_hf.arguments import parse_arguments
-from internnav_hf.command_line import ends_in_one_line
+from internnav_hf.arguments import option, parse_arguments
+from internnav_hf.command_line import ends_in_one_line, output_folder
 from internnav_hf.data import read_lerobot
 from internnav_hf.files import give_umask, writing
 from internnav_hf.models.dialogue import (
@@ -51,17 +50,22 @@ class TinyVLMArguments:
     data_root: str = field(
         metadata={"help": "Dataset whose instructions the tokenizer is made for."}
     )
-    seed: int = field(default=0, metadata={"help": "Seed of the weights."})
-    vocab_size: int = field(default=1000, metadata={"help": "Size of the tokenizer, at most."})
-    hidden_size: int = field(default=128, metadata={"help": "Width of the language model."})
-    num_hidden_layers: int = field(default=3, metadata={"help": "Layers of the language model."})
-    vision_hidden_size: int = field(default=96, metadata={"help": "Width of the vision tower."})
-    vision_depth: int = field(default=2, metadata={"help": "Layers of the vision tower."})
-    patch_size: int = field(default=16, metadata={"help": "Pixels a side of a visual token."})
-    initializer_range: float = field(
-        default=0.08,
-        metadata={"help": "Standard deviation of the random weights; 0.02 starts far more slowly."},
+    seed: int = option(0, "Seed of the weights.")
+    vocab_size: int = option(1000, "Size of the tokenizer, at most.", low=512)
+    hidden_size: int = option(128, "Width of the language model.", low=64)
+    num_hidden_layers: int = option(3, "Layers of the language model.", low=1)
+    vision_hidden_size: int = option(96, "Width of the vision tower.", low=12)
+    vision_depth: int = option(2, "Layers of the vision tower.", low=1)
+    patch_size: int = option(16, "Pixels a side of a visual token.", low=4)
+    initializer_range: float = option(
+        0.08, "Standard deviation of the random weights; 0.02 starts far more slowly.", above=0
     )
+
+    def __post_init__(self) -> None:
+        for name, factor in (("hidden_size", 64), ("vision_hidden_size", 12)):
+            if getattr(self, name) % factor:
+                found = getattr(self, name)
+                raise ValueError(f"--{name}: found {found}, expected a multiple of {factor}.")
 
 
 def make_tokenizer(instructions: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -138,6 +142,7 @@ def make_config(arguments: TinyVLMArguments, tokenizer: PreTrainedTokenizerFast)
 
 def main(arguments: TinyVLMArguments) -> None:
     """Write the folder."""
+    out = output_folder("--out", arguments.out)
     set_seed(arguments.seed)
     instructions = sorted(
         {text for episode in read_lerobot(arguments.data_root) for text in episode.instructions}
@@ -152,11 +157,11 @@ def main(arguments: TinyVLMArguments) -> None:
         temporal_patch_size=1,
         size={"shortest_edge": arguments.patch_size**2, "longest_edge": 12_845_056},
     )
-    Path(arguments.out).mkdir(parents=True, exist_ok=True)
-    with writing(arguments.out):
-        model.save_pretrained(arguments.out)
-        System2Processor(image_processor, tokenizer).save_pretrained(arguments.out)
-        give_umask(Path(arguments.out))
+    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        model.save_pretrained(out)
+        System2Processor(image_processor, tokenizer).save_pretrained(out)
+        give_umask(out)
     size = sum(parameter.numel() for parameter in model.parameters())
     logging.info("%s: %d parameters, %d tokens", arguments.out, size, len(tokenizer))
 

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from internnav_hf.camera import CameraSpec, resize_view
-from internnav_hf.command_line import LineParser, ends_in_one_line
+from internnav_hf.command_line import LineParser, ends_in_one_line, output_folder, whole_number
 from internnav_hf.data import DualSystemDataset, System2Dataset, VLNDataset
 from internnav_hf.data.vln import read_texts
 from internnav_hf.data.vocabulary import learn_words
@@ -42,7 +42,10 @@ NUM_WALK_FRAMES = 8
 MAP_SIZE, MAP_MARGIN = 240, 20
 FARTHEST_M = 10
 
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title><style>
 body {{ font: 15px/1.45 system-ui, sans-serif; color: #222;
   max-width: 1060px; margin: 2em auto; padding: 0 1em }}
 section {{ border-top: 1px solid #ccc; padding: 1em 0 }}
@@ -59,12 +62,15 @@ def main() -> None:
     parser = LineParser(__doc__)
     parser.add_argument("data_root", type=Path, help="the folder that holds r2r/, rxr/, ...")
     parser.add_argument("--dataset", default="r2r_125cm_0_30", help="one or more, comma separated")
-    parser.add_argument("--num-samples", type=int, default=12, help="spread over the classes")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--num-samples", type=whole_number(1), default=12, help="spread over the classes"
+    )
+    parser.add_argument("--seed", type=whole_number(0), default=0)
     parser.add_argument("--dual-system", action="store_true", help="the dual system's samples")
     parser.add_argument("--out", type=Path, default=Path("preview.html"))
     parser.add_argument("--whole-walks", action="store_true", help="those of Seq2Seq, CMA, RDP")
     options = parser.parse_args()
+    output_folder("--out", options.out.parent)
     if options.whole_walks:
         preview_walks(options)
         return
@@ -87,7 +93,7 @@ def preview_walks(options: argparse.Namespace) -> None:
     sections = "\n".join(walk_section(datasets, index) for index in indices)
     summary = f"{len(first)} samples, {first.episodes.num_rows} walks"
     text = PAGE.format(
-        title=html.escape(str(options.data_root)), summary=summary, sections=sections
+        title=html.escape(str(options.data_root)), summary=html.escape(summary), sections=sections
     )
     write_text(options.out, text)
     print(f"{len(indices)} of {len(first)} samples: {options.out}")
@@ -113,7 +119,7 @@ def page(dataset: System2Dataset, title: str, indices: list[int]) -> str:
         f" {camera.width}x{camera.height} pixels, camera {camera.setting}"
     )
     sections = "\n".join(section(dataset, index) for index in indices)
-    return PAGE.format(title=html.escape(title), summary=summary, sections=sections)
+    return PAGE.format(title=html.escape(title), summary=html.escape(summary), sections=sections)
 
 
 def section(dataset: System2Dataset, index: int) -> str:
@@ -223,6 +229,7 @@ def figure(image: Image.Image, width: int, caption: str) -> str:
     height = round(image.height * width / image.width)
     resize_view(image, (width, height)).save(buffer, "JPEG", quality=85)
     data = base64.b64encode(buffer.getvalue()).decode()
+    caption = html.escape(caption)
     source = (
         f'<img src="data:image/jpeg;base64,{data}" width={width} height={height} alt="{caption}">'
     )

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data.features import encoder_digest
+from internnav_hf.data.json_files import read_json
 from internnav_hf.evaluation.agents import episode_name
 from internnav_hf.evaluation.course import Course, CourseScene
 from internnav_hf.files import remove_stale, write_whole
@@ -189,7 +190,7 @@ def _check_settings(out: Path, settings: dict) -> None:
     """Those of the walks that are there already; else they are written."""
     path = out / SETTINGS_FILE
     if path.is_file():
-        stored = json.loads(path.read_text())
+        stored = read_json(path)
         changed = [name for name in settings if stored.get(name) != settings[name]]
         if changed:
             told = ", ".join(f"{n} was {stored.get(n)}, is {settings[n]}" for n in changed)

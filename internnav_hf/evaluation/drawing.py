@@ -30,6 +30,7 @@ OTHER_COLORS = ("#7048e8", "#0c8599", "#5c940d", "#a61e4d")
 GOAL_COLOR = (255, 45, 120)
 BUNDLE_COLOR, MEAN_COLOR = (28, 126, 214), (255, 255, 255)  # of sampled trajectories, their mean
 PLAN_PIXELS_PER_METRE = 60.0
+MOST_CURVES = 24
 
 
 def agent_color(name: str, position: int = 0) -> str:
@@ -46,7 +47,9 @@ def draw_map(scene: Scene, rollouts: list[Rollout], success_distance: float) -> 
     for item in scene.objects:
         halo = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.8}
         u, v = plot.pixels([item.position])[0]
-        axes.text(u, v, item.name, fontsize=6.5, ha="center", va="center", bbox=halo, zorder=3)
+        axes.text(
+            u, v, plain(item.name), fontsize=6.5, ha="center", va="center", bbox=halo, zorder=3
+        )
     _draw_reference(plot, rollouts[0], success_distance)
     for position, rollout in reversed(list(enumerate(rollouts))):
         _draw_path(plot, rollout, agent_color(rollout.agent, position), is_main=position == 0)
@@ -90,7 +93,7 @@ def _draw_path(plot: PlanAxes, rollout: Rollout, color: str, is_main: bool) -> N
     ending = "stopped" if rollout.stop_called else "step limit"
     order = 6 if is_main else 5
     plot.plot(rollout.positions, "-", color="white", lw=halo, alpha=0.8, zorder=order)
-    label = f"{rollout.agent} ({ending})"
+    label = plain(f"{rollout.agent} ({ending})")
     plot.plot(rollout.positions, "-", color=color, lw=width, label=label, zorder=order)
     marker = "s" if rollout.stop_called else "X"
     plot.plot(rollout.positions[-1:], marker, color=color, ms=8, mec="white", zorder=7)
@@ -185,7 +188,8 @@ def plot_training_curve(log_history: list[dict]) -> bytes:
     """PNG of every loss, and of held-out pixel errors when they were measured, over the steps."""
     from matplotlib.figure import Figure
 
-    names = sorted({name for entry in log_history for name in entry if _is_curve(name)})
+    names = sorted({name for entry in log_history for name in entry if is_curve(name)})
+    names = names[:MOST_CURVES]
     groups = [[n for n in names if "loss" in n], [n for n in names if "loss" not in n]]
     groups = [group for group in groups if group]
     figure = Figure(figsize=(5.2 * max(len(groups), 1), 3), layout="constrained")
@@ -193,7 +197,7 @@ def plot_training_curve(log_history: list[dict]) -> bytes:
     for axes, group in zip(panels, groups, strict=False):
         for name in group:
             points = [(e["step"], e[name]) for e in log_history if name in e and "step" in e]
-            axes.plot(*zip(*points, strict=True), label=name, lw=1.6)
+            axes.plot(*zip(*points, strict=True), label=plain(name), lw=1.6)
         axes.set_xlabel("step")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
@@ -201,7 +205,14 @@ def plot_training_curve(log_history: list[dict]) -> bytes:
     return png(figure)
 
 
-def _is_curve(name: str) -> bool:
+def plain(text: str) -> str:
+    """Text for a picture: a $ begins no formula, and what cannot be written is a question mark."""
+    shown = text.encode("utf-8", "replace").decode()
+    return "".join(c if c.isprintable() else " " for c in shown)[:80].replace("$", r"\$")
+
+
+def is_curve(name: str) -> bool:
+    """Whether what a training logs under this name is drawn."""
     return name.endswith("loss") or "pixel_error" in name
 
 

@@ -11,6 +11,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from internnav_hf.data.episode import broken
 from internnav_hf.data.json_files import read_json
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene, scene_config
@@ -31,8 +32,12 @@ def recorded_space(scene_folder: Path) -> NavigableSpace | None:
     if not (arguments_file.is_file() and info_file.is_file()):
         return None
     arguments, info = read_json(arguments_file), read_json(info_file)
-    scene = _scene(scene_folder, info, arguments)
-    return None if scene is None else NavigableSpace(scene, arguments["grid_resolution"])
+    try:
+        scene = _scene(scene_folder, info, arguments)
+        return None if scene is None else NavigableSpace(scene, float(arguments["grid_resolution"]))
+    except (LookupError, TypeError, AttributeError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise broken(arguments_file, "fields", found, "what make_dataset.py wrote") from error
 
 
 def _scene(scene_folder: Path, info: dict, arguments: dict) -> Scene | None:

@@ -72,6 +72,9 @@ class StoredRollout(ABC):
             for item in fields(cls)
             if item.type is np.ndarray
         }
+        for name, array in arrays.items():
+            if array.dtype.kind not in "bif":
+                raise ValueError(f"{name} holds no numbers")
         decisions = [DecisionRecord(**decision) for decision in values["decisions"]]
         return cls(**(values | arrays | {"decisions": decisions}))
 

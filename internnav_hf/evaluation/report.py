@@ -1,10 +1,10 @@
 """What an evaluation leaves: `metrics.json`, `metrics.md`, a self-contained `report.html`."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,15 @@ import numpy as np
 from PIL import Image
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.data.episode import broken, shown
+from internnav_hf.data.images import opened_image
+from internnav_hf.data.json_files import read_json
 from internnav_hf.evaluation.drawing import (
     agent_color,
     data_uri,
     draw_decision,
     draw_map,
+    is_curve,
     jpeg,
     plot_training_curve,
 )
@@ -38,6 +42,8 @@ COLUMNS = {
 }
 MAX_FILMSTRIP_VIEWS = 8
 VIEW_WIDTH = 300  # px of a view in the report
+LARGEST_STATE = 2**26  # bytes of a trainer_state.json
+LARGEST_ASPECT = 16  # of a view
 
 
 def write_metrics(out: Path, results: dict) -> None:
@@ -50,6 +56,11 @@ def write_metrics(out: Path, results: dict) -> None:
     write_text(out / "metrics.md", "\n\n".join(tables) + "\n")
 
 
+def markdown_cell(text: str) -> str:
+    """Text that stays in its cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
 def markdown_table(agents: dict[str, dict]) -> str:
     """One row an agent."""
     lines = [
@@ -58,7 +69,8 @@ def markdown_table(agents: dict[str, dict]) -> str:
     ]
     for name, summary in agents.items():
         cells = [number.format(summary[key]) for key, (_, _, number) in COLUMNS.items()]
-        lines.append(f"| {name} | {' | '.join(cells)} | {summary['num_episodes']} |")
+        row = " | ".join([markdown_cell(name), *cells])
+        lines.append(f"| {row} | {summary['num_episodes']} |")
     return "\n".join(lines)
 
 
@@ -112,8 +124,27 @@ def write_report(
 
 
 def read_log_history(path: str | None) -> list[dict] | None:
-    """Of a trainer_state.json."""
-    return None if path is None else json.loads(Path(path).read_text())["log_history"]
+    """Of a trainer_state.json; ValueError for a file that cannot be one."""
+    if path is None:
+        return None
+    size, expected = os.path.getsize(path), "the trainer_state.json of a training"
+    if size > LARGEST_STATE:
+        raise broken(path, "file", f"{size} bytes", f"{expected}, at most {LARGEST_STATE}")
+    history = read_json(Path(path), dict, expected).get("log_history")
+    if not isinstance(history, list):
+        raise broken(path, "log_history", shown(history), "a list")
+    for index, entry in enumerate(history):
+        where = f"log_history[{index}]"
+        if not isinstance(entry, dict):
+            raise broken(path, where, shown(entry), "names and numbers")
+        for name, value in entry.items():
+            if (name == "step" or is_curve(name)) and not _is_number(value):
+                raise broken(path, f"{where}.{name}", shown(value), "a number")
+    return history
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and (value != value or abs(value) < 1e300)
 
 
 def template(name: str) -> Any:
@@ -195,7 +226,13 @@ def filmstrip(rollout: StoredRollout) -> list[DecisionRecord]:
 def film_view(out: Path, decision: DecisionRecord, camera: CameraSpec | None) -> dict:
     """A kept view, drawn on, for the page; `camera` took it at its look-down pitch."""
     assert decision.image is not None
-    with Image.open(BytesIO((out / decision.image).read_bytes())) as image:
+    path = out / decision.image
+    if not path.resolve().is_relative_to(out.resolve()):
+        raise broken(path, "image", "a file elsewhere", f"a view below {out}")
+    with opened_image(path) as image:
+        width, height = image.size
+        if max(width, height) > LARGEST_ASPECT * min(width, height):
+            raise broken(path, "size", f"{width}x{height} pixels", "a view of a camera")
         picture = _enlarged(image, decision, camera)
     size = (VIEW_WIDTH, round(VIEW_WIDTH * picture.height / picture.width))
     picture = picture.resize(size, Image.Resampling.LANCZOS)

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from internnav_hf.data.episode import broken
+from internnav_hf.data.files import open_file
 from internnav_hf.evaluation.agents import Agent
 from internnav_hf.evaluation.records import DecisionRecord, Rollout, StoredRollout
 from internnav_hf.files import writing
@@ -28,6 +30,7 @@ from internnav_hf.trajectory import chord_length
 
 logger = logging.getLogger(__name__)
 
+LONGEST_LINE = 2**26  # bytes of an episode with its heatmaps and trajectories
 Task = tuple[str, NavigationEpisode]  # scene name, episode
 
 
@@ -145,18 +148,37 @@ class RolloutStore:
         return self.out / "rollouts.jsonl"
 
     def load(self, key: str) -> list[Any]:
-        """Episodes that an earlier run finished under `key`; a line cut off is dropped."""
+        """Episodes that an earlier run finished under `key`; a line cut off is dropped.
+
+        Raises ValueError that names the line of one that is broken.
+        """
         if not self.path.exists():
             return []
-        content = self.path.read_bytes()
-        complete = content[: content.rfind(b"\n") + 1]
-        if len(complete) < len(content):
-            logger.warning("%s: the last line is incomplete and is dropped.", self.path)
-            os.truncate(self.path, len(complete))
-        lines = [json.loads(line) for line in complete.splitlines()]
-        return [
-            self.rollout_class.from_dict(line["rollout"]) for line in lines if line["key"] == key
-        ]
+        found, complete = [], 0
+        with open_file(self.path) as file:
+            lines = iter(lambda: file.readline(LONGEST_LINE), b"")
+            for number, line in enumerate(lines, start=1):
+                if len(line) == LONGEST_LINE:
+                    raise self._broken(number, f"more than {LONGEST_LINE} bytes")
+                if not line.endswith(b"\n"):
+                    logger.warning("%s: the last line is incomplete and is dropped.", self.path)
+                    os.truncate(self.path, complete)
+                    break
+                complete += len(line)
+                if key.encode() in line:
+                    found += self._parsed(number, line, key)
+        return found
+
+    def _parsed(self, number: int, line: bytes, key: str) -> list[StoredRollout]:
+        try:
+            entry = json.loads(line)
+            return [self.rollout_class.from_dict(entry["rollout"])] if entry["key"] == key else []
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise self._broken(number, f"{type(error).__name__}: {error}") from error
+
+    def _broken(self, number: int, found: str) -> ValueError:
+        expected = "an episode of an evaluation; without the file all are walked anew"
+        return broken(f"{self.path}:{number}", "line", found, expected)
 
     def append(self, key: str, rollout: StoredRollout, draw: bool) -> None:
         """Write one episode, with its views if `draw`."""

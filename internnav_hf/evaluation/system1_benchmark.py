@@ -11,7 +11,6 @@ arguments.
 """
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -22,6 +21,8 @@ import torch
 
 from internnav_hf.arguments import option
 from internnav_hf.camera import CameraSpec
+from internnav_hf.command_line import output_folder
+from internnav_hf.data.json_files import read_json
 from internnav_hf.evaluation.course import camera_of, unseen_scenes
 from internnav_hf.evaluation.report import read_log_history
 from internnav_hf.evaluation.rollout import RolloutStore, file_stamps, finish_tasks
@@ -83,7 +84,9 @@ class System1Arguments:
     scene: str | None = option(None, "A mesh file (GLB, PLY, OBJ) instead of generated scenes.")
     num_parallel: int = option(8, "Robots that plan in one call.")
     num_samples: int = option(16, "Trajectories to choose from. NavDP repository: 16.")
-    num_inference_steps: int | None = option(None, "Of the diffusion; default: as in training.")
+    num_inference_steps: int | None = option(
+        None, "Of the diffusion; default: as in training.", low=1
+    )
     memory_stride: int = option(1, "Plans from one frame in the memory to the next.")
     stop_threshold: float | None = option(
         None, "If no trajectory has this value the robot turns; NavDP's clients choose one."
@@ -91,8 +94,8 @@ class System1Arguments:
     camera_height_m: float | None = option(None, "Instead of the model's camera height.")
     camera_pitch_deg: float | None = option(None, "Instead of its pitch.")
     camera_hfov_deg: float | None = option(None, "Instead of its horizontal field of view.")
-    camera_width: int | None = option(None, "Instead of its width in pixels.")
-    camera_height: int | None = option(None, "Instead of its height in pixels.")
+    camera_width: int | None = option(None, "Instead of its width in pixels.", low=8, high=8192)
+    camera_height: int | None = option(None, "Instead of its height in pixels.", low=8, high=8192)
     trainer_state: str | None = option(None, "A trainer_state.json; its curve joins the report.")
 
     def __post_init__(self) -> None:
@@ -134,7 +137,7 @@ def evaluate_system1(
     args: System1Arguments, episode_rules: EpisodeRules, driving: DrivingRules
 ) -> Path:
     """Drive, measure, report; returns the report."""
-    out = Path(args.out)
+    out = output_folder("--out", args.out)
     log_history = read_log_history(args.trainer_state)
     policy = None if args.model in (None, *BASELINES) else load_policy(args)
     agents = make_agents(args, policy)
@@ -142,7 +145,6 @@ def evaluate_system1(
     course = make_course(args, camera)
     # All before anybody drives: rules that no place fits fail at once.
     tasks_of = {t: course.tasks(t, episode_rules, args.episodes, args.seed) for t in args.task}
-    out.mkdir(parents=True, exist_ok=True)
     rules = {**asdict(episode_rules), **asdict(driving)}
     rollouts: Rollouts = {}
     for task, tasks in tasks_of.items():
@@ -178,7 +180,7 @@ def load_policy(args: System1Arguments) -> NavDPPolicy:
     assert path is not None
     if not Path(path).is_file() and check_is_checkpoint("--model", path):
         config = Path(path, "config.json")
-        found = json.loads(config.read_text()).get("model_type") if config.is_file() else MODEL_TYPE
+        found = read_json(config).get("model_type") if config.is_file() else MODEL_TYPE
         if found != MODEL_TYPE:
             raise ValueError(
                 f"--model {path}: found a model of type {found!r}, expected {MODEL_TYPE!r}; "

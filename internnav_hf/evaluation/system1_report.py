@@ -17,12 +17,18 @@ from internnav_hf.evaluation.drawing import (
     agent_color,
     data_uri,
     jpeg,
+    plain,
     plan_figure,
     plot_training_curve,
     png,
     value_colors,
 )
-from internnav_hf.evaluation.report import film_view, filmstrip, template
+from internnav_hf.evaluation.report import (
+    film_view,
+    filmstrip,
+    markdown_cell,
+    template,
+)
 from internnav_hf.evaluation.system1_episodes import System1Course
 from internnav_hf.evaluation.system1_metrics import system1_metrics
 from internnav_hf.evaluation.system1_rollout import System1Rollout
@@ -61,7 +67,8 @@ def markdown_table(tasks: dict[str, dict[str, dict]]) -> str:
     for task, agents in tasks.items():
         for name, summary in agents.items():
             row = " | ".join(cells(summary, COLUMNS))
-            lines.append(f"| {task} | {name} | {row} | {summary['num_episodes']} |")
+            names = f"{markdown_cell(task)} | {markdown_cell(name)}"
+            lines.append(f"| {names} | {row} | {summary['num_episodes']} |")
     return "\n".join(lines)
 
 
@@ -192,7 +199,7 @@ def draw_drives(scene: Scene, rollouts: list[System1Rollout], success_radius: fl
         color, is_main = agent_color(rollout.agent, position), position == 0
         width, order = (2.6, 6) if is_main else (1.4, 5)
         plot.plot(rollout.positions, "-", color="white", lw=width + 1.4, alpha=0.8, zorder=order)
-        label = f"{rollout.agent} ({rollout.ending})"
+        label = plain(f"{rollout.agent} ({rollout.ending})")
         plot.plot(rollout.positions, "-", color=color, lw=width, label=label, zorder=order)
         marker = "s" if rollout.is_success(success_radius) else "X"
         plot.plot(rollout.positions[-1:], marker, color=color, ms=8, mec="white", zorder=7)

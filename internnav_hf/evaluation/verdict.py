@@ -1,8 +1,9 @@
 """The numbers that the demos' verdicts compare."""
 
-import json
 import math
 from pathlib import Path
+
+from internnav_hf.data.json_files import read_json
 
 
 def read_numbers(path: str | Path, *names: str) -> list[float]:
@@ -11,12 +12,7 @@ def read_numbers(path: str | Path, *names: str) -> list[float]:
     Raises ValueError that names the file for one that is missing or no JSON, and the name too where
     there is no number under it.
     """
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: there is no such file; the demo writes it at its end.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: found no JSON ({error}), expected what was measured.") from error
+    found = read_json(Path(path), dict, "what a demo measured, written at its end")
     return [_number(path, found, name) for name in names]
 
 

@@ -53,7 +53,7 @@ class VLNArguments:
     scenes: int = option(10, "Number of generated scenes.")
     episodes: int = option(10, "Episodes in each scene.")
     seed: int = option(0, "Of scenes, episodes, and all that agents draw.")
-    min_distance: float = option(2.0, "Metres of walking from start to goal, at least.")
+    min_distance: float = option(2.0, "Metres of walking from start to goal, at least.", low=0)
     scene: str | None = option(None, "A mesh file (GLB, PLY, OBJ) instead of generated scenes.")
     num_rooms: list[int] = field(
         default_factory=lambda: list(SceneConfig.num_rooms),
@@ -63,7 +63,7 @@ class VLNArguments:
         default_factory=lambda: list(SceneConfig.num_objects),
         metadata={"help": "Fewest and most pieces of furniture in one."},
     )
-    success_distance: float = option(1.0, "Metres from the goal that count as reached.")
+    success_distance: float = option(1.0, "Metres from the goal that count as reached.", above=0)
     max_steps: int = option(500, "Actions until an episode is cut off.")
     allow_sliding: bool = option(False, "VLN-CE's rule: walk on along an obstacle that is met.")
     max_steps_per_goal: int = option(
@@ -82,9 +82,9 @@ class VLNArguments:
     data_root: str | None = option(None, "Root of held-out data for the open loop part.")
     datasets: str = option("r2r_val_unseen_125cm_0_30", "Held-out datasets below --data_root.")
     cache_dir: str | None = option(None, "Where the data's index is kept; by default with HF's.")
-    num_samples: int = option(500, "Samples of the open loop part.")
-    sample_step: int = option(4, "Frames between two of them in an episode, as in training.")
-    batch_size: int = option(16, "Samples in one batch of the open loop part.")
+    num_samples: int = option(500, "Samples of the open loop part.", low=1)
+    sample_step: int = option(4, "Frames between two of them in an episode, as in training.", low=1)
+    batch_size: int = option(16, "Samples in one batch of the open loop part.", low=1)
     trainer_state: str | None = option(None, "A trainer_state.json; its curve joins the report.")
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.command_line import output_folder
 from internnav_hf.data.dual_system import DualSystemDataset
 from internnav_hf.data.system2 import System2Dataset
 from internnav_hf.evaluation.agents import Agent
@@ -33,12 +34,11 @@ from internnav_hf.sim.scenes import SceneConfig, load_scene
 
 def evaluate_vln(args: VLNArguments) -> Path:
     """Walk, measure, report; returns the report."""
-    out = Path(args.out)
+    out = output_folder("--out", args.out)
     log_history = read_log_history(args.trainer_state)
     models = load_models(args)
     course = make_course(args)
     agents, measure = make_agents(args, models, course), open_loops(args, models.policy)
-    out.mkdir(parents=True, exist_ok=True)
     camera = choose_camera(args, models)
     rollouts = walk(args, agents, course, camera, out, models)
     results = {

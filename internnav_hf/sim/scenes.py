@@ -9,6 +9,7 @@ from .furniture import COLORS, KINDS, Furniture, MeshBuilder, make_furniture
 from .layout import Door, Room, build_structure, plan_rooms
 from .mesh_files import MeshTextures, read_mesh_file
 
+MOST_ROOMS = 50
 _CROWDED_M = 0.05  # between pieces that stand close
 
 
@@ -38,6 +39,10 @@ class SceneConfig:
                 raise ValueError(
                     f"Scene field {name} needs two positive values in order; found {low}, {high}."
                 )
+        if self.num_rooms[1] > MOST_ROOMS:
+            raise ValueError(
+                f"Scene field num_rooms: found {self.num_rooms[1]}, expected at most {MOST_ROOMS}."
+            )
         if self.unique_names and self.num_objects[1] > len(COLORS) * len(KINDS):
             raise ValueError(
                 f"Scene field num_objects can be {len(COLORS) * len(KINDS)} at most, one for each "

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,8 +23,11 @@ from internnav_hf.evaluation.open_loop import summarize_answers
 from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.evaluation.report import (
     choose_episodes,
+    film_view,
+    read_log_history,
     trajectory_rows,
     write_metrics,
+    write_page,
     write_report,
 )
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent
@@ -31,6 +35,7 @@ from internnav_hf.evaluation.system2_agent import System2Agent
 from internnav_hf.geometry import camera_pose, project, robot_to_world
 from internnav_hf.models.dialogue import AnswerKind
 from internnav_hf.policies import Decision
+from tests.evaluation import hostile
 from tests.evaluation.fakes import LOOK_DOWN, ScriptedPolicy
 
 LOG = [{"step": 10, "loss": 2.0, "pixel_goal_loss": 1.0}, {"step": 20, "loss": 1.0}]
@@ -159,3 +164,92 @@ def test_tables_of_trajectories_leave_out_what_was_not_measured():
 def test_a_training_curve_is_a_picture():
     picture = Image.open(io.BytesIO(plot_training_curve(LOG)))
     assert picture.width > 300
+
+
+def test_what_comes_from_data_stays_text(written, course, tmp_path):
+    out, results, rollouts = written
+    decisions = [replace(d, text=hostile.TEXT, image=None) for d in rollouts["oracle"][0].decisions]
+    words = {"instruction": hostile.TEXT, "episode_id": hostile.TEXT, "agent": hostile.TEXT}
+    walked = [replace(r, decisions=decisions, **words) for r in rollouts["oracle"]]
+    viewed = [replace(r, **words) for r in rollouts["system2"]]
+    for rollout in viewed:
+        rollout.decisions = [replace(d, text=hostile.TEXT) for d in rollout.decisions]
+    names = dict.fromkeys(("model", "command"), hostile.TEXT)
+    summary = results["agents"]["oracle"]
+    told = {**results, **names, "agents": {hostile.TEXT: summary, f"{hostile.TEXT} 2": summary}}
+    shown = {hostile.TEXT: viewed, f"{hostile.TEXT} 2": walked}
+    log = [{"step": 1, f"{hostile.TEXT}_loss": 1.0}, {"step": 2, f"{hostile.TEXT}_loss": 0.5}]
+    write_metrics(tmp_path, told)
+    for decision in (d for r in viewed for d in r.decisions if d.image):
+        target = tmp_path / decision.image
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((out / decision.image).read_bytes())
+    page = write_report(tmp_path, told, shown, lambda _: course.scene("room"), 1.0, log)
+    hostile.assert_harmless(page.read_text(encoding="utf-8"), 8)
+    assert json.loads((tmp_path / "metrics.json").read_text())["model"] == hostile.TEXT
+    table = (tmp_path / "metrics.md").read_text().splitlines()
+    assert len(table) == 4
+    assert "<script>" not in table[2]
+    assert len({len(re.findall(r"(?<!\\\\)\|", line)) for line in table}) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"log_history": 3}',
+        '{"log_history": [3]}',
+        '{"log_history": [{"step": 1, "loss": "<b>"}]}',
+        '{"log_history": [{"step": 1, "loss": 1' + "0" * 400 + "}]}",
+        '{"a": ' * 100_000,
+        "\xff",
+    ],
+)
+def test_a_file_that_is_no_trainer_state_is_named(tmp_path, content):
+    path = tmp_path / "trainer_state.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"trainer_state\.json[^\n]*expected"):
+        read_log_history(str(path))
+
+
+def test_a_trainer_state_of_hostile_size_is_not_read(tmp_path):
+    path = tmp_path / "trainer_state.json"
+    with path.open("wb") as file:
+        file.truncate(500_000_000)
+    with pytest.raises(ValueError, match="found 500000000 bytes, expected the trainer_state"):
+        read_log_history(str(path))
+
+
+def test_a_training_may_have_logged_what_is_no_number(tmp_path):
+    path = tmp_path / "trainer_state.json"
+    entries = [{"step": 1, "loss": 2.0, "note": "begun"}, {"step": 2, "loss": float("nan")}]
+    path.write_text(json.dumps({"log_history": entries}))
+    assert plot_training_curve(read_log_history(str(path)))
+    many = [{"step": 1, **{f"{index}_loss": 1.0 for index in range(5000)}}]
+    assert plot_training_curve(many)
+
+
+@pytest.mark.parametrize("size", [(4000, 1), (1, 4000)])
+def test_views_that_no_camera_took_are_refused(tmp_path, size):
+    Image.new("RGB", size).save(tmp_path / "view.png")
+    record = DecisionRecord(0, "STOP", "STOP", (0.0, 0.0), image="view.png")
+    with pytest.raises(ValueError, match=r"view\.png: size: found .* pixels"):
+        film_view(tmp_path, record, None)
+
+
+def test_views_elsewhere_are_not_opened(tmp_path):
+    (tmp_path / "out").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    for name in ("../secret.png", str(tmp_path / "secret.png")):
+        record = DecisionRecord(0, "STOP", "STOP", (0.0, 0.0), image=name)
+        with pytest.raises(ValueError, match=r"secret\.png: image: found a file elsewhere"):
+            film_view(tmp_path / "out", record, None)
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path):
+    page = write_page(tmp_path / "report.html", "whole")
+    with pytest.raises(TypeError):
+        write_page(page, None)
+    assert page.read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

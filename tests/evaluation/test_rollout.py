@@ -113,3 +113,33 @@ def test_resampling_keeps_ends_and_spacing():
     assert path[-1].tolist() == [1, 0.6]
     assert steps.max() <= 0.25
     assert resample(np.array([[2.0, 1.0]])).tolist() == [[2, 1]]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"key": "KEY"}',
+        '{"key": "KEY", "rollout": []}',
+        '{"key": "KEY", "rollout": {"agent": "a"}}',
+        '{"key": "KEY", "rollout": ' + "[" * 100_000,
+        '"KEY"',
+        '{"key": "KEY", "rollout": {}',
+    ],
+)
+def test_a_broken_episode_of_an_earlier_run_is_named(tmp_path, line):
+    store = RolloutStore(tmp_path, 1.0)
+    store.path.write_text(f"{line}\n")
+    assert store.load("other key") == []
+    with pytest.raises(ValueError, match=r"rollouts\.jsonl:1: line: found .* expected an episode"):
+        store.load("KEY")
+
+
+def test_positions_that_are_no_numbers_are_refused(course, make_env, tmp_path):
+    walk(OracleAgent(), course, make_env, tmp_path)
+    store = RolloutStore(tmp_path, 1.0)
+    entry = json.loads(store.path.read_text().splitlines()[0])
+    assert len(store.load(entry["key"])) > 1
+    entry["rollout"]["positions"] = [["<b>", 0.0]]
+    store.path.write_text(json.dumps(entry) + "\n")
+    with pytest.raises(ValueError, match="positions holds no numbers"):
+        store.load(entry["key"])

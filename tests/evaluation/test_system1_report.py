@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from internnav_hf.evaluation.system1_report import (
 )
 from internnav_hf.evaluation.system1_rollout import System1Rollout, run_system1
 from internnav_hf.geometry import camera_pose, project
+from tests.evaluation import hostile
 from tests.evaluation.system1 import CAMERA, COURSE, FanPolicy, episode
 
 LOG = [{"step": 10, "loss": 2.0}, {"step": 20, "loss": 1.0}]
@@ -143,3 +145,28 @@ def test_the_map_shows_bundle_and_goal(written):
     plain = np.asarray(Image.open(io.BytesIO(draw_drives(scene, hidden, 1.5))).convert("RGB"))
     assert full.shape == plain.shape
     assert (full != plain).any()
+
+
+def test_what_comes_from_data_stays_text(written, tmp_path):
+    _, rollouts = written
+    agents = rollouts["image-goal"]
+    drives = [
+        replace(r, agent=hostile.TEXT, episode_id=hostile.TEXT, decisions=[
+            replace(d, text=hostile.TEXT, image=None) for d in r.decisions
+        ])
+        for r in agents["navdp"]
+    ]  # fmt: skip
+    summary = summarize_system1(agents["navdp"], 1.5, 0)
+    settings = {name: getattr(RULES, name) for name in RULES.__dataclass_fields__}
+    results = {
+        "tasks": {hostile.TEXT: {hostile.TEXT: summary}},
+        "model": hostile.TEXT,
+        "command": hostile.TEXT,
+        "settings": {**settings, "num_scenes": 1, "scene": None, "density": hostile.TEXT},
+    }
+    write_system1_metrics(tmp_path, results)
+    page = write_system1_report(
+        tmp_path, results, {hostile.TEXT: {hostile.TEXT: drives}}, COURSE, 1.5, LOG
+    )
+    hostile.assert_harmless(page.read_text(encoding="utf-8"), 6)
+    assert "<script>" not in (tmp_path / "metrics.md").read_text()

@@ -8,11 +8,12 @@ from internnav_hf.data.vln_targets import displacements, relative_poses
 from scripts import preview_dataset
 from tests.data import vln_pe
 from tests.data.vln_ce import straight_episode, write_scene
+from tests.evaluation import hostile
 
 
-def preview(tmp_path, monkeypatch, *options):
+def preview(tmp_path, monkeypatch, *options, instruction="<go>"):
     monkeypatch.setattr("internnav_hf.data.system2.DEFAULT_CACHE", tmp_path / "home")
-    write_scene(tmp_path / "data" / "r2r" / "a", [straight_episode(0, instruction="<go>")])
+    write_scene(tmp_path / "data" / "r2r" / "a", [straight_episode(0, instruction=instruction)])
     out = tmp_path / "deep" / "preview.html"
     arguments = [tmp_path / "data", "--num-samples", 6, "--out", out, *options]
     monkeypatch.setattr(sys, "argv", ["preview_dataset.py", *map(str, arguments)])
@@ -65,3 +66,9 @@ def test_a_walk_is_drawn_with_what_is_learnt():
     drawn = preview_dataset.draw_walk(relative_poses(poses), displacements(poses), [0, 4])
     colors = {color for _, color in drawn.getcolors() or []}
     assert {(90, 90, 90), preview_dataset.GOAL_COLOR, preview_dataset.PATH_COLOR} <= colors
+
+
+def test_an_instruction_stays_text(tmp_path, monkeypatch):
+    text = hostile.TEXT.removesuffix("\udcff")
+    page = preview(tmp_path, monkeypatch, instruction=text)
+    hostile.assert_harmless(page, 12)
