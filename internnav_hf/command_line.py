@@ -11,6 +11,7 @@ from argparse import (
 )
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from os.path import exists
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NoReturn
@@ -84,21 +85,20 @@ def ends_in_one_line() -> Iterator[None]:
 
 
 def output_folder(option: str, path: str | Path) -> Path:
-    """The folder `path` that `option` names, made where it is missing and tried.
+    """`path`, which `option` names, if a folder can be made and written to there; nothing is made.
 
-    Raises ValueError for what is no folder, or cannot be written to.
+    Raises ValueError otherwise.
     """
-    folder = Path(path)
+    there = next(place for place in (Path(path), *Path(path).absolute().parents) if exists(place))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder) as probe:
+        with TemporaryFile(dir=there) as probe:
             probe.write(b"can be written")
     except OSError as error:
+        found = f"what cannot be written to ({there}: {error.strerror})"
         raise ValueError(
-            f"{option} {path}: found what cannot be written to ({error.strerror}), expected a "
-            "folder of yours; choose another."
+            f"{option} {path}: found {found}, expected a folder of yours; choose another."
         ) from error
-    return folder
+    return Path(path)
 
 
 def _program() -> str:

@@ -109,7 +109,7 @@ def write_whole(path: Path, write: Callable[[Path], Any], sync: bool = False) ->
 
 
 def write_text(path: Path, text: str) -> None:
-    """UTF-8, all of it or none; an older file stays until then. A name of a file that is no UTF-8 is
+    """UTF-8, all of it or none; an older file stays until then. A file's name that is no UTF-8 is
     written with its escapes.
     """
     content = text.encode("utf-8", "backslashreplace")

@@ -149,8 +149,8 @@ class DatasetArguments:
                 raise ValueError(f"--{name} takes two numbers; found {getattr(self, name)}.")
         if not 0 < self.frame_spacing <= self.distance[0] <= self.distance[1]:
             raise ValueError(
-                "--distance takes two positive lengths in order, and --frame_spacing none above "
-                f"them; found {self.distance} and {self.frame_spacing}."
+                "--distance takes two positive lengths in order, and --frame_spacing must be "
+                f"positive and none above them; found {self.distance} and {self.frame_spacing}."
             )
         if self.density and (self.num_rooms, self.num_objects) != ([2, 4], [5, 8]):
             raise ValueError("--density says how many rooms and objects there are; name one only.")

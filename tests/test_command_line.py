@@ -3,6 +3,7 @@
 import runpy
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -78,10 +79,101 @@ def test_options_are_not_abbreviated(capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_an_output_folder_is_made_and_tried(tmp_path):
-    assert output_folder("--out", tmp_path / "a" / "b").is_dir()
-    assert not list((tmp_path / "a" / "b").iterdir())
+def test_an_output_folder_is_tried_and_not_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path, tmp_path / "a" / "b", "a/b", "."):
+        assert output_folder("--out", path) == Path(path)
+    assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below", "/proc/nothing"):
         with pytest.raises(ValueError, match=r"^--out .*cannot be written to[^\n]*$"):
             output_folder("--out", path)
+
+
+ODD = {
+    "scripts/check_dataset.py": ["DATA --depth-scale nan", "DATA --depth-unit-m 0"],
+    "scripts/preview_dataset.py": ["nothing", "FILE", "DATA --num-samples 0", "DATA --seed -1"],
+    "scripts/convert_vlnce.py": [
+        "--data_dir nothing --out out",
+        "--data_dir DATA --out FILE",
+        "--data_dir DATA --out out --num_threads 0",
+    ],
+    "scripts/make_dataset.py": [
+        "",
+        "--out FILE",
+        "--out FILE/below",
+        *(
+            f"--out out --scenes 1 --episodes 1 {rest}"
+            for rest in (
+                "--width 100000000",
+                "--height 0",
+                "--hfov nan",
+                "--camera_height 125",
+                "--num_rooms 1 1000000",
+                "--num_rooms 3 1",
+                "--grid_resolution 0",
+                "--grid_resolution 1e-9 --workers 1",
+                "--scene FILE",
+                "--scene DATA",
+                "--seed -1",
+                "--workers many",
+                "--format vln_n1 --frame_spacing nan",
+                "--format vln_n1 --heading_noise -5",
+            )
+        ),
+    ],
+    "scripts/make_tiny_vlm.py": [
+        "--out out --data_root nothing",
+        "--out FILE --data_root DATA",
+        *(
+            f"--out out --data_root DATA {rest}"
+            for rest in (
+                "--hidden_size 100",
+                "--vocab_size 1",
+                "--patch_size 0",
+                "--seed -1",
+            )
+        ),
+    ],
+    "scripts/evaluate.py": [
+        "--out FILE",
+        "--model nothing/at/all",
+        "--model FILE",
+        "--model DATA",
+        "--vln_models DATA",
+        "--scene FILE",
+        "--trainer_state DATA",
+        "--success_distance 0",
+        "--min_distance nan",
+        "--camera_hfov_deg 180",
+        "--num_rooms 1 1000000",
+        "--num_parallel 0",
+        "--data_root DATA",
+        "--task point-goal --out FILE",
+        "--task point-goal --model FILE",
+        "--task point-goal --time_limit nan",
+        "--task point-goal --num_inference_steps 0",
+        "--task point-goal --camera_width 100000000",
+        "--task anything",
+    ],
+    "scripts/check_demo.py": ["", "nothing", "FILE", "DATA", "FILE FILE"],
+    "scripts/check_navdp_demo.py": ["nothing nothing", "FILE"],
+}
+
+
+@pytest.mark.parametrize(
+    ("program", "options"), [(name, options) for name, each in ODD.items() for options in each]
+)
+def test_odd_arguments_are_one_line_before_work_starts(
+    program, options, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "data").mkdir()
+    ended = call(program, *options.replace("FILE", "file").replace("DATA", "data").split())
+    told = ended if isinstance(ended, str) else capsys.readouterr().err
+    assert ended not in (0, None)
+    assert told.startswith(f"{Path(program).stem}: ")
+    assert len(told.strip().splitlines()) == 1
+    made = {path.name for path in tmp_path.rglob("*")} - {"file", "data", "make_dataset.json"}
+    assert made <= {"out", "r2r", "r2r_val_unseen"}

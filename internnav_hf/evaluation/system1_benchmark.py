@@ -145,6 +145,7 @@ def evaluate_system1(
     course = make_course(args, camera)
     # All before anybody drives: rules that no place fits fail at once.
     tasks_of = {t: course.tasks(t, episode_rules, args.episodes, args.seed) for t in args.task}
+    out.mkdir(parents=True, exist_ok=True)
     rules = {**asdict(episode_rules), **asdict(driving)}
     rollouts: Rollouts = {}
     for task, tasks in tasks_of.items():

@@ -75,7 +75,9 @@ class VLNArguments:
     max_steps_per_plan: int = option(8, "Actions with a plan until System2 is asked again.")
     num_parallel: int = option(8, "Environments that System2 answers in one batch.")
     use_depth: bool = option(True, "False: no depth; pixel goals are lifted by the floor plane.")
-    camera_height_m: float | None = option(None, "Instead of the model's camera height.")
+    camera_height_m: float | None = option(
+        None, "Instead of the model's camera height.", above=0, high=10
+    )
     camera_pitch_deg: float | None = option(None, "Instead of its ordinary pitch.")
     camera_look_down_pitch_deg: float | None = option(None, "Instead of its look-down pitch.")
     camera_hfov_deg: float | None = option(None, "Instead of its horizontal field of view.")

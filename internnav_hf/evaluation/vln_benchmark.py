@@ -39,6 +39,7 @@ def evaluate_vln(args: VLNArguments) -> Path:
     models = load_models(args)
     course = make_course(args)
     agents, measure = make_agents(args, models, course), open_loops(args, models.policy)
+    out.mkdir(parents=True, exist_ok=True)
     camera = choose_camera(args, models)
     rollouts = walk(args, agents, course, camera, out, models)
     results = {

@@ -24,7 +24,7 @@ def test_what_is_no_number_names_the_file(tmp_path, text):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"metrics\.json: there is no such file"):
+    with pytest.raises(ValueError, match=r"metrics\.json: file: found no file"):
         read_numbers(tmp_path / "metrics.json", "loss")
-    with pytest.raises(ValueError, match="expected what was measured"):
+    with pytest.raises(ValueError, match="expected what a demo measured"):
         read_numbers(tmp_path, "loss")
