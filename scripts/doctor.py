@@ -68,9 +68,6 @@ class Line(NamedTuple):
 def main() -> int:
     """Print the report; the exit code."""
     options = parse_arguments()
-    if options.try_training:
-        print(json.dumps(try_training(Path(options.try_training))))
-        return 0
     sections = {
         "Versions": versions,
         "Devices": devices,
@@ -99,7 +96,6 @@ def parse_arguments() -> argparse.Namespace:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = _Parser(description=__doc__, formatter_class=formatter, allow_abbrev=False)
     parser.add_argument("--skip-training", action="store_true", help="leave out the last section")
-    parser.add_argument("--try-training", metavar="FOLDER", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -404,14 +400,20 @@ def models() -> Iterator[Line]:
         yield Line(model_type, name, "registered by another package" if name == "?" else "")
 
 
+TRAINING = """
+import json, sys
+from internnav_hf.training.trial import train_two_steps
+print(json.dumps(train_two_steps(sys.argv[1])))
+"""
+
+
 def training() -> Iterator[Line]:
     """Two steps of a small action expert, saved and loaded, in a process of its own."""
     start = time.monotonic()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     alone = {"CUDA_VISIBLE_DEVICES": visible, "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-W", "ignore", str(Path(__file__).resolve())]
-        code, output, errors = run([*command, "--try-training", folder], **alone)
+        code, output, errors = run([*PYTHON, TRAINING, folder], **alone)
     took = f"{time.monotonic() - start:.1f} s with start and imports"
     if code:
         advice = "see what fails above; else ask, with this report"
@@ -428,55 +430,6 @@ def training() -> Iterator[Line]:
     equal = found["equal"]
     yield Line("saved and loaded, equal", "yes" if equal else "no",
                "" if equal else "safetensors or the disk changes weights", not equal)  # fmt: skip
-
-
-def try_training(folder: Path) -> dict:
-    """What `training` tells: device, seconds and loss of each step, whether the loaded is equal."""
-    import torch
-    from transformers import AutoModel, Dinov2Config, TrainerCallback
-
-    from internnav_hf.arguments import NavTrainingArguments
-    from internnav_hf.models.nextdit import NextDiTActionExpert
-    from internnav_hf.models.nextdit_config import NextDiTConfig
-    from internnav_hf.trainer import NavTrainer
-
-    ends = []
-
-    class Clock(TrainerCallback):
-        def on_step_begin(self, args, state, control, **kwargs):
-            ends.append(time.monotonic())
-
-        def on_step_end(self, args, state, control, **kwargs):
-            ends[-1] = time.monotonic() - ends[-1]
-
-    torch.manual_seed(0)
-    vision = Dinov2Config(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
-    )
-    heads = {f"num_{part}_heads": 2 for part in ("attention", "memory", "resampler")}
-    layers = {f"num_{part}_layers": 1 for part in ("hidden", "memory", "resampler")}
-    sizes = {"plan_hidden_size": 32, "image_size": 28, "hidden_size": 16, "condition_size": 32}
-    model = NextDiTActionExpert(NextDiTConfig(vision_config=vision, **heads, **layers, **sizes))
-    batch = {
-        "plan": torch.randn(8, 4, 32),
-        "rgb": torch.rand(8, 2, 3, 28, 28),
-        "actions": 0.1 * torch.randn(8, 2, 32, 3),
-        "frame_mask": torch.ones(8, 2, dtype=torch.bool),
-    }
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    samples = [{name: values[i] for name, values in batch.items()} for i in range(8)]
-    args = NavTrainingArguments(
-        output_dir=str(folder), max_steps=2, bf16=bf16, per_device_train_batch_size=8,
-        dataloader_num_workers=0, logging_steps=1, report_to="none", disable_tqdm=True,
-        save_strategy="no",
-    )  # fmt: skip
-    trainer = NavTrainer(model=model, args=args, train_dataset=samples, callbacks=[Clock()])
-    trainer.run()
-    loaded = AutoModel.from_pretrained(folder).state_dict()
-    trained = {name: weight.cpu() for name, weight in model.state_dict().items()}
-    equal = all(torch.equal(loaded[name], weight) for name, weight in trained.items())
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {"device": str(args.device), "step_s": ends, "losses": losses, "equal": equal}
 
 
 if __name__ == "__main__":

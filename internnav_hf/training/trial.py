@@ -1,0 +1,75 @@
+"""A training of two steps, of a small action expert on random numbers: whether anything works."""
+
+import time
+
+import torch
+from transformers import AutoModel, Dinov2Config, TrainerCallback
+
+from internnav_hf.arguments import NavTrainingArguments
+from internnav_hf.models.nextdit import NextDiTActionExpert
+from internnav_hf.models.nextdit_config import NextDiTConfig
+from internnav_hf.trainer import NavTrainer
+
+
+class _Clock(TrainerCallback):
+    """Seconds of each step."""
+
+    def __init__(self):
+        self.seconds: list[float] = []
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.seconds.append(time.monotonic())
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.seconds[-1] = time.monotonic() - self.seconds[-1]
+
+
+def train_two_steps(folder: str) -> dict:
+    """Into `folder`; the device, seconds and loss of each step, and whether what is loaded from
+    there is what was trained.
+    """
+    torch.manual_seed(0)
+    model, clock = small_expert(), _Clock()
+    args = NavTrainingArguments(
+        output_dir=folder,
+        max_steps=2,
+        bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
+        per_device_train_batch_size=8,
+        dataloader_num_workers=0,
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="no",
+    )
+    trainer = NavTrainer(model=model, args=args, train_dataset=samples(), callbacks=[clock])
+    trainer.run()
+    loaded = AutoModel.from_pretrained(folder).state_dict()
+    trained = {name: weight.cpu() for name, weight in model.state_dict().items()}
+    return {
+        "device": str(args.device),
+        "step_s": clock.seconds,
+        "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+        "equal": all(torch.equal(loaded[name], weight) for name, weight in trained.items()),
+    }
+
+
+def small_expert() -> NextDiTActionExpert:
+    """A layer of everything, views of 28x28 pixels."""
+    vision = Dinov2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
+    )
+    heads = {f"num_{part}_heads": 2 for part in ("attention", "memory", "resampler")}
+    layers = {f"num_{part}_layers": 1 for part in ("hidden", "memory", "resampler")}
+    sizes = {"plan_hidden_size": 32, "image_size": 28, "hidden_size": 16, "condition_size": 32}
+    return NextDiTActionExpert(NextDiTConfig(vision_config=vision, **heads, **layers, **sizes))
+
+
+def samples(count: int = 8) -> list[dict]:
+    """Plans of 4 queries, two views of each and the ways from there."""
+    batch = {
+        "plan": torch.randn(count, 4, 32),
+        "rgb": torch.rand(count, 2, 3, 28, 28),
+        "actions": 0.1 * torch.randn(count, 2, 32, 3),
+        "frame_mask": torch.ones(count, 2, dtype=torch.bool),
+    }
+    return [{name: values[i] for name, values in batch.items()} for i in range(count)]
