@@ -10,7 +10,6 @@ final weights, and the optimiser of its last checkpoint are the uninterrupted tr
 bit. Ends with an error where one is not.
 """
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -26,6 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
+
+from internnav_hf.command_line import LineParser
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--scenes", "3", "--held-out-scenes", "1", "--width", "64", "--height", "48"]
@@ -246,7 +247,7 @@ def campaign(
 
 def main() -> None:
     """A table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = LineParser(__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=120, help="no training starts later")
     parser.add_argument("--seed", type=int, default=0)

@@ -15,7 +15,7 @@ PROGRAMS = [
     str(path.relative_to(ROOT))
     for pattern in ("scripts/*.py", "recipes/*.py", "benchmarks/*.py")
     for path in tracked(pattern)
-    if path.stem != "__init__"
+    if "__main__" in path.read_text()
 ]
 
 

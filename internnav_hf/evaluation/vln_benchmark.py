@@ -39,8 +39,8 @@ def evaluate_vln(args: VLNArguments) -> Path:
     models = load_models(args)
     course = make_course(args)
     agents, measure = make_agents(args, models, course), open_loops(args, models.policy)
-    out.mkdir(parents=True, exist_ok=True)
     camera = choose_camera(args, models)
+    out.mkdir(parents=True, exist_ok=True)
     rollouts = walk(args, agents, course, camera, out, models)
     results = {
         "agents": {name: metrics_of(found, args) for name, found in rollouts.items()},
