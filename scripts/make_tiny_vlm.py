@@ -41,6 +41,8 @@ SPECIAL_TOKENS = (
     "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 
+CARD = "---\nlicense: cc0-1.0\n---\n# A Qwen2.5-VL with random weights\n"
+
 
 @dataclass
 class TinyVLMArguments:
@@ -161,6 +163,7 @@ def main(arguments: TinyVLMArguments) -> None:
     with writing(out):
         model.save_pretrained(out)
         System2Processor(image_processor, tokenizer).save_pretrained(out)
+        Path(out, "README.md").write_text(CARD, encoding="utf-8")
         give_umask(out)
     size = sum(parameter.numel() for parameter in model.parameters())
     logging.info("%s: %d parameters, %d tokens", arguments.out, size, len(tokenizer))
