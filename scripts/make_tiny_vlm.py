@@ -163,7 +163,7 @@ def main(arguments: TinyVLMArguments) -> None:
     with writing(out):
         model.save_pretrained(out)
         System2Processor(image_processor, tokenizer).save_pretrained(out)
-        Path(out, "README.md").write_text(CARD, encoding="utf-8")
+        (out / "README.md").write_text(CARD, encoding="utf-8")
         give_umask(out)
     size = sum(parameter.numel() for parameter in model.parameters())
     logging.info("%s: %d parameters, %d tokens", arguments.out, size, len(tokenizer))
