@@ -27,6 +27,7 @@ import torch
 from safetensors.torch import load_file
 
 from internnav_hf.command_line import LineParser
+from internnav_hf.signals import end_with_parent
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--scenes", "3", "--held-out-scenes", "1", "--width", "64", "--height", "48"]
@@ -128,6 +129,7 @@ def environment() -> dict[str, str]:
 
 def train(command: list[str], out: Path) -> None:
     """In a process of its own: a recipe as the command line runs it."""
+    end_with_parent()
     os.setsid()
     log = os.open(f"{out}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
