@@ -415,7 +415,7 @@ def _odd_name(scene: Path) -> None:
 
 
 def _moved(scene: Path) -> None:
-    other = scene.parents[3] / "elsewhere"
+    other = scene.parents[2] / "elsewhere"
     scene.rename(other)
     scene.symlink_to(other)
 
