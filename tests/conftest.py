@@ -17,6 +17,11 @@ import hypothesis
 multiprocessing.set_start_method("forkserver", force=True)
 multiprocessing.set_forkserver_preload(["torch", "transformers"])  # pyarrow starts a thread
 
+# A suite in the background of a shell, or under nohup, would hand its deafness to Ctrl-C on to the
+# programs that it starts, and could not see how they end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Whoever forks all the same: the copy dies with its test process. It holds that process's pipes,
 # so that xdist would wait for a dead one as long as the copy lives.
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
