@@ -121,12 +121,11 @@ class NavTrainingArguments(TrainingArguments):
 
     def check_evaluation(self, held_out: Any) -> None:
         """Raise ValueError where options need evaluations, and nothing is `held_out`."""
-        check_evaluation(self, self._asked_to_evaluate, held_out)
+        check_evaluation(self, self.do_eval, held_out)
 
     def __post_init__(self):
         check_numbers(self)
         check_options(self)
-        self._asked_to_evaluate, self.do_eval = self.do_eval, bool(self.do_eval)
         self._take_name()
         if self.enable_jit_checkpoint:
             logger.info("enable_jit_checkpoint: signals save a checkpoint with and without it.")

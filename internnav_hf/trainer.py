@@ -38,6 +38,7 @@ from internnav_hf.models.loading import check_loading
 from internnav_hf.sampler import TellEpoch, length_groups
 from internnav_hf.training.evaluation import ExactEvaluation
 from internnav_hf.training.merging import merge_lora
+from internnav_hf.training.options import check_fit
 from internnav_hf.training.publishing import PublishingTrainer
 from internnav_hf.training.resume import checkpoint_to_resume, last_complete_checkpoint
 from internnav_hf.training.samples import INDEX_KEY, Numbered, NumberedCollator, diagnose
@@ -83,6 +84,9 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
         """
         if kwargs.get("eval_dataset") is None:
             args.eval_strategy = IntervalStrategy.NO
+        if kwargs.get("train_dataset") is not None:
+            check_fit(args, model, kwargs["train_dataset"], kwargs.get("compute_loss_func"))
+        args.check_evaluation(kwargs.get("eval_dataset"))
         super().__init__(model, args, **kwargs)
         self.open_loop = open_loop
         self.drift = drift

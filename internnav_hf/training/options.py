@@ -325,6 +325,25 @@ def _check_accelerator(config: Any) -> None:
             )
 
 
+def check_fit(
+    args: TrainingArguments, model: Any, dataset: Any, compute_loss_func: Any = None
+) -> None:
+    """Raise ValueError for options that `model` or the training set cannot follow."""
+    kind = type(model).__name__
+    if compute_loss_func is not None:
+        raise ValueError(
+            f"compute_loss_func: {kind} has losses of its own, which it would replace."
+        )
+    wants = args.gradient_checkpointing or getattr(args, "activation_checkpointing", False)
+    if wants and not getattr(model, "supports_gradient_checkpointing", True):
+        raise ValueError(f"gradient_checkpointing: {kind} cannot: leave it out.")
+    if args.train_sampling_strategy == "group_by_length" and not hasattr(dataset, "lengths"):
+        raise ValueError(
+            "train_sampling_strategy: found 'group_by_length', but the training set does not say "
+            "how long its samples are (`lengths`), and all would be read for it: take random."
+        )
+
+
 def check_file(name: str, path: Any) -> None:
     """Raise ValueError where the text `path`, which is no JSON itself, names no file."""
     if not isinstance(path, str) or path.lstrip().startswith("{") or Path(path).is_file():

@@ -105,3 +105,76 @@ def test_an_experiment_has_a_folder_of_its_name():
 def test_the_name_of_an_experiment_is_that_of_a_folder(name):
     with pytest.raises(ValueError, match="name: found"):
         arguments(name=name)
+
+
+# what depends on model and data
+
+
+def make(folder, **options):
+    from internnav_hf.trainer import NavTrainer
+    from tests.toy_model import ToyDataset, toy_model
+
+    given = {name: options.pop(name) for name in ("compute_loss_func",) if name in options}
+    defaults = {
+        "max_steps": 2,
+        "dataloader_num_workers": 0,
+        "logging_steps": 1,
+        "disable_tqdm": True,
+    }
+    args = arguments(**defaults | {"output_dir": str(folder), "save_strategy": "no"} | options)
+    return NavTrainer(toy_model(), args, train_dataset=ToyDataset(), **given)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"compute_loss_func": len}, "compute_loss_func: ToyModel has losses of its own"),
+        ({"gradient_checkpointing": True}, "gradient_checkpointing: ToyModel cannot"),
+        ({"train_sampling_strategy": "group_by_length"}, "take random"),
+        ({"eval_on_start": True, "eval_steps": 1}, "nothing is held out"),
+    ],
+)
+def test_what_model_or_data_cannot_follow_is_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(tmp_path, **options)
+
+
+@pytest.mark.parametrize("name", ["adamw_torch", "adafactor", "sgd", "adagrad", "rmsprop"])
+def test_optimisers_keep_the_learning_rates_of_modules(tmp_path, name):
+    run = make(tmp_path, optim=name, module_learning_rates={"trunk": 0.0}, learning_rate=0.01)
+    before = {key: value.clone() for key, value in run.model.state_dict().items()}
+    run.train()
+    changed = {key for key, value in run.model.state_dict().items() if not value.equal(before[key])}
+    assert "words.weight" in changed
+    assert not any(key.startswith("trunk") for key in changed)
+
+
+def test_the_order_follows_data_seed_and_strategy(tmp_path):
+    losses = {}
+    for seed, strategy in [(1, "random"), (2, "random"), (1, "sequential"), (2, "sequential")]:
+        run = make(tmp_path, data_seed=seed, train_sampling_strategy=strategy)
+        run.train()
+        losses[seed, strategy] = [e["loss"] for e in run.state.log_history if "loss" in e]
+    assert losses[1, "random"] != losses[2, "random"]
+    assert losses[1, "sequential"] == losses[2, "sequential"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"torch_empty_cache_steps": 1},
+        {"skip_memory_metrics": False},
+        {"logging_first_step": True},
+        {"ddp_find_unused_parameters": True},
+        {"debug": "underflow_overflow"},
+        {"accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}}},
+        {"dataloader_num_workers": 1, "dataloader_multiprocessing_context": "spawn"},
+    ],
+)
+def test_options_that_change_no_loss(tmp_path, options):
+    found = []
+    for given in ({}, options):
+        run = make(tmp_path, **given)
+        run.train()
+        found.append([e["loss"] for e in run.state.log_history if "loss" in e])
+    assert found[0] == found[1]
