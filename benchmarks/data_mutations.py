@@ -28,8 +28,8 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 
 @dataclass(frozen=True)
 class Mutation:
-    """`touched` are the episodes of the first scene that may be left out; `harmless` ones must all
-    be there.
+    """`touched` are the episodes of the first scene that may be left out, or, where it is `harmless`,
+    change: none of those may be left out.
     """
 
     kind: str
@@ -140,7 +140,7 @@ def _line(kind, file, name, change, whole=None, ok=False, touched=(1,)) -> Mutat
         if whole is not None:
             path.write_bytes(whole(path.read_bytes()))
 
-    return Mutation(kind, f"{file}: {name}", damage, touched, ok)
+    return Mutation(kind, f"{file}: {name}", damage, () if ok else touched, ok)
 
 
 def _edit_line(kind: str, file: str, change: Callable[[bytes], bytes], scene: Path) -> None:
@@ -228,7 +228,7 @@ def column_mutations(kind: str) -> Iterator[Mutation]:
     }
     for name, change in harmless.items():
         damage = partial(_edit_table, kind, change)
-        yield Mutation(kind, f"parquet: {name}", damage, harmless=True)
+        yield Mutation(kind, f"parquet: {name}", damage, (), True)
 
 
 def _edit_table(kind: str, change: Callable, scene: Path) -> None:
@@ -476,7 +476,7 @@ def special_mutations() -> Iterator[Mutation]:
     for name in ("missing", "a pipe", "a link in a circle"):
         damage = partial(_replace_file, "meta/pointcloud.ply", name)
         yield Mutation("vln_n1", f"pointcloud.ply: {name}", damage, ALL)
-    yield Mutation("vln_pe", "rgb.npy: in the order of Fortran", _fortran, (1,), True)
+    yield Mutation("vln_pe", "rgb.npy: in the order of Fortran", _fortran, (), True)
 
 
 def _column(scene: Path, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:

@@ -137,7 +137,8 @@ class DamagedSet:
         if unnamed:
             return "CRASHED", unnamed[0]
         if case.harmless:
-            is_same = strict.items is not None and not self._changed(case, strict.items, ())
+            there = strict.items is not None and strict.items.keys() == self.items.keys()
+            is_same = there and not self._changed(case, strict.items, case.touched)
             if not is_same or any(code for code, _ in checks):
                 return "REFUSED", (told or ["items differ"])[0]
             return "passed", ""
