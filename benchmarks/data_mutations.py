@@ -28,8 +28,8 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 
 @dataclass(frozen=True)
 class Mutation:
-    """`touched` are the episodes of the first scene that may be left out, or, where it is `harmless`,
-    change: none of those may be left out.
+    """`touched` are the episodes of the first scene that may be left out; of a `harmless` one they
+    may change, and all must be there.
     """
 
     kind: str
