@@ -50,6 +50,12 @@ def robot_pose(T_world_camera: np.ndarray) -> tuple[float, float, float]:
     return float(x), float(y), float(yaw)
 
 
+def robot_poses(T_world_camera: np.ndarray) -> np.ndarray:
+    """(T, 3) x, y, yaw of the robot below each camera (T, 4, 4)."""
+    yaw = np.arctan2(T_world_camera[:, 0, 0], -T_world_camera[:, 1, 0])
+    return np.column_stack([T_world_camera[:, :2, 3], yaw])
+
+
 def robot_to_world(xy: np.ndarray, pose: tuple[float, float, float] | np.ndarray) -> np.ndarray:
     """World points (..., 2) of points (..., 2) in the frame of a robot at `pose` (x, y, yaw)."""
     x, y, yaw = pose

@@ -7,16 +7,34 @@ from pathlib import Path
 
 import numpy as np
 
-from ..geometry import Action
+from ..camera import CameraSpec
+from ..geometry import Action, robot_poses
+from .action_checks import (
+    AT_FRAME,
+    TOO_LATE,
+    Transitions,
+    check_agreement,
+    hint,
+)
+from .camera_checks import check_recorded_size, floor_view
+from .depth_checks import NUM_PROBES, check_depth
 from .episode import Episode, broken, frame_folder, frame_name, parquet_path
 from .files import file_sizes, state_of
 from .image_headers import ALPHA_MODES, COLOR_MODES, DEPTH_MODES, read_header
-from .images import open_image
+from .images import open_depth, open_image
 from .lerobot import EpisodeRecord, read_episode
 from .names import DatasetName
+from .pose_checks import (
+    check_camera_axes,
+    check_heading,
+    check_matrices,
+    check_moves,
+    check_positions,
+)
 
-START = -1
-KNOWN_ACTIONS = [START, *(action for action in Action if action != Action.LOOK_UP)]
+LEADING = [Action.FORWARD, Action.TURN_LEFT, Action.TURN_RIGHT, Action.LOOK_DOWN]
+SHIFTS = {-1: AT_FRAME, 1: TOO_LATE}
+"""What it means that the action of the frame before, or after, is what led to a frame."""
 ASPECT_TOLERANCE = 0.02
 MODES = {
     "rgb": (COLOR_MODES, "colours of 8 bits: RGB, or grey (L)"),
@@ -63,7 +81,7 @@ def check_episode(
     """The episode, its image size (width, height), and whether it has landmark masks."""
     episode = read_episode(record, [name.look_down_setting])
     path = parquet_path(episode.root, episode.episode_index)
-    check_values(episode, name.look_down_setting, path)
+    check_values(episode, name, path)
     size = files.check(episode, "rgb", name.look_down_setting)
     if name.setting != name.look_down_setting:
         files.check(episode, "rgb", name.setting, size)
@@ -76,23 +94,92 @@ def check_episode(
     return episode, size, has_landmarks
 
 
-def check_values(episode: Episode, setting: str, path: Path) -> None:
-    """Known actions, finite poses, waypoints that the camera reaches within the episode."""
+def check_values(episode: Episode, name: DatasetName, path: Path) -> None:
+    """Poses of a robot that walks where it faces, below a camera of the right pitch; waypoints that
+    the camera reaches within the episode.
+    """
     if episode.length == 0:
         raise broken(path, "length", "0 rows", "at least one frame")
-    action = episode.columns["action"]
-    unknown = np.flatnonzero(~np.isin(action, KNOWN_ACTIONS) | (action == START))
-    unknown = unknown[unknown > 0]
-    if len(unknown):
-        frame = unknown[0]
-        expected = f"one of {[int(known) for known in KNOWN_ACTIONS[1:]]}"
-        raise broken(path, "action", f"{action[frame]} at frame {frame}", expected)
-    pose = episode.columns[f"pose.{setting}"]
+    field = f"pose.{name.look_down_setting}"
+    pose = episode.columns[field]
     infinite = np.flatnonzero(~np.isfinite(pose).all(axis=(1, 2)))
     if len(infinite):
         found = f"nan or infinity at frame {infinite[0]}"
-        raise broken(path, f"pose.{setting}", found, "finite numbers")
-    check_relative_goals(episode, setting, path)
+        raise broken(path, field, found, "finite numbers")
+    pose = pose.astype(np.float64)
+    check_positions(pose[:, :3, 3], path, field)
+    check_matrices(pose, path, field)
+    check_camera_axes(pose, np.radians(name.look_down_pitch_deg), path, field)
+    action, poses = episode.columns["action"], robot_poses(pose)
+    check_moves(action, poses[:, :2], path, field)
+    check_heading(poses, path, field)
+    check_relative_goals(episode, name.look_down_setting, path)
+
+
+def check_actions(episode: Episode, setting: str, path: Path) -> None:
+    """Actions that can lead to a frame, and did as the poses tell."""
+    action = episode.columns["action"]
+    poses = robot_poses(episode.columns[f"pose.{setting}"])
+    wrong = np.flatnonzero(~np.isin(action[1:], LEADING)) + 1
+    if len(wrong):
+        frame = wrong[0]
+        expected = f"one of {[int(known) for known in LEADING]}, which led to the frame"
+        expected += hint(action, poses, SHIFTS)
+        raise broken(path, "action", f"{action[frame]} at frame {frame}", expected)
+    check_agreement(Transitions.of(action, poses), SHIFTS, path, "action")
+
+
+def sound_walks(
+    scene: Path, name: DatasetName, episodes: Sequence[Episode]
+) -> tuple[list[Episode], list[str]]:
+    """Those whose actions agree with their poses, and a sentence about each other one. Where those
+    of all together do not, none is sound.
+    """
+    setting = name.look_down_setting
+    walks = [
+        Transitions.of(e.columns["action"], robot_poses(e.columns[f"pose.{setting}"]))
+        for e in episodes
+    ]
+    try:
+        if walks:
+            check_agreement(Transitions.joined(walks), SHIFTS, scene / "data", "action")
+    except ValueError as error:
+        return [], [str(error)] * len(walks)
+    sound, problems = [], []
+    for episode in episodes:
+        try:
+            path = parquet_path(episode.root, episode.episode_index)
+            check_actions(episode, setting, path)
+            sound.append(episode)
+        except ValueError as error:
+            problems.append(str(error))
+    return sound, problems
+
+
+def check_scene(
+    scene: Path,
+    name: DatasetName,
+    camera: dict[str, float],
+    sizes: dict[Episode, tuple[int, int]],
+    needs_depth: bool,
+) -> None:
+    """That the recorded `camera` is that of the images, by episode (width, height), and, where it
+    is needed, that depth is in millimetres.
+    """
+    for size in sizes.values():
+        check_recorded_size(scene, camera, size)
+    frames = [(episode, frame) for episode in sizes for frame in range(episode.length)]
+    if not needs_depth or not frames:
+        return
+    chosen = np.unique(np.linspace(0, len(frames) - 1, NUM_PROBES).astype(int))
+    setting = name.look_down_setting
+    paths = [frames[i][0].frame_path("depth", setting, frames[i][1]) for i in chosen]
+    width, height = next(iter(sizes.values()))
+    told = {key: camera[key] for key in ("hfov_deg", "depth_scale") if key in camera}
+    spec = CameraSpec(width, height, height_m=name.height_cm / 100, **told)
+    view = floor_view(spec, name.look_down_pitch_deg)
+    images = [open_depth(path, scale=CameraSpec.depth_scale) for path in paths]
+    check_depth(images, [view] * len(images), paths[0].parent, CameraSpec.depth_scale)
 
 
 def check_relative_goals(episode: Episode, setting: str, path: Path) -> None:

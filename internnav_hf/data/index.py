@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from .checks import FrameFiles, check_episode
+from .camera_checks import recorded_values
+from .checks import FrameFiles, check_episode, check_scene, sound_walks
 from .episode import Episode, broken
 from .files import all_broken, check_name, each_once
 from .lerobot import EPISODES_FILE, INFO_FILE, EpisodeRecord, read_info, read_records
@@ -39,7 +40,7 @@ from .tables import (
 
 logger = logging.getLogger(__name__)
 
-READER_VERSION = 2  # part of the cache's name; raise it when rules, checks or columns change
+READER_VERSION = 3  # part of the cache's name; raise it when rules, checks or columns change
 
 
 SAMPLE_SCHEMA = pa.schema(
@@ -87,6 +88,7 @@ class Index:
 class SceneIndex:
     """What one scene adds; `episode` in `samples` counts from this scene's first."""
 
+    scene: Path
     samples: pa.Table
     episodes: pa.Table
     hfov_deg: float | None
@@ -181,22 +183,49 @@ def index_scenes(
 def index_scene(
     scene: Path, name: DatasetName, rules: SamplingRules, other: Path | None = None
 ) -> SceneIndex:
-    """Check every episode of a scene and take its samples, stops once. None is taken if it is, by a
-    link, an `other` one.
+    """Check every episode of a scene, and all together, and take its samples, stops once. None is
+    taken if it is, by a link, an `other` one.
     """
     if other is not None:
-        return _broken_scene([broken(scene, "folder", f"{other} again", "each folder once")])
+        again = broken(scene, "folder", f"{other} again", "each folder once")
+        return _broken_scene(scene, [again])
     try:
         check_name(scene)
         records, wrong = read_records(scene)
-        hfov_deg = recorded_hfov_deg(scene)
+        camera = recorded_values(scene)
     except ValueError as error:
-        return _broken_scene(all_broken(scene, [error]))
+        return _broken_scene(scene, all_broken(scene, [error]))
     if not records:
-        return _broken_scene(all_broken(scene, wrong))
-    episodes, samples, problems = [], [], list(map(str, wrong))
-    sound = _sound_episodes(records, FrameFiles(scene), name, rules, problems)
-    for episode, size, has_landmarks in sound:
+        return _broken_scene(scene, all_broken(scene, wrong))
+    problems = list(map(str, wrong))
+    files = FrameFiles(scene)
+    checked = {
+        entry[0]: entry[1:] for entry in _sound_episodes(records, files, name, rules, problems)
+    }
+    sound, contradicted = sound_walks(scene, name, list(checked))
+    problems += contradicted
+    try:
+        sizes = {episode: checked[episode][0] for episode in sound}
+        check_scene(scene, name, camera, sizes, rules.needs_depth)
+    except ValueError as error:
+        return _broken_scene(scene, [*problems, *[str(error)] * len(sound)])
+    return SceneIndex(
+        scene,
+        *_tables(scene, name, rules, [(episode, *checked[episode]) for episode in sound]),
+        float(camera["hfov_deg"]) if "hfov_deg" in camera else None,
+        len(sound) + len(problems),
+        problems,
+    )
+
+
+def _tables(
+    scene: Path,
+    name: DatasetName,
+    rules: SamplingRules,
+    checked: list[tuple[Episode, tuple[int, int], bool]],
+) -> tuple[pa.Table, pa.Table]:
+    episodes, samples = [], []
+    for episode, size, has_landmarks in checked:
         found = sample_episode(
             episode.actions,
             episode.columns[f"relative_goal_frame_id.{name.look_down_setting}"],
@@ -207,18 +236,12 @@ def index_scene(
             samples += [(len(episodes), instruction_index, *sample) for sample in found]
         key = (scene.name, episode.episode_index, episode.length)
         episodes.append((*key, *size, has_landmarks, episode.instructions))
-    return SceneIndex(
-        table_of(samples, SAMPLE_SCHEMA),
-        table_of(episodes, EPISODE_SCHEMA),
-        hfov_deg,
-        len(episodes) + len(problems),
-        problems,
-    )
+    return table_of(samples, SAMPLE_SCHEMA), table_of(episodes, EPISODE_SCHEMA)
 
 
-def _broken_scene(problems: list[ValueError] | list[str]) -> SceneIndex:
+def _broken_scene(scene: Path, problems: list[ValueError] | list[str]) -> SceneIndex:
     none = (table_of([], schema) for schema in (SAMPLE_SCHEMA, EPISODE_SCHEMA))
-    return SceneIndex(*none, None, len(problems), list(map(str, problems)))
+    return SceneIndex(scene, *none, None, len(problems), list(map(str, problems)))
 
 
 def _sound_episodes(
@@ -271,26 +294,23 @@ def shift_episodes(samples: pa.Table, first_episode: int) -> pa.Table:
     return samples.set_column(0, field, shifted)
 
 
-def recorded_hfov_deg(scene: Path) -> float | None:
-    """Our simulator writes its camera into `meta/info.json`; InternData-N1 does not."""
-    camera = read_info(scene).get("camera", {})
-    try:
-        return float(camera["hfov_deg"]) if "hfov_deg" in camera else None
-    except (ValueError, TypeError) as error:
-        found = f"something unreadable ({error})"
-        raise broken(scene / INFO_FILE, "camera", found, "hfov_deg") from error
-
-
 def is_simulated(scene: Path) -> bool:
     """Whether the embedded simulator wrote this scene, as its `meta/info.json` says."""
     return read_info(scene).get("robot_type") == "simulated"
 
 
 def _only_hfov_deg(parts: list[SceneIndex], name: DatasetName) -> float | None:
-    values = sorted({part.hfov_deg for part in parts if part.hfov_deg is not None})
-    if len(values) > 1:
-        raise ValueError(f"{name}: its scenes have different cameras: hfov_deg {values}")
-    return values[0] if values else None
+    scenes: dict[float, list[Path]] = {}
+    for part in parts:
+        if part.hfov_deg is not None:
+            scenes.setdefault(part.hfov_deg, []).append(part.scene)
+    if len(scenes) > 1:
+        rarest = min(scenes, key=lambda value: len(scenes[value]))
+        raise ValueError(
+            f"{name}: its scenes have different cameras: hfov_deg {sorted(scenes)};"
+            f" {scenes[rarest][0] / INFO_FILE} has {rarest:g}"
+        )
+    return next(iter(scenes), None)
 
 
 def save_index(index: Index, folder: Path) -> None:

@@ -90,6 +90,16 @@ class ObstacleField:
         """(...,) metres to the nearest obstacle as the crow flies."""
         return self._by_parts(xy, self._euclidean)
 
+    def outside(self, xy: np.ndarray) -> np.ndarray:
+        """(...,) metres |dx| + |dy| at least to all obstacles from points (..., 2) around them; 0
+        among them.
+        """
+        if not len(self.points):
+            return np.zeros(np.shape(xy)[:-1])
+        queries = rotated(np.asarray(xy, np.float64)) - self.origin
+        extent = np.array(self.rings.shape) * CELL_M
+        return np.abs(np.clip(queries, 0, extent) - queries).max(axis=-1)
+
     def _by_parts(self, xy, distance) -> np.ndarray:
         xy = np.asarray(xy, np.float64)
         if not len(self.points):

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -121,8 +122,10 @@ def refuse_too_many_broken(
     """One ValueError with the first problems where more than the allowed share is broken."""
     if len(problems) <= max_broken_fraction * num_episodes:
         return
-    shown = "\n  ".join(problems[:5])
-    more = f"\n  and {len(problems) - 5} more" if problems[5:] else ""
+    counts = Counter(problems)
+    lines = [p + (f" ({n} episodes)" if n > 1 else "") for p, n in list(counts.items())[:5]]
+    shown = "\n  ".join(lines)
+    more = f"\n  and {len(counts) - 5} more" if len(counts) > 5 else ""
     raise ValueError(
         f"{what}: {len(problems)} of {num_episodes} episodes are broken, more than"
         f" max_broken_fraction={max_broken_fraction:g} allows:\n  {shown}{more}"
@@ -138,8 +141,9 @@ def report_broken(
 ) -> None:
     """A warning for each broken episode, also when the index comes from the cache."""
     refuse_too_many_broken(what, problems, num_episodes, max_broken_fraction)
-    for problem in problems:
-        logger.warning("%s: episode left out: %s", what, problem)
+    for problem, count in Counter(problems).items():
+        left_out = "episode left out" if count == 1 else f"{count} episodes left out"
+        logger.warning("%s: %s: %s", what, left_out, problem)
     if problems:
         logger.warning(
             "%s: %d of %d episodes are broken and left out (images repaired in place are noticed"

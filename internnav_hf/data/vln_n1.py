@@ -27,13 +27,23 @@ from pathlib import Path
 
 import numpy as np
 
-from ..geometry import robot_pose
+from ..geometry import robot_poses
+from .camera_checks import check_height
 from .columns import Column, read_columns, to_numpy
 from .episode import Episode, broken, parquet_path, printable
 from .files import folders_and_dead_links, is_foreign, parquet_files, subfolders
 from .lerobot import archive_hint
 from .names import did_you_mean, nearest_folder
 from .obstacles import has_cloud
+from .pose_checks import (
+    AXES_TOLERANCE,
+    BACKWARDS,
+    LARGEST_MOTION_M,
+    check_camera_axes,
+    check_heading,
+    check_matrices,
+    check_positions,
+)
 from .vln_n1_ranges import STATS_FILE, FrameRange, read_ranges
 
 CLOUD_FILE = "meta/pointcloud.ply"
@@ -59,6 +69,7 @@ DEPTH_SCALE = 10_000.0  # units of a depth image per metre
 FRAME_ORDERS = ("numeric", "lexicographic")
 SHORTEST_EPISODE = 3  # frames; fewer have no goal ahead
 LEVEL = 1e-2  # of the camera's right axis
+_OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 _NUMBER = re.compile(r"(\d+)\.(?:jpe?g|png)$", re.IGNORECASE)
 
@@ -172,7 +183,11 @@ def read_episode_columns(record: FrameRange) -> dict[str, np.ndarray]:
         found = f"axes {np.round(poses[tilted[0], :3, :3], 2).tolist()} at frame {tilted[0]}"
         expected = "a camera that is not tilted sideways: x right, y up, z back (OpenGL)"
         raise broken(path, POSE, found, expected)
-    view_of(columns, path)
+    check_matrices(poses, path, POSE)
+    check_positions(poses[:, :3, 3], path, POSE, LARGEST_MOTION_M)
+    check_heading(robot_poses(poses), path, POSE, BACKWARDS)
+    view = view_of(columns, path)
+    check_camera_axes(poses @ _OPENCV_FROM_OPENGL, view.pitch, path, POSE, AXES_TOLERANCE)
     return columns
 
 
@@ -180,11 +195,6 @@ def read_poses(unit: Path, episode_index: int) -> np.ndarray:
     """(T, 4, 4) camera to world of one episode; no other column is read."""
     path = parquet_path(unit, episode_index)
     return to_numpy(read_columns(path, [POSE])[POSE], COLUMNS[POSE], path, POSE)
-
-
-def robot_poses(T_world_camera: np.ndarray) -> np.ndarray:
-    """(T, 3) x, y, yaw of the robot below each camera (T, 4, 4)."""
-    return np.array([robot_pose(pose) for pose in T_world_camera])
 
 
 def view_of(columns: dict[str, np.ndarray], path: Path) -> View:
@@ -198,6 +208,7 @@ def view_of(columns: dict[str, np.ndarray], path: Path) -> View:
     if not np.allclose(extrinsic[:3, :2], expected, atol=LEVEL) or not height_m > 0:
         found = np.round(extrinsic, 3).tolist()
         raise broken(path, EXTRINSIC, found, "a rotation about the right axis and a height")
+    check_height(float(height_m), path, EXTRINSIC)
     return View(
         focal=(float(intrinsic[0, 0]), float(intrinsic[1, 1])),
         center=(float(intrinsic[0, 2]), float(intrinsic[1, 2])),

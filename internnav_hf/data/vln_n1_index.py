@@ -18,11 +18,13 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from .camera_checks import check_intrinsics
 from .checks import check_aspect, check_images
-from .episode import broken
+from .depth_checks import NUM_PROBES, FloorView, check_depth
+from .episode import broken, parquet_path
 from .files import all_broken, check_name, each_once
 from .images import open_depth
-from .obstacles import field_name, open_field
+from .obstacles import ObstacleField, field_name, open_field
 from .tables import (
     NUM_THREADS,
     build_once,
@@ -37,6 +39,8 @@ from .tables import (
 )
 from .vln_n1 import (
     CLOUD_FILE,
+    INTRINSIC,
+    POSE,
     FrameFiles,
     View,
     cloud_file,
@@ -48,11 +52,11 @@ from .vln_n1_ranges import STATS_FILE, FrameRange, misplaced, read_ranges
 
 logger = logging.getLogger(__name__)
 
-INDEX_VERSION = 3  # part of the cache's name; raise it when checks or columns change
-NUM_DEPTH_PROBES = 5  # depth images that are opened to check their unit
+INDEX_VERSION = 4  # part of the cache's name; raise it when checks or columns change
 DEPTH_MEDIAN_M = (0.4, 20.0)
 """Of what the probes see: in rooms, 1 mm read as 0.1 mm lies below. Where the camera looks at floor
 nearer than a metre, the lower limit shrinks as much."""
+FARTHEST_FROM_CLOUD_M = 20.0
 
 EPISODE_SCHEMA = pa.schema(
     [
@@ -148,7 +152,7 @@ def index_unit(
     try:
         check_name(unit)
         records, wrong = read_ranges(unit)
-        field = _cloud_and_field(unit, cache_dir)
+        cloud, *field = _cloud_and_field(unit, cache_dir)
     except ValueError as error:
         return [], all_broken(unit, [error])
     if not records:
@@ -157,35 +161,58 @@ def index_unit(
     for record in records:
         try:
             columns = read_episode_columns(record)
-            view = view_of(columns, unit)
-            rows[record] = _row(data_root, record, view, files, field)
-            views[record] = view
+            path = parquet_path(unit, record.episode_index)
+            _check_near(cloud, columns[POSE][:, :2, 3], path)
+            view, size = view_of(columns, path), _image_size(record, files)
+            check_intrinsics(view.focal, view.center, size, path, INTRINSIC)
+            rows[record] = _row(data_root, record, view, size, files, field)
+            views[record] = FloorView(
+                view.height_m, view.pitch, view.focal[1] / size[1], view.center[1] / size[1]
+            )
         except ValueError as error:
             problems.append(str(error))
     broken_ones = misplaced(list(views), files.places("rgb"), bool(problems))
     for record in broken_ones:
         del views[record]
-    broken_ones |= check_depth(views, files, rules.depth_scale)
+    broken_ones |= depth_problems(views, files, rules.depth_scale)
     problems += broken_ones.values()
     return [row for record, row in rows.items() if record not in broken_ones], problems
 
 
-def _cloud_and_field(unit: Path, cache_dir: Path) -> tuple[str, str]:
+def _cloud_and_field(unit: Path, cache_dir: Path) -> tuple[ObstacleField, str, str]:
     path = cloud_file(unit)
     name = field_name(path)
-    open_field(path, cache_dir / name)
-    return str(path.relative_to(unit)), name
+    field = open_field(path, cache_dir / name)
+    return field, str(path.relative_to(unit)), name
 
 
-def _row(
-    data_root: Path, record: FrameRange, view: View, files: FrameFiles, field: tuple[str, str]
-) -> tuple:
+def _check_near(cloud: ObstacleField, xy: np.ndarray, path: Path) -> None:
+    """Positions (T, 2) lie where the scene's points do."""
+    away_m = float(np.median(cloud.outside(xy)))
+    if away_m > FARTHEST_FROM_CLOUD_M:
+        found = f"{away_m:.4g} m outside of the scene's point cloud (the median)"
+        raise broken(path, POSE, found, "metres in the point cloud's frame")
+
+
+def _image_size(record: FrameRange, files: FrameFiles) -> tuple[int, int]:
+    """(width, height) of the colours; that of the depth may be smaller."""
     paths = {kind: files.paths(record, kind) for kind in ("rgb", "depth")}
     size, depth_size = (
         check_images([f"{record.unit}/{name}" for name in names], kind)
         for kind, names in paths.items()
     )
     check_aspect(record.unit / paths["depth"][0], depth_size, size)
+    return size
+
+
+def _row(
+    data_root: Path,
+    record: FrameRange,
+    view: View,
+    size: tuple[int, int],
+    files: FrameFiles,
+    field: Sequence[str],
+) -> tuple:
     return (
         str(record.unit.relative_to(data_root)),
         record.episode_index,
@@ -202,43 +229,27 @@ def _row(
     )
 
 
-def check_depth(
-    views: dict[FrameRange, View], files: FrameFiles, depth_scale: float
+def depth_problems(
+    views: dict[FrameRange, FloorView], files: FrameFiles, depth_scale: float
 ) -> dict[FrameRange, str]:
     """What is wrong with which episodes of a unit: those with images that cannot be read, or all
-    where the median of some images cannot be in the unit that is meant.
+    where some images cannot be in the unit that is meant.
     """
     images = [(record, path) for record in views for path in files.paths(record, "depth")]
-    chosen = np.unique(np.linspace(0, len(images) - 1, NUM_DEPTH_PROBES).astype(int))
-    problems, known = {}, []
+    chosen = np.unique(np.linspace(0, len(images) - 1, NUM_PROBES).astype(int))
+    problems, opened, seen = {}, [], []
     for record, path in [images[i] for i in chosen if images]:
         try:
-            depth = open_depth(files.unit / path, scale=depth_scale)
-            known.append(depth[depth > 0])
+            opened.append(open_depth(files.unit / path, scale=depth_scale))
+            seen.append(views[record])
         except ValueError as error:
             problems[record] = str(error)
-    if known:
-        problem = _depth_problem(np.concatenate(known), views, files.unit, depth_scale)
-        problems |= dict.fromkeys(views, problem) if problem else {}
+    try:
+        if opened:
+            check_depth(opened, seen, files.unit, depth_scale, DEPTH_MEDIAN_M)
+    except ValueError as error:
+        problems |= dict.fromkeys(views, str(error))
     return problems
-
-
-def _depth_problem(
-    known: np.ndarray, views: dict[FrameRange, View], unit: Path, depth_scale: float
-) -> str | None:
-    if not len(known):
-        return str(broken(unit, "depth", "0 in all images that were tried", "depth"))
-    low, high = DEPTH_MEDIAN_M
-    floor_m = min(view.height_m / max(np.sin(view.pitch), 1e-6) for view in views.values())
-    low *= min(1.0, floor_m)
-    median_m = float(np.median(known))
-    if low <= median_m <= high:
-        return None
-    expected = (
-        f"{low:.2g} to {high:g} m. Is the unit of the files not {1000 / depth_scale:g} mm?"
-        " Pass depth_scale=1000 for millimetres"
-    )
-    return str(broken(unit, "depth", f"a median of {median_m:.3g} m", expected))
 
 
 def fingerprint(data_root: Path, units: Sequence[Path], rules: ReadingRules) -> str:

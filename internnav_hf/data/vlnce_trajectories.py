@@ -87,17 +87,30 @@ def _trajectory(folder: Path, where: str, entry: Any) -> RecordedTrajectory:
         check_text(where, "instructions", text, "a list of texts")
     if not isinstance(actions, list) or not all(map(_is_known, actions)):
         raise broken(where, "actions", shown(actions), f"a list of {[*map(int, _KNOWN_ACTIONS)]}")
+    _check_leading(where, actions)
     frames = frame_files(folder / video / "rgb")
     if len(actions) == len(frames) + 1 and actions[-1] == Action.STOP:
         actions = actions[:-1]
-    if len(actions) != len(frames):
+    if len(actions) != len(frames) or actions[-1] == Action.STOP:
         expected = f"{len(frames)}, as many as images in {folder / video / 'rgb'}"
+        if len(actions) == len(frames):
+            expected += ", that led to each: a stop leads to none"
         raise broken(where, "actions", f"{len(actions)} of them", expected)
     return RecordedTrajectory(Path(video).name, tuple(texts), tuple(frames), tuple(actions))
 
 
 def _is_known(action: Any) -> bool:
     return type(action) is int and action in _KNOWN_ACTIONS
+
+
+def _check_leading(where: str, actions: Sequence[int]) -> None:
+    """Nothing led to the first frame, and neither a stop nor nothing to another."""
+    end = len(actions) - (actions[-1:] == [Action.STOP])
+    wrong = [i for i, a in enumerate(actions[:end]) if (a == NO_ACTION) != (i == 0) or a == 0]
+    if wrong:
+        hint = "" if wrong[0] else "; actions taken AT each frame begin with a step or a turn"
+        expected = f"-1 at the first frame alone, and then what led to each frame{hint}"
+        raise broken(where, "actions", f"{actions[wrong[0]]} at frame {wrong[0]}", expected)
 
 
 def _is_below(video: str) -> bool:

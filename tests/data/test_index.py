@@ -78,7 +78,7 @@ BREAKAGES = {
     ),
     "unknown action": (
         lambda root: set_column(root, "action", set_item(3, 9)),
-        r"action: found 9 at frame 3, expected one of \[0, 1, 2, 3, 5\]",
+        r"action: found 9 at frame 3, expected one of \[1, 2, 3, 5\]",
     ),
     "lying length": (lying_length, "length: found 12 rows, expected 24"),
     "same episode twice": (same_episode_twice, "episode_index: found 0 again"),

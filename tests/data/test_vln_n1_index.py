@@ -237,10 +237,10 @@ SCENES = {
     "a stray point": (stray_point, "points: found obstacles 1000002 m apart, expected a scene"),
     "depth in millimetres": (
         depth_in_millimetres,
-        r"scene_0: depth: found a median of 0.\d+ m, expected 0.4 to 20 m."
-        " Is the unit of the files not 0.1 mm",
+        r"scene_0: depth: found a median of 0.\d+ m in 5 images, read with 10000 units a metre,"
+        r" expected 0.4 to 20 m: is it in another unit\? \(3 episodes\)",
     ),
-    "depth is black": (depth_is_black, "depth: found 0 in all images that were tried"),
+    "depth is black": (depth_is_black, "depth: found nothing but 0 or no number in 5 images"),
 }
 
 
@@ -264,9 +264,10 @@ def test_a_depth_image_that_cannot_be_read_breaks_its_episode(root):
 def test_a_low_camera_that_looks_down_sees_near_floor(tmp_path):
     unit = write_unit(tmp_path / "n1" / "g" / "s", [walk(20)])
     columns = {"intrinsic": intrinsic(), "extrinsic": extrinsic(0.25, np.radians(45))}
+    near = 3300 + np.arange(SIZE[0] * SIZE[1], dtype=np.uint16).reshape(SIZE[::-1]) % 9
     for path in frame_of(unit, 0, DEPTH).parent.iterdir():
-        Image.fromarray(np.full(SIZE[::-1], 3300, np.uint16)).save(path)
-    with pytest.raises(ValueError, match="found a median of 0.33 m, expected 0.4 to 20 m"):
+        Image.fromarray(near).save(path)
+    with pytest.raises(ValueError, match=r"found a median of 0.33 m in .* expected 0.4 to 20 m"):
         make(tmp_path / "n1")
     write_parquet(unit, 0, walk(20), **columns)
     assert len(make(tmp_path / "n1").episodes) == 1

@@ -1,0 +1,141 @@
+"""Whether depth is in the unit that is meant.
+
+A camera of known height and pitch sees the floor at known distances, in the lower part of its view:
+h / (sin p + y cos p) for the ray at y = (v - cy) / fy. Where much of a scene's depth lies at one
+multiple of that, the unit is known. Besides, and where no camera is known, medians must be those of
+rooms or streets. Several images of several episodes are looked at; what is not finite, or 0, is
+unknown and counts for nothing.
+
+Nothing here tells to pass an option: a unit that is told though it is not the data's would hide
+what is wrong with it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .episode import broken
+
+NUM_PROBES = 5  # images of a scene
+MEDIAN_M = (0.2, 20.0)
+BOTTOM_M = 8.0  # floor before the feet, where no camera is known
+BOTTOM_PART = 0.1  # of the rows
+FARTHEST_FLOOR_M = 8.0  # beyond it a degree of pitch is metres
+LIES_TOGETHER = 0.1  # of the logarithm of depth / floor
+FLOOR_SHARE = 0.25  # of what is known where floor may be
+RIGHT_SHARE = 0.1  # at the right distance: enough to be content
+RATIO = (0.4, 2.5)
+FEWEST_PIXELS = 100
+SCALES = (1, 100, 256, 1000, 4000, 5000, 10_000, 65_535)
+"""Units a metre that depth images are known to have."""
+NEAR_M = 1.2  # a recording whose farthest pixel is nearer is none of a way
+
+
+@dataclass(frozen=True)
+class FloorView:
+    """`slope` (fy / rows) and `middle` (cy / rows) in rows of the image, whatever its size."""
+
+    height_m: float
+    pitch: float
+    slope: float
+    middle: float
+
+    def floor_m(self, num_rows: int) -> np.ndarray:
+        """(rows,) depth of the floor along the optical axis; inf at and above the horizon."""
+        v = (np.arange(num_rows) + 0.5) / num_rows
+        down = np.sin(self.pitch) + (v - self.middle) / self.slope * np.cos(self.pitch)
+        with np.errstate(divide="ignore"):
+            return np.where(down > 1e-6, self.height_m / down, np.inf)
+
+
+def known(depth: np.ndarray) -> np.ndarray:
+    """The pixels (N,) that tell anything."""
+    return depth[np.isfinite(depth) & (depth > 0)]
+
+
+def check_depth(
+    images: Sequence[np.ndarray],
+    views: Sequence[FloorView] | None,
+    where: Path | str,
+    units_per_m: float,
+    median_m: tuple[float, float] = MEDIAN_M,
+) -> None:
+    """ValueError where images (rows, columns), in metres if their files have `units_per_m`, cannot
+    be so; `views` are the cameras that took each.
+    """
+    together = np.concatenate([known(image) for image in images])
+    what = f"{len(images)} images, read with {units_per_m:g} units a metre"
+    if not len(together):
+        raise broken(where, "depth", f"nothing but 0 or no number in {what}", "depth")
+    if len(images) > 1 and together.min() == together.max():
+        raise broken(where, "depth", f"{together[0]:.4g} m everywhere in {what}", "depth")
+    if views is None:
+        _check_median(together, median_m, where, what)
+        _check_bottom(images, where, what)
+        return
+    times = floor_multiple(images, views)
+    if times is not None:
+        found = f"the floor {times:.3g} times as far away as it is, in {what}"
+        raise broken(where, "depth", found, _another(views[0], units_per_m * times))
+    nearest = min(view.height_m / max(np.sin(view.pitch), 1e-6) for view in views)
+    _check_median(together, (median_m[0] * min(1.0, nearest), median_m[1]), where, what)
+
+
+def _another(view: FloorView, units_per_m: float) -> str:
+    close = [scale for scale in SCALES if abs(np.log(units_per_m / scale)) < 2 * LIES_TOGETHER]
+    unit = f"{close[0]} units a metre" if close else "another unit"
+    pitch_deg = np.degrees(view.pitch)
+    return f"{unit}, or another camera than one {view.height_m:.3g} m high, {pitch_deg:.0f}° down"
+
+
+def _check_median(
+    together: np.ndarray, limits_m: tuple[float, float], where: Path | str, what: str
+) -> None:
+    median = float(np.median(together))
+    low, high = limits_m
+    if not low <= median <= high:
+        found = f"a median of {median:.3g} m in {what}"
+        raise broken(where, "depth", found, f"{low:.2g} to {high:g} m: is it in another unit?")
+
+
+def _check_bottom(images: Sequence[np.ndarray], where: Path | str, what: str) -> None:
+    """Floor before the feet."""
+    rows = [image[-max(1, int(BOTTOM_PART * len(image))) :] for image in images]
+    before = np.concatenate([known(part) for part in rows])
+    if len(before) and np.median(before) > BOTTOM_M:
+        found = f"a median of {np.median(before):.3g} m at the lower edge of {what}"
+        expected = f"floor nearer than {BOTTOM_M:g} m: is it in another unit?"
+        raise broken(where, "depth", found, expected)
+
+
+def floor_multiple(images: Sequence[np.ndarray], views: Sequence[FloorView]) -> float | None:
+    """How many times too far the floor is; None where it is right, or where none is seen."""
+    ratios = []
+    for image, view in zip(images, views, strict=True):
+        floor_m = view.floor_m(len(image))
+        rows = floor_m <= FARTHEST_FLOOR_M
+        ratios.append(known(image[rows] / floor_m[rows, None]))
+    logs = np.log(np.concatenate(ratios))
+    if len(logs) < FEWEST_PIXELS or np.mean(np.abs(logs) < 2 * LIES_TOGETHER) >= RIGHT_SHARE:
+        return None
+    low = logs.min()
+    counts = np.bincount(((logs - low) / LIES_TOGETHER).astype(int), minlength=2)
+    pairs = counts[:-1] + counts[1:]
+    most = int(pairs.argmax())
+    times = float(np.exp(low + (most + 1) * LIES_TOGETHER))
+    is_floor = pairs[most] >= FLOOR_SHARE * len(logs)
+    return times if is_floor and not RATIO[0] <= times <= RATIO[1] else None
+
+
+def check_stored(values: np.ndarray, unit_m: float, is_default: bool, path: Path | str) -> None:
+    """Of the known numbers (N,) of an array that means metres / `unit_m`; by default those lie
+    between 0 and 1.
+    """
+    if not len(values):
+        raise broken(path, "depth", "nothing but 0 or no number in the frames tried", "depth")
+    high = float(np.quantile(values, 0.99))
+    if is_default and high > 1.001:
+        found = f"{high:.3g} (99 % of the pixels are lower)"
+        raise broken(path, "depth", found, f"metres / {unit_m:g}, from 0 to 1")
