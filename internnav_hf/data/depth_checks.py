@@ -84,8 +84,8 @@ def check_depth(
 
 
 def _another(view: FloorView, units_per_m: float) -> str:
-    close = [scale for scale in SCALES if abs(np.log(units_per_m / scale)) < 2 * LIES_TOGETHER]
-    unit = f"{close[0]} units a metre" if close else "another unit"
+    off, close = min((abs(np.log(units_per_m / scale)), scale) for scale in SCALES)
+    unit = f"{close} units a metre" if off < 2 * LIES_TOGETHER else "another unit"
     pitch_deg = np.degrees(view.pitch)
     return f"{unit}, or another camera than one {view.height_m:.3g} m high, {pitch_deg:.0f}° down"
 
@@ -129,13 +129,11 @@ def floor_multiple(images: Sequence[np.ndarray], views: Sequence[FloorView]) -> 
     return times if is_floor and not RATIO[0] <= times <= RATIO[1] else None
 
 
-def check_stored(values: np.ndarray, unit_m: float, is_default: bool, path: Path | str) -> None:
-    """Of the known numbers (N,) of an array that means metres / `unit_m`; by default those lie
-    between 0 and 1.
+def check_farthest(metres: np.ndarray, where: Path | str, unit_m: float) -> None:
+    """Of pixels (N,) of many frames, whose numbers mean `unit_m` each: something is farther than an
+    arm's length.
     """
-    if not len(values):
-        raise broken(path, "depth", "nothing but 0 or no number in the frames tried", "depth")
-    high = float(np.quantile(values, 0.99))
-    if is_default and high > 1.001:
-        found = f"{high:.3g} (99 % of the pixels are lower)"
-        raise broken(path, "depth", found, f"metres / {unit_m:g}, from 0 to 1")
+    farthest = float(np.quantile(metres, 0.995))
+    if farthest < NEAR_M:
+        found = f"nothing farther than {farthest:.3g} m, read with {unit_m:g} m for 1"
+        raise broken(where, "depth", found, "what is seen on a way: another unit is meant")

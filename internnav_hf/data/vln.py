@@ -22,10 +22,10 @@ from torch.utils.data import Dataset
 
 from ..camera import CameraSpec
 from . import vln_targets
+from .camera_checks import recorded_camera
 from .episode import broken
 from .features import FeatureStore
 from .index import is_simulated
-from .lerobot import read_info
 from .tables import DEFAULT_CACHE
 from .vln_pe import EXPERT_ACTIONS
 from .vln_pe_frames import DEPTH_UNIT_M, SPLAT_MARKER, FrameRules, RecordedFrames
@@ -157,8 +157,8 @@ class VLNDataset(Dataset):
     @property
     def cameras(self) -> list[CameraSpec]:
         """All different ones. Our simulator writes its camera down; InternData-N1 does not."""
-        infos = [read_info(unit).get("camera") for unit in self._units()]
-        return list(dict.fromkeys(CameraSpec.from_dict(camera) for camera in infos if camera))
+        cameras = [recorded_camera(unit) for unit in self._units()]
+        return list(dict.fromkeys(camera for camera in cameras if camera is not None))
 
     @property
     def is_simulated(self) -> bool:

@@ -128,7 +128,7 @@ class WholeWalk(Episode):
     @property
     def poses(self) -> np.ndarray:
         """(T, 3) x, y, yaw of the robot in the world, the yaw in [-pi, pi)."""
-        return np.column_stack([self.columns[POSITION][:, :2], wrap_angle(self.columns[YAW])])
+        return walk_poses(self.columns)
 
     def frames(self, rules: FrameRules | None = None) -> RecordedFrames:
         """Its images, to be read when they are asked for."""
@@ -347,6 +347,11 @@ def read_walk(record: WalkRecord) -> WholeWalk:
         finish_status=record.finish_status,
         fail_reason=record.fail_reason,
     )
+
+
+def walk_poses(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """(T, 3) x, y, yaw of the robot in the world, the yaw in [-pi, pi)."""
+    return np.column_stack([columns[POSITION][:, :2], wrap_angle(columns[YAW])])
 
 
 def _check_actions(actions: np.ndarray, known: list[int], path: Path, name: str) -> None:

@@ -10,6 +10,7 @@ from tokenize import TokenError
 import numpy as np
 
 from .checks import check_aspect, check_images
+from .depth_checks import NUM_PROBES, known
 from .episode import FRAME_SUFFIX, broken, chunk_name
 from .files import state_of
 from .images import open_depth, open_image
@@ -18,6 +19,11 @@ KINDS = ("rgb", "depth")
 SUFFIXES = {"rgb": (FRAME_SUFFIX["rgb"], ".png"), "depth": (FRAME_SUFFIX["depth"],)}
 DTYPES = {"rgb": (np.uint8,), "depth": (np.float32, np.float16, np.float64)}
 DEPTH_UNIT_M = 10.0  # a depth array has metres / 10
+LARGEST_VALUE = 1.001
+MM_PER_M = 1000.0
+FARTHEST_M = 100.0
+ODD_SHARE = 0.01  # of the pixels, which may be anything
+ROW_STRIDE = 16  # rows of a frame that are looked at to tell the unit
 SPLAT_MARKER = "3dgs"
 SPLAT_DEPTH_UNIT_M = 100.0
 _ARRAY_ERRORS = (
@@ -95,19 +101,37 @@ class RecordedFrames:
         rows, columns = self._array(path, kind).shape[1:3]
         return columns, rows
 
-    def check_depth_unit(self) -> None:
-        """That the first frame can be in the unit that is meant."""
-        path = self._array_path("depth")
-        if path is None or self.is_splat or self.depth_unit_m != DEPTH_UNIT_M:
-            return
-        highest = float(np.nanmax(self._array(path, "depth")[0]))
-        if highest > 1.001:
-            raise broken(
-                path,
-                "depth",
-                f"{highest:.3g} in frame 0",
-                "metres / 10, from 0 to 1. Pass depth_unit_m=1 for metres",
-            )
+    def check_depth_unit(self) -> np.ndarray | None:
+        """That what an array has can be in the unit that is meant; (N,) metres of some pixels of
+        some frames, None where frames are images.
+        """
+        if (path := self._array_path("depth")) is None:
+            return None
+        array = self._array(path, "depth")
+        some = np.unique(np.linspace(0, self.length - 1, NUM_PROBES).astype(int))
+        values = known(np.asarray(array[some, ::ROW_STRIDE], np.float32))
+        if not len(values):
+            raise broken(path, "depth", "nothing but 0 or no number in the frames tried", "depth")
+        highest = float(np.quantile(values, 1 - ODD_SHARE))
+        if self.depth_unit_m == DEPTH_UNIT_M and highest > LARGEST_VALUE:
+            expected = f"metres / {DEPTH_UNIT_M:g}, from 0 to 1"
+            if highest <= FARTHEST_M:
+                expected += " (depth_unit_m=1 if all of the folder are metres)"
+            raise broken(path, "depth", f"numbers up to {highest:.3g}", expected)
+        return values * np.float32(self.depth_unit_m)
+
+    def depth_image(self, frame: int) -> np.ndarray:
+        """(rows, columns) metres of one frame; what is not finite is unknown."""
+        if (path := self._array_path("depth")) is None:
+            return open_depth(self.files("depth")[frame])
+        array = self._array(path, "depth")
+        image = np.asarray(array[frame], np.float32).reshape(array.shape[1:3])
+        return image * np.float32(self.depth_unit_m)
+
+    @property
+    def units_per_m(self) -> float:
+        """Of depth: what stands for a metre in an array, or in images."""
+        return MM_PER_M if self._array_path("depth") is None else 1 / self.depth_unit_m
 
     def _folder(self, kind: str) -> Path:
         chunk = chunk_name(self.episode_index)

@@ -50,11 +50,12 @@ from .vln_pe import (
     read_records,
     read_walk,
 )
+from .vln_pe_checks import CheckedWalk, sound_walks
 from .vln_pe_frames import KINDS, FrameRules, RecordedFrames
 
 logger = logging.getLogger(__name__)
 
-INDEX_VERSION = 4  # part of the cache's name; raise it when checks or columns change
+INDEX_VERSION = 5  # part of the cache's name; raise it when checks or columns change
 
 EPISODE_SCHEMA = pa.schema(
     [
@@ -169,7 +170,7 @@ def index_unit(
     """Rows of the schema, a sentence about each broken episode, and how failed walks ended. All are
     broken if the unit is, by a link, an `other` one.
     """
-    rows, problems, left_out = [], [], Counter()
+    problems, left_out = [], Counter()
     if other is not None:
         problem = broken(unit, "folder", f"{other} again", "each folder once")
         return [], [str(problem)], left_out
@@ -182,20 +183,20 @@ def index_unit(
     if not records:
         return [], all_broken(unit, wrong), left_out
     problems += map(str, wrong)
+    walks: list[CheckedWalk] = []
     for record in records:
         try:
-            walk = read_walk(record)
-            frames = walk.frames(rules.frames)
-            frames.check()
-            if not rows:
-                frames.check_depth_unit()
-            length = rules.failures.used_frames(walk)
-            if length:
-                rows.append(_row(walk, length, frames))
-            else:
-                left_out[walk.fail_reason or walk.finish_status] += 1
+            walks.append(CheckedWalk.of(read_walk(record), rules.frames))
         except ValueError as error:
             problems.append(str(error))
+    sound, contradicted = sound_walks(unit, walks)
+    problems += contradicted
+    rows = []
+    for checked in sound:
+        if length := rules.failures.used_frames(checked.walk):
+            rows.append(_row(checked.walk, length, checked.frames))
+        else:
+            left_out[checked.walk.fail_reason or checked.walk.finish_status] += 1
     return rows, problems, left_out
 
 

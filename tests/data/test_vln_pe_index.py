@@ -106,13 +106,26 @@ def test_an_episode_without_frames_is_broken(root, open_index):
         open_index(root)
 
 
-def test_depth_in_metres_breaks_a_folder(root, open_index):
-    path = vln_pe.array_of(root / "r2r" / "scene_0", 0, vln_pe.DEPTH)
-    np.save(path, 10 * vln_pe.depth_of(6))
-    with pytest.raises(ValueError, match="depth_unit_m=1 for metres"):
+def test_depth_in_metres_is_refused(root, open_index):
+    for path in (root / "r2r" / "scene_0").rglob("observation.images.depth/*.npy"):
+        np.save(path, 10 * np.load(path))
+    with pytest.raises(ValueError, match=r"2 of 8 .*\n.*depth_unit_m=1 if all .*\(2 episodes\)$"):
         open_index(root)
     metres = ReadingRules(frames=FrameRules(depth_unit_m=1.0))
+    with pytest.raises(ValueError, match="6 of 8 .*(\n.*nothing farther than 0.* m.*){3}"):
+        open_index(root, metres)
+    for path in root.glob("r2r/scene_[1-9]/**/observation.images.depth/*.npy"):
+        np.save(path, 10 * np.load(path))
     assert open_index(root, metres).episodes.num_rows == 8
+
+
+def test_one_episode_in_metres_leaves_the_others(root, open_index):
+    path = vln_pe.array_of(root / "r2r" / "scene_0", 0, vln_pe.DEPTH)
+    vln_pe.write_scene(root / "r2r" / "scene_0", [vln_pe.some_actions(n) for n in (6, 9, 12)])
+    np.save(path, 10 * np.load(path))
+    with pytest.raises(ValueError, match=r"1 of 9 .*\n.*episode_000000.npy: depth: found numbers"):
+        open_index(root)
+    assert open_index(root, max_broken_fraction=0.2).episodes.num_rows == 8
 
 
 def test_the_table_is_kept_until_a_file_changes(root, open_index, tmp_path):
@@ -138,6 +151,6 @@ def test_images_get_a_key_of_all_their_files(tmp_path, open_index):
 def test_how_frames_are_read_belongs_to_their_key(root, open_index):
     keys = {
         open_index(root, ReadingRules(frames=rules)).episodes["frames_key"][0].as_py()
-        for rules in (FrameRules(), FrameRules(2.0), FrameRules(splat_marker="r2r"))
+        for rules in (FrameRules(), FrameRules(5.0), FrameRules(splat_marker="r2r"))
     }
     assert len(keys) == 3

@@ -149,5 +149,5 @@ def test_the_depth_of_whole_walks_may_be_in_metres(tmp_path, check):
     vln_pe.np.save(vln_pe.array_of(unit, 0, vln_pe.DEPTH), 10 * vln_pe.depth_of(6))
     code, text = check(root)
     assert code == 1
-    assert "Pass depth_unit_m=1 for metres" in text
+    assert "depth_unit_m=1 if all" in text
     assert check(root, "--depth-unit-m", "1")[0] == 0
