@@ -22,6 +22,8 @@ from internnav_hf.data import (
     System2Dataset,
     VLNCollator,
     VLNDataset,
+    action_checks,
+    depth_checks,
     features,
     lerobot,
     navdp_targets,
@@ -134,24 +136,27 @@ colours in the order BGR, and depth in units of {splat_unit:g} m.
 
 ## What is checked
 
-`vln_ce`: once, when the index is built: every file can be read, columns have their types and
-shapes, lengths agree, every frame has a file that is not empty (a depth image too, where depth is
-asked for), poses are finite, actions are known,
-waypoints lie in the episode and in the image. A broken episode is named, counted and left out;
-more than `max_broken_fraction` (default {max_broken_fraction:g}) of them, an empty scene folder
-or images of several sizes stop the run before it starts. Images are decoded when they are used,
-and a truncated one stops the run with its name (`scripts/check_dataset.py --verify-images`
-decodes all beforehand).
+Once, when the index is built, by training and by `scripts/check_dataset.py` alike (in `vln_ce`,
+depth where it is asked for; recorded VLN-CE walks have no poses):
 
-`vln_n1`: in the same way that every file can be read, that there are as many rows as frames and
-no frame is missing, that poses are finite and the camera upright, at least {shortest} frames; and
-for each scene that its point cloud has obstacles and its depth can be in the unit that is meant:
-the median of {num_probes} images lies within {low:g} to {high:g} m. What is wrong with a scene
-breaks all of its episodes.
+| what | how | formats |
+|---|---|---|
+{checks}
 
-`vln_pe`: in the same way that every file can be read, that actions are known and numbers finite,
-that arrays have their type and shape and as many frames as there are rows, or that there is an
-image for each; and for each folder that depth can be in the unit that is meant.
+A broken episode is named, counted and left out; more than `max_broken_fraction` (default
+{max_broken_fraction:g}) of them, an empty scene folder or scenes of several fields of view stop the
+run before it starts. What is wrong with all of a scene breaks all of its episodes, in one line.
+Images are decoded when they are used, and a truncated one stops the run with its name
+(`scripts/check_dataset.py --verify-images` decodes all beforehand). EXIF orientations are applied;
+transparent pixels, CMYK and 16-bit grey are refused where colours are meant.
+
+### Actions and poses
+
+{action_checks}
+
+### Units of depth
+
+{depth_checks}
 
 Failed walks are left out or cut by the published rules:
 
@@ -260,6 +265,24 @@ How a walk becomes targets:
 """
 
 
+ALL = "all"
+CHECKS = (
+    ("files", "can be read; columns have their types and shapes; as many rows as frames", ALL),
+    ("images", "one for every frame, of one size, 8 bits a colour (by their headers)", ALL),
+    ("depth images", "one for every frame, 16-bit grey, of the colours' aspect", ALL),
+    ("actions", "known, with a stop at the end alone, and the poses bear them out", "instructions"),
+    ("positions", "metres on earth, no jumps; a robot that walks moves", ALL),
+    ("axes", "rotations of a camera that is upright and looks down as told", "poses as matrices"),
+    ("heading", "a robot goes where it faces (the median over its steps); radians", ALL),
+    ("goals", "waypoints lie in the episode and inside the image", "`vln_ce`"),
+    ("depth's unit", "the floor lies where the camera's height and pitch put it", ALL),
+    ("depth", "medians of {num_probes} images of a scene from {low:g} to {high:g} m", ALL),
+    ("camera", "`meta/info.json` and intrinsics fit the images; metres, degrees", ALL),
+    ("progress", "a share, not percent", "`vln_pe`"),
+    ("point cloud", "has obstacles, and the walks among them", "`vln_n1`"),
+)
+
+
 def main() -> None:
     """Write the page beside the other documents."""
     LineParser(__doc__).parse_args()
@@ -292,16 +315,17 @@ def render() -> str:
 
 def of_vln_n1() -> dict[str, object]:
     """What the page says of System1's data."""
-    low, high = vln_n1_index.DEPTH_MEDIAN_M
+    low, high = depth_checks.MEDIAN_M
+    told = {"num_probes": depth_checks.NUM_PROBES, "low": low, "high": high}
+    checks = [f"| {what} | {how.format(**told)} | {where} |" for what, how, where in CHECKS]
     return {
+        "checks": "\n".join(checks),
         "vln_n1": documentation(vln_n1),
         "stats_file": vln_n1.STATS_FILE,
         "cloud_file": vln_n1.CLOUD_FILE,
         "vln_n1_columns": column_rows(vln_n1.COLUMNS),
-        "shortest": vln_n1.SHORTEST_EPISODE,
-        "num_probes": vln_n1_index.NUM_DEPTH_PROBES,
-        "low": low,
-        "high": high,
+        "action_checks": documentation(action_checks),
+        "depth_checks": documentation(depth_checks),
         "vln_n1_index": documentation(vln_n1_index),
         "vln_n1_episodes": schema_rows(vln_n1_index.EPISODE_SCHEMA),
         "obstacles": documentation(obstacles),
