@@ -36,6 +36,7 @@ LEADING = [Action.FORWARD, Action.TURN_LEFT, Action.TURN_RIGHT, Action.LOOK_DOWN
 SHIFTS = {-1: AT_FRAME, 1: TOO_LATE}
 """What it means that the action of the frame before, or after, is what led to a frame."""
 ASPECT_TOLERANCE = 0.02
+BLANK_BYTES_A_PIXEL = 0.02
 MODES = {
     "rgb": (COLOR_MODES, "colours of 8 bits: RGB, or grey (L)"),
     "landmark": (COLOR_MODES, "8-bit grey (L)"),
@@ -224,7 +225,19 @@ def check_images(
             alpha = path
     if alpha is not None:
         open_image(Path(alpha))
+    if kind == "depth" and paths:
+        _refuse_blank(paths, size)
     return size
+
+
+def _refuse_blank(paths: Sequence[str | Path], size: tuple[int, int]) -> None:
+    """Depth that shows nothing packs to next to nothing: only such files are decoded."""
+    few = [Path(path) for path in (paths[0], paths[len(paths) // 2], paths[-1])]
+    if any(path.stat().st_size > BLANK_BYTES_A_PIXEL * size[0] * size[1] for path in few):
+        return
+    values = {value for path in few for value in open_image(path, None).getextrema()}
+    if len(values) == 1:
+        raise broken(few[0], "depth", f"{values.pop()} everywhere in the episode", "depth")
 
 
 def check_aspect(path: Path | str, depth: tuple[int, int], colors: tuple[int, int]) -> None:
