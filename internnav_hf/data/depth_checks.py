@@ -6,8 +6,8 @@ multiple of that, the unit is known. Besides, and where no camera is known, medi
 rooms or streets. Several images of several episodes are looked at; what is not finite, or 0, is
 unknown and counts for nothing.
 
-Nothing here tells to pass an option: a unit that is told though it is not the data's would hide
-what is wrong with it.
+A unit that is told by an option is checked in its turn: one that is not the data's cannot hide what
+is wrong with them.
 """
 
 from collections.abc import Sequence
