@@ -16,14 +16,16 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+from transformers import CLIPModel, CLIPTextConfig, CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPVisionModel
 
+from .checkpoints import load_published, published_type
 from .clip_config import GRID, NUM_IMAGE_TOKENS
-from .inert_pickle import read_tensors
 from .loading import check_loading
 from .released import check_fit
+from .weight_files import read_tensors
 
+_FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 NUM_KEPT_POSITIONS = 20  # of CLIP's own table in Long-CLIP
 _IN_BLOCKS = (
     (".ln_1.", ".layer_norm1."),
@@ -137,10 +139,8 @@ def load_clip(
     transformers' form. Raises ValueError where anything does not fit; so does a CLIP of 77
     positions for a text tower of 248.
     """
-    if str(source).endswith((".pt", ".pth")):
-        if not Path(source).is_file():
-            raise ValueError(f"{source}: there is no such file.")
-        weights = read_tensors(Path(source))
+    if str(source).endswith(_FILES) or Path(source).is_file():
+        weights = read_tensors(source)
         if "token_embedding.weight" not in weights:
             raise ValueError(f"{source}: found no token_embedding.weight, expected a CLIP.")
         text_keys, vision_keys = long_clip_text_keys(weights), clip_vision_keys(weights)
@@ -176,11 +176,10 @@ def _renamed(tower: Mapping[str, Tensor], names: dict[str, str], target: str) ->
 
 
 def _transformers_weights(source: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    model_type = AutoConfig.from_pretrained(source).model_type
+    model_type = published_type(source)
     if model_type != "clip":
         raise ValueError(f"{source}: found a {model_type!r}, expected a 'clip'.")
-    loaded: Any = CLIPModel.from_pretrained(source, output_loading_info=True)
-    model, info = loaded
+    model, info = load_published(CLIPModel, source)
     check_loading(source, info)
     vision = model.vision_model.state_dict()
     kept = {key: value for key, value in vision.items() if not key.startswith("post_layernorm.")}

@@ -5,7 +5,10 @@ import difflib
 from dataclasses import fields
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import Dinov2Config, GenerationConfig, PreTrainedConfig
+
+from .checkpoints import hub_arguments, stored_config
 
 VIT_SMALL = {
     "hidden_size": 384,
@@ -32,12 +35,34 @@ _KEYS_OF_TRANSFORMERS = {
     "num_labels",
 }  # fmt: skip
 
+# What configurations raise that hold other values than they should.
+_BROKEN = (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+_BROKEN = (*_BROKEN, StrictDataclassError)
+
 
 class OwnFieldsWin:
     """Before `PreTrainedConfig` among a configuration's bases: fields given to `from_pretrained`
     take the place of stored ones before anything is checked or derived, and what is stored of
     another kind of model is a ValueError.
     """
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """As for every config; ValueError where there is none, or none of which a model can be."""
+        stored_config(pretrained_model_name_or_path, **hub_arguments(kwargs))
+        parent: Any = super()
+        return parent.get_config_dict(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """As for every config; what makes none is one ValueError that names the folder."""
+        parent: Any = super()
+        try:
+            return parent.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except (*_BROKEN, ValueError) as error:
+            told = " ".join(str(error).split()) or type(error).__name__
+            path = str(pretrained_model_name_or_path)
+            raise ValueError(told if path in told else f"{path}: {told}") from error
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):

@@ -15,10 +15,12 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoModelForDepthEstimation, Dinov2Config
+from transformers import DepthAnythingForDepthEstimation, Dinov2Config
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Model
 
+from .checkpoints import load_published, published_type
 from .loading import check_loading
+from .weight_files import read_tensors
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -33,6 +35,7 @@ _ORIGINAL_NAMES = (
     (r"\.ls([12])\.gamma$", r".layer_scale\1.lambda1"),
     (r"^norm\.", "layernorm."),
 )
+_FILES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 _MASK_TOKENS = ("mask_token", "embeddings.mask_token")
 
 
@@ -116,11 +119,11 @@ def released_dino_keys(
 def load_dino(encoder: DinoEncoder, path: str | Path) -> None:
     """Start `encoder` from pretrained weights.
 
-    `path` is an original DINOv2 or Depth-Anything-V2 file (`.pth`), or the folder or Hub name of a
-    DINOv2 or Depth-Anything-V2 in transformers' form. Raises ValueError if anything does not fit.
+    `path` is an original DINOv2 or Depth-Anything-V2 file, or the folder or Hub name of a DINOv2
+    or Depth-Anything-V2 in transformers' form. Raises ValueError if anything does not fit.
     """
-    if str(path).endswith(".pth"):
-        state_dict = torch.load(path, map_location="cpu", weights_only=True)
+    if str(path).endswith(_FILES) or Path(path).is_file():
+        state_dict = read_tensors(path)
         prefix = "pretrained." if any(key.startswith("pretrained.") for key in state_dict) else ""
         state_dict = released_dino_keys(state_dict, prefix)
     else:
@@ -137,12 +140,12 @@ def load_dino(encoder: DinoEncoder, path: str | Path) -> None:
 
 
 def _transformers_weights(path: str | Path) -> dict[str, Tensor]:
-    model_type = AutoConfig.from_pretrained(path).model_type
+    model_type = published_type(path)
     if model_type == "depth_anything":
-        model, info = AutoModelForDepthEstimation.from_pretrained(path, output_loading_info=True)
+        model, info = load_published(DepthAnythingForDepthEstimation, path)
         model = model.backbone
     elif model_type == "dinov2":
-        model, info = AutoModel.from_pretrained(path, output_loading_info=True)
+        model, info = load_published(Dinov2Model, path)
     else:
         raise ValueError(f"{path} holds a {model_type!r}; expected 'dinov2' or 'depth_anything'.")
     check_loading(path, info)

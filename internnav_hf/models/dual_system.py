@@ -13,25 +13,32 @@ T frames, H horizon, S image size.
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
-from huggingface_hub import snapshot_download
-from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModel, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from .action_expert import ActionExpertOutput
+from .adapters import FRESH
+from .checkpoints import check_size, hub_arguments, no_weights, open_weights, stored_config
 from .counted_losses import CountedLosses
-from .dual_system_config import DualSystemConfig
-from .loading import StrictLoading
+from .dual_system_config import DualSystemConfig, holds_dual_system
+from .loading import (
+    StrictLoading,
+    loading_arguments,
+    no_loss,
+    open_if_adapter,
+    read_config,
+)
 from .pushing import PushesWithCard
 from .released import check_fit, dual_system_keys
-from .system2 import HUB_ARGUMENTS, System2Model, read_config
+from .system2 import System2Model
 from .system2_session import System2Session
+from .weight_files import map_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +124,7 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
             model = AutoModel.from_config(config.action_expert_config)
             model.to(device=system2.device, dtype=system2.dtype)
         dual = cls(config, system2, model)
+        dual.name_or_path = system2.name_or_path  # what an adapter of it names as its base
         dual.latent_queries.to(device=system2.device, dtype=system2.dtype)
         return dual
 
@@ -129,20 +137,47 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
         Fields of `DualSystemConfig` are accepted as keyword arguments. Any missing, unexpected or
         misshapen key is a ValueError.
         """
-        path = pretrained_model_name_or_path
-        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-        if config is None:
-            config, kwargs = read_config(DualSystemConfig, path, **kwargs)
-        stored, _ = PreTrainedConfig.get_config_dict(path, **hub)
-        if stored.get("model_type") != DualSystemConfig.model_type:
-            with torch.device("meta"):
-                skeleton = cls(config)
-            kwargs["state_dict"] = dual_system_keys(read_weights(path, **hub), config)
-            check_fit(path, kwargs["state_dict"], skeleton)
-            kwargs, path = {k: v for k, v in kwargs.items() if k not in hub}, None
+        path, kwargs = loading_arguments(pretrained_model_name_or_path, kwargs)
+        if path is not None:
+            adapted = open_if_adapter(cls, path, config, kwargs, cls.open_base)
+            if adapted is not None:
+                return (adapted, no_loss()) if output_loading_info else adapted
+            if config is None:
+                config, kwargs = read_config(DualSystemConfig, path, **kwargs)
+            hub = hub_arguments(kwargs)
+            if stored_config(path, **hub).get("model_type") != DualSystemConfig.model_type:
+                kwargs["state_dict"] = cls._released(path, config, **hub)
+                kwargs, path = {k: v for k, v in kwargs.items() if k not in hub}, None
         return super().from_pretrained(
             path, *args, config=config, output_loading_info=output_loading_info, **kwargs
         )
+
+    @classmethod
+    def _released(cls, path, config: DualSystemConfig, **hub) -> dict[str, Tensor]:
+        """The weights of a released checkpoint under our names, mapped and not copied."""
+        weights = open_weights(path, **hub)
+        if weights is None:
+            raise no_weights(path)
+        skeleton = check_size(path, weights, config, cls)
+        assert skeleton is not None
+        tensors = map_tensors(weights.files) if weights.tensors is None else weights.tensors
+        converted = dual_system_keys(tensors, config)
+        check_fit(path, converted, skeleton)
+        return converted
+
+    @classmethod
+    def open_base(cls, path, config: DualSystemConfig | None = None, **kwargs) -> Any:
+        """What an adapter stands on: a dual system, or a System2 of which one is made, whose
+        expert and queries the adapter brings.
+        """
+        hub = hub_arguments(kwargs)
+        if config is None or holds_dual_system(stored_config(path, **hub), path, **hub):
+            return cls.from_pretrained(path, config=config, **kwargs)
+        system2 = System2Model.from_pretrained(path, config=config.system2_config, **kwargs)
+        expert, num_queries = config.action_expert_config, config.num_queries
+        dual = cls.from_parts(system2, expert, num_queries=num_queries)
+        setattr(dual, FRESH, ["latent_queries", "action_expert"])
+        return dual
 
     def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
         """As for every model, under the names that the weights have in memory."""
@@ -354,20 +389,3 @@ class _Layout:
 def _flat(argument: Tensor | None) -> Tensor | None:
     """(B, K, ...) as (B K, ...)."""
     return None if argument is None else argument.flatten(0, 1)
-
-
-def read_weights(path, **hub) -> dict[str, Tensor]:
-    """All tensors of the safetensors files of `path`, a folder or Hub name; mapped, not copied."""
-    folder = Path(path)
-    if not folder.is_dir():
-        known = {name: hub[name] for name in hub if name not in ("trust_remote_code", "subfolder")}
-        folder = Path(snapshot_download(str(path), allow_patterns=["*.safetensors"], **known))
-    folder = folder / hub.get("subfolder", "")
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"{path}: found no *.safetensors, expected the weights of a checkpoint.")
-    weights = {}
-    for file in files:
-        with safe_open(file, framework="pt") as opened:
-            weights |= {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-    return weights

@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from .checkpoints import hub_arguments, open_weights, weight_names
 from .config_checks import OwnFieldsWin, refuse_unknown
 from .system2_config import System2Config
 
@@ -19,6 +20,15 @@ SYSTEM1: dict[str, dict[str, Any]] = {
     "nextdit": {"model_type": "internnav_nextdit", "use_images": False},
     "navdp_async": {"model_type": "internnav_navdp_action_expert"},
 }
+_OLDEST_MODEL_TYPE = "qwen2_5_vl"
+_QUERIES = "model.latent_queries"
+# How names of the weights of each released System1 start, in the order to look.
+_STARTS = {
+    "navdp_async": "model.navdp.",
+    "nextdit_async": "model.rgb_model.",
+    "nextdit": "model.traj_dit.",
+}
+_SYSTEM1_KEYS = (*_STARTS.values(), _QUERIES)
 
 
 class DualSystemConfig(OwnFieldsWin, PreTrainedConfig):
@@ -69,10 +79,14 @@ class DualSystemConfig(OwnFieldsWin, PreTrainedConfig):
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
         """The dict on disk; that of a released InternVLA-N1 is translated."""
+        given = dict(kwargs)
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         found = config_dict.get("model_type", cls.model_type)
-        if found == RELEASED_MODEL_TYPE or config_dict.get("system1") in SYSTEM1:
-            config_dict = _translate(config_dict, pretrained_model_name_or_path)
+        path, hub = pretrained_model_name_or_path, hub_arguments(given)
+        if found == RELEASED_MODEL_TYPE or (
+            found != cls.model_type and holds_dual_system(config_dict, path, **hub)
+        ):
+            config_dict = _translate(_with_system1(config_dict, path, **hub), path)
         elif found != cls.model_type:
             raise ValueError(
                 f"{pretrained_model_name_or_path}: model_type: found {found!r}, expected "
@@ -84,6 +98,36 @@ class DualSystemConfig(OwnFieldsWin, PreTrainedConfig):
     def get_text_config(self, *args, **kwargs):
         """The language model's part of System2's configuration."""
         return self.system2_config.get_text_config(*args, **kwargs)
+
+
+def holds_dual_system(stored: dict, path, **hub) -> bool:
+    """Whether the checkpoint in `path`, a folder or Hub name, whose configuration is `stored`, is a
+    dual system, ours or a released one.
+
+    The oldest, InternVLA-N1-wo-dagger, calls itself a Qwen2.5-VL: only its weights tell.
+    """
+    found = stored.get("model_type")
+    if found in (DualSystemConfig.model_type, RELEASED_MODEL_TYPE) or "system1" in stored:
+        return True
+    if found != _OLDEST_MODEL_TYPE:
+        return False
+    return any(name.startswith(_SYSTEM1_KEYS) for name in weight_names(path, **hub))
+
+
+def _with_system1(released: dict, path, **hub) -> dict:
+    """`released` with `system1` and `n_query`, as the weights tell them where it does not."""
+    if released.get("system1") is not None:
+        return released
+    weights = open_weights(path, **hub)
+    entries = {} if weights is None else weights.entries
+    names = [name for name, starts in _STARTS.items() if any(k.startswith(starts) for k in entries)]
+    queries = entries.get(_QUERIES)
+    if not names or queries is None or len(queries.shape) != 3:
+        raise ValueError(
+            f"{path}: system1: found None, expected one of {', '.join(SYSTEM1)}, and its weights "
+            "hold no action expert: open it as a System2."
+        )
+    return released | {"system1": names[0], "n_query": queries.shape[1]}
 
 
 def _translate(released: dict, path) -> dict:

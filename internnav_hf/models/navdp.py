@@ -25,11 +25,12 @@ from .loading import StrictLoading
 from .navdp_config import NavDPConfig
 from .navdp_goals import NUM_POINT_CHANNELS, NUM_SLOTS, Goal, GoalEncoder
 from .navdp_losses import DRAWS, NavDPOutput, loss_weights, navdp_losses
-from .navdp_released import read_released, released_config, released_file, released_keys
+from .navdp_released import released_config, released_file, released_keys
 from .navdp_trunk import NUM_ACTION_CHANNELS, Denoiser, RGBDEncoder, denoise, noise_schedule
 from .pushing import PushesWithCard
 from .released import check_fit
 from .steady_draws import SteadyDraws
+from .weight_files import read_tensors
 
 _GOAL_KEYS = {"point": "goal_point", "image": "goal_image", "pixel": "goal_pixel_map"}
 _AUXILIARY_KINDS = ("image", "pixel")
@@ -86,7 +87,7 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         file = None if path is None else released_file(path)
         if file is None:
             return super().from_pretrained(path, *args, **kwargs)
-        weights = read_released(file)
+        weights = read_tensors(file)
         fields, kwargs = own_fields(NavDPConfig, kwargs)
         config = kwargs.pop("config", None) or released_config(weights, file, **fields)
         kwargs["state_dict"] = released_keys(weights, config)

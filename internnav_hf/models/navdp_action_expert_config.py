@@ -6,10 +6,10 @@ modelling code.
 
 from transformers import Dinov2Config, PreTrainedConfig
 
-from .config_checks import check_navdp_trunk, read_dino_config, refuse_unknown
+from .config_checks import OwnFieldsWin, check_navdp_trunk, read_dino_config, refuse_unknown
 
 
-class NavDPActionExpertConfig(PreTrainedConfig):
+class NavDPActionExpertConfig(OwnFieldsWin, PreTrainedConfig):
     """NavDP*: RGB-D encoder, plan compressor, denoiser. The defaults are the released model's.
 
     Fields:

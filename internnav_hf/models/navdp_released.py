@@ -9,12 +9,8 @@ of those channels change places.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers.utils import CONFIG_NAME
 
@@ -75,22 +71,6 @@ def released_file(path: str | Path) -> Path | None:
         names = [file.name for file in files]
         raise ValueError(f"{path}: no {CONFIG_NAME}, and weights in {names}: name one of them.")
     return files[0] if files else None
-
-
-def read_released(file: Path) -> dict[str, Tensor]:
-    """The state dict in `file`, of tensors only. Raises ValueError for anything else."""
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        state_dict = torch.load(file, map_location="cpu", weights_only=True)
-    except (UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError) as error:
-        found = f"{file.stat().st_size} bytes ({type(error).__name__})"
-        raise ValueError(f"{file}: found {found}, expected a file of tensors only.") from error
-    values = state_dict.values() if isinstance(state_dict, dict) else [state_dict]
-    if not (isinstance(state_dict, dict) and all(map(torch.is_tensor, values))):
-        found = sorted({type(value).__name__ for value in values})
-        raise ValueError(f"{file}: found {', '.join(found)}, expected a dict of names and tensors.")
-    return state_dict
 
 
 def released_config(

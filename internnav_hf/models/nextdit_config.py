@@ -6,10 +6,16 @@ modelling code.
 
 from transformers import Dinov2Config, PreTrainedConfig
 
-from .config_checks import check_divides, check_tiles, read_dino_config, refuse_unknown
+from .config_checks import (
+    OwnFieldsWin,
+    check_divides,
+    check_tiles,
+    read_dino_config,
+    refuse_unknown,
+)
 
 
-class NextDiTConfig(PreTrainedConfig):
+class NextDiTConfig(OwnFieldsWin, PreTrainedConfig):
     """The defaults are DualVLN's.
 
     Fields:

@@ -16,30 +16,28 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForImageTextToText, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .adapters import FRESH
+from .checkpoints import hub_arguments, is_bare_adapter, stored_config
 from .counted_losses import CountedLosses
 from .dialogue import AnswerKind
 from .image_tokens import ImageTokens
 from .landmark_head import LandmarkHead
-from .loading import check_loading
+from .loading import (
+    check_loading,
+    checked_source,
+    loading_arguments,
+    no_loss,
+    open_if_adapter,
+    read_config,
+)
 from .pixel_goal_head import PixelGoalHead, cell_centres, pixel_goal_losses, read_goal
 from .pushing import PushesWithCard
 from .system2_config import System2Config
 
 IGNORE_INDEX = -100
-HUB_ARGUMENTS = (
-    "cache_dir",
-    "force_download",
-    "local_files_only",
-    "token",
-    "revision",
-    "subfolder",
-    "trust_remote_code",
-)
-
-_TYPES = ("dtype", "torch_dtype")  # a configuration would keep these to itself
 
 
 @dataclass
@@ -118,30 +116,43 @@ class System2Model(PushesWithCard, CountedLosses, PreTrainedModel):
         lacks and the configuration asks for starts fresh; any other missing, unexpected or
         misshapen key is a ValueError.
         """
-        path = pretrained_model_name_or_path
-        hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        path, kwargs = loading_arguments(pretrained_model_name_or_path, kwargs)
+        told = {"output_loading_info": True}
         loaded: Any
+        if path is None:
+            loaded = super().from_pretrained(None, *args, config=config, **told, **kwargs)
+            check_loading("given", loaded[1])
+            return loaded if output_loading_info else loaded[0]
+        adapted = open_if_adapter(cls, path, config, kwargs, cls.from_pretrained)
+        if adapted is not None:
+            return (adapted, no_loss()) if output_loading_info else adapted
+        hub = hub_arguments(kwargs)
         if config is None:
             config, kwargs = read_config(System2Config, path, **kwargs)
-        stored, _ = System2Config.get_config_dict(path, **hub_arguments)
+        stored, _ = System2Config.get_config_dict(path, **hub)
         fresh = () if stored.get("use_pixel_goal_head", True) else ("pixel_goal_head.",)
         fresh += () if stored.get("landmark_loss_weight", 0.0) > 0 else ("landmark_head.",)
         # Only training uses the landmark head, and it may go on without.
         dropped = () if config.landmark_loss_weight > 0 else ("landmark_head.",)
-        if is_plain_vlm(path, **hub_arguments):
+        plain = is_plain_vlm(path, **hub)
+        source, kwargs = checked_source(path, config, kwargs, _plain if plain else cls, fresh)
+        if plain and source is None:
+            raise ValueError(f"{path}: expected model.safetensors, or shards and their list.")
+        if plain:
             loaded = AutoModelForImageTextToText.from_pretrained(
-                path, *args, config=config.vlm_config, output_loading_info=True, **kwargs
+                path, *args, config=config.vlm_config, **told, **kwargs
             )
             model, info = cls(config, vlm=loaded[0]), loaded[1]
+            model.name_or_path = str(path)  # what an adapter of it names as its base
             for head in HEADS & dict(model.named_children()).keys():
                 # Not the whole model: rotary frequencies stay in float32.
                 model.get_submodule(head).to(device=model.vlm.device, dtype=model.vlm.dtype)
         else:
-            loaded = super().from_pretrained(
-                path, *args, config=config, output_loading_info=True, **kwargs
-            )
+            loaded = super().from_pretrained(source, *args, config=config, **told, **kwargs)
             model, info = loaded
         check_loading(path, info, may_be_missing=fresh, may_be_unexpected=dropped)
+        names = {name.removesuffix(".") for name in fresh}
+        setattr(model, FRESH, sorted(names & dict(model.named_children()).keys()))
         return (model, info) if output_loading_info else model
 
     def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
@@ -374,17 +385,14 @@ def _heatmap(logits: Tensor, image: ImageTokens) -> Tensor:
     return rearrange(heatmap, "b (row column) -> b row column", row=rows)
 
 
-def read_config(config_class: type[PreTrainedConfig], path, **kwargs) -> tuple[Any, dict]:
-    """The configuration of `path`, with its fields among `kwargs`, and what a model's loading needs
-    of the rest: Hub arguments, the type, and all that is no field.
+def is_plain_vlm(path, **hub) -> bool:
+    """Whether `path`, a folder or Hub name, holds a plain Qwen-VL, as released System2s are, or
+    an adapter of one.
     """
-    kept = {name: kwargs[name] for name in (*HUB_ARGUMENTS, *_TYPES) if name in kwargs}
-    fields = {name: value for name, value in kwargs.items() if name not in _TYPES}
-    loaded: Any = config_class.from_pretrained(path, return_unused_kwargs=True, **fields)
-    return loaded[0], loaded[1] | kept
+    if is_bare_adapter(path, **hub):
+        return False
+    return stored_config(path, **hub).get("model_type") != System2Config.model_type
 
 
-def is_plain_vlm(path, **hub_arguments) -> bool:
-    """Whether `path`, a folder or Hub name, holds a plain Qwen-VL, as released System2s are."""
-    stored, _ = PreTrainedConfig.get_config_dict(path, **hub_arguments)
-    return stored.get("model_type") != System2Config.model_type
+def _plain(config: System2Config) -> Any:
+    return AutoModelForImageTextToText.from_config(config.vlm_config)

@@ -6,9 +6,11 @@ modelling code.
 
 import copy
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from .config_checks import OwnFieldsWin, refuse_unknown
+
+_DUAL_TYPES = ("internnav_dual_system", "internvla_n1")
 
 
 class System2Config(OwnFieldsWin, PreTrainedConfig):
@@ -56,6 +58,7 @@ class System2Config(OwnFieldsWin, PreTrainedConfig):
             vlm_config = AutoConfig.for_model(
                 vlm_config.pop("model_type", "qwen2_5_vl"), **vlm_config
             )
+        _check_is_qwen_vl(vlm_config)
         # A copy: the base class writes its attention implementation into sub-configurations.
         self.vlm_config = copy.deepcopy(vlm_config)
         super().__post_init__(**kwargs)
@@ -65,6 +68,7 @@ class System2Config(OwnFieldsWin, PreTrainedConfig):
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
         """The dict on disk; that of a plain Qwen-VL is wrapped as a System2 without head."""
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        _check_is_system2(config_dict, pretrained_model_name_or_path)
         if config_dict.get("model_type", cls.model_type) != cls.model_type:
             wrapped = {"vlm_config": config_dict, "use_pixel_goal_head": False}
             config_dict = {"model_type": cls.model_type, **wrapped}
@@ -78,3 +82,27 @@ class System2Config(OwnFieldsWin, PreTrainedConfig):
     def get_text_config(self, *args, **kwargs):
         """The language model's part of `vlm_config`."""
         return self.vlm_config.get_text_config(*args, **kwargs)
+
+
+def _check_is_system2(stored: dict, path) -> None:
+    """Raise ValueError for the configuration of another kind of model."""
+    found = stored.get("model_type")
+    if found in _DUAL_TYPES or "system1" in stored:
+        raise ValueError(
+            f"{path}: found a dual system, expected a System2: open it by DualSystemModel or "
+            "DualSystemPolicy, whose `system2` is its System2."
+        )
+    if not isinstance(found, str) or found not in CONFIG_MAPPING:
+        raise ValueError(f"{path}: model_type: found {found!r}, expected a System2 or a Qwen-VL.")
+
+
+def _check_is_qwen_vl(config: PreTrainedConfig) -> None:
+    vision = getattr(config, "vision_config", None)
+    needed = {"image_token_id": config, "vision_start_token_id": config}
+    needed["spatial_merge_size"] = vision
+    missing = [name for name, part in needed.items() if getattr(part, name, None) is None]
+    if missing:
+        raise ValueError(
+            f"vlm_config: found a {config.model_type} without {', '.join(missing)}, expected a "
+            "Qwen-VL."
+        )

@@ -5,7 +5,6 @@ there is read from shapes and names. VLN-CE's files hold pickled objects too, wh
 put `net.` before most names.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 
-from .inert_pickle import read_tensors
 from .rgb_resnet import torchvision_resnet_keys
 from .vln_config import INPUTS
+from .weight_files import read_json, read_tensors
 
 CLIP_VARIANT = "CMA over CLIP encoders"
 _OURS = "internnav_"
@@ -181,7 +180,7 @@ def _released_file(path: Path) -> Path | None:
             raise ValueError(f"{path}: found a {path.suffix} file, expected one of {_FILES}.")
         return path
     config = path / CONFIG_NAME
-    if config.is_file() and str(_read_json(config).get("model_type", "")).startswith(_OURS):
+    if config.is_file() and str(read_json(config).get("model_type", "")).startswith(_OURS):
         return None
     weights = [path / name for name in (SAFE_WEIGHTS_NAME, WEIGHTS_NAME) if (path / name).is_file()]
     weights = weights or sorted(path.glob("*.pth"))[:2]
@@ -195,20 +194,10 @@ def _released_file(path: Path) -> Path | None:
 def _read_settings(folder: Path) -> dict[str, Any]:
     """InternNav's settings of the model, in its configuration beside the weights; else empty."""
     config = folder / CONFIG_NAME
-    found = _read_json(config).get("model_cfg") if config.is_file() else None
+    found = read_json(config).get("model_cfg") if config.is_file() else None
     found = found if isinstance(found, dict) else {}
     model = found.get("model")
     return model if isinstance(model, dict) else found
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file}: found {error}, expected JSON.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file}: found a {type(content).__name__}, expected names and values.")
-    return content
 
 
 def _cnn_name(key: str) -> str:

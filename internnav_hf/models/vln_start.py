@@ -6,24 +6,27 @@ A model is built without any of them. The same files serve all three.
 import gzip
 import json
 import logging
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel, ResNetModel
+from transformers import AutoModel, PreTrainedModel, ResNetModel
 from transformers.utils import CONFIG_NAME
 
+from .checkpoints import load_published, published_type
 from .depth_resnet import DepthResNet
-from .inert_pickle import read_tensors
 from .loading import check_is_checkpoint, check_loading
 from .released import check_fit
 from .rgb_resnet import RGBResNet, torchvision_resnet_keys
+from .weight_files import check_file, read_tensors
 
 logger = logging.getLogger(__name__)
 
 RANDOM = "random"
+_LONGEST_NUMBER = 40  # characters in JSON
 _DD_PPO = "actor_critic.net.visual_encoder."
 _ENCODERS = ("depth_encoder", "rgb_encoder", "text_encoder")
 _WORDS = "instruction_encoder.word_embeddings."
@@ -119,7 +122,7 @@ def load_depth_encoder(encoder: DepthResNet, path: str | Path) -> None:
     """From a policy of DD-PPO (`gibson-2plus-resnet50.pth` and the like), of which only the visual
     encoder is taken. Raises ValueError where it has none or another.
     """
-    weights = read_tensors(_existing("depth_encoder", path))
+    weights = read_tensors(path)
     taken = {key.removeprefix(_DD_PPO): v for key, v in weights.items() if key.startswith(_DD_PPO)}
     if not taken:
         raise ValueError(f"{path}: found no key {_DD_PPO}*, expected a policy of DD-PPO.")
@@ -134,13 +137,12 @@ def load_rgb_encoder(encoder: RGBResNet, source: str | Path) -> None:
     is left out. Raises ValueError for what does not fit.
     """
     if Path(source).is_file():
-        weights = torchvision_resnet_keys(read_tensors(Path(source)))
+        weights = torchvision_resnet_keys(read_tensors(source))
     else:
-        model_type = AutoConfig.from_pretrained(source).model_type
+        model_type = published_type(source)
         if model_type != "resnet":
             raise ValueError(f"{source} holds a {model_type!r}; expected 'resnet'.")
-        resnet: Any = ResNetModel
-        model, info = resnet.from_pretrained(source, output_loading_info=True)
+        model, info = load_published(ResNetModel, source)
         check_loading(source, info, may_be_unexpected=("classifier.",))
         weights = model.state_dict()
     counters = [key for key in encoder.state_dict() if key.endswith(_COUNTER)]
@@ -151,11 +153,15 @@ def load_word_embeddings(embeddings: nn.Embedding, path: str | Path) -> None:
     """From VLN-CE's `embeddings.json.gz`: a list of vectors, of which the first, that of padding,
     is zeros. Raises ValueError for another number or size of vectors.
     """
-    file = _existing("word_embeddings", path)
+    file = check_file(path, "gzipped word vectors")
+    most = 1_000_000 + _LONGEST_NUMBER * embeddings.weight.numel()
     try:
-        with gzip.open(file, "rt") as stream:
-            table = torch.tensor(json.load(stream), dtype=torch.float32)
-    except (OSError, EOFError, ValueError, TypeError) as error:
+        with gzip.open(file) as stream:
+            content = stream.read(most + 1)
+        if len(content) > most:
+            raise ValueError(f"more than {most} bytes, which vectors of the model's size need")
+        table = torch.tensor(json.loads(content), dtype=torch.float32)
+    except (OSError, EOFError, ValueError, TypeError, zlib.error, RecursionError) as error:
         found = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path}: found {found}; expected gzipped lists of numbers.") from error
     found, expected = tuple(table.shape), tuple(embeddings.weight.shape)
@@ -181,12 +187,12 @@ def _is_ours(name: str, source: str | Path) -> bool:
     """Whether `source` is a checkpoint, folder or Hub name, of one of our models."""
     path = Path(source)
     if path.suffix in _FILES:
-        _existing(name, path)
+        check_file(path, option=f"--{name} ")
     elif not path.is_file():
         check_is_checkpoint(f"--{name}", str(source))
     if path.is_file() or (path.is_dir() and not (path / CONFIG_NAME).is_file()):
         return False
-    return AutoConfig.from_pretrained(source).model_type.startswith("internnav_")
+    return published_type(source).startswith("internnav_")
 
 
 def _load_from_ours(name: str, module: nn.Module, source: str | Path) -> None:
@@ -201,9 +207,3 @@ def _load_from_ours(name: str, module: nn.Module, source: str | Path) -> None:
 def _load(module: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:
     check_fit(source, weights, module)
     module.load_state_dict(weights)
-
-
-def _existing(name: str, path: str | Path) -> Path:
-    if not Path(path).is_file():
-        raise ValueError(f"--{name} {path}: there is no such file.")
-    return Path(path)

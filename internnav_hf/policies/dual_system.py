@@ -26,14 +26,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import PreTrainedConfig
 
 from internnav_hf.camera import CameraSpec, cameras_of, resize_view
 from internnav_hf.data.dual_system import LARGEST_DEPTH_M
 from internnav_hf.geometry import Action
+from internnav_hf.models.checkpoints import hub_arguments, is_bare_adapter, stored_config
 from internnav_hf.models.dialogue import AnswerKind
-from internnav_hf.models.dual_system_config import RELEASED_MODEL_TYPE, SYSTEM1, DualSystemConfig
-from internnav_hf.models.system2 import HUB_ARGUMENTS
+from internnav_hf.models.dual_system_config import DualSystemConfig, holds_dual_system
 from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.trajectory import follow, path_of
 
@@ -180,9 +179,8 @@ class DualSystemPolicy:
         from internnav_hf.models.dual_system import DualSystemModel
 
         settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
-        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-        stored, _ = PreTrainedConfig.get_config_dict(path, **hub)
-        is_ours = stored.get("model_type") == DualSystemConfig.model_type
+        hub = hub_arguments(kwargs)
+        is_ours = stored_config(path, **hub).get("model_type") == DualSystemConfig.model_type
         style = {} if is_ours else {"prompt_style": "inference"}
         model = DualSystemModel.from_pretrained(path, **kwargs)
         processor = System2Processor.from_pretrained(path, **style, **hub)
@@ -377,11 +375,11 @@ def depth_view(depth: Any, size: tuple[int, int]) -> np.ndarray:
     return np.minimum(known, np.float32(LARGEST_DEPTH_M))
 
 
-def is_dual_system(path, **hub_arguments) -> bool:
+def is_dual_system(path, **hub) -> bool:
     """Whether `path`, a folder or Hub name, holds a dual system, ours or a released one."""
-    stored, _ = PreTrainedConfig.get_config_dict(path, **hub_arguments)
-    known = (DualSystemConfig.model_type, RELEASED_MODEL_TYPE)
-    return stored.get("model_type") in known or stored.get("system1") in SYSTEM1
+    if is_bare_adapter(path, **hub):
+        return False
+    return holds_dual_system(stored_config(path, **hub), path, **hub)
 
 
 def _turn_or_stop(episode: DualSystemEpisode) -> DualSystemStep:

@@ -20,7 +20,6 @@ than 10 m ahead or to a side, nor a place behind: a robot whose goal is behind t
 Legend: N trajectories, H horizon, M memory frames, P patch tokens, C width, S image size.
 """
 
-import json
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from transformers.utils import CONFIG_NAME
 from internnav_hf.camera import CameraSpec, cameras_of
 from internnav_hf.letterbox import goal_mask, letterbox, letterbox_depth
 from internnav_hf.models.navdp_config import NavDPConfig
+from internnav_hf.models.weight_files import read_json
 
 from .camera_contract import CameraContract
 from .episodes import check_count, episode_generator
@@ -169,7 +169,7 @@ class NavDPPolicy:
         from internnav_hf.models.navdp import NavDPModel
 
         config = Path(path, CONFIG_NAME)
-        stored = json.loads(config.read_text()) if config.is_file() else {}
+        stored = read_json(config) if config.exists() else {}
         found, expected = stored.get("model_type"), NavDPConfig.model_type
         if found not in (None, expected):
             raise ValueError(f"{path}: found a model of type {found!r}, expected {expected!r}.")

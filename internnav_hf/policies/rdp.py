@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data.vln_targets import previous_displacements, relative_poses
 from internnav_hf.geometry import Action, wrap_angle
+from internnav_hf.models.checkpoints import hub_arguments
 from internnav_hf.models.loading import check_is_checkpoint
 from internnav_hf.models.vln_processor import VLNProcessor
 
@@ -59,6 +60,7 @@ class RDPPolicy(VLNPolicy):
     kinds = ("rdp",)
     episode_class = RDPEpisode
     optional_keys = ("pose", "previous_action")
+    settings = (*VLNPolicy.settings, "actions_per_decision", "stop_with", "seed")
 
     def __init__(
         self,
@@ -160,24 +162,19 @@ class RDPPolicy(VLNPolicy):
 
 
 def load_vln_policy(
-    path,
-    processor: VLNProcessor | None = None,
-    seed: int = 0,
-    camera: CameraSpec | None = None,
-    strict_camera: bool = False,
+    path, processor: VLNProcessor | None = None, seed: int = 0, **kwargs
 ) -> VLNPolicy:
     """Of a folder, Hub name or released file with a Seq2Seq, a CMA or an RDP; see
     `VLNPolicy.from_pretrained`.
     """
     if not Path(path).is_file():
         check_is_checkpoint("load_vln_policy:", str(path))
-    kind = vln_kind(path)
+    kind = vln_kind(path, **hub_arguments(kwargs))
     if kind is None:
         raise ValueError(f"{path}: found another model, expected seq2seq, cma or rdp.")
-    told: dict[str, Any] = {"camera": camera, "strict_camera": strict_camera}
     if kind == "rdp":
-        return RDPPolicy.from_pretrained(path, processor, seed=seed, **told)
-    return VLNPolicy.from_pretrained(path, processor, **told)
+        return RDPPolicy.from_pretrained(path, processor, seed=seed, **kwargs)
+    return VLNPolicy.from_pretrained(path, processor, **kwargs)
 
 
 def _move(episode: RDPEpisode, seen: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from internnav_hf.camera import CameraSpec, cameras_of, resize_view
 from internnav_hf.data.sampling import history_indices
+from internnav_hf.models.checkpoints import hub_arguments
 from internnav_hf.models.dialogue import (
     LOOK_DOWN,
     Answer,
@@ -24,7 +25,7 @@ from internnav_hf.models.dialogue import (
     render_continuation,
 )
 from internnav_hf.models.image_tokens import ImageTokens
-from internnav_hf.models.system2 import HUB_ARGUMENTS, System2Model, is_plain_vlm
+from internnav_hf.models.system2 import System2Model, is_plain_vlm
 from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.models.system2_session import System2Session
 
@@ -121,7 +122,7 @@ class System2Policy:
 
         Released System2s, which are plain Qwen-VLs, are asked in the published words of inference.
         """
-        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        hub = hub_arguments(kwargs)
         style = {"prompt_style": "inference"} if is_plain_vlm(path, **hub) else {}
         processor = System2Processor.from_pretrained(path, **style, **hub)
         model = System2Model.from_pretrained(path, **kwargs)

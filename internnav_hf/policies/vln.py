@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedConfig
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME
 
 from internnav_hf.camera import CameraSpec, cameras_of
+from internnav_hf.models.checkpoints import hub_arguments, stored_config
 from internnav_hf.models.vln_processor import VLNProcessor
 
 from .camera_contract import CameraContract
@@ -89,6 +89,7 @@ class VLNPolicy:
     episode_class: type[VLNEpisode] = VLNEpisode
     optional_keys: tuple[str, ...] = ("previous_action",)
     episode: Any = None
+    settings: tuple[str, ...] = ("camera", "strict_camera")  # beside the model's arguments
 
     def __init__(
         self,
@@ -107,9 +108,9 @@ class VLNPolicy:
         self.contract = CameraContract(name, self.cameras, camera, strict_camera)
 
     @classmethod
-    def from_pretrained(cls, path, processor: VLNProcessor | None = None, **settings) -> Any:
+    def from_pretrained(cls, path, processor: VLNProcessor | None = None, **kwargs) -> Any:
         """Of a folder, Hub name or released file; `processor` where it has none, as what others
-        released.
+        released. `kwargs` are settings of the policy and arguments of the model's loading.
 
         Raises ValueError for a folder with another model.
         """
@@ -117,7 +118,8 @@ class VLNPolicy:
         from internnav_hf.models.rdp import RDPModel
         from internnav_hf.models.seq2seq import Seq2SeqModel
 
-        kind = vln_kind(path)
+        hub = hub_arguments(kwargs)
+        kind = vln_kind(path, **hub)
         if kind not in cls.kinds:
             known = " or ".join(cls.kinds)
             raise ValueError(f"{path}: found {kind or 'another model'}, expected {known}.")
@@ -128,8 +130,9 @@ class VLNPolicy:
                     f"{path}: found no {PROCESSOR_NAME}; pass a VLNProcessor, with the tokenizer "
                     "of what the model was trained on."
                 )
-            processor = VLNProcessor.from_pretrained(path)
-        return cls(model_class.from_pretrained(path), processor, **settings)
+            processor = VLNProcessor.from_pretrained(path, **hub)
+        settings = {name: kwargs.pop(name) for name in cls.settings if name in kwargs}
+        return cls(model_class.from_pretrained(path, **kwargs), processor, **settings)
 
     @property
     def cameras(self) -> tuple[CameraSpec, ...]:
@@ -230,7 +233,7 @@ class VLNPolicy:
         return {"recurrent_state": stacked, "starts": starts}
 
 
-def vln_kind(path, **hub_arguments) -> str | None:
+def vln_kind(path, **hub) -> str | None:
     """Which of "seq2seq", "cma" and "rdp" a folder, Hub name or file holds, ours or released; None
     for another model. Without a configuration the names of the weights tell.
     """
@@ -241,5 +244,4 @@ def vln_kind(path, **hub_arguments) -> str | None:
         release = read_release(path)
         kinds = {"Seq2Seq": "seq2seq", "CMA": "cma", CLIP_VARIANT: "cma", "RDP": "rdp"}
         return None if release is None else kinds.get(release.variant or "")
-    stored, _ = PreTrainedConfig.get_config_dict(path, **hub_arguments)
-    return KINDS.get(stored.get("model_type", ""))
+    return KINDS.get(str(stored_config(path, **hub).get("model_type")))

@@ -109,7 +109,7 @@ def test_what_does_not_fit_names_the_file(tmp_path):
     torch.save({"weight": torch.zeros(1)}, file)
     with pytest.raises(ValueError, match="navdp.ckpt holds no NavDP"):
         NavDPModel.from_pretrained(file)
-    for found, content in (("dict", {"state_dict": released}), ("list", [1]), ("int", {"a": 1})):
+    for found, content in (("list", [1]), ("int", {"a": 1})):
         torch.save(content, file)
         with pytest.raises(ValueError, match=f"navdp.ckpt: found {found}, expected a dict of"):
             NavDPModel.from_pretrained(file)
@@ -128,7 +128,7 @@ class Harmful:
 def test_nothing_is_run_from_a_file_and_a_broken_one_is_named(tmp_path):
     file, harm = tmp_path / "navdp.ckpt", tmp_path / "harm"
     torch.save({"a": Harmful(str(harm))}, file)
-    with pytest.raises(ValueError, match=r"navdp.ckpt: found .*, expected a file of tensors only"):
+    with pytest.raises(ValueError, match=r"navdp.ckpt: found a posix.mkdir, expected a dict of"):
         NavDPModel.from_pretrained(file)
     assert not harm.exists()
     torch.save(tiny_released()[1], file)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from internnav_hf.models.inert_pickle import read_tensors
+from internnav_hf.models.weight_files import read_tensors
 
 WEIGHTS = OrderedDict(weight=torch.arange(6.0).reshape(2, 3), bias=torch.ones(3).half())
 
@@ -106,10 +106,12 @@ def test_a_pickle_that_asks_for_more_memory_than_it_fills_gets_none(tmp_path):
 
 def test_a_tensor_that_claims_more_than_the_file_holds_is_an_error(tmp_path):
     torch.save({"weight": torch.ones(1).expand(2**40)}, tmp_path / "a.pth")
-    with pytest.raises(ValueError, match=r"a.pth: weight: found 1 elements, expected \(1099511627"):
+    with pytest.raises(
+        ValueError, match=r"a.pth: found .*weight: found 1 elements, expected \(1099511627"
+    ):
         read_tensors(tmp_path / "a.pth")
     torch.save({"weight": torch.eye(2).to_sparse()}, tmp_path / "b.pth")
-    with pytest.raises(ValueError, match="b.pth: weight: found torch.sparse_coo"):
+    with pytest.raises(ValueError, match="b.pth: found .*sparse"):
         read_tensors(tmp_path / "b.pth")
 
 
