@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from torch import Tensor, nn
 
 from internnav_hf.arguments import NavTrainingArguments, option
+from internnav_hf.training.lora import adapted_model
 
 # Parts of a System2, and of a dual system, where System2's names have SYSTEM2 in front. The longest
 # name wins: the merger is apart from the vision tower.
@@ -113,7 +114,7 @@ def add_lora(model: nn.Module, rank: int) -> nn.Module:
     Raises ValueError if the language model of a System2 is frozen, which contradicts LoRA; in a
     dual system that is the default.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
 
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     language_model = _modules(model, "language_model")[0]
@@ -132,7 +133,7 @@ def add_lora(model: nn.Module, rank: int) -> nn.Module:
         target_modules=re.escape(language_model) + r"\..*_proj",
         modules_to_save=whole or None,
     )
-    adapted = get_peft_model(model, config)  # type: ignore[arg-type]  (a PreTrainedModel)
+    adapted = adapted_model(model, config)
     for name, parameter in adapted.named_parameters():
         if _SAVED in name:  # what was frozen in a part stays so in PEFT's copy of it
             parameter.requires_grad_(_plain(name) in trained)

@@ -71,9 +71,11 @@ def open_adapter(open_base: OpenBase, path: str | Path, config: Any, **kwargs: A
 
 def merge_adapter(model: PreTrainedModel, weights: dict, settings: dict, path: str | Path) -> Any:
     """`model` with the adapter's `weights`, of which every one must fit."""
-    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-    from peft import set_peft_model_state_dict as set_state
-
+    try:
+        from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+        from peft import set_peft_model_state_dict as set_state
+    except ImportError as error:
+        raise ValueError(f"{path}: an adapter opens with peft: pip install peft.") from error
     targets = sorted(match[1] for key in weights if (match := _LORA_A.match(key)))
     ranks = {len(value) for key, value in weights.items() if _LORA_A.match(key)}
     if not targets or ranks != {settings.get("r")}:

@@ -42,8 +42,10 @@ HUB_ARGUMENTS = (
     "subfolder",
     "trust_remote_code",
 )
+_FILES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 _LAYERS = re.compile(r"(layers|depth|depths|blocks|labels|diffusion_steps)$")
-_MOST_LAYERS = 10_000
+_MOST_FILES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
+_LAYERS = 10_000
 _LARGEST_NUMBER = 1 << 40
 _MOST_SHARDS = 10_000
 _SHARDED = re.compile(r"^shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors$")
@@ -73,7 +75,8 @@ def find_file(path: str | Path, name: str, **hub: Any) -> Path | None:
     if folder.is_dir():
         file = folder / (hub.get("subfolder") or "") / name
         return file if file.is_symlink() or file.exists() else None
-    if folder.is_file():
+    if folder.is_symlink() or folder.exists() or folder.suffix in _FILES:
+        check_file(folder)
         raise ValueError(f"{path}: found a file, expected a folder or a Hub name.")
     if str(path).startswith((".", "/", "~")) or str(path).count("/") > 1:
         raise ValueError(f"{path}: there is no such folder.")

@@ -15,6 +15,7 @@ from transformers import ProcessorMixin
 
 from .dialogue import IMAGE_TOKENS, SYSTEM_PROMPT, PromptStyle, render_message, render_opening
 from .patches import image_patches
+from .processor_files import ChecksFiles
 from .pushing import PushesWithCard
 
 IGNORE_INDEX = -100
@@ -22,7 +23,7 @@ IMAGE_PAD = "<|image_pad|>"
 _NEEDED_TOKENS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", IMAGE_PAD)
 
 
-class System2Processor(PushesWithCard, ProcessorMixin):
+class System2Processor(ChecksFiles, PushesWithCard, ProcessorMixin):
     """Qwen's tokenizer and image processor with System2's settings.
 
     Settings, saved in `processor_config.json`:
@@ -62,6 +63,13 @@ class System2Processor(PushesWithCard, ProcessorMixin):
         self.history_size = tuple(history_size)
         self.prompt_style = prompt_style
         self.camera = camera
+
+    def __call__(self, *args, **kwargs):
+        """ValueError: a dialogue has no other way in than the ones below."""
+        raise ValueError(
+            "System2Processor: call encode for a training dialogue, encode_text for a prompt, or "
+            "let System2Policy ask the model: it knows the dialogue."
+        )
 
     def encode(
         self, messages: Sequence[dict[str, str]], images: Sequence[Image.Image]

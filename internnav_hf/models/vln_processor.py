@@ -23,6 +23,7 @@ from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast, ProcessorMixin
 
+from .processor_files import ChecksFiles
 from .pushing import PushesWithCard
 
 PADDING, UNKNOWN = "<pad>", "<unk>"
@@ -32,7 +33,7 @@ WORD_LENGTH = 200
 logger = logging.getLogger(__name__)
 
 
-class VLNProcessor(PushesWithCard, ProcessorMixin):
+class VLNProcessor(ChecksFiles, PushesWithCard, ProcessorMixin):
     """A tokenizer with the sizes of a VLN model's inputs.
 
     Settings, saved in `processor_config.json`:

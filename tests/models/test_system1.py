@@ -109,7 +109,7 @@ def test_training_heads_stay_behind(system2, tmp_path):
 
 
 def test_a_folder_without_processor_is_one_clear_error(system2, tmp_path):
-    with pytest.raises(ValueError, match="has no processor, which a System2 needs"):
+    with pytest.raises(ValueError, match="has no processor"):
         load_processor(system2)
     tiny_processor().save_pretrained(tmp_path)
     assert load_processor(str(tmp_path)).num_history == 2

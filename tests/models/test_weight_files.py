@@ -1,4 +1,4 @@
-"""Checkpoints with pickled objects give their tensors and nothing else."""
+"""Files of weights give their tensors and nothing else, and are compared with their size first."""
 
 import os
 import struct
@@ -12,9 +12,23 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
+from transformers import Dinov2Config, ResNetConfig
 
+from internnav_hf.models.clip_encoders import load_clip
+from internnav_hf.models.cma import CMAModel
+from internnav_hf.models.depth_resnet import DepthResNet
+from internnav_hf.models.dino_encoder import DinoEncoder, load_dino
+from internnav_hf.models.rdp import RDPModel
+from internnav_hf.models.rgb_resnet import RGBResNet
+from internnav_hf.models.seq2seq import Seq2SeqModel
+from internnav_hf.models.torch_files import StoredTensor, TorchFile
+from internnav_hf.models.vln_start import load_depth_encoder, load_part, load_rgb_encoder
 from internnav_hf.models.weight_files import read_tensors
+from internnav_hf.policies import NavDPPolicy, load_vln_policy
+from tests.hostile_files import SAFETENSORS, WRITERS
+from tests.processes import run
 
+ROOT = Path(__file__).parents[2]
 WEIGHTS = OrderedDict(weight=torch.arange(6.0).reshape(2, 3), bias=torch.ones(3).half())
 
 
@@ -119,3 +133,108 @@ def test_tensors_without_names_are_an_error(tmp_path):
     torch.save({0: torch.ones(1)}, tmp_path / "a.pth")
     with pytest.raises(ValueError, match="expected a dict of names and tensors"):
         read_tensors(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_no_hostile_or_broken_file_is_read(tmp_path, name):
+    file, mark = tmp_path / "in" / "weights.pth", tmp_path / "mark"
+    file.parent.mkdir()
+    WRITERS[name](file, mark)
+    before = [*file.parent.iterdir()]
+    with pytest.raises(ValueError, match=r"weights.pth: (found|there is|it cannot)") as error:
+        read_tensors(file)
+    assert len(str(error.value).splitlines()) == 1
+    assert [*file.parent.iterdir()] == before
+    assert not [*tmp_path.glob("mark*")]
+
+
+@pytest.mark.parametrize("name", SAFETENSORS)
+def test_safetensors_are_compared_with_their_header(tmp_path, name):
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(SAFETENSORS[name])
+    with pytest.raises(
+        ValueError, match=r"model.safetensors: found .*, expected a file of"
+    ) as told:
+        read_tensors(file)
+    assert len(str(told.value).splitlines()) == 1
+
+
+def loaders() -> dict:
+    dino = DinoEncoder(Dinov2Config(hidden_size=8, num_hidden_layers=1, num_attention_heads=1))
+    sizes = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1]}
+    resnet = RGBResNet(ResNetConfig(**sizes))
+    return {
+        "depth": lambda file: load_depth_encoder(DepthResNet(4, (1,), 8), file),
+        "resnet": lambda file: load_rgb_encoder(resnet, file),
+        "clip": lambda file: load_clip(None, None, file),
+        "dino": lambda file: load_dino(dino, file),
+        "navdp": NavDPPolicy.from_pretrained,
+        "seq2seq": Seq2SeqModel.from_pretrained,
+        "cma": CMAModel.from_pretrained,
+        "rdp": RDPModel.from_pretrained,
+        "follower": load_vln_policy,
+        "part": lambda file: load_part("depth_encoder", DepthResNet(4, (1,), 8), file),
+    }
+
+
+@pytest.mark.parametrize("loader", loaders())
+def test_every_loader_of_files_refuses_them_all(tmp_path, loader):
+    load = loaders()[loader]
+    for name, write in WRITERS.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        write(folder / "weights.pth", tmp_path / "mark")
+        with pytest.raises(ValueError, match="weights.pth"):
+            load(folder / "weights.pth")
+    assert not [*tmp_path.glob("mark*")]
+
+
+def test_hostile_files_take_no_memory(tmp_path):
+    program = tmp_path / "read.py"
+    program.write_text(
+        "import resource, sys\nfrom pathlib import Path\n"
+        "from internnav_hf.models.weight_files import read_tensors\n"
+        "from tests.hostile_files import WRITERS\n"
+        "for name, write in WRITERS.items():\n"
+        "    folder = Path(sys.argv[1], name)\n    folder.mkdir()\n"
+        "    write(folder / 'weights.pth', Path(sys.argv[1], 'mark'))\n"
+        "    try:\n        read_tensors(folder / 'weights.pth')\n"
+        "    except ValueError:\n        continue\n"
+        "    sys.exit(name)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)\n"
+    )
+    done = run(
+        [sys.executable, str(program), str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) < 1000  # megabytes, with torch
+
+
+def test_a_pickled_module_is_read_as_data(tmp_path):
+    """GNM and ViNT were released so."""
+    torch.save({"model": torch.nn.Linear(2, 3), "epoch": 1}, tmp_path / "gnm.pth")
+    opened = TorchFile(tmp_path / "gnm.pth")
+    module = opened.content["model"]
+    assert str(module) == "a torch.nn.modules.linear.Linear"
+    weight = module.state["_parameters"]["weight"]
+    assert isinstance(weight, StoredTensor)
+    opened.check(weight)
+    assert opened.tensor(weight).shape == (3, 2)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float16", "bfloat16", "float64"])
+def test_tensors_come_as_torch_reads_them(tmp_path, zipped, dtype):
+    base = torch.arange(24).reshape(4, 6).remainder(2).to(getattr(torch, dtype))
+    saved = {"whole": base, "turned": base.T, "part": base[1:3, ::2], "none": base[:0]}
+    saved |= {"one": base[0, 0], "parameter": torch.nn.Parameter(base.float())}
+    torch.save(saved, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    expected = torch.load(tmp_path / "a.pth", weights_only=True)
+    found = read_tensors(tmp_path / "a.pth")
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype
+        assert found[name].stride() == value.stride()
+        assert torch.equal(found[name], value.detach())

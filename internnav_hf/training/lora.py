@@ -1,0 +1,23 @@
+"""A model with LoRA beside its weights, whose checkpoints say which model they are of."""
+
+from typing import Any
+
+from torch import nn
+
+
+def adapted_model(model: Any, config: Any) -> nn.Module:
+    """`model` with the adapter that `config`, a `LoraConfig`, describes.
+
+    It is a `PeftModel` that saves the model's configuration beside the adapter: its base alone
+    would not say which heads or action expert the adapter brings.
+    """
+    from peft import PeftModel
+
+    class Adapted(PeftModel):
+        def save_pretrained(self, save_directory, *args: Any, **kwargs: Any) -> None:
+            super().save_pretrained(save_directory, *args, **kwargs)
+            if kwargs.get("is_main_process", True):
+                self.get_base_model().config.save_pretrained(save_directory)
+
+    config.base_model_name_or_path = model.name_or_path or None
+    return Adapted(model, config)
