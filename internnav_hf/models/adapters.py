@@ -11,7 +11,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from .checkpoints import ADAPTER_CONFIG, find_file, hub_arguments
-from .weight_files import read_header, read_json, read_tensors
+from .inert_pickle import read_tensors
+from .weight_files import read_header, read_json
 
 _WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."

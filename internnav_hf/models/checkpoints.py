@@ -23,13 +23,13 @@ from transformers.utils import (
 )
 from transformers.utils.hub import cached_file
 
+from .inert_pickle import read_tensors
 from .weight_files import (
     Entry,
     check_file,
     map_tensors,
     read_header,
     read_json,
-    read_tensors,
 )
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -44,8 +44,7 @@ HUB_ARGUMENTS = (
 )
 _FILES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 _LAYERS = re.compile(r"(layers|depth|depths|blocks|labels|diffusion_steps)$")
-_MOST_FILES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
-_LAYERS = 10_000
+_MOST_LAYERS = 10_000
 _LARGEST_NUMBER = 1 << 40
 _MOST_SHARDS = 10_000
 _SHARDED = re.compile(r"^shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors$")

@@ -21,9 +21,9 @@ from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPVisionMode
 
 from .checkpoints import load_published, published_type
 from .clip_config import GRID, NUM_IMAGE_TOKENS
+from .inert_pickle import read_tensors
 from .loading import check_loading
 from .released import check_fit
-from .weight_files import read_tensors
 
 _FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 NUM_KEPT_POSITIONS = 20  # of CLIP's own table in Long-CLIP

@@ -19,8 +19,8 @@ from transformers import DepthAnythingForDepthEstimation, Dinov2Config
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Model
 
 from .checkpoints import load_published, published_type
+from .inert_pickle import read_tensors
 from .loading import check_loading
-from .weight_files import read_tensors
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

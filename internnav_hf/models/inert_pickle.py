@@ -1,243 +1,67 @@
-"""Pickled data read as data: nothing in a pickle is imported, called or changed by it.
+"""Tensors out of files that others made: safetensors, and what `torch.save` writes, of any age.
 
-An interpreter of pickle's opcodes that knows numbers, texts, bytes, lists, dicts and tuples. A
-class or function is a `Name`; what a pickle would make by calling one is a `Thing`, which keeps
-what it was made of, so that a pickled `nn.Module` can be looked through as the dicts that it
-consists of.
+Nothing in a file is called or imported, and no tensor is made before its sizes have been compared
+with the file: see `pickled_data` and `torch_files`.
 """
 
-import pickletools
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from pickletools import OpcodeInfo
-from typing import Any, BinaryIO, NamedTuple
+from pathlib import Path
+from typing import Any
 
-MOST_OPCODES = 4_000_000  # a published checkpoint has some 100,000
-_PLAIN_KEYS = (str, int, float, bool, bytes, type(None))
-_MARK = object()
+from safetensors.torch import load_file
+from torch import Tensor
 
+from .torch_files import StoredTensor, TorchFile
+from .weight_files import BROKEN, SAFETENSORS, check_file, read_header, reason_of
 
-class Name(NamedTuple):
-    """A class or function that a pickle names, by module and name there; never imported."""
-
-    module: str
-    name: str
-
-    def __str__(self):
-        return f"{self.module}.{self.name}"
+_TENSOR = "Tensor"
+_EXPECTED = ", expected a dict of names and tensors"
 
 
-@dataclass(slots=True, eq=False)
-class Thing:
-    """What calling `made_by` with `arguments` would give; `state` is what it was then told to hold,
-    such as a module's attributes, `items` what was put into it, as a list or as pairs.
+def read_tensors(file: str | Path) -> dict[str, Tensor]:
+    """The state dict in `file`, by itself or as its `state_dict`; safetensors too.
+
+    Objects of other kinds beside it stay unread. Raises ValueError where there is none.
     """
-
-    made_by: Any
-    arguments: tuple = ()
-    state: Any = None
-    items: list = field(default_factory=list)
-
-    def __str__(self):
-        return f"a {self.made_by}" if isinstance(self.made_by, Name) else "an object of an object"
-
-
-Call = Callable[[Any, tuple], Any]
-"""Name or object and its arguments -> what it gives; NOTHING where it is to stay a Thing."""
-NOTHING = object()
-
-
-def read_pickle(stream: BinaryIO, call: Call, persistent: Callable[[Any], Any]) -> Any:
-    """The object in `stream`, which is left behind it.
-
-    `call` says what the few functions that are known give; `persistent` turns an identifier into
-    what it stands for. Raises ValueError for what is no pickle, or one of too many parts.
-    """
-    reader = _Reader(call, persistent)
-    for number, (opcode, argument, _) in enumerate(_opcodes(stream)):
-        if number > MOST_OPCODES:
-            raise ValueError(f"the pickle has more than {MOST_OPCODES} parts")
-        if opcode.name == "STOP":
-            return reader.pop()
-        reader.step(opcode, argument)
-    raise ValueError("the pickle ends early")
-
-
-def _opcodes(stream: BinaryIO):
+    file = check_file(file)
+    if file.suffix == SAFETENSORS:
+        read_header(file)
     try:
-        yield from pickletools.genops(stream)
-    except (UnicodeDecodeError, OverflowError) as error:
-        raise ValueError(str(error)) from error
+        return load_file(file) if file.suffix == SAFETENSORS else _named_tensors(file)
+    except (*BROKEN, ValueError, RecursionError) as error:
+        told = reason_of(error)
+        if not told.endswith(_EXPECTED):
+            size = file.stat().st_size
+            told = f"found {size} bytes ({told}), expected a file of tensors only"
+        raise ValueError(f"{file}: {told}.") from error
 
 
-class _Reader:
-    """A stack and a memo, as pickle has them; a mark stands in the stack."""
-
-    def __init__(self, call: Call, persistent: Callable[[Any], Any]):
-        self.call, self.persistent = call, persistent
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-
-    def pop(self) -> Any:
-        if not self.stack or self.stack[-1] is _MARK:
-            raise ValueError("the pickle takes what is not there")
-        return self.stack.pop()
-
-    def top(self) -> Any:
-        if not self.stack or self.stack[-1] is _MARK:
-            raise ValueError("the pickle takes what is not there")
-        return self.stack[-1]
-
-    def pop_to_mark(self) -> list[Any]:
-        items = []
-        while self.stack:
-            item = self.stack.pop()
-            if item is _MARK:
-                return items[::-1]
-            items.append(item)
-        raise ValueError("the pickle takes what is not there")
-
-    def step(self, opcode: OpcodeInfo, argument: Any) -> None:
-        name = opcode.name
-        if name in _CONSTANTS:
-            self.stack.append(_CONSTANTS[name])
-        elif name in _LITERALS:
-            self.stack.append(argument)
-        elif name in _TUPLES:
-            items = [self.pop() for _ in range(_TUPLES[name])]
-            self.stack.append(tuple(items[::-1]))
-        elif name in _STEPS:
-            _STEPS[name](self, argument)
-        else:
-            raise ValueError(f"the pickle has {name}, which no file of weights needs")
-
-    def remember(self, index: int | None) -> None:
-        self.memo[len(self.memo) if index is None else index] = self.top()
-
-    def recall(self, index: int) -> None:
-        if index not in self.memo:
-            raise ValueError("the pickle takes what is not there")
-        self.stack.append(self.memo[index])
-
-    def global_name(self, argument: str) -> None:
-        module, _, name = argument.partition(" ")
-        self.stack.append(Name(module, name))
-
-    def stack_global(self, _: None) -> None:
-        name, module = self.pop(), self.pop()
-        if not (isinstance(name, str) and isinstance(module, str)):
-            raise ValueError("the pickle names a class by what is no text")
-        self.stack.append(Name(module, name))
-
-    def reduce(self, _: None) -> None:
-        arguments, made_by = self.pop(), self.pop()
-        self.stack.append(self._made(made_by, arguments))
-
-    def new_with_keywords(self, _: None) -> None:
-        keywords, arguments, made_by = self.pop(), self.pop(), self.pop()
-        made = self._made(made_by, arguments)
-        if isinstance(made, Thing) and keywords:
-            made.state = keywords
-        self.stack.append(made)
-
-    def instance(self, argument: str) -> None:
-        arguments = tuple(self.pop_to_mark())
-        self.global_name(argument)
-        self.stack.append(self._made(self.pop(), arguments))
-
-    def object(self, _: None) -> None:
-        made_by, *arguments = self.pop_to_mark() or [None]
-        self.stack.append(self._made(made_by, tuple(arguments)))
-
-    def _made(self, made_by: Any, arguments: Any) -> Any:
-        arguments = arguments if isinstance(arguments, tuple) else (arguments,)
-        found = self.call(made_by, arguments)
-        return Thing(made_by, arguments) if found is NOTHING else found
-
-    def build(self, _: None) -> None:
-        state = self.pop()
-        made = self.top()
-        if isinstance(made, Thing):
-            made.state = state  # all else keeps nothing: a dict its items, a tensor its numbers
-
-    def put_items(self, items: list[Any]) -> None:
-        target = self.top()
-        if isinstance(target, list):
-            target.extend(items)
-        elif isinstance(target, Thing):
-            target.items.extend(items)
-
-    def put_pairs(self, flat: list[Any]) -> None:
-        target, pairs = self.top(), list(zip(flat[::2], flat[1::2], strict=True))
-        if isinstance(target, dict):
-            target.update((_key(key), value) for key, value in pairs)
-        elif isinstance(target, Thing):
-            target.items.extend(pairs)
-
-    def one_item(self, _: None) -> None:
-        self.put_items([self.pop()])
-
-    def one_pair(self, _: None) -> None:
-        value, key = self.pop(), self.pop()
-        self.put_pairs([key, value])
-
-    def new_dict(self, _: None) -> None:
-        flat = self.pop_to_mark()
-        self.stack.append({})
-        self.put_pairs(flat)
-
-    def identifier(self, _: None) -> None:
-        self.stack.append(self.persistent(self.pop()))
+def _named_tensors(file: Path) -> dict[str, Tensor]:
+    opened = TorchFile(file)
+    content = opened.content
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        raise ValueError(f"found {_kind(content)}{_EXPECTED}")
+    kinds = {_kind(value) for value in content.values()} | {_kind(name) for name in content} - {
+        "str"
+    }
+    if kinds != {_TENSOR}:
+        found = ", ".join(sorted(kinds)[:5]) or "nothing"
+        raise ValueError(f"found {found}{_EXPECTED}")
+    for name, value in content.items():
+        try:
+            opened.check(value)
+        except ValueError as error:
+            raise ValueError(f"{name[:80]}: {error}") from error
+    # tied weights count twice; a file that shows one storage under a thousand names is no model
+    told = sum(value.num_bytes for value in content.values())
+    if told > 4 * opened.size:
+        raise ValueError(f"its tensors would have {told} bytes, of {opened.size} in the file")
+    return {name: opened.tensor(value) for name, value in content.items()}
 
 
-def _key(key: Any) -> Hashable:
-    """`key` itself where it is plain. Hashing others may take for ever; each is like no other."""
-    is_plain = isinstance(key, _PLAIN_KEYS)
-    flat = isinstance(key, tuple) and len(key) < 10 and all(isinstance(k, _PLAIN_KEYS) for k in key)
-    return key if is_plain or flat else Thing(key)
-
-
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_CONSTANTS |= {"MARK": _MARK}
-_LITERALS = {
-    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING",
-    "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
-    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
-}  # fmt: skip
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-# Sets are lists here: what is in them need not be hashed.
-_STEPS: dict[str, Callable[[_Reader, Any], Any]] = {
-    "PROTO": lambda reader, argument: None,
-    "FRAME": lambda reader, argument: None,
-    "POP": lambda reader, _: reader.stack.pop() if reader.stack else reader.pop(),
-    "POP_MARK": lambda reader, _: reader.pop_to_mark(),
-    "DUP": lambda reader, _: reader.stack.append(reader.top()),
-    "EMPTY_LIST": lambda reader, _: reader.stack.append([]),
-    "EMPTY_SET": lambda reader, _: reader.stack.append([]),
-    "EMPTY_DICT": lambda reader, _: reader.stack.append({}),
-    "LIST": lambda reader, _: reader.stack.append(reader.pop_to_mark()),
-    "FROZENSET": lambda reader, _: reader.stack.append(reader.pop_to_mark()),
-    "TUPLE": lambda reader, _: reader.stack.append(tuple(reader.pop_to_mark())),
-    "DICT": _Reader.new_dict,
-    "APPEND": _Reader.one_item,
-    "APPENDS": lambda reader, _: reader.put_items(reader.pop_to_mark()),
-    "ADDITEMS": lambda reader, _: reader.put_items(reader.pop_to_mark()),
-    "SETITEM": _Reader.one_pair,
-    "SETITEMS": lambda reader, _: reader.put_pairs(reader.pop_to_mark()),
-    "PUT": _Reader.remember,
-    "BINPUT": _Reader.remember,
-    "LONG_BINPUT": _Reader.remember,
-    "MEMOIZE": _Reader.remember,
-    "GET": _Reader.recall,
-    "BINGET": _Reader.recall,
-    "LONG_BINGET": _Reader.recall,
-    "GLOBAL": _Reader.global_name,
-    "STACK_GLOBAL": _Reader.stack_global,
-    "REDUCE": _Reader.reduce,
-    "NEWOBJ": _Reader.reduce,
-    "NEWOBJ_EX": _Reader.new_with_keywords,
-    "INST": _Reader.instance,
-    "OBJ": _Reader.object,
-    "BUILD": _Reader.build,
-    "BINPERSID": _Reader.identifier,
-}
+def _kind(value: Any) -> str:
+    if isinstance(value, StoredTensor):
+        return _TENSOR
+    is_plain = isinstance(value, int | float | str | bytes | list | tuple | dict | None)
+    return type(value).__name__ if is_plain else str(value)[:80]

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from .config_checks import own_fields
 from .counted_losses import CountedLosses
+from .inert_pickle import read_tensors
 from .loading import StrictLoading
 from .navdp_config import NavDPConfig
 from .navdp_goals import NUM_POINT_CHANNELS, NUM_SLOTS, Goal, GoalEncoder
@@ -30,7 +31,6 @@ from .navdp_trunk import NUM_ACTION_CHANNELS, Denoiser, RGBDEncoder, denoise, no
 from .pushing import PushesWithCard
 from .released import check_fit
 from .steady_draws import SteadyDraws
-from .weight_files import read_tensors
 
 _GOAL_KEYS = {"point": "goal_point", "image": "goal_image", "pixel": "goal_pixel_map"}
 _AUXILIARY_KINDS = ("image", "pixel")

@@ -1,5 +1,5 @@
 """What `torch.save` writes, in its format of today (a zip) and that before 1.6, without torch's own
-reader: pickles are read as data (`inert_pickle`), and no tensor is made before its sizes have been
+reader: pickles are read as data (`pickled_data`), and no tensor is made before its sizes have been
 compared with what the file holds.
 
 Legend: a storage is a row of numbers in the file; a tensor is a view of one.
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .inert_pickle import NOTHING, Name, Thing, read_pickle
+from .pickled_data import NOTHING, Name, Thing, read_pickle
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _MOST_PICKLED = 64 << 20  # bytes of a zip's pickle and of its list of records

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 
+from .inert_pickle import read_tensors
 from .rgb_resnet import torchvision_resnet_keys
 from .vln_config import INPUTS
-from .weight_files import read_json, read_tensors
+from .weight_files import read_json
 
 CLIP_VARIANT = "CMA over CLIP encoders"
 _OURS = "internnav_"

@@ -18,10 +18,11 @@ from transformers.utils import CONFIG_NAME
 
 from .checkpoints import load_published, published_type
 from .depth_resnet import DepthResNet
+from .inert_pickle import read_tensors
 from .loading import check_is_checkpoint, check_loading
 from .released import check_fit
 from .rgb_resnet import RGBResNet, torchvision_resnet_keys
-from .weight_files import check_file, read_tensors
+from .weight_files import check_file
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,6 @@
-"""Tensors out of files that others made: safetensors, and what `torch.save` writes, of any age.
+"""Files that others made: safetensors and JSON, compared with their sizes before they are opened.
 
-A file is data. What it says of itself is compared with its size before anything is made of it, so
-that memory is bounded by the file's, and whatever is wrong is one ValueError that names the file.
+Memory is bounded by the file's size, and whatever is wrong is one ValueError that names the file.
 """
 
 import json
@@ -14,10 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
-
-from .torch_files import StoredTensor, TorchFile
 
 SAFETENSORS = ".safetensors"
 _POINTER = b"version https://git-lfs"
@@ -30,11 +26,9 @@ _BITS = {
     "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
 }  # fmt: skip
 # What broken files raise in the libraries that read them, beside ValueError.
-_BROKEN = (OSError, EOFError, LookupError, TypeError, RuntimeError, ArithmeticError, MemoryError)
-_BROKEN = (*_BROKEN, AttributeError, struct.error, zipfile.BadZipFile, SafetensorError)
+BROKEN = (OSError, EOFError, LookupError, TypeError, RuntimeError, ArithmeticError, MemoryError)
+BROKEN = (*BROKEN, AttributeError, struct.error, zipfile.BadZipFile, SafetensorError)
 _SHOWN = 300
-_TENSOR = "Tensor"
-_EXPECTED = ", expected a dict of names and tensors"
 
 
 class Entry(NamedTuple):
@@ -55,7 +49,7 @@ def check_file(file: str | Path, what: str = "a file of tensors only", option: s
     except FileNotFoundError:
         raise ValueError(f"{option}{file}: there is no such file.") from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"{file}: it cannot be opened ({_reason(error)}).") from error
+        raise ValueError(f"{file}: it cannot be opened ({reason_of(error)}).") from error
     if not stat.S_ISREG(mode):
         found = "folder" if stat.S_ISDIR(mode) else "pipe or device"
         raise ValueError(f"{file}: found a {found}, expected {what}.")
@@ -63,7 +57,7 @@ def check_file(file: str | Path, what: str = "a file of tensors only", option: s
         with file.open("rb") as opened:
             begin = opened.read(400)
     except OSError as error:
-        raise ValueError(f"{file}: it cannot be read ({_reason(error)}).") from error
+        raise ValueError(f"{file}: it cannot be read ({reason_of(error)}).") from error
     if begin.startswith(_POINTER):
         raise ValueError(
             f"{file}: found a pointer of git-lfs, expected {what}. Fetch what it stands for: run "
@@ -88,7 +82,7 @@ def read_json(file: str | Path, what: str = "a configuration") -> dict[str, Any]
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        hint = f"{type(error).__name__}: {_reason(error)}"
+        hint = f"{type(error).__name__}: {reason_of(error)}"
         raise ValueError(f"{file}: found {hint}, expected JSON, {what}.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file}: found a {type(content).__name__}, expected names and values.")
@@ -105,29 +99,11 @@ def read_header(file: str | Path) -> dict[str, Entry]:
     file = check_file(file)
     try:
         return _header(file)
-    except (*_BROKEN, ValueError, RecursionError) as error:
+    except (*BROKEN, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{file}: found {file.stat().st_size} bytes ({_reason(error)}), expected a file of "
+            f"{file}: found {file.stat().st_size} bytes ({reason_of(error)}), expected a file of "
             "tensors only. Is it cut? Download it again."
         ) from error
-
-
-def read_tensors(file: str | Path) -> dict[str, Tensor]:
-    """The state dict in `file`, by itself or as its `state_dict`; safetensors too.
-
-    Objects of other kinds beside it stay unread. Raises ValueError where there is none.
-    """
-    file = check_file(file)
-    if file.suffix == SAFETENSORS:
-        read_header(file)
-    try:
-        return load_file(file) if file.suffix == SAFETENSORS else _named_tensors(file)
-    except (*_BROKEN, ValueError, RecursionError) as error:
-        told = _reason(error)
-        if not told.endswith(_EXPECTED):
-            size = file.stat().st_size
-            told = f"found {size} bytes ({told}), expected a file of tensors only"
-        raise ValueError(f"{file}: {told}.") from error
 
 
 def map_tensors(files: Iterable[Path]) -> dict[str, Tensor]:
@@ -175,38 +151,6 @@ def _entry(name: str, entry: Any) -> tuple[tuple[int, int], tuple[int, ...]]:
     return (place[0], place[1]), tuple(shape)
 
 
-def _named_tensors(file: Path) -> dict[str, Tensor]:
-    opened = TorchFile(file)
-    content = opened.content
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict):
-        raise ValueError(f"found {_kind(content)}{_EXPECTED}")
-    kinds = {_kind(value) for value in content.values()} | {_kind(name) for name in content} - {
-        "str"
-    }
-    if kinds != {_TENSOR}:
-        found = ", ".join(sorted(kinds)[:5]) or "nothing"
-        raise ValueError(f"found {found}{_EXPECTED}")
-    for name, value in content.items():
-        try:
-            opened.check(value)
-        except ValueError as error:
-            raise ValueError(f"{name[:80]}: {error}") from error
-    # tied weights count twice; a file that shows one storage under a thousand names is no model
-    told = sum(value.num_bytes for value in content.values())
-    if told > 4 * opened.size:
-        raise ValueError(f"its tensors would have {told} bytes, of {opened.size} in the file")
-    return {name: opened.tensor(value) for name, value in content.items()}
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, StoredTensor):
-        return _TENSOR
-    is_plain = isinstance(value, int | float | str | bytes | list | tuple | dict | None)
-    return type(value).__name__ if is_plain else str(value)[:80]
-
-
 def _pairs(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
     named = dict(pairs)
     if len(named) < len(pairs):
@@ -232,8 +176,8 @@ def _is_deep(content: Any) -> bool:
     return bool(level)
 
 
-def _reason(error: BaseException) -> str:
-    """Its first line."""
+def reason_of(error: BaseException) -> str:
+    """The first line of `error`."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error).splitlines() or [type(error).__name__])[0][:_SHOWN]

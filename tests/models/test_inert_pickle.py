@@ -18,12 +18,12 @@ from internnav_hf.models.clip_encoders import load_clip
 from internnav_hf.models.cma import CMAModel
 from internnav_hf.models.depth_resnet import DepthResNet
 from internnav_hf.models.dino_encoder import DinoEncoder, load_dino
+from internnav_hf.models.inert_pickle import read_tensors
 from internnav_hf.models.rdp import RDPModel
 from internnav_hf.models.rgb_resnet import RGBResNet
 from internnav_hf.models.seq2seq import Seq2SeqModel
 from internnav_hf.models.torch_files import StoredTensor, TorchFile
 from internnav_hf.models.vln_start import load_depth_encoder, load_part, load_rgb_encoder
-from internnav_hf.models.weight_files import read_tensors
 from internnav_hf.policies import NavDPPolicy, load_vln_policy
 from tests.hostile_files import SAFETENSORS, WRITERS
 from tests.processes import run
@@ -193,7 +193,7 @@ def test_hostile_files_take_no_memory(tmp_path):
     program = tmp_path / "read.py"
     program.write_text(
         "import resource, sys\nfrom pathlib import Path\n"
-        "from internnav_hf.models.weight_files import read_tensors\n"
+        "from internnav_hf.models.inert_pickle import read_tensors\n"
         "from tests.hostile_files import WRITERS\n"
         "for name, write in WRITERS.items():\n"
         "    folder = Path(sys.argv[1], name)\n    folder.mkdir()\n"
