@@ -99,6 +99,7 @@ def merge_adapter(model: PreTrainedModel, weights: dict, settings: dict, path: s
             f"{path}: the adapter is for {missing[0]}, which its base, a "
             f"{type(model).__name__} of {settings['base_model_name_or_path']}, does not have."
         )
+    learns = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     config = LoraConfig(
         r=settings["r"], lora_alpha=alpha, target_modules=targets, modules_to_save=saved or None
     )
@@ -109,7 +110,10 @@ def merge_adapter(model: PreTrainedModel, weights: dict, settings: dict, path: s
     if wrong:
         raise ValueError(f"{path}: {len(wrong)} keys do not fit the base, such as {wrong[0]}.")
     set_state(adapted, weights)
-    return adapted.merge_and_unload()
+    merged = adapted.merge_and_unload()
+    for name, parameter in merged.named_parameters():
+        parameter.requires_grad_(learns[name])
+    return merged.eval()
 
 
 def _adapter_weights(path: str | Path, **hub: Any) -> dict:
