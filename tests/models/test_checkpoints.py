@@ -269,3 +269,23 @@ def test_the_oldest_release_does_not_say_that_it_is_a_dual_system(tmp_path):
     config = DualSystemConfig.from_pretrained(tmp_path)
     assert config.num_queries == 16
     assert config.action_expert_config.model_type == "internnav_navdp_action_expert"
+
+
+def test_what_trainers_set_on_a_configuration_loads_again(checkpoint, tmp_path):
+    model_class, folder = checkpoint
+    model = model_class.from_pretrained(folder)
+    for name, value in (("pad_token_id", 1), ("eos_token_id", [1, 2]), ("bos_token_id", 0)):
+        setattr(model.config, name, value)
+    model.config.use_cache = False
+    model.save_pretrained(tmp_path / "again", max_shard_size="100KB")
+    found = model_class.from_pretrained(tmp_path / "again").state_dict()
+    assert all(torch.equal(found[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("make", [tiny_system2, tiny_dual_system])
+def test_resized_embeddings_load_again(make, tmp_path):
+    model = make()
+    model.resize_token_embeddings(model.config.get_text_config().vocab_size + 8)
+    model.save_pretrained(tmp_path)
+    found = type(model).from_pretrained(tmp_path).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in model.state_dict().items())
