@@ -22,6 +22,7 @@ from internnav_hf.data.vocabulary import learn_words, read_vocabulary
 from internnav_hf.models.cma import CMAModel
 from internnav_hf.models.cma_config import CMAConfig
 from internnav_hf.models.loading import check_is_checkpoint
+from internnav_hf.models.processor_files import check_processor_files
 from internnav_hf.models.rdp import RDPModel
 from internnav_hf.models.rdp_config import RDPConfig
 from internnav_hf.models.seq2seq import Seq2SeqModel
@@ -170,6 +171,7 @@ def _clip_tokenizer(source: str, max_length: int, scans: Scans) -> PreTrainedTok
     if source == LEARNT:
         return word_tokenizer(learn_words(_texts(scans)), max_length)
     check_is_checkpoint("--tokenizer", source)
+    check_processor_files(source)
     try:
         return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:

@@ -166,3 +166,17 @@ def test_bad_observations_are_one_clear_error():
             policy.act(view | change)
     with pytest.raises(ValueError, match="1 episodes and 2 observations"):
         policy.steps([policy.episode], [view, view])
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_arguments_of_loading_reach_the_model(tmp_path, kind):
+    MODELS[kind]().save_pretrained(tmp_path)
+    tiny_vln_processor().save_pretrained(tmp_path)
+    given = {"dtype": "bfloat16", "device_map": "cpu", "revision": "main", "local_files_only": True}
+    given |= {"attn_implementation": "eager", "token": None, "cache_dir": str(tmp_path)}
+    for load in (VLNPolicy.from_pretrained, load_vln_policy):
+        policy = load(tmp_path, **given)
+        assert policy.model.dtype == torch.bfloat16
+        assert walk(policy, SENTENCES[0], views(0, 2))[0].action in range(4)
+    with pytest.raises(ValueError, match="ignore_mismatched_sizes: it is not for models here"):
+        load_vln_policy(tmp_path, ignore_mismatched_sizes=True)
