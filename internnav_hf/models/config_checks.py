@@ -28,11 +28,13 @@ DOCUMENTED_FIELDS = {
     "finetune": "train_rgb_encoder",
 }
 
-# What transformers itself hands over beside declared fields when a configuration is loaded.
+# What transformers itself hands over beside declared fields when a configuration is loaded, and
+# what its trainer and its users set on any configuration.
 _KEYS_OF_TRANSFORMERS = {
     "model_type", "name_or_path", "torch_dtype", "auto_map", "attn_implementation",
     "output_attentions", "experts_implementation", "per_layer_config", "transformers_version",
-    "num_labels",
+    "num_labels", "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id",
+    "decoder_start_token_id", "use_cache",
 }  # fmt: skip
 
 # What configurations raise that hold other values than they should.

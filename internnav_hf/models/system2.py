@@ -187,6 +187,10 @@ class System2Model(PushesWithCard, CountedLosses, PreTrainedModel):
         """The VLM's language-model head."""
         return self.vlm.get_output_embeddings()
 
+    def set_output_embeddings(self, new_embeddings):
+        """Replace the VLM's language-model head."""
+        self.vlm.set_output_embeddings(new_embeddings)
+
     def forward(
         self,
         input_ids: Tensor,

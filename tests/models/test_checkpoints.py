@@ -263,7 +263,9 @@ def test_a_variant_has_files_of_its_own(saved, tmp_path):
 
 def test_the_oldest_release_does_not_say_that_it_is_a_dual_system(tmp_path):
     """InternVLA-N1-wo-dagger: 16 queries, and a configuration of a Qwen2.5-VL."""
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl"}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "qwen2_5_vl", "hidden_size": 64})
+    )
     weights = {"model.navdp.a": torch.ones(1), "model.latent_queries": torch.ones(1, 16, 8)}
     save_file(weights, tmp_path / WEIGHTS)
     config = DualSystemConfig.from_pretrained(tmp_path)
