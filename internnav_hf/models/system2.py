@@ -151,8 +151,7 @@ class System2Model(PushesWithCard, CountedLosses, PreTrainedModel):
             loaded = super().from_pretrained(source, *args, config=config, **told, **kwargs)
             model, info = loaded
         check_loading(path, info, may_be_missing=fresh, may_be_unexpected=dropped)
-        names = {name.removesuffix(".") for name in fresh}
-        setattr(model, FRESH, sorted(names & dict(model.named_children()).keys()))
+        setattr(model, FRESH, [n for n, _ in model.named_children() if f"{n}." in fresh])
         return (model, info) if output_loading_info else model
 
     def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
