@@ -107,7 +107,9 @@ def holds_dual_system(stored: dict, path, **hub) -> bool:
     The oldest, InternVLA-N1-wo-dagger, calls itself a Qwen2.5-VL: only its weights tell.
     """
     found = stored.get("model_type")
-    if found in (DualSystemConfig.model_type, RELEASED_MODEL_TYPE) or "system1" in stored:
+    if found in (DualSystemConfig.model_type, RELEASED_MODEL_TYPE):
+        return True
+    if stored.get("system1") is not None:
         return True
     if found != _OLDEST_MODEL_TYPE:
         return False

@@ -87,7 +87,7 @@ class System2Config(OwnFieldsWin, PreTrainedConfig):
 def _check_is_system2(stored: dict, path) -> None:
     """Raise ValueError for the configuration of another kind of model."""
     found = stored.get("model_type")
-    if found in _DUAL_TYPES or "system1" in stored:
+    if found in _DUAL_TYPES or stored.get("system1") is not None:
         raise ValueError(
             f"{path}: found a dual system, expected a System2: open it by DualSystemModel or "
             "DualSystemPolicy, whose `system2` is its System2."
