@@ -117,8 +117,8 @@ class System2Model(PushesWithCard, CountedLosses, PreTrainedModel):
         misshapen key is a ValueError.
         """
         path, kwargs = loading_arguments(pretrained_model_name_or_path, kwargs)
-        told = {"output_loading_info": True}
         loaded: Any
+        told = {"output_loading_info": True}
         if path is None:
             loaded = super().from_pretrained(None, *args, config=config, **told, **kwargs)
             check_loading("given", loaded[1])
@@ -126,15 +126,14 @@ class System2Model(PushesWithCard, CountedLosses, PreTrainedModel):
         adapted = open_if_adapter(cls, path, config, kwargs, cls.from_pretrained)
         if adapted is not None:
             return (adapted, no_loss()) if output_loading_info else adapted
-        hub = hub_arguments(kwargs)
         if config is None:
             config, kwargs = read_config(System2Config, path, **kwargs)
-        stored, _ = System2Config.get_config_dict(path, **hub)
+        stored, _ = System2Config.get_config_dict(path, **hub_arguments(kwargs))
         fresh = () if stored.get("use_pixel_goal_head", True) else ("pixel_goal_head.",)
         fresh += () if stored.get("landmark_loss_weight", 0.0) > 0 else ("landmark_head.",)
         # Only training uses the landmark head, and it may go on without.
         dropped = () if config.landmark_loss_weight > 0 else ("landmark_head.",)
-        plain = is_plain_vlm(path, **hub)
+        plain = is_plain_vlm(path, **hub_arguments(kwargs))
         source, kwargs = checked_source(path, config, kwargs, _plain if plain else cls, fresh)
         if plain and source is None:
             raise ValueError(f"{path}: expected model.safetensors, or shards and their list.")
