@@ -29,7 +29,7 @@ from .navdp_losses import DRAWS, NavDPOutput, loss_weights, navdp_losses
 from .navdp_released import released_config, released_file, released_keys
 from .navdp_trunk import NUM_ACTION_CHANNELS, Denoiser, RGBDEncoder, denoise, noise_schedule
 from .pushing import PushesWithCard
-from .released import check_fit
+from .released import check_fit, named
 from .steady_draws import SteadyDraws
 
 _GOAL_KEYS = {"point": "goal_point", "image": "goal_image", "pixel": "goal_pixel_map"}
@@ -93,7 +93,7 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         kwargs["state_dict"] = released_keys(weights, config)
         with torch.device("meta"):
             check_fit(file, kwargs["state_dict"], cls(config))
-        return super().from_pretrained(None, *args, config=config, **kwargs)
+        return named(super().from_pretrained(None, *args, config=config, **kwargs), path)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 CARD = "README.md"
 LIBRARY = "internnav_hf"
+_WEIGHTS = (".bin", ".ckpt", ".pt", ".pth", ".safetensors")
 _ADAPTER = "adapter_config.json"
 _NOTHING = ("", "random", "random weights", "None")
 _CACHED = re.compile(r"(models|datasets)--([^/]+)/snapshots/([^/]+)")
@@ -165,6 +166,9 @@ def _held(path: Path, model_type: str) -> list[Licence]:
     """What the content of a folder or file tells."""
     if path.is_file():
         return _held_by_file(path, model_type)
+    if not (path / CONFIG_NAME).is_file():  # as others release weights
+        files = (file for file in sorted(path.iterdir()) if file.suffix in _WEIGHTS)
+        return [licence for file in files for licence in _held_by_file(file, model_type)]
     config = _json(path / CONFIG_NAME)
     kind = f"{config.get('model_type')} {config.get('architectures')}".lower()
     if "internvla" in kind or "streamvln" in kind:

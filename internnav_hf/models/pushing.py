@@ -2,15 +2,20 @@
 but what `save_pretrained` writes. What the Hub answers becomes one line.
 """
 
+import errno
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import (
+    EntryNotFoundError,
     HFValidationError,
     HTTPError,  # pyright: ignore[reportPrivateImportUsage]
+    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 
 from .card import CardFacts, check_kept, check_published, is_by_hand, render_card
@@ -27,6 +32,10 @@ _ADVICE = {
     409: "it is being changed, or its name is taken; try again, or choose another name",
     429: "the Hub asks to wait; try again later",
 }
+
+
+# What a file of this machine refuses, and not the Hub.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT)
 
 
 class PushesWithCard:
@@ -105,6 +114,8 @@ def hub_problem(error: Exception) -> str:
         return "HF_HUB_OFFLINE is set, so nothing can be pushed: unset it, or do not push."
     if isinstance(error, HFValidationError):
         return f"no name of a repository of the Hub; expected OWNER/NAME ({_first_line(error)})."
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return f"{error.filename or 'the disk'}: {error.strerror}; make room, or look at its owner."
     if isinstance(error, ValueError):
         return _first_line(error)
     return f"the Hub could not be reached ({_first_line(error)}); look at the network, try again."
@@ -114,7 +125,9 @@ def card_there(repo_id: str, token: bool | str | None, revision: str | None) -> 
     """The head of the card that the repository has; empty where it has none."""
     try:
         return read_card(hf_hub_download(repo_id, CARD, token=token, revision=revision)) or {"": 1}
-    except HUB_ERRORS:
+    except LocalEntryNotFoundError:  # no answer: there may be one
+        raise
+    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
         return {}
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from .config_checks import own_fields
 from .loading import StrictLoading
 from .pushing import PushesWithCard
-from .released import check_fit
+from .released import check_fit, named
 from .vln_released import Release, read_release
 from .vln_start import encoder_weights
 
@@ -54,7 +54,7 @@ class ReleasedModel(PushesWithCard, StrictLoading, PreTrainedModel, ABC):
         weights |= encoder_weights(release.file, weights, model, encoders or {})
         check_fit(release.file, weights, model)
         kwargs["state_dict"] = weights
-        return super().from_pretrained(None, *args, config=config, **kwargs)
+        return named(super().from_pretrained(None, *args, config=config, **kwargs), path)
 
     @property
     @abstractmethod

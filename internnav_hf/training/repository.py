@@ -89,7 +89,7 @@ class Repository:
         def run() -> None:
             try:
                 future.set_result(self.upload(folder, message, place))
-            except HUB_ERRORS as error:
+            except BaseException as error:  # noqa: BLE001  (whoever asks for the result gets it)
                 future.set_exception(error)
 
         threading.Thread(target=run, daemon=True).start()
@@ -117,10 +117,7 @@ class Repository:
 
     def _weights(self) -> list[str]:
         """Of the repository, those that a model is loaded from."""
-        try:
-            names = self.api.list_repo_files(self.name, revision=self.revision)
-        except HUB_ERRORS:
-            return []
+        names = self.api.list_repo_files(self.name, revision=self.revision)
         patterns = (*WEIGHTS, "adapter_config.json")
         return [name for name in names if "/" not in name and _matches(name, patterns)]
 
@@ -154,21 +151,20 @@ def push_folder(folder: Path, repository: Repository, licence: Licence | None = 
 
 def within(seconds: float, ask: Callable[[], None]) -> None:
     """`ask()`, or TimeoutError: the Hub's client would wait for an answer without an end."""
-    raised: list[Exception] = []
+    future: Future = Future()
 
     def run() -> None:
         try:
-            ask()
-        except HUB_ERRORS as error:
-            raised.append(error)
+            future.set_result(ask())
+        except BaseException as error:  # noqa: BLE001  (raised again below)
+            future.set_exception(error)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise TimeoutError(f"no answer in {seconds:g} s")
-    if raised:
-        raise raised[0]
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        future.result(seconds)
+    except TimeoutError as error:
+        told = f"no answer in {seconds:g} s"
+        raise error if future.done() else TimeoutError(told) from None
 
 
 def stage(folder: Path, beside: Path, patterns: Sequence[str], card: bool = True):

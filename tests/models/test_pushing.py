@@ -1,14 +1,21 @@
 """Models and processors reach the Hub from Python with our card, and open from there."""
 
+import errno
+
 import pytest
 import torch
 from huggingface_hub import ModelCard
 
 from internnav_hf import System2Model, System2Policy
+from internnav_hf.models.navdp import NavDPModel
 from internnav_hf.models.pushing import hub_problem
+from internnav_hf.models.seq2seq import Seq2SeqModel
 from internnav_hf.models.vln_processor import VLNProcessor
 from tests.hub_server import DROP, go_online, serve
+from tests.models.test_navdp_released import tiny_released
 from tests.tiny import tiny_processor, tiny_system2
+from tests.tiny_navdp import SIZES
+from tests.vln_golden import released_weights
 from tests.vln_processor import tiny_vln_processor
 
 CARD = "---\nlibrary_name: internnav_hf\nlicense: {}\nmade_from: []\n---\n# Mine\n"
@@ -77,6 +84,34 @@ def test_restricted_weights_are_not_freed(hub, saved):
     assert not hub.repositories
 
 
+@pytest.mark.parametrize("name", ["seq2seq", "navdp"])
+def test_released_weights_are_not_freed(hub, tmp_path, name):
+    if name == "navdp":
+        released, model_class = tiny_released()[1], NavDPModel
+        fields = {key: size for key, size in SIZES.items() if key != "action_horizon"}
+        fields["num_memory_frames"] = 8
+    else:
+        weights = released_weights(name).items()
+        released = {k if k.startswith("action_") else f"net.{k}": v for k, v in weights}
+        model_class, fields = Seq2SeqModel, {}
+    torch.save(released, tmp_path / "mine.pth")
+    for path in (tmp_path / "mine.pth", tmp_path):
+        model, _ = model_class.from_pretrained(path, output_loading_info=True, **fields)
+        with pytest.raises(ValueError, match=f"--license mit: .* made from {path.name}, which is"):
+            model.push_to_hub("me/model", license="mit")
+    assert not hub.repositories
+
+
+def test_a_card_by_hand_stays_where_the_hub_does_not_show_it(hub, saved):
+    model = System2Model.from_pretrained(saved)
+    hub.repositories["me/model"] = {"README.md": b"---\nlicense: cc-by-nc-sa-4.0\n---\nMy words.\n"}
+    for method in ("HEAD", "GET"):
+        hub.answers.append((method, "resolve/main/README.md", 500))
+    with pytest.raises(ValueError, match="me/model: "):
+        model.push_to_hub("me/model")
+    assert hub.files("me/model")["README.md"].endswith(b"My words.\n")
+
+
 def test_a_card_by_hand_stays(hub, saved):
     model = System2Model.from_pretrained(saved)
     hub.repositories["me/model"] = {"README.md": b"---\nlicense: cc-by-nc-sa-4.0\n---\nMy words.\n"}
@@ -123,3 +158,4 @@ def test_odd_problems_are_one_line():
         "the Hub could not be reached (RuntimeError: a); look at the network, try again."
     )
     assert hub_problem(ValueError("a\nb")) == "a"
+    assert hub_problem(OSError(errno.ENOSPC, "No space left")).startswith("the disk: No space left")
