@@ -172,9 +172,13 @@ smoke: $(ENV)  ## run each recipe for two steps on a tiny dataset
 	    --depth_encoder $$encoder --rgb_encoder random --max_steps 2 --num_eval_samples 4 || exit $$?; \
 	  encoder=$(SMOKE)/cma; done
 
+# Campaigns of hours are started by name: python -m benchmarks.kills, benchmarks.fuzz_data.
+CAMPAIGNS := kills fuzz_data
+
 bench: $(ENV)  ## measure speed and memory (benchmarks/)
-	@for file in benchmarks/[a-z]*.py; do \
-	  name=benchmarks.$$(basename $$file .py); echo "== $$name"; $(BIN)/python -m $$name || exit $$?; done
+	@for file in $$(grep -l __main__ benchmarks/*.py); do \
+	  name=$$(basename $$file .py); case " $(CAMPAIGNS) " in *" $$name "*) continue;; esac; \
+	  echo "== benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || exit $$?; done
 
 lock: $(ENV)  ## write the versions installed in .venv to constraints.txt
 	@{ grep '^#' constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//'; } > $(VENV)/constraints.txt

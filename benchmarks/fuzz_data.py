@@ -303,9 +303,7 @@ def table(found: list[tuple[Mutation, str, str]], seed: int) -> str:
         lines.append(f"| {verdict} | {numbers} | {MEANINGS[verdict]} |")
     lines += ["", "| format | what is damaged | verdict | in what words |", "|---|---|---|---|"]
     for case, verdict, told in found:
-        name, words = (
-            text.replace("|", "\\|").replace("`", "'") for text in (case.name, told[:160])
-        )
+        name, words = _in_a_cell(case.name), _in_a_cell(told[:160])
         lines.append(f"| {case.kind} | `{name}` | {verdict} | {f'`{words}`' if words else ''} |")
     return "\n".join(lines) + "\n"
 

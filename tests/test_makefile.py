@@ -61,3 +61,15 @@ def test_a_training_that_is_interrupted_is_not_complete(demo, tmp_path):
 def test_whoever_starts_it_may_choose_how_threads_wait(demo, tmp_path):
     assert run([*demo("exit 0"), "GOMP_SPINCOUNT=7"]).returncode == 0
     assert (tmp_path / "spincount").read_text() == "7\n"
+
+
+def test_bench_starts_programs_and_no_campaign():
+    told = run(["make", "-C", str(ROOT), "-n", "bench", "ENV="]).stdout
+    loop = told[told.index("for file") :].replace(".venv/bin/python -m", "echo started")
+    names = {
+        line.removeprefix("started benchmarks.")
+        for line in run(["sh", "-c", loop], cwd=ROOT).stdout.splitlines()
+        if line.startswith("started ")
+    }
+    programs = {path.stem for path in Path(ROOT, "benchmarks").glob("*.py")}
+    assert programs - names == {"kills", "fuzz_data", "data_mutations"}

@@ -30,6 +30,7 @@ from .dual_system_config import DualSystemConfig, holds_dual_system
 from .loading import (
     StrictLoading,
     loading_arguments,
+    named,
     no_loss,
     open_if_adapter,
     read_config,
@@ -138,6 +139,7 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
         misshapen key is a ValueError.
         """
         path, kwargs = loading_arguments(pretrained_model_name_or_path, kwargs)
+        source = path
         if path is not None:
             adapted = open_if_adapter(cls, path, config, kwargs, cls.open_base)
             if adapted is not None:
@@ -147,10 +149,9 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
             hub = hub_arguments(kwargs)
             if stored_config(path, **hub).get("model_type") != DualSystemConfig.model_type:
                 kwargs["state_dict"] = cls._released(path, config, **hub)
-                kwargs, path = {k: v for k, v in kwargs.items() if k not in hub}, None
-        return super().from_pretrained(
-            path, *args, config=config, output_loading_info=output_loading_info, **kwargs
-        )
+                kwargs, source = {k: v for k, v in kwargs.items() if k not in hub}, None
+        told = {"output_loading_info": output_loading_info}
+        return named(super().from_pretrained(source, *args, config=config, **told, **kwargs), path)
 
     @classmethod
     def _released(cls, path, config: DualSystemConfig, **hub) -> dict[str, Tensor]:

@@ -60,7 +60,17 @@ class StrictLoading:
             **kwargs,
         )
         check_loading(path or "given", info)
-        return (model, info) if output_loading_info else model
+        return named((model, info) if output_loading_info else model, path)
+
+
+def named(loaded: Any, path: Any) -> Any:
+    """`loaded`, what `from_pretrained` gave, called after `path` also where transformers was handed
+    weights in memory: the licence of what is pushed, and an adapter's base, follow from there.
+    """
+    if path is not None:
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.name_or_path = str(path)
+    return loaded
 
 
 # What transformers' loading takes and strict loading does not, with the reason.

@@ -22,14 +22,14 @@ from transformers import PreTrainedModel
 from .config_checks import own_fields
 from .counted_losses import CountedLosses
 from .inert_pickle import read_tensors
-from .loading import StrictLoading
+from .loading import StrictLoading, named
 from .navdp_config import NavDPConfig
 from .navdp_goals import NUM_POINT_CHANNELS, NUM_SLOTS, Goal, GoalEncoder
 from .navdp_losses import DRAWS, NavDPOutput, loss_weights, navdp_losses
 from .navdp_released import released_config, released_file, released_keys
 from .navdp_trunk import NUM_ACTION_CHANNELS, Denoiser, RGBDEncoder, denoise, noise_schedule
 from .pushing import PushesWithCard
-from .released import check_fit, named
+from .released import check_fit
 from .steady_draws import SteadyDraws
 
 _GOAL_KEYS = {"point": "goal_point", "image": "goal_image", "pixel": "goal_pixel_map"}

@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from transformers import PreTrainedModel
 
 from .card import CardFacts, check_kept, check_published, is_by_hand, render_card
 from .licences import parse_licence
@@ -142,8 +143,10 @@ def _facts(this: Any, repo_id: str, licence: str | None) -> CardFacts | None:
     config = getattr(this, "config", None)
     if config is None:
         return None
-    kind = config.model_type
-    origins = weights_origins(this.name_or_path or None, kind)
+    parts = [part for part in this.modules() if isinstance(part, PreTrainedModel)]
+    sources = dict.fromkeys((part.name_or_path, part.config.model_type) for part in parts)
+    found = (one for name, kind in sources if name for one in weights_origins(name, kind))
+    origins = list(dict.fromkeys(found))
     if _own_card(this) is None:
         origins.append(Origin("what it was trained on", "data", None))
     chosen = parse_licence(licence) if licence else None

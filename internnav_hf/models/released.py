@@ -3,7 +3,6 @@
 import importlib
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
@@ -75,15 +74,6 @@ def dual_system_keys(
     if _QUERIES in state_dict:
         converted["latent_queries.weight"] = state_dict[_QUERIES].flatten(0, 1)
     return converted
-
-
-def named(loaded: Any, source: Any) -> Any:
-    """`loaded`, what `from_pretrained` gave for weights in memory, called after `source`, where
-    they are from: the licence of what is pushed follows from there.
-    """
-    model = loaded[0] if isinstance(loaded, tuple) else loaded
-    model.name_or_path = model.config.name_or_path = str(source)
-    return loaded
 
 
 def check_fit(source, converted: Mapping[str, Tensor], model: nn.Module) -> None:

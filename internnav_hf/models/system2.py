@@ -29,6 +29,7 @@ from .loading import (
     check_loading,
     checked_source,
     loading_arguments,
+    named,
     no_loss,
     open_if_adapter,
     read_config,
@@ -142,7 +143,6 @@ class System2Model(PushesWithCard, CountedLosses, PreTrainedModel):
                 path, *args, config=config.vlm_config, **told, **kwargs
             )
             model, info = cls(config, vlm=loaded[0]), loaded[1]
-            model.name_or_path = str(path)  # what an adapter of it names as its base
             for head in HEADS & dict(model.named_children()).keys():
                 # Not the whole model: rotary frequencies stay in float32.
                 model.get_submodule(head).to(device=model.vlm.device, dtype=model.vlm.dtype)
@@ -151,7 +151,7 @@ class System2Model(PushesWithCard, CountedLosses, PreTrainedModel):
             model, info = loaded
         check_loading(path, info, may_be_missing=fresh, may_be_unexpected=dropped)
         setattr(model, FRESH, [n for n, _ in model.named_children() if f"{n}." in fresh])
-        return (model, info) if output_loading_info else model
+        return named((model, info) if output_loading_info else model, path)
 
     def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
         """As for every model, under the names that the weights have in memory.

@@ -8,9 +8,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from .config_checks import own_fields
-from .loading import StrictLoading
+from .loading import StrictLoading, named
 from .pushing import PushesWithCard
-from .released import check_fit, named
+from .released import check_fit
 from .vln_released import Release, read_release
 from .vln_start import encoder_weights
 

@@ -7,6 +7,7 @@ import torch
 from huggingface_hub import ModelCard
 
 from internnav_hf import System2Model, System2Policy
+from internnav_hf.models.dual_system import DualSystemModel
 from internnav_hf.models.navdp import NavDPModel
 from internnav_hf.models.pushing import hub_problem
 from internnav_hf.models.seq2seq import Seq2SeqModel
@@ -14,6 +15,7 @@ from internnav_hf.models.vln_processor import VLNProcessor
 from tests.hub_server import DROP, go_online, serve
 from tests.models.test_navdp_released import tiny_released
 from tests.tiny import tiny_processor, tiny_system2
+from tests.tiny_dual import tiny_expert_config
 from tests.tiny_navdp import SIZES
 from tests.vln_golden import released_weights
 from tests.vln_processor import tiny_vln_processor
@@ -99,6 +101,14 @@ def test_released_weights_are_not_freed(hub, tmp_path, name):
         model, _ = model_class.from_pretrained(path, output_loading_info=True, **fields)
         with pytest.raises(ValueError, match=f"--license mit: .* made from {path.name}, which is"):
             model.push_to_hub("me/model", license="mit")
+    assert not hub.repositories
+
+
+def test_the_parts_of_a_model_keep_their_terms(hub, saved):
+    dual = DualSystemModel.from_parts(System2Model.from_pretrained(saved), tiny_expert_config())
+    dual.name_or_path = ""  # as of one that is put together by hand
+    with pytest.raises(ValueError, match="--license mit: .* made from saved, which is cc-"):
+        dual.push_to_hub("me/model", license="mit")
     assert not hub.repositories
 
 

@@ -77,6 +77,7 @@ def test_a_released_folder_has_the_loss_and_plans_of_the_reference(
 ):
     golden = load_file(GOLDEN / f"full_model_tiny_{system1}.safetensors")
     model = DualSystemModel.from_pretrained(released_folder).eval()
+    assert model.name_or_path == str(released_folder)  # its licence follows from there
     model.system2.requires_grad_(not frozen)
     with torch.no_grad():
         output = model(**golden_batch(golden, system1))
