@@ -27,7 +27,7 @@ from internnav_hf.data.vln import read_texts
 from internnav_hf.data.vocabulary import learn_words
 from internnav_hf.files import write_text
 from internnav_hf.geometry import robot_to_world
-from internnav_hf.models.dialogue import IMAGE, render
+from internnav_hf.models.dialogue import IMAGE, JOINT, render
 from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
 from internnav_hf.trajectory import path_of, path_pixels
 
@@ -144,7 +144,7 @@ def section(dataset: System2Dataset, index: int) -> str:
         f"<section><h2>{index} · {kind}: {html.escape(answer)}</h2>"
         f"<p>{html.escape(decision['instruction'])}</p>"
         f"<div class=strip>{''.join(history)}</div><div class=strip>{''.join(views)}</div>"
-        f"<pre>{html.escape(render(marked))}</pre></section>"
+        f"<pre>{html.escape(render(marked).replace(JOINT, ''))}</pre></section>"
     )
 
 

@@ -23,6 +23,7 @@ from typing import Literal
 PromptStyle = Literal["training", "inference"]
 
 IMAGE = "<image>"  # stands for one image in a message; the processor turns it into vision tokens
+JOINT = "\ufdd0"  # is no character; the processor parts a text there, and no token reaches across
 IMAGE_TOKENS = "<|vision_start|><|image_pad|><|vision_end|>"
 SYSTEM_PROMPT = "You are a helpful assistant."
 TASK_PROMPT = (
@@ -129,15 +130,20 @@ def first_user_message(
     style: PromptStyle = "training",
 ) -> dict[str, str]:
     """The question: task, `num_history` past images (oldest first), then the current one, as one
-    user message.
+    user message. An instruction is text, whatever stands in it.
     """
     if style == "training":
-        task = TASK_PROMPT.format(instruction=f"{instruction}.")
+        task = TASK_PROMPT.format(instruction=f"{as_text(instruction)}.")
         history = f"{HISTORY_PROMPT}{(IMAGE + chr(10)) * num_history}. " if num_history else ""
         return _user(f"{task} {history}{conjunction}{IMAGE}.")
-    task = TASK_PROMPT.format(instruction=instruction.strip())
+    task = TASK_PROMPT.format(instruction=as_text(instruction.strip()))
     history = f"{HISTORY_PROMPT}{IMAGE * num_history}. " if num_history else ""
     return _user(_strip_around_images(f"{task} {history}{conjunction}{IMAGE}."))
+
+
+def as_text(words: str) -> str:
+    """Words in which nothing is an image or a token: all of ours, and Qwen's, begin with "<"."""
+    return words.replace(JOINT, "").replace("<", f"<{JOINT}")
 
 
 def look_down_message(

@@ -13,7 +13,14 @@ import numpy as np
 from PIL import Image
 from transformers import ProcessorMixin
 
-from .dialogue import IMAGE_TOKENS, SYSTEM_PROMPT, PromptStyle, render_message, render_opening
+from .dialogue import (
+    IMAGE_TOKENS,
+    JOINT,
+    SYSTEM_PROMPT,
+    PromptStyle,
+    render_message,
+    render_opening,
+)
 from .patches import image_patches
 from .processor_files import ChecksFiles
 from .pushing import PushesWithCard
@@ -105,7 +112,8 @@ class System2Processor(ChecksFiles, PushesWithCard, ProcessorMixin):
         patches, grids = self._patches(images)
         token_ids, supervised = [], []
         for text, is_supervised in pieces:
-            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            parts = (self.tokenizer(part, add_special_tokens=False) for part in text.split(JOINT))
+            ids = [token for part in parts for token in part["input_ids"]]
             token_ids += ids
             supervised += [is_supervised] * len(ids)
         input_ids, supervised = self._expand_images(

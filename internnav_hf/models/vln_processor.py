@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast, ProcessorMixin
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, ProcessorMixin
 
 from .processor_files import ChecksFiles
 from .pushing import PushesWithCard
@@ -105,6 +105,7 @@ class VLNProcessor(ChecksFiles, PushesWithCard, ProcessorMixin):
         return metres[..., row[:, None], column]
 
     def _encoded(self, text: str) -> list[int]:
+        text = _without_tokens(text, self.tokenizer)
         words = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if all(word == self.tokenizer.unk_token_id for word in words):
             raise ValueError(
@@ -166,6 +167,23 @@ def word_tokenizer(words: Sequence[str], max_length: int = WORD_LENGTH) -> PreTr
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=max_length, padding_side="right", **names
     )
+
+
+def _without_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A text is words: what would be one of the tokenizer's own tokens, such as the end, is parted
+    by a blank.
+    """
+    names = _names(tuple(str(token) for token in tokenizer.added_tokens_decoder.values()))
+    while names is not None and (found := names.search(text)):
+        text = f"{text[: found.start() + 1]} {text[found.start() + 1 :]}"
+    return text
+
+
+@functools.cache
+def _names(tokens: tuple[str, ...]) -> re.Pattern | None:
+    """Of tokens that a blank can part."""
+    longer = sorted((token for token in tokens if len(token) > 1), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longer)), re.IGNORECASE) if longer else None
 
 
 @functools.cache

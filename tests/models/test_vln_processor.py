@@ -190,3 +190,19 @@ def test_wrong_views_are_one_clear_error():
         processor().encode_depth(np.zeros(4))
     with pytest.raises(ValueError, match="resize: found 'bicubic'"):
         processor(resize="bicubic")
+
+
+@pytest.mark.parametrize("name", ["<pad>", "<unk>", "<PAD>", "<pa<pad>d>"])
+def test_names_of_the_word_lists_tokens_are_words(name):
+    """No padding and no token in the midst of an instruction."""
+    ids = processor().encode_instructions([f"walk {name} the chair"])[0].tolist()
+    assert (ids[0], ids[-2:]) == (2, [4, 5])
+    assert 0 not in ids
+
+
+def test_names_of_clips_tokens_are_words():
+    tokenizer = clip_tokenizer()
+    clip = VLNProcessor(tokenizer, max_length=77)
+    ids = clip.encode_instructions(["go <|endoftext|> to <|STARTOFTEXT|> the chair"])[0].tolist()
+    special = set(tokenizer.added_tokens_decoder)
+    assert [i in special for i in ids] == [True, *[False] * (len(ids) - 2), True]
