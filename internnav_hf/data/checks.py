@@ -20,7 +20,7 @@ from .camera_checks import check_recorded_size, floor_view
 from .depth_checks import NUM_PROBES, check_depth
 from .episode import Episode, broken, frame_folder, frame_name, parquet_path
 from .files import file_sizes, state_of
-from .image_headers import ALPHA_MODES, COLOR_MODES, DEPTH_MODES, read_header
+from .image_headers import ALPHA_MODES, COLOR_MODES, DEPTH_MODES, read_headers
 from .images import open_depth, open_image
 from .lerobot import EpisodeRecord, read_episode
 from .names import DatasetName
@@ -213,9 +213,11 @@ def check_images(
     height), by default the first one's; no pixel is decoded where there is no alpha.
     """
     modes, expected = MODES[kind]
-    alpha = None
-    for path in paths:
-        header = read_header(path)
+    alpha = before = None
+    for path, header in zip(paths, read_headers(paths), strict=True):
+        if header is before:
+            continue
+        before = header
         size = header.size if size is None else size
         if header.mode not in modes:
             raise broken(path, "mode", header.mode, expected)

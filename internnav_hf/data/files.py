@@ -15,6 +15,8 @@ from typing import BinaryIO
 from ..files import raise_trouble
 from .episode import broken, printable
 
+AT_ONCE = getattr(os, "O_NONBLOCK", 0)
+"""Flag of `os.open`: a pipe that nobody writes to does not block."""
 _FOREIGN = {"thumbs.db", "desktop.ini", "__macosx", "lost+found", "@eadir", "$recycle.bin"}
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -47,7 +49,7 @@ def state_of(path: Path) -> str:
 def open_file(path: Path, expected: str = "a file") -> BinaryIO:
     """Open for reading; whatever is no regular file is a ValueError, and never blocks."""
     try:
-        stream = open(path, "rb", opener=open_at_once)  # noqa: SIM115
+        stream = open(path, "rb", opener=_open_at_once)  # noqa: SIM115
     except OSError as error:
         raise_trouble(error, path)
         found = f"{state_of(path)} ({error.strerror})" if path.exists() else state_of(path)
@@ -58,9 +60,8 @@ def open_file(path: Path, expected: str = "a file") -> BinaryIO:
     return stream
 
 
-def open_at_once(path: str | Path, flags: int) -> int:
-    """As `os.open`; a pipe that nobody writes to does not block."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+def _open_at_once(path: str | Path, flags: int) -> int:
+    return os.open(path, flags | AT_ONCE)
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ file where Pillow needs 24; whatever else a file is, or says of its orientation,
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from .episode import broken
-from .files import open_at_once, open_file, state_of
+from .files import AT_ONCE, open_file, state_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow's others run programs, and more
 MOST_PIXELS = 2**26  # a panorama of 8192 x 4096 has half as many; a small file may claim any number
@@ -34,6 +34,7 @@ ALPHA_MODES = ("RGBA", "LA", "PA")
 COLOR_MODES = ("RGB", "L", "1", "P", *ALPHA_MODES)
 """What becomes RGB without loss; of those with alpha and palettes, what is opaque."""
 DEPTH_MODES = ("I;16", "I;16B", "I")
+_PNG, _PNG_EXIF = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"eXIf"
 _FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _APP1, _SCAN = 0xE1, 0xDA
 _PILLOW_ERRORS = (
@@ -67,19 +68,31 @@ class ImageHeader(NamedTuple):
         return self.width, self.height
 
 
-def read_header(path: str | Path) -> ImageHeader:
-    """Of an image file; a ValueError that names it where it is none, or of an absurd size."""
+def read_headers(paths: Iterable[str | Path]) -> Iterator[ImageHeader]:
+    """Of image files, in their order; a ValueError that names the one that is none, or of an absurd
+    size. A file that begins as the one before, up to its size, gives the same object again.
+    """
+    begin, header = None, ImageHeader(0, 0, "")
+    for path in paths:
+        start = _first_bytes(path)
+        if not (begin and start.startswith(begin) and start.find(_PNG_EXIF) < 0):
+            begin = start[: _jpeg_frame(start) or _png_head(start)]
+            known = _png_header(begin) if begin[:4] == _PNG[:4] else _jpeg_header(begin)
+            begin = begin if known else None
+            header = known or _pillow_header(Path(path))
+            check_size(path, header.size)
+        yield header
+
+
+def _first_bytes(path: str | Path) -> bytes:
     try:
-        file = open_at_once(path, os.O_RDONLY)
+        file = os.open(path, os.O_RDONLY | AT_ONCE)
         try:
-            start = os.read(file, FIRST_BYTES)
+            return os.read(file, FIRST_BYTES)
         finally:
             os.close(file)
     except OSError:
-        start = b""  # opened again, it tells why
-    header = _png_header(start) or _jpeg_header(start) or _pillow_header(Path(path))
-    check_size(path, header.size)
-    return header
+        return b""  # opened again, it tells why
 
 
 def check_size(path: str | Path, size: tuple[int, int]) -> None:
@@ -89,30 +102,39 @@ def check_size(path: str | Path, size: tuple[int, int]) -> None:
         raise broken(path, "size", found, f"an image of at most {MOST_PIXELS} pixels")
 
 
-def _png_header(start: bytes) -> ImageHeader | None:
-    if start[:8] != b"\x89PNG\r\n\x1a\n" or start[12:16] != b"IHDR" or b"eXIf" in start:
-        return None
-    mode = PNG_MODES.get((start[25], start[24]))
-    width, height = int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big")
+def _png_head(start: bytes) -> int:
+    """Where size and mode end; 0 for no PNG, and for one with EXIF."""
+    is_png = start.startswith(_PNG) and len(start) > 26
+    return 26 if is_png and start.find(_PNG_EXIF) < 0 else 0
+
+
+def _png_header(begin: bytes) -> ImageHeader | None:
+    mode = PNG_MODES.get((begin[25], begin[24]))
+    width, height = int.from_bytes(begin[16:20], "big"), int.from_bytes(begin[20:24], "big")
     return ImageHeader(width, height, mode) if mode else None
 
 
-def _jpeg_header(start: bytes) -> ImageHeader | None:
-    """None where the frame's marker is not among the first bytes, or EXIF comes before it."""
-    if start[:3] != b"\xff\xd8\xff":
-        return None
-    at = 2
+def _jpeg_frame(start: bytes) -> int:
+    """Where the head of the frame ends; 0 for no JPEG, and where EXIF comes before, or the head is
+    not among the first bytes.
+    """
+    at = 2 if start[:3] == b"\xff\xd8\xff" else len(start)
     while at + 9 < len(start) and start[at] == 0xFF:
         marker = start[at + 1]
         if marker in _FRAME_MARKERS:
-            mode = JPEG_MODES.get(start[at + 9])
-            height = start[at + 5] << 8 | start[at + 6]
-            width = start[at + 7] << 8 | start[at + 8]
-            return ImageHeader(width, height, mode) if mode else None
+            return at + 10
         if marker in (_APP1, _SCAN):
-            return None
+            return 0
         at += 2 + (start[at + 2] << 8 | start[at + 3])
-    return None
+    return 0
+
+
+def _jpeg_header(begin: bytes) -> ImageHeader | None:
+    """Of the bytes up to the frame's head: its last are height, width, number of channels."""
+    if not (begin and (mode := JPEG_MODES.get(begin[-1]))):
+        return None
+    height, width = begin[-5] << 8 | begin[-4], begin[-3] << 8 | begin[-2]
+    return ImageHeader(width, height, mode)
 
 
 @contextmanager

@@ -78,8 +78,11 @@ class RecordedFrames:
         if (path := self._array_path("depth")) is None:
             return _stacked(self.files("depth")[:stop], open_depth)
         depth = np.asarray(self._array(path, "depth")[:stop], dtype=np.float32)
-        depth = np.nan_to_num(depth, nan=0.0, posinf=0.0, neginf=0.0)
-        return depth.reshape(depth.shape[:3]) * np.float32(self.depth_unit_m)
+        metres = depth.reshape(depth.shape[:3]) * np.float32(self.depth_unit_m)
+        is_known = np.isfinite(metres)
+        if not is_known.all():
+            metres[~is_known] = 0
+        return metres
 
     def files(self, kind: str) -> list[Path]:
         """What holds the frames of one kind: an array, or a file for each, which all exist."""

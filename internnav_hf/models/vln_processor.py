@@ -97,12 +97,13 @@ class VLNProcessor(ChecksFiles, PushesWithCard, ProcessorMixin):
         metres = np.asarray(depth, np.float32)
         if metres.ndim < 2:
             raise ValueError(f"depth: found shape {metres.shape}, expected (..., H, W).")
-        metres = np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
         height, width = metres.shape[-2:]
-        (rows, columns), (top, left) = self._window(height, width, self.depth_size)
-        row = _nearest(height, rows)[top : top + self.depth_size]
-        column = _nearest(width, columns)[left : left + self.depth_size]
-        return metres[..., row[:, None], column]
+        if (height, width) != (self.depth_size, self.depth_size):
+            (rows, columns), (top, left) = self._window(height, width, self.depth_size)
+            row = _nearest(height, rows)[top : top + self.depth_size]
+            column = _nearest(width, columns)[left : left + self.depth_size]
+            metres = metres[..., row[:, None], column]
+        return np.where((metres > 0) & (metres < np.inf), metres, np.float32(0))
 
     def _encoded(self, text: str) -> list[int]:
         text = _without_tokens(text, self.tokenizer)
