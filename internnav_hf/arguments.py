@@ -58,6 +58,8 @@ class NavTrainingArguments(TrainingArguments):
 
     recipe_options: ClassVar[dict[str, Any]] = {}
     """What the other dataclasses of a recipe say; `parse_arguments` sets it."""
+    passed_over: ClassVar[str] = ""
+    """What is wrong with a newer checkpoint than the one resumed, from `checkpoint_to_resume`."""
     _VALID_DICT_FIELDS = (*TrainingArguments._VALID_DICT_FIELDS, "module_learning_rates")
 
     module_learning_rates: dict | str | None = field(
@@ -184,6 +186,8 @@ def run_recipe(main: Callable[..., None], kinds: Iterable[type], description: st
             rank = int(os.environ.get("RANK", "0"))
             logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR)
             main(*parsed)
+            if rank == 0:
+                _tell_passed_over(name, parsed)
         PartialState().destroy_process_group()  # or its threads may abort the process at its end
     except ValueError as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
@@ -196,6 +200,13 @@ def run_recipe(main: Callable[..., None], kinds: Iterable[type], description: st
         if told is None:
             raise
         sys.exit(f"{name}: {told}")
+
+
+def _tell_passed_over(name: str, parsed: Sequence[Any]) -> None:
+    """As the last line, since the warning stands at the head of a long log."""
+    for arguments in parsed:
+        if isinstance(arguments, NavTrainingArguments) and arguments.passed_over:
+            sys.stderr.write(f"{name}: {arguments.passed_over}\n")
 
 
 def parse_arguments(

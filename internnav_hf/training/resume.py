@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.utils.data import ConcatDataset
 from transformers import TrainingArguments
@@ -26,6 +25,7 @@ from internnav_hf.arguments import NavTrainingArguments
 from internnav_hf.data import NavDPDataset, System2Dataset, VLNDataset
 from internnav_hf.data.tables import content_digest
 from internnav_hf.models.origins import CARD
+from internnav_hf.models.weight_files import read_header
 from internnav_hf.training.moments import PROGRESS_FILE
 
 logger = logging.getLogger(__name__)
@@ -104,11 +104,22 @@ def checkpoint_to_resume(args: NavTrainingArguments) -> str | None:
         if choice == "true":
             raise ValueError(f"{args.output_dir} has no complete checkpoint to resume from.")
         return None
+    if choice in ("auto", "true"):
+        args.passed_over = _passed_over(args.output_dir, folder)  # type: ignore[misc]
     _check_length(folder, args.max_steps)
     options = options_of(args)
     options.pop("module_learning_rates")  # the recipe will add to them
     check_same_run(folder, {"options": options}, args.resume_anyway)
     return folder
+
+
+def _passed_over(output_dir: str, taken: str) -> str:
+    """A sentence about the newest checkpoint where it is not the one `taken`."""
+    newest = checkpoints(output_dir)[0]
+    if newest == Path(taken):
+        return ""
+    damage = next(damages(newest), "it is not whole")
+    return f"{newest} was passed over ({damage}); the run went on from {Path(taken).name}."
 
 
 def _refuse_overwriting(output_dir: str) -> None:
@@ -231,13 +242,12 @@ def _content_damages(path: Path) -> Iterator[str]:
         elif path.suffix == ".json":
             json.loads(path.read_text())
         elif path.suffix == ".safetensors":
-            with safe_open(path, "pt"):
-                pass
+            read_header(path)
         elif path.suffix in (".pt", ".pth", ".bin"):
             with zipfile.ZipFile(path):
                 pass
-    except (ValueError, SafetensorError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except (ValueError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].removeprefix(f"{path}: ")
         yield f"{path.name} cannot be read ({reason[:100]})"
 
 

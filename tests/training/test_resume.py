@@ -92,6 +92,20 @@ def test_what_is_damaged_is_passed_over_and_the_one_before_is_taken(folder, capl
     assert re.search(r"checkpoint-[39] was cut short: .*; the one before it is tried", caplog.text)
 
 
+def test_what_was_passed_over_is_told_at_the_end_of_a_run_too(folder):
+    args = arguments(folder, "auto", "--resume_anyway")
+    checkpoint_to_resume(args)
+    assert args.passed_over == ""
+    weights = folder / "checkpoint-3" / "model.safetensors"
+    (folder / "checkpoint-3" / "run.json").unlink()
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    checkpoint_to_resume(args)
+    told = (
+        r"checkpoint-3 was passed over \(model.safetensors .*pointer of git-lfs.* checkpoint-2\.$"
+    )
+    assert re.search(told, args.passed_over)
+
+
 def test_damage_is_found_without_a_record_too(folder):
     (folder / "checkpoint-3" / "run.json").unlink()
     assert not list(damages(folder / "checkpoint-3"))
