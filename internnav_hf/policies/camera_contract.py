@@ -8,10 +8,11 @@ yaw of 90) is told once, too.
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
-from internnav_hf.camera import CameraSpec, difference_from_all
+from internnav_hf.camera import CameraSpec, cameras_of, difference_from_all
 
 from .observations import Frame, depth_doubts, picture_doubts, pose_doubts, size_of
 
@@ -20,6 +21,22 @@ logger = logging.getLogger(__name__)
 UNKNOWN = "the model does not say which camera it was trained with; yours is not compared."
 TWO_VIEWS = ("depth_scale",)
 ONE_VIEW = ("look_down_pitch_deg", "depth_scale")  # depth comes in metres
+
+
+class KnowsItsCameras:
+    """Of a policy whose `processor` remembers the cameras that its model was trained with."""
+
+    processor: Any
+
+    @property
+    def cameras(self) -> tuple[CameraSpec, ...]:
+        """What the model was trained with; none if it does not say so."""
+        return cameras_of(self.processor.camera)
+
+    @property
+    def camera(self) -> CameraSpec | None:
+        """The first of `cameras`."""
+        return next(iter(self.cameras), None)
 
 
 class CameraContract:

@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from internnav_hf.camera import CameraSpec, cameras_of, resize_view
+from internnav_hf.camera import CameraSpec, resize_view
 from internnav_hf.data.dual_system import LARGEST_DEPTH_M
 from internnav_hf.geometry import Action
 from internnav_hf.models.checkpoints import hub_arguments, is_bare_adapter, stored_config
@@ -36,7 +36,7 @@ from internnav_hf.models.dual_system_config import DualSystemConfig, holds_dual_
 from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.trajectory import follow, path_of
 
-from .camera_contract import TWO_VIEWS, CameraContract
+from .camera_contract import TWO_VIEWS, CameraContract, KnowsItsCameras
 from .episodes import FrameHistory, check_count, episode_generator
 from .observations import (
     Frame,
@@ -105,7 +105,7 @@ class DualSystemEpisode:
         self.age += 1
 
 
-class DualSystemPolicy:
+class DualSystemPolicy(KnowsItsCameras):
     """See the module; for one robot (`reset`, `act`, `observe`) or many (`start`, `steps`).
 
     An observation has `rgb`, and `rgb_look_down` unless the camera has one pitch; for experts that
@@ -153,16 +153,6 @@ class DualSystemPolicy:
         name, told = type(self).__name__, (camera, strict_camera)
         self.contract = CameraContract(name, self.cameras, *told, ignored=TWO_VIEWS)
         self.system2.contract = self.contract  # each difference is told once
-
-    @property
-    def cameras(self) -> tuple[CameraSpec, ...]:
-        """What the model was trained with; none if it does not say so."""
-        return cameras_of(self.processor.camera)
-
-    @property
-    def camera(self) -> CameraSpec | None:
-        """The first of `cameras`."""
-        return next(iter(self.cameras), None)
 
     @property
     def needs_depth(self) -> bool:

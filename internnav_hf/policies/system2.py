@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from internnav_hf.camera import CameraSpec, cameras_of, resize_view
+from internnav_hf.camera import CameraSpec, resize_view
 from internnav_hf.data.sampling import history_indices
 from internnav_hf.models.checkpoints import hub_arguments
 from internnav_hf.models.dialogue import (
@@ -29,7 +29,7 @@ from internnav_hf.models.system2 import System2Model, is_plain_vlm
 from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.models.system2_session import System2Session
 
-from .camera_contract import TWO_VIEWS, CameraContract
+from .camera_contract import TWO_VIEWS, CameraContract, KnowsItsCameras
 from .episodes import FrameHistory, check_count
 from .observations import (
     Frame,
@@ -70,7 +70,7 @@ class Decision:
     plan: Tensor | None = None
 
 
-class System2Policy:
+class System2Policy(KnowsItsCameras):
     """System2 through the look-down protocol, for one robot (`reset`, `act`) or a batch of them
     (`decide`).
 
@@ -128,16 +128,6 @@ class System2Policy:
         model = System2Model.from_pretrained(path, **kwargs)
         told = {"camera": camera, "strict_camera": strict_camera}
         return cls(model, processor, answer_with, **told)
-
-    @property
-    def cameras(self) -> tuple[CameraSpec, ...]:
-        """What the model was trained with; none if it does not say so."""
-        return cameras_of(self.processor.camera)
-
-    @property
-    def camera(self) -> CameraSpec | None:
-        """The first of `cameras`."""
-        return next(iter(self.cameras), None)
 
     def reset(self, instruction: str) -> None:
         """Start an episode: forget all frames."""

@@ -23,11 +23,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME
 
-from internnav_hf.camera import CameraSpec, cameras_of
+from internnav_hf.camera import CameraSpec
 from internnav_hf.models.checkpoints import hub_arguments, stored_config
 from internnav_hf.models.vln_processor import VLNProcessor
 
-from .camera_contract import CameraContract
+from .camera_contract import CameraContract, KnowsItsCameras
 from .observations import (
     NO_ACTION,
     checked_action,
@@ -75,7 +75,7 @@ class VLNEpisode:
     previous_action: int = NO_ACTION
 
 
-class VLNPolicy:
+class VLNPolicy(KnowsItsCameras):
     """See the module; for one robot (`reset`, `act`) or many (`start`, `steps`).
 
     An observation has `rgb` (H, W, 3) uint8 and `depth` (H, W) in metres, 0 where unknown, and, if
@@ -133,16 +133,6 @@ class VLNPolicy:
             processor = VLNProcessor.from_pretrained(path, **hub)
         settings = {name: kwargs.pop(name) for name in cls.settings if name in kwargs}
         return cls(model_class.from_pretrained(path, **kwargs), processor, **settings)
-
-    @property
-    def cameras(self) -> tuple[CameraSpec, ...]:
-        """What the model was trained with; none if it does not say so."""
-        return cameras_of(self.processor.camera)
-
-    @property
-    def camera(self) -> CameraSpec | None:
-        """The first of `cameras`."""
-        return next(iter(self.cameras), None)
 
     def reset(self, instruction: str) -> None:
         """Start an episode of one robot."""
