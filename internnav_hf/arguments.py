@@ -22,8 +22,8 @@ from internnav_hf.signals import ending_on_signals, follow_launcher
 from internnav_hf.training.best_model import check_evaluation, direction_of
 from internnav_hf.training.command import hide_secrets
 from internnav_hf.training.options import check_options
-from internnav_hf.training.parsing import RecipeParser
-from internnav_hf.training.ranges import Range, check_numbers
+from internnav_hf.training.parsing import read_arguments
+from internnav_hf.training.ranges import check_numbers, option
 from internnav_hf.training.schedules import check_schedule
 
 __all__ = ["NavTrainingArguments", "option", "parse_arguments", "read_fields", "run_recipe"]
@@ -31,25 +31,6 @@ __all__ = ["NavTrainingArguments", "option", "parse_arguments", "read_fields", "
 logger = logging.getLogger(__name__)
 
 _LAUNCHED_PRECISION = "ACCELERATE_MIXED_PRECISION"
-
-
-def option(
-    default: Any,
-    text: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    choices: Sequence[str] = (),
-) -> Any:
-    """A field of a dataclass with its help text and, if any, the range or the words that
-    `parse_arguments` holds it to; a list is copied.
-    """
-    bounds = Range(low, high, above) if (low, high, above) != (None, None, None) else None
-    metadata = {"help": text, "range": bounds, "choices": tuple(choices)}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -212,14 +193,8 @@ def _tell_passed_over(name: str, parsed: Sequence[Any]) -> None:
 def parse_arguments(
     dataclass_types: Iterable[type], arguments: Sequence[str], description: str | None = None
 ) -> tuple:
-    """One instance of each dataclass from `arguments`: a YAML file, if any, then options on top.
-
-    A field that none of them has, or a value that does not fit, is a ValueError that names the file
-    or the command line, the field and what was expected.
-    """
-    parsed = RecipeParser(dataclass_types, description).read(arguments)
-    for options in parsed:
-        check_numbers(options)
+    """`read_arguments`, for a recipe."""
+    parsed = read_arguments(dataclass_types, arguments, description)
     _tell_recipe_options(parsed)
     return parsed
 

@@ -21,10 +21,10 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from internnav_hf.arguments import parse_arguments
 from internnav_hf.command_line import ends_in_one_line, output_folder
 from internnav_hf.data.lerobot_export import export, listed
 from internnav_hf.data.vlnce_trajectories import RecordedTrajectory, read_trajectories
+from internnav_hf.training.parsing import read_arguments
 
 
 @dataclass
@@ -131,4 +131,4 @@ def by_folder(root: Path, walks: list[RecordedTrajectory]) -> dict[Path, list[Re
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with ends_in_one_line():
-        main(*parse_arguments([ConvertArguments], sys.argv[1:], __doc__))
+        main(*read_arguments([ConvertArguments], sys.argv[1:], __doc__))

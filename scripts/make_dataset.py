@@ -31,7 +31,6 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from internnav_hf.arguments import option, parse_arguments
 from internnav_hf.camera import CameraSpec
 from internnav_hf.command_line import ends_in_one_line, output_folder
 from internnav_hf.data.json_files import read_json
@@ -46,6 +45,8 @@ from internnav_hf.sim.vln_n1_writer import DEPTH_SCALE, WalkWriter, point_cloud
 from internnav_hf.sim.vln_pe_writer import record, vln_pe_folder
 from internnav_hf.sim.ways import FRAME_SPACING_M, WaySampler
 from internnav_hf.sim.writer import Recording, SceneWriter
+from internnav_hf.training.parsing import read_arguments
+from internnav_hf.training.ranges import option
 
 SIMULATED = {"train": "simulated_train", "val_unseen": "simulated_val_unseen"}
 FOLDERS = {
@@ -394,4 +395,4 @@ def _defaults() -> dict:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with ends_in_one_line():
-        main(*parse_arguments([DatasetArguments], sys.argv[1:], __doc__))
+        main(*read_arguments([DatasetArguments], sys.argv[1:], __doc__))

@@ -213,14 +213,7 @@ def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
         try:  # without textures, which the file may name anywhere
             cloud = trimesh.load(stream, file_type="ply", process=False, skip_materials=True)
             return np.asarray(cloud.vertices), np.asarray(cloud.colors, np.float64) / 255
-        except (
-            OSError,
-            ValueError,
-            LookupError,
-            AttributeError,
-            TypeError,
-            ArithmeticError,
-        ) as error:
+        except _PLY_ERRORS as error:
             found = f"{state_of(path)} ({error})"
             raise broken(path, "file", found, "a PLY file of coloured points") from error
 

@@ -17,7 +17,6 @@ from .rdp_config import PUBLISHED_MISTAKES
 _TEXT = "instruction_encoder.text_transformer."
 _IMAGE = "image_encoder.image_transformer."
 _VISION = f"{_IMAGE}visual."
-_DEPTH = "image_encoder.depth_encoder.visual_encoder."
 _DENOISER = "action_dp_pred_net."
 _UNREAD = (
     f"{_IMAGE}positional_embedding_res",

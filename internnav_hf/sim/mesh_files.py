@@ -30,19 +30,6 @@ _ANONYMOUS = re.compile(
 )
 
 
-_READING_ERRORS = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    MemoryError,
-    RecursionError,
-    struct.error,
-)
-
-
 @dataclass(frozen=True)
 class MeshTextures:
     """Images, which one a face shows (-1: none, its colour counts), and its corners' places in it.

@@ -20,10 +20,25 @@ from transformers.hf_argparser import string_to_bool
 from internnav_hf.command_line import HelpFormatter
 from internnav_hf.models.field_files import read_fields
 from internnav_hf.training.documented import hint_of
+from internnav_hf.training.ranges import check_numbers
 
 logger = logging.getLogger(__name__)
 
 _OURS = ("range",)  # in a field's metadata, and not for argparse
+
+
+def read_arguments(
+    dataclass_types: Iterable[type], arguments: Sequence[str], description: str | None = None
+) -> tuple:
+    """One instance of each dataclass from `arguments`: a YAML file, if any, then options on top.
+
+    A field that none of them has, or a value that does not fit, is a ValueError that names the file
+    or the command line, the field and what was expected.
+    """
+    parsed = RecipeParser(dataclass_types, description).read(arguments)
+    for options in parsed:
+        check_numbers(options)
+    return parsed
 
 
 class RecipeParser(HfArgumentParser):

@@ -5,8 +5,8 @@ transformers' own. No number may be NaN or infinite.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
+from dataclasses import field, fields
 from typing import Any, NamedTuple
 
 
@@ -72,6 +72,25 @@ RANGES = {
     "ddp_bucket_cap_mb": AT_LEAST_ONE,
     "ddp_timeout": AT_LEAST_ONE,
 }
+
+
+def option(
+    default: Any,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: Sequence[str] = (),
+) -> Any:
+    """A field of a dataclass with its help text and, if any, the range or the words that
+    `check_numbers` holds it to; a list is copied.
+    """
+    bounds = Range(low, high, above) if (low, high, above) != (None, None, None) else None
+    metadata = {"help": text, "range": bounds, "choices": tuple(choices)}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def check_numbers(options: Any) -> None:

@@ -104,7 +104,7 @@ class Repository:
             path_in_repo=place,
             commit_message=message,
             revision=self.revision,
-            **({"delete_patterns": stale} if stale else {}),
+            delete_patterns=stale or None,
         )
 
     def _open(self) -> None:

@@ -95,11 +95,6 @@ def two_frames_of_a_number(root):
     shutil.copy(path, path.with_name(f"0{path.name}"))
 
 
-def a_line_twice(root):
-    path = scene(root) / "meta" / "episodes_stats.jsonl"
-    path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
-
-
 BREAKAGES = {
     "NaN poses": (poses_of_nan, "action: found nan or infinity at frame 7"),
     "OpenCV poses": (poses_of_another_convention, r"action: found axes .*y up, z back \(OpenGL\)"),

@@ -15,7 +15,6 @@ from tests.navdp_golden import INTERNNAV, REPOSITORY, released_shapes
 from tests.tiny_navdp import SIZES, tiny_navdp_model, tiny_navdp_model_config
 
 CONDITION = "cond_pos_embed.position_embedding.weight"
-DEEPER = ("blocks.1.", "layers.1.", "layers.2.")  # than a tiny model's
 
 
 def tiny_released(layout: str = INTERNNAV) -> tuple[NavDPModel, dict[str, Tensor]]:

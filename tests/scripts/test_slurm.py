@@ -11,7 +11,7 @@ from tests.processes import started
 
 ROOT = Path(__file__).parents[2]
 PLAYED = {
-    "srun": 'trap "exit 138" USR1; echo $$ > pid; while [ ! -e ended ]; do sleep 0.05; done',
+    "srun": 'trap "exit $LEAVES" USR1; echo $$ > pid; while [ ! -e ended ]; do sleep 0.05; done',
     "scancel": 'echo "$@" > told; kill -USR1 $(cat pid)',
     "scontrol": 'if [ "$1" = requeue ]; then echo "$2" > requeued; else echo node1; fi',
 }
@@ -23,7 +23,12 @@ def environment(tmp_path):
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]"}
+    return os.environ | {
+        "PATH": path,
+        "LEAVES": "138",
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "node[1-2]",
+    }
 
 
 def wait_for(path: Path):
@@ -47,3 +52,13 @@ def test_a_job_that_was_warned_saves_and_goes_back_into_the_queue(tmp_path, envi
     if warned:
         assert (tmp_path / "told").read_text() == "--signal=USR1 7\n"
         assert (tmp_path / "requeued").read_text() == "7\n"
+
+
+def test_a_job_that_was_warned_and_ends_by_itself_stays_ended(tmp_path, environment):
+    script = str(ROOT / "scripts" / "slurm" / "train_system2.sbatch")
+    with started(["bash", script], cwd=tmp_path, env=environment | {"LEAVES": "0"}) as job:
+        wait_for(tmp_path / "pid")
+        job.send_signal(signal.SIGUSR1)
+        assert job.wait(30) == 0
+    assert (tmp_path / "told").exists()
+    assert not (tmp_path / "requeued").exists()
