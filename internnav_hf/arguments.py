@@ -23,7 +23,7 @@ from internnav_hf.training.best_model import check_evaluation, direction_of
 from internnav_hf.training.command import hide_secrets
 from internnav_hf.training.options import check_options
 from internnav_hf.training.parsing import read_arguments
-from internnav_hf.training.ranges import check_numbers, option
+from internnav_hf.training.ranges import check_numbers, check_rates, option
 from internnav_hf.training.schedules import check_schedule
 
 __all__ = ["NavTrainingArguments", "option", "parse_arguments", "read_fields", "run_recipe"]
@@ -95,6 +95,7 @@ class NavTrainingArguments(TrainingArguments):
         rates = self.module_learning_rates or {}
         if isinstance(rates, str):
             raise ValueError(f"module_learning_rates: expected a JSON mapping, found {rates!r}.")
+        check_rates(rates)
         return rates
 
     @property
@@ -109,6 +110,7 @@ class NavTrainingArguments(TrainingArguments):
     def __post_init__(self):
         check_numbers(self)
         check_options(self)
+        self.report_to = self.report_to or "none"  # a YAML file's null
         self._take_name()
         if self.enable_jit_checkpoint:
             logger.info("enable_jit_checkpoint: signals save a checkpoint with and without it.")
@@ -129,6 +131,7 @@ class NavTrainingArguments(TrainingArguments):
             _check_visible_devices()
         _take_precision("bf16" if self.bf16 else "fp16" if self.fp16 else "no")
         self._let_transformers_read()
+        _ = self.rates_by_module
         check_schedule(self)
 
     def _let_transformers_read(self) -> None:

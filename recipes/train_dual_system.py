@@ -44,6 +44,7 @@ from internnav_hf.tuning import DualTuningArguments, add_lora, choose_what_learn
 
 CAMERAS = {"r2r": "60cm_15_15", "rxr": "60cm_15_15", "scalevln": "60cm_30_30"}
 DATASETS = ",".join(f"{n}_125cm_0_30%30,{n}_{camera}%30" for n, camera in CAMERAS.items())
+EPOCHS = 3.0
 BEST_STEPS = {"nextdit_async": 15_000, "navdp_async": 30_000, "nextdit": -1}
 
 
@@ -93,7 +94,7 @@ class DualTrainingArguments(NavTrainingArguments):
         None, 'Of it; default of cosine_with_min_lr: {"min_lr_rate": 0.1}.'
     )
     warmup_steps: float = option(0.003, "Steps; below 1 the share of all steps.")
-    num_train_epochs: float = option(3.0, "Passes over the data.")
+    num_train_epochs: float | None = option(None, "Default: as --published.")  # pyright: ignore[reportIncompatibleVariableOverride]
     per_device_train_batch_size: int = option(2, "Samples on a GPU at a time.")
     gradient_checkpointing: bool | None = option(True, "Less memory for more time.")
 
@@ -109,8 +110,9 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
     check_datasets(data_args.data_root, data_args.datasets, data_args.eval_datasets)
     checkpoint = checkpoint_to_resume(args)
     set_seed(args.seed)
-    if model_args.published == "documented" and args.max_steps < 0:
+    if model_args.published == "documented" and args.max_steps < 0 and not args.num_train_epochs:
         args.max_steps = BEST_STEPS[model_args.system1]
+    args.num_train_epochs = args.num_train_epochs or EPOCHS
     start = (model_args.system2, model_args.model)
     sizes = (model_args.action_expert_config, model_args.num_queries)
     config = starting_config(model_args.system1, *start, *sizes)

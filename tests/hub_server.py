@@ -258,11 +258,13 @@ def serve() -> Iterator[Hub]:
 
 def go_online(monkeypatch, hub: Hub, cache: Path, xet: bool = False) -> None:
     """Let huggingface_hub talk to `hub`, and keep what it downloads in `cache`."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, hf_api
 
     template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    # it has read ENDPOINT when it was made, and would try a server that is not there for a minute
+    monkeypatch.setattr(hf_api.api, "endpoint", hub.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_XET_CACHE", str(cache / "xet"))

@@ -85,9 +85,8 @@ def test_a_value_of_the_wrong_type_names_its_option():
 
 
 def test_learning_rates_by_module_must_be_a_mapping():
-    _, training = parse("--data_root", "here", "--module_learning_rates", "head=1e-3")
     with pytest.raises(ValueError, match="expected a JSON mapping, found 'head=1e-3'"):
-        training.rates_by_module  # noqa: B018
+        parse("--data_root", "here", "--module_learning_rates", "head=1e-3")
     assert parse("--data_root", "here")[1].rates_by_module == {}
 
 

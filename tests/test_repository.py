@@ -296,12 +296,13 @@ def test_every_config_field_is_read():
 def test_every_module_has_a_test_file():
     """`data/lerobot.py` is tested by `tests/data/test_lerobot.py`, or, if it is a part of a
     neighbour, by a test file in that folder that imports it."""
+    tests = {path: read_imports(path.read_text(), "") for path in tracked("tests/*test_*.py")}
     untested = []
     for name, path in SOURCES.items():
-        folder = path.relative_to(ROOT / PACKAGE).parent
-        tests = tracked(str(Path("tests", folder, "test_*.py")))
-        mirrored = any(test.stem == f"test_{path.stem}" for test in tests)
-        imports = [entry for test in tests for entry in read_imports(test.read_text(), "")]
+        folder = ROOT / "tests" / path.relative_to(ROOT / PACKAGE).parent
+        near = [test for test in tests if test.is_relative_to(folder)]
+        mirrored = any(test.stem == f"test_{path.stem}" for test in near)
+        imports = [entry for test in near for entry in tests[test]]
         if not mirrored and not any(module_of(entry.target, {name}) for entry in imports):
             untested.append(name)
     assert not [name for name in untested if SOURCES[name].name != "__init__.py"]

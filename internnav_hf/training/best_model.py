@@ -21,6 +21,7 @@ def check_evaluation(args: TrainingArguments, asked: bool | None, held_out: Any)
     nothing is `held_out`.
     """
     if held_out:
+        _check_best(args)
         return
     asking = [n for n, needs in _NEEDS_EVALUATION.items() if needs(_plain(getattr(args, n)))]
     asking += ["do_eval"] if asked else []
@@ -29,6 +30,21 @@ def check_evaluation(args: TrainingArguments, asked: bool | None, held_out: Any)
             f"{asking[0]}: found {_plain(getattr(args, asking[0]))}, but nothing is held out to "
             "evaluate on: name held-out data (--eval_datasets, --eval_groups, --eval_scans), or "
             "leave it out."
+        )
+
+
+def _check_best(args: TrainingArguments) -> None:
+    """Without them no model is the best, and none would be saved."""
+    if _plain(args.save_strategy) != "best":
+        return
+    if args.metric_for_best_model is None:
+        raise ValueError(
+            "save_strategy: found 'best', expected --metric_for_best_model as well, such as loss."
+        )
+    if _plain(args.eval_strategy) == "no":
+        raise ValueError(
+            "save_strategy: found 'best', expected evaluations too, but eval_strategy is 'no': "
+            "--eval_strategy steps or epoch."
         )
 
 

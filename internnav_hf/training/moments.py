@@ -1,6 +1,7 @@
 """What a checkpoint keeps of a moment of a run, besides what Trainer keeps."""
 
 import json
+import logging
 import os
 import random
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+logger = logging.getLogger(__name__)
 
 PROGRESS_FILE = "progress.json"
 
@@ -28,13 +31,19 @@ def plain(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_progress(checkpoint: str | None, process_index: int) -> dict[str, Any] | None:
-    """Of this process; None where there is none, or another number of processes wrote it."""
+    """Of this process; None where there is none, it is damaged, or another number of processes
+    wrote it.
+    """
     path = Path(checkpoint or "", PROGRESS_FILE)
     if checkpoint is None or not path.is_file():
         return None
-    everyone = json.loads(path.read_text())
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    return everyone[process_index] if len(everyone) == num_processes else None
+    try:
+        everyone = json.loads(path.read_text())
+        return dict(everyone[process_index]) if len(everyone) == num_processes else None
+    except (ValueError, KeyError, TypeError):
+        logger.warning("%s is damaged: losses are logged from here on.", path)
+        return None
 
 
 def generator_states() -> dict[str, Any]:

@@ -30,6 +30,11 @@ class Standing(NamedTuple):
 WORKS = Standing(True)
 
 
+def _debugged(value: Any) -> set[str]:
+    words = value.split() if isinstance(value, str) else value or ()
+    return {str(getattr(word, "value", word)) for word in words}
+
+
 def _refused(why: str, refuses: Callable[[Any], bool] = bool) -> Standing:
     return Standing(False, why, refuses)
 
@@ -222,7 +227,7 @@ OPTIONS: dict[str, Standing] = {
     "skip_memory_metrics": WORKS,
     "debug": _partly(
         "Only underflow_overflow can be looked for here.",
-        lambda value: bool(set(str(value or "").split()) - {"underflow_overflow", "[]"}),
+        lambda value: bool(_debugged(value) - {"underflow_overflow"}),
     ),
     # evaluation
     "eval_strategy": WORKS,
@@ -269,12 +274,26 @@ def check_options(args: TrainingArguments) -> None:
         value = getattr(args, name, None)
         if standing.refuses(value):
             raise ValueError(f"{name}: found {value!r}. {standing.why}")
+    _check_mappings(args)
     if args.fp16 and args.bf16:
         raise ValueError("fp16, bf16: found both, expected one; with fp16 pass --bf16 false.")
     _check_optimiser(str(getattr(args.optim, "value", args.optim)), args.optim_args)
     _check_reports(args.report_to)
     _check_accelerator(args.accelerator_config)
     check_file("deepspeed", args.deepspeed)
+
+
+def _check_mappings(args: TrainingArguments) -> None:
+    for name in args._VALID_DICT_FIELDS:
+        value = getattr(args, name)
+        if not isinstance(value, str) or not value.lstrip().startswith("{"):
+            continue
+        try:
+            json.loads(value)
+        except ValueError as error:
+            raise ValueError(
+                f"{name}: found {value!r}, expected a JSON mapping: {error}."
+            ) from error
 
 
 def _check_optimiser(name: str, arguments: str | None) -> None:
@@ -290,12 +309,16 @@ def _check_optimiser(name: str, arguments: str | None) -> None:
         raise ValueError(f"optim: {name} needs the package {package}, which is not installed.")
     if arguments and name not in _TAKE_ARGUMENTS:
         raise ValueError(f"optim_args: found {arguments!r}, but {name} reads none of it.")
+    if arguments and any(part.count("=") != 1 for part in arguments.split(",")):
+        raise ValueError(f"optim_args: found {arguments!r}, expected name=value,name=value.")
 
 
 def _check_reports(report_to: str | list[str] | None) -> None:
     asked = report_to if isinstance(report_to, list) else [report_to or "none"]
     available = get_available_reporting_integrations()
     for name in asked:
+        if name in ("all", "none") and len(asked) > 1:
+            raise ValueError(f"report_to: found {asked}, expected {name!r} alone, or names.")
         if name not in ("all", "none", *available):
             raise ValueError(
                 f"report_to: {name!r} is unknown or not installed; there is "

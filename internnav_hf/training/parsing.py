@@ -25,6 +25,7 @@ from internnav_hf.training.ranges import check_numbers
 logger = logging.getLogger(__name__)
 
 _OURS = ("range",)  # in a field's metadata, and not for argparse
+_WORDS = ("_strategy", "resume_from_checkpoint")  # `no`, `true`: YAML reads them as false, true
 
 
 def read_arguments(
@@ -118,10 +119,13 @@ class RecipeParser(HfArgumentParser):
         for name, value in read_fields(path).items():
             if name not in self.names:
                 raise ValueError(f"{path}: {self.unknown(name)}")
+            if isinstance(value, bool) and name.endswith(_WORDS):
+                value = "no" if name.endswith(_WORDS[0]) and not value else str(value)
             expected = _misfit(value, self.kinds[name])
             if expected is not None:
                 shown = "null" if value is None else repr(value)
-                raise ValueError(f"{path}: {name}: found {shown}, expected {expected}.")
+                quotes = " (in quotes: it was read as true or false)" if _is_word(value) else ""
+                raise ValueError(f"{path}: {name}: found {shown}, expected {expected}{quotes}.")
             action = next(action for action in self._actions if action.dest == name)
             if value is None or (isinstance(value, list) and action.nargs != "+"):
                 self.set_defaults(**{name: value})
@@ -130,6 +134,11 @@ class RecipeParser(HfArgumentParser):
             else:
                 options.append(f"--{name}={_word(value)}")
         return options
+
+
+def _is_word(value: Any) -> bool:
+    """Whether YAML took a word such as no, on or yes for true or false."""
+    return any(isinstance(part, bool) for part in (value if isinstance(value, list) else [value]))
 
 
 def _word(value: Any) -> str:
@@ -190,7 +199,7 @@ def _fits(value: Any, kind: Any) -> bool:
         except ValueError:
             return False
         return kind is float or number.is_integer()
-    return kind is str
+    return kind is str and not isinstance(value, bool)
 
 
 def _told(kinds: set[Any]) -> str:

@@ -5,7 +5,7 @@ transformers' own. No number may be NaN or infinite.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, fields
 from typing import Any, NamedTuple
 
@@ -95,7 +95,7 @@ def option(
 
 def check_numbers(options: Any) -> None:
     """Raise ValueError for the first number of the dataclass `options` that is none or lies outside
-    its range, and for a value that is not among its `choices`.
+    its range, for text that is blank, and for a value that is not among its `choices`.
     """
     for entry in fields(options):
         value = getattr(options, entry.name)
@@ -104,6 +104,7 @@ def check_numbers(options: Any) -> None:
             if not math.isfinite(number) or (expected and not expected.holds(number)):
                 told = expected or "a finite number"
                 raise ValueError(f"{entry.name}: found {value}, expected {told}.")
+        _check_text(entry.name, value, entry.default)
         choices = entry.metadata.get("choices")
         if choices and value is not None and value not in choices:
             raise ValueError(
@@ -114,6 +115,26 @@ def check_numbers(options: Any) -> None:
         raise ValueError(
             f"max_steps: found {max_steps}, expected 1 or more, or -1: as long as num_train_epochs."
         )
+
+
+def check_rates(rates: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first learning rate of a module that is none."""
+    for module, rate in rates.items():
+        try:
+            is_rate = not isinstance(rate, bool) and math.isfinite(float(rate)) and float(rate) >= 0
+        except (TypeError, ValueError):
+            is_rate = False
+        if not is_rate:
+            raise ValueError(
+                f"module_learning_rates: found {rate!r} for {module!r}, expected 0 or more."
+            )
+
+
+def _check_text(name: str, value: Any, default: Any) -> None:
+    """Blank text is what a script passes whose variable is not set; as a path it is this folder."""
+    words = value if isinstance(value, list) else [value]
+    if value != default and any(isinstance(word, str) and not word.strip() for word in words):
+        raise ValueError(f"{name}: found {value!r}, expected text; leave it out for the default.")
 
 
 def _numbers(value: Any) -> Iterator[float]:

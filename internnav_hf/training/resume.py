@@ -180,7 +180,9 @@ def damages(folder: Path, only_weights: bool = False) -> Iterator[str]:
     weights = {path for pattern in _WEIGHTS for path in folder.glob(pattern)}
     if not weights:
         yield "it has no weights"
-    listed = {**_sizes_in_record(folder), **dict.fromkeys(_shards(folder))}
+    record = _read_record(folder)
+    sizes = record["files"] if record else {}  # none is of an older checkpoint
+    listed = {**sizes, **dict.fromkeys(_shards(folder))}
     for name, size in listed.items():
         if not only_weights or name.endswith(".safetensors"):
             yield from _size_damages(folder / name, size)
@@ -189,6 +191,8 @@ def damages(folder: Path, only_weights: bool = False) -> Iterator[str]:
         if path.is_file() and not (only_weights and is_state) and listed.get(path.name) != 0:
             yield from _content_damages(path)
     if not only_weights:
+        if record is None and (folder / RUN_FILE).is_file():
+            yield f"{RUN_FILE} is not what a run writes"
         yield from _missing_state(folder)
 
 
@@ -209,12 +213,13 @@ def _state_damages(folder: Path) -> Iterator[str]:
         yield f"its {TRAINER_STATE_NAME} is of step {step}, so it was renamed"
 
 
-def _sizes_in_record(folder: Path) -> dict[str, int]:
+def _read_record(folder: Path) -> dict[str, dict] | None:
+    """`run.json` there; None where it is missing or not of its form."""
     try:
         record = json.loads((folder / RUN_FILE).read_text())
-        return dict(record["files"])
+        return {part: dict(record[part]) for part in ("options", "facts", "files")}
     except (OSError, ValueError, KeyError, TypeError):
-        return {}  # an older checkpoint, or `_content_damages` tells
+        return None
 
 
 def _shards(folder: Path) -> list[str]:
@@ -350,7 +355,13 @@ def check_same_run(checkpoint: str, run: dict[str, Any], resume_anyway: bool) ->
     if not path.is_file():
         logger.warning("%s has no %s: is it of this run? Nobody can tell.", checkpoint, RUN_FILE)
         return
-    record = json.loads(path.read_text())
+    record = _read_record(path.parent)
+    if record is None:
+        told = f"{path} is not what a run writes: is it of this run? Nobody can tell."
+        if not resume_anyway:
+            raise ValueError(f"{told} {_GOES_ON}.")
+        logger.warning(told)
+        return
     rows = [
         (name, _shown(record[part][name]), _shown(value))
         for part in run

@@ -234,12 +234,19 @@ def test_without_options_the_recipe_is_the_published_one():
     model_args, data_args, args = parse_arguments(KINDS, ["--data_root=d", "--use_cpu"])
     assert model_args.system2 == "InternRobotics/InternVLA-N1-System2"
     assert data_args.datasets.count("%30") == 6
-    assert (args.learning_rate, args.num_train_epochs, args.max_grad_norm) == (1e-4, 3, 1)
+    assert (args.learning_rate, args.num_train_epochs, args.max_grad_norm) == (1e-4, None, 1)
     assert (args.weight_decay, args.save_steps, args.save_total_limit) == (0, 5000, 5)
     assert args.lr_scheduler_type == "cosine_with_min_lr"
     assert args.lr_scheduler_kwargs == {"min_lr_rate": 0.1}
     assert args.get_warmup_steps(10_000) == 30
     assert recipe.BEST_STEPS == {"nextdit_async": 15_000, "navdp_async": 30_000, "nextdit": -1}
+    assert recipe.EPOCHS == 3
+
+
+def test_epochs_that_are_asked_for_count_and_not_the_documented_steps(base, tmp_path):
+    run = {"max_steps": -1, "num_train_epochs": 0.01, "published": "documented"}
+    train(options(base, tmp_path, **run))
+    assert json.loads((tmp_path / "trainer_state.json").read_text())["max_steps"] == 1
 
 
 def test_navdp_keeps_its_colour_encoder_frozen(base, tmp_path):

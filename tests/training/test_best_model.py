@@ -57,3 +57,16 @@ def test_the_direction_of_another_metric_must_be_given():
     with pytest.raises(ValueError, match="say whether more of it is better"):
         direction_of("mystery", None)
     assert direction_of("mystery", True) is True
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "expected --metric_for_best_model as well"),
+        ({"metric_for_best_model": "loss", "eval_strategy": "no"}, "eval_strategy is 'no'"),
+    ],
+)
+def test_the_best_needs_a_metric_and_evaluations(options, message):
+    args = arguments(save_strategy="best", **options)
+    with pytest.raises(ValueError, match=f"^save_strategy: found 'best'.*{message}"):
+        args.check_evaluation("r2r_val")

@@ -2,6 +2,7 @@ import json
 import random
 
 import numpy as np
+import pytest
 import torch
 
 from internnav_hf.training.moments import (
@@ -38,3 +39,10 @@ def test_each_process_reads_its_own_and_none_of_another_number(tmp_path, monkeyp
     assert read_progress(str(tmp_path), 0) is None
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert read_progress(str(tmp_path), 1) == {"a": 2}
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "[{", "[null]", "3"])
+def test_what_is_damaged_is_told_and_left_out(tmp_path, caplog, text):
+    (tmp_path / PROGRESS_FILE).write_text(text)
+    assert read_progress(str(tmp_path), 0) is None
+    assert "is damaged" in caplog.text or text == "{}"

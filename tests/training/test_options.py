@@ -84,6 +84,26 @@ def test_both_half_precisions_are_one_clear_error():
         arguments(bf16=True, fp16=True)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("report_to", ["none", "tensorboard"]),
+        ("lr_scheduler_kwargs", "{bad"),
+        ("accelerator_config", "{bad"),
+        ("module_learning_rates", '{"a": 1'),
+        ("optim_args", "momentum"),
+    ],
+)
+def test_what_cannot_be_read_names_its_option(option, value):
+    with pytest.raises(ValueError, match=f"^{option}: found .*expected"):
+        arguments(optim="sgd", **{option: value})
+
+
+def test_overflows_may_be_looked_for():
+    assert arguments(debug="underflow_overflow").debug
+    assert arguments(debug=["underflow_overflow"]).debug
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp8"])
 def test_precision_is_the_recipes_and_not_the_launchers(monkeypatch, caplog, precision):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)

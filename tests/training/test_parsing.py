@@ -43,6 +43,9 @@ def read_file(tmp_path, text, *arguments):
         ("rate: !!python/name:os.system", "could not determine a constructor"),
         ("rate: !secret 3", "could not determine a constructor"),
         ("rate: [1", "run.yaml: line"),
+        ("data_root2: no", "unknown field"),
+        ("run_name: no", r"run_name: found False, expected text or null \(in quotes"),
+        ("eval_steps: no", "eval_steps: found False, expected a number"),
         ("1: 2", "found the key 1, expected a name"),
     ],
 )
@@ -101,3 +104,23 @@ def test_an_option_that_is_given_twice_is_told(caplog):
     data, _ = read("--data_root", "d", "--use_cpu", "--rate", "1", "--rate=2")
     assert data.rate == 2.0
     assert "--rate is given twice: the last one counts" in caplog.text
+
+
+def test_words_that_yaml_reads_as_true_or_false_are_the_words_again(tmp_path):
+    text = "eval_strategy: no\nsave_strategy: no\nresume_from_checkpoint: true"
+    _, training = read_file(tmp_path, text)
+    assert (training.eval_strategy.value, training.save_strategy.value) == ("no", "no")
+    assert training.resume_from_checkpoint == "True"
+
+
+def test_reports_may_be_null(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("data_root: here\nuse_cpu: true\nreport_to: null")
+    assert read(str(path))[1].report_to == []
+
+
+@pytest.mark.parametrize("option", ["data_root", "output_dir", "resume_from_checkpoint"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_what_a_script_leaves_blank_is_refused(option, value):
+    with pytest.raises(ValueError, match=f"^{option}: found '{value}', expected text"):
+        read("--data_root", "here", "--use_cpu", f"--{option}={value}")

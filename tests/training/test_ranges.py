@@ -66,3 +66,9 @@ def test_numbers_in_their_ranges_pass():
 def test_numbers_that_no_training_can_have_are_refused(field, value):
     with pytest.raises(ValueError, match=f"^{field}: found"):
         NavTrainingArguments(output_dir="unused", use_cpu=True, **{field: value})
+
+
+@pytest.mark.parametrize("rate", ["fast", -1, float("nan"), None, True, [1]])
+def test_rates_of_modules_are_numbers(rate):
+    with pytest.raises(ValueError, match=r"^module_learning_rates: found .* for 'head', expected"):
+        NavTrainingArguments(output_dir="x", use_cpu=True, module_learning_rates={"head": rate})

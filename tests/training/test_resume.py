@@ -263,3 +263,13 @@ def test_data_are_known_by_what_they_say_not_by_where_they_lie():
         {**rows, "x": [1.0, 2.5]},
     ]
     assert len({content_digest([pa.table(other)]) for other in (rows, *others)}) == 4
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"options": 1, "facts": {}, "files": {}}', "{"])
+def test_a_record_that_says_nothing_is_refused_unless_asked_for(folder, caplog, text):
+    (folder / "checkpoint-3" / "run.json").write_text(text)
+    path = str(folder / "checkpoint-3")
+    with pytest.raises(ValueError, match=r"run\.json (is not what a run writes|cannot be read)"):
+        checkpoint_to_resume(arguments(folder, path))
+    assert checkpoint_to_resume(arguments(folder, path, "--resume_anyway")) == path
+    assert "is not what a run writes" in caplog.text
