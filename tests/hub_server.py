@@ -258,13 +258,14 @@ def serve() -> Iterator[Hub]:
 
 def go_online(monkeypatch, hub: Hub, cache: Path, xet: bool = False) -> None:
     """Let huggingface_hub talk to `hub`, and keep what it downloads in `cache`."""
-    from huggingface_hub import constants, hf_api
+    import transformers.utils.hub
+    from huggingface_hub import constants
 
     template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    # it has read ENDPOINT when it was made, and would try a server that is not there for a minute
-    monkeypatch.setattr(hf_api.api, "endpoint", hub.url)
+    # what is kept there asks the server of an earlier test, for a minute
+    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_XET_CACHE", str(cache / "xet"))

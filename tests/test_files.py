@@ -17,6 +17,7 @@ from internnav_hf.files import (
     give_umask,
     raise_trouble,
     remove_stale,
+    sampled_digest,
     storage_reason,
     temporary_beside,
     whole_folder,
@@ -147,3 +148,13 @@ def test_flushing_takes_files_and_folders(tmp_path):
     (tmp_path / "a" / "file").touch()
     flush(tmp_path)
     flush(tmp_path / "a" / "file")
+
+
+@pytest.mark.parametrize("length", [0, 100, 1_000_000])
+def test_a_digest_tells_files_of_a_length_apart(tmp_path, length):
+    path = tmp_path / "file"
+    path.write_bytes(b"a" * length)
+    digest = sampled_digest(path)
+    assert sampled_digest(path) == digest
+    path.write_bytes(b"b" * length)
+    assert (sampled_digest(path) != digest) == (length > 0)

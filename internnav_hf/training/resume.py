@@ -24,6 +24,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from internnav_hf.arguments import NavTrainingArguments
 from internnav_hf.data import NavDPDataset, System2Dataset, VLNDataset
 from internnav_hf.data.tables import content_digest
+from internnav_hf.files import sampled_digest
 from internnav_hf.models.origins import CARD
 from internnav_hf.models.weight_files import read_header
 from internnav_hf.training.moments import PROGRESS_FILE
@@ -50,6 +51,7 @@ _SOURCES = (
 )
 _CONFIG_MAY_DIFFER = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "camera")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "global_step*", "pytorch_model_fsdp_0")
+_BINARY = (".safetensors", ".bin", ".pt", ".pth")
 _GOES_ON = "--resume_anyway true goes on all the same"
 _MISSING = object()
 
@@ -193,6 +195,9 @@ def damages(folder: Path, only_weights: bool = False) -> Iterator[str]:
     if not only_weights:
         if record is None and (folder / RUN_FILE).is_file():
             yield f"{RUN_FILE} is not what a run writes"
+        for name, digest in (record["digests"] if record else {}).items():
+            if (folder / name).is_file() and sampled_digest(folder / name) != digest:
+                yield f"{name} is not the file that was saved there"
         yield from _missing_state(folder)
 
 
@@ -204,7 +209,7 @@ def _state_damages(folder: Path) -> Iterator[str]:
     try:
         state = json.loads(path.read_text())
         step = int(state["global_step"])
-        _ = state["log_history"]
+        _ = state["log_history"], int(state["max_steps"]), int(state["train_batch_size"])
     except (ValueError, KeyError, TypeError):
         yield f"{TRAINER_STATE_NAME} is not the JSON that Trainer writes"
         return
@@ -217,7 +222,8 @@ def _read_record(folder: Path) -> dict[str, dict] | None:
     """`run.json` there; None where it is missing or not of its form."""
     try:
         record = json.loads((folder / RUN_FILE).read_text())
-        return {part: dict(record[part]) for part in ("options", "facts", "files")}
+        parts = {part: dict(record[part]) for part in ("options", "facts", "files")}
+        return parts | {"digests": dict(record.get("digests", {}))}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -343,7 +349,9 @@ def write_record(folder: Path, run: dict[str, Any]) -> None:
     """`run.json` of a checkpoint whose other files are all written; a card may be edited later."""
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != CARD)
     files = {str(path.relative_to(folder)): path.stat().st_size for path in paths}
-    text = json.dumps({**run, "files": files, "torch": torch.__version__}, indent=1)
+    digests = {n: sampled_digest(folder / n) for n in files if Path(n).suffix in _BINARY}
+    told = {**run, "files": files, "digests": digests, "torch": torch.__version__}
+    text = json.dumps(told, indent=1)
     (folder / RUN_FILE).write_text(text + "\n")
 
 

@@ -116,7 +116,7 @@ def test_a_card_by_hand_stays_where_the_hub_does_not_show_it(hub, saved):
     model = System2Model.from_pretrained(saved)
     hub.repositories["me/model"] = {"README.md": b"---\nlicense: cc-by-nc-sa-4.0\n---\nMy words.\n"}
     for method in ("HEAD", "GET"):
-        hub.answers.append((method, "resolve/main/README.md", 500))
+        hub.answers.append((method, "resolve/main/README.md", 403))
     with pytest.raises(ValueError, match="me/model: "):
         model.push_to_hub("me/model")
     assert hub.files("me/model")["README.md"].endswith(b"My words.\n")

@@ -67,6 +67,13 @@ DAMAGES = {
     "optimiser of noise": lambda c: overwrite(c / "optimizer.pt"),
     "optimiser gone": lambda c: (c / "optimizer.pt").unlink(),
     "scheduler empty": lambda c: cut(c / "scheduler.pt", 0),
+    "optimiser of another step": lambda c: exchange(c, "optimizer.pt"),
+    "scheduler of another step": lambda c: exchange(c, "scheduler.pt"),
+    "weights of another step": lambda c: exchange(c, "model.safetensors"),
+    "optimiser of noise in the middle": lambda c: erase(c / "optimizer.pt"),
+    "state without its numbers": lambda c: (c / "trainer_state.json").write_text(
+        '{"global_step": 3, "log_history": []}'
+    ),
     "random numbers gone": lambda c: (c / "rng_state.pth").unlink(),
     "state cut": lambda c: cut(c / "trainer_state.json"),
     "state of another kind": lambda c: (c / "trainer_state.json").write_text("[]"),
@@ -79,6 +86,16 @@ DAMAGES = {
     ),
     "renamed": lambda c: c.rename(c.with_name("checkpoint-9")),
 }
+
+
+def exchange(checkpoint: Path, name: str):
+    shutil.copy(checkpoint.with_name("checkpoint-1") / name, checkpoint / name)
+
+
+def erase(path: Path):
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + b"U" * 64 + content[middle + 64 :])
 
 
 def overwrite(path: Path):
