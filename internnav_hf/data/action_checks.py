@@ -7,12 +7,13 @@ that explains nearly all of what the documented reading does not is told in the 
 does, the documented one must fit most motions. So a few odd frames, collisions, turns of 15 or 30
 degrees and robots that walk unevenly pass.
 
-Decided for each episode, and for all of a scene together, as a walk of few turns tells little.
+Decided for each episode, and for all of a scene together, as a walk of few turns tells little. What
+is wrong with all together is not with a walk that tells much by itself.
 
 T frames; N transitions from a frame to the next.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -159,3 +160,31 @@ def check_agreement(
     )
     expected = f"what the robot did; {reading.words(shifts) if reading else 'no shift fits'}"
     raise broken(path, field, found, expected)
+
+
+def wrong_together(
+    walks: Mapping[Hashable, Transitions],
+    shifts: Mapping[int, str],
+    path: Path | str,
+    field: str,
+) -> dict[Hashable, str]:
+    """What is wrong with which walks where the poses contradict all of a scene taken together."""
+    joined = Transitions.joined(walks.values()) if walks else None
+    try:
+        if joined is not None:
+            check_agreement(joined, shifts, path, field)
+        return {}
+    except ValueError as error:
+        reading = better_reading(joined)
+        doubtful = [walk for walk, part in walks.items() if not _is_as_documented(part, reading)]
+        return dict.fromkeys(doubtful, str(error))
+
+
+def _is_as_documented(transitions: Transitions, other: Reading | None) -> bool:
+    """Whether a walk by itself tells the documented reading from the other one."""
+    clear = transitions.moves >= 0
+    some = Transitions(*(array[..., clear] for array in vars(transitions).values()))
+    right = AS_DOCUMENTED.explains(some)
+    explained = other.explains(some) if other else np.zeros_like(right)
+    gained, lost = (right & ~explained).sum(), (explained & ~right).sum()
+    return bool(gained >= max(LEAST_GAINED, 5 * lost) and right.mean() >= EXPLAINED)

@@ -15,9 +15,10 @@ from .action_checks import (
     Transitions,
     check_agreement,
     hint,
+    wrong_together,
 )
 from .camera_checks import check_recorded_size, floor_view
-from .depth_checks import NUM_PROBES, check_depth
+from .depth_checks import depth_problems
 from .episode import Episode, broken, frame_folder, frame_name, parquet_path
 from .files import file_sizes, state_of
 from .image_headers import ALPHA_MODES, COLOR_MODES, DEPTH_MODES, read_headers
@@ -134,53 +135,55 @@ def sound_walks(
     scene: Path, name: DatasetName, episodes: Sequence[Episode]
 ) -> tuple[list[Episode], list[str]]:
     """Those whose actions agree with their poses, and a sentence about each other one. Where those
-    of all together do not, none is sound.
+    of all together do not, only those that bear it out by themselves are sound.
     """
     setting = name.look_down_setting
-    walks = [
-        Transitions.of(e.columns["action"], robot_poses(e.columns[f"pose.{setting}"]))
+    walks = {
+        e: Transitions.of(e.columns["action"], robot_poses(e.columns[f"pose.{setting}"]))
         for e in episodes
-    ]
-    try:
-        if walks:
-            check_agreement(Transitions.joined(walks), SHIFTS, scene / "data", "action")
-    except ValueError as error:
-        return [], [str(error)] * len(walks)
-    sound, problems = [], []
+    }
+    wrong = wrong_together(walks, SHIFTS, scene / "data", "action")
     for episode in episodes:
         try:
             path = parquet_path(episode.root, episode.episode_index)
-            check_actions(episode, setting, path)
-            sound.append(episode)
+            if episode not in wrong:
+                check_actions(episode, setting, path)
         except ValueError as error:
-            problems.append(str(error))
-    return sound, problems
+            wrong[episode] = str(error)
+    return [episode for episode in episodes if episode not in wrong], list(wrong.values())
 
 
-def check_scene(
+def scene_problems(
     scene: Path,
     name: DatasetName,
     camera: dict[str, float],
     sizes: dict[Episode, tuple[int, int]],
     needs_depth: bool,
-) -> None:
-    """That the recorded `camera` is that of the images, by episode (width, height), and, where it
-    is needed, that depth is in millimetres.
+) -> dict[Episode, str]:
+    """What is wrong with which episodes, by their image sizes (width, height): that the recorded
+    `camera` is not that of their images, or, where it is needed, that depth is not in millimetres.
     """
-    for size in sizes.values():
-        check_recorded_size(scene, camera, size)
-    frames = [(episode, frame) for episode in sizes for frame in range(episode.length)]
-    if not needs_depth or not frames:
-        return
-    chosen = np.unique(np.linspace(0, len(frames) - 1, NUM_PROBES).astype(int))
+    problems = {}
+    for episode, size in sizes.items():
+        try:
+            check_recorded_size(scene, camera, size)
+        except ValueError as error:
+            problems[episode] = str(error)
+    sound = [episode for episode in sizes if episode not in problems]
+    if not needs_depth or not sound:
+        return problems
     setting = name.look_down_setting
-    paths = [frames[i][0].frame_path("depth", setting, frames[i][1]) for i in chosen]
-    width, height = next(iter(sizes.values()))
+
+    def read(episode: Episode, frame: int) -> tuple[Path, np.ndarray]:
+        path = episode.frame_path("depth", setting, frame)
+        return path, open_depth(path, scale=CameraSpec.depth_scale)
+
     told = {key: camera[key] for key in ("hfov_deg", "depth_scale") if key in camera}
-    spec = CameraSpec(width, height, height_m=name.height_cm / 100, **told)
-    view = floor_view(spec, name.look_down_pitch_deg)
-    images = [open_depth(path, scale=CameraSpec.depth_scale) for path in paths]
-    check_depth(images, [view] * len(images), paths[0].parent, CameraSpec.depth_scale)
+    told |= {"height_m": name.height_cm / 100}
+    views = [floor_view(CameraSpec(*sizes[e], **told), name.look_down_pitch_deg) for e in sound]
+    where = sound[0].frame_path("depth", setting, 0).parent
+    lengths = [episode.length for episode in sound]
+    return problems | depth_problems(sound, lengths, views, read, where, CameraSpec.depth_scale)
 
 
 def check_relative_goals(episode: Episode, setting: str, path: Path) -> None:

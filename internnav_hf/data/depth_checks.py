@@ -3,14 +3,15 @@
 A camera of known height and pitch sees the floor at known distances, in the lower part of its view:
 h / (sin p + y cos p) for the ray at y = (v - cy) / fy. Where much of a scene's depth lies at one
 multiple of that, the unit is known. Besides, and where no camera is known, medians must be those of
-rooms or streets. Several images of several episodes are looked at; what is not finite, or 0, is
-unknown and counts for nothing.
+rooms or streets. Several images of several episodes are looked at, of few episodes each one's; what
+is not finite, or 0, is unknown and counts for nothing. An episode is judged alone where it is off
+by more than stairs and tables are; all of a scene together, by less.
 
 A unit that is told by an option is checked in its turn: one that is not the data's cannot hide what
 is wrong with them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ LIES_TOGETHER = 0.1  # of the logarithm of depth / floor
 FLOOR_SHARE = 0.25  # of what is known where floor may be
 RIGHT_SHARE = 0.1  # at the right distance: enough to be content
 RATIO = (0.4, 2.5)
+RATIO_ALONE = (0.15, 7.0)  # of a single walk, which may look down a stair, or at a table
+MEDIAN_ALONE_M = (0.03, 200.0)
 FEWEST_PIXELS = 100
 ENOUGH_PIXELS = 2000  # of all images, thinned; with fewer known ones all pixels are looked at
 FEWEST_ROWS = 100  # that are looked at of an image, and columns; smaller ones are seen whole
@@ -52,6 +55,111 @@ class FloorView:
             return np.where(down > 1e-6, self.height_m / down, np.inf)
 
 
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """An image (rows, columns) in metres of a `walk`, its file, and the camera, if known."""
+
+    walk: Hashable
+    path: Path
+    image: np.ndarray
+    view: FloorView | None
+
+
+def probed_frames(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """(walk, frame) of up to `NUM_PROBES`, spread over all; of few walks, some of each."""
+    if len(lengths) <= NUM_PROBES:
+        counts = [len(part) for part in np.array_split(np.arange(NUM_PROBES), len(lengths) or 1)]
+        return [
+            (walk, int(frame))
+            for walk, (length, count) in enumerate(zip(lengths, counts, strict=False))
+            for frame in np.unique(((np.arange(count) + 0.5) / count * length).astype(int))
+        ]
+    ends = np.cumsum(lengths)
+    chosen = np.unique(np.linspace(0, ends[-1] - 1, NUM_PROBES).astype(int))
+    walks = np.searchsorted(ends, chosen, side="right")
+    return [(int(w), int(f - ends[w] + lengths[w])) for w, f in zip(walks, chosen, strict=True)]
+
+
+def depth_problems(
+    walks: Sequence[Hashable],
+    lengths: Sequence[int],
+    views: Sequence[FloorView | None],
+    read: Callable[[Hashable, int], tuple[Path, np.ndarray]],
+    where: Path | str,
+    units_per_m: float,
+    median_m: tuple[float, float] = MEDIAN_M,
+) -> dict[Hashable, str]:
+    """What is wrong with the depth of which walks: those whose images cannot be read, or are of
+    another unit than the others', or all of them. `read` gives file and metres of a frame.
+    """
+    unread: dict[Hashable, str] = {}
+    probes = []
+    for number, frame in probed_frames(lengths):
+        try:
+            probes.append(Probe(walks[number], *read(walks[number], frame), views[number]))
+        except ValueError as error:
+            unread.setdefault(walks[number], str(error))
+    alone = odd_walks(probes, units_per_m)
+    rest = [probe for probe in probes if probe.walk not in alone] or probes
+    try:
+        if rest:
+            check_depth(*_images_and_views(rest), where, units_per_m, median_m)
+    except ValueError as error:
+        return dict.fromkeys(walks, str(error)) | unread
+    return alone | unread
+
+
+def odd_walks(probes: Sequence[Probe], units_per_m: float) -> dict[Hashable, str]:
+    """Those whose own images are surely of another unit."""
+    found: dict[Hashable, str] = {}
+    for walk in dict.fromkeys(probe.walk for probe in probes):
+        mine = [probe for probe in probes if probe.walk == walk]
+        try:
+            _check_alone(*_images_and_views(mine), mine[0].path, units_per_m)
+        except ValueError as error:
+            found[walk] = str(error)
+    return found
+
+
+def _images_and_views(
+    probes: Sequence[Probe],
+) -> tuple[list[np.ndarray], list[FloorView] | None]:
+    views = [probe.view for probe in probes if probe.view is not None]
+    return [probe.image for probe in probes], views if len(views) == len(probes) else None
+
+
+def _check_alone(
+    images: Sequence[np.ndarray],
+    views: Sequence[FloorView] | None,
+    where: Path | str,
+    units_per_m: float,
+) -> None:
+    thin, together = _seen(images)
+    what = _what(images, units_per_m)
+    if views is not None:
+        _check_floor(thin, views, where, units_per_m, RATIO_ALONE)
+    if len(together):
+        _check_median(together, MEDIAN_ALONE_M, where, what)
+
+
+def _what(images: Sequence[np.ndarray], units_per_m: float) -> str:
+    number = f"{len(images)} images" if len(images) > 1 else "an image"
+    return f"{number}, read with {units_per_m:g} units a metre"
+
+
+def _check_floor(
+    images: Sequence[np.ndarray],
+    views: Sequence[FloorView],
+    where: Path | str,
+    units_per_m: float,
+    ratio: tuple[float, float],
+) -> None:
+    times = floor_multiple(images, views, ratio)
+    if times is not None:
+        found = f"the floor {times:.3g} times as far away as it is, in {_what(images, units_per_m)}"
+        raise broken(where, "depth", found, _another(views[0], units_per_m * times))
+
+
 def known(depth: np.ndarray) -> np.ndarray:
     """The pixels (N,) that tell anything."""
     return depth[np.isfinite(depth) & (depth > 0)]
@@ -67,11 +175,8 @@ def check_depth(
     """ValueError where images (rows, columns), in metres if their files have `units_per_m`, cannot
     be so; `views` are the cameras that took each.
     """
-    thin = [_thinned(image) for image in images]
-    together = np.concatenate([known(image) for image in thin])
-    if len(together) < ENOUGH_PIXELS or together.min() == together.max():
-        thin, together = list(images), np.concatenate([known(image) for image in images])
-    what = f"{len(images)} images, read with {units_per_m:g} units a metre"
+    thin, together = _seen(images)
+    what = _what(images, units_per_m)
     if not len(together):
         raise broken(where, "depth", f"nothing but 0 or no number in {what}", "depth")
     if len(images) > 1 and together.min() == together.max():
@@ -80,12 +185,18 @@ def check_depth(
         _check_median(together, median_m, where, what)
         _check_bottom(thin, where, what)
         return
-    times = floor_multiple(thin, views)
-    if times is not None:
-        found = f"the floor {times:.3g} times as far away as it is, in {what}"
-        raise broken(where, "depth", found, _another(views[0], units_per_m * times))
+    _check_floor(thin, views, where, units_per_m, RATIO)
     nearest = min(view.height_m / max(np.sin(view.pitch), 1e-6) for view in views)
     _check_median(together, (median_m[0] * min(1.0, nearest), median_m[1]), where, what)
+
+
+def _seen(images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Images thinned, where that leaves enough, and their known pixels (N,)."""
+    thin = [_thinned(image) for image in images]
+    together = np.concatenate([known(image) for image in thin])
+    if len(together) >= ENOUGH_PIXELS and together.min() < together.max():
+        return thin, together
+    return list(images), np.concatenate([known(image) for image in images])
 
 
 def _thinned(image: np.ndarray) -> np.ndarray:
@@ -121,8 +232,14 @@ def _check_bottom(images: Sequence[np.ndarray], where: Path | str, what: str) ->
         raise broken(where, "depth", found, expected)
 
 
-def floor_multiple(images: Sequence[np.ndarray], views: Sequence[FloorView]) -> float | None:
-    """How many times too far the floor is; None where it is right, or where none is seen."""
+def floor_multiple(
+    images: Sequence[np.ndarray],
+    views: Sequence[FloorView],
+    ratio: tuple[float, float] = RATIO,
+) -> float | None:
+    """How many times too far the floor is; None where it is inside of `ratio`, or where none is
+    seen.
+    """
     ratios = []
     for image, view in zip(images, views, strict=True):
         floor_m = view.floor_m(len(image))
@@ -137,7 +254,7 @@ def floor_multiple(images: Sequence[np.ndarray], views: Sequence[FloorView]) -> 
     most = int(pairs.argmax())
     times = float(np.exp(low + (most + 1) * LIES_TOGETHER))
     is_floor = pairs[most] >= FLOOR_SHARE * len(logs)
-    return times if is_floor and not RATIO[0] <= times <= RATIO[1] else None
+    return times if is_floor and not ratio[0] <= times <= ratio[1] else None
 
 
 def check_farthest(metres: np.ndarray, where: Path | str, unit_m: float) -> None:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from .camera_checks import recorded_values
-from .checks import FrameFiles, check_episode, check_scene, sound_walks
+from .checks import FrameFiles, check_episode, scene_problems, sound_walks
 from .episode import Episode, broken
 from .files import all_broken, check_name, each_once
 from .lerobot import EPISODES_FILE, INFO_FILE, EpisodeRecord, read_info, read_records
@@ -204,11 +204,10 @@ def index_scene(
     }
     sound, contradicted = sound_walks(scene, name, list(checked))
     problems += contradicted
-    try:
-        sizes = {episode: checked[episode][0] for episode in sound}
-        check_scene(scene, name, camera, sizes, rules.needs_depth)
-    except ValueError as error:
-        return _broken_scene(scene, [*problems, *[str(error)] * len(sound)])
+    sizes = {episode: checked[episode][0] for episode in sound}
+    wrong_images = scene_problems(scene, name, camera, sizes, rules.needs_depth)
+    problems += wrong_images.values()
+    sound = [episode for episode in sound if episode not in wrong_images]
     return SceneIndex(
         scene,
         *_tables(scene, name, rules, [(episode, *checked[episode]) for episode in sound]),

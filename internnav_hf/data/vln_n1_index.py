@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .camera_checks import check_intrinsics
 from .checks import check_aspect, check_images
-from .depth_checks import NUM_PROBES, FloorView, check_depth
+from .depth_checks import FloorView, depth_problems
 from .episode import broken, parquet_path
 from .files import all_broken, check_name, each_once
 from .images import open_depth
@@ -174,7 +174,7 @@ def index_unit(
     broken_ones = misplaced(list(views), files.places("rgb"), bool(problems))
     for record in broken_ones:
         del views[record]
-    broken_ones |= depth_problems(views, files, rules.depth_scale)
+    broken_ones |= _depth_problems(views, files, rules.depth_scale)
     problems += broken_ones.values()
     return [row for record, row in rows.items() if record not in broken_ones], problems
 
@@ -229,27 +229,17 @@ def _row(
     )
 
 
-def depth_problems(
+def _depth_problems(
     views: dict[FrameRange, FloorView], files: FrameFiles, depth_scale: float
 ) -> dict[FrameRange, str]:
-    """What is wrong with which episodes of a unit: those with images that cannot be read, or all
-    where some images cannot be in the unit that is meant.
-    """
-    images = [(record, path) for record in views for path in files.paths(record, "depth")]
-    chosen = np.unique(np.linspace(0, len(images) - 1, NUM_PROBES).astype(int))
-    problems, opened, seen = {}, [], []
-    for record, path in [images[i] for i in chosen if images]:
-        try:
-            opened.append(open_depth(files.unit / path, scale=depth_scale))
-            seen.append(views[record])
-        except ValueError as error:
-            problems[record] = str(error)
-    try:
-        if opened:
-            check_depth(opened, seen, files.unit, depth_scale, DEPTH_MEDIAN_M)
-    except ValueError as error:
-        problems |= dict.fromkeys(views, str(error))
-    return problems
+    def read(record: FrameRange, frame: int) -> tuple[Path, np.ndarray]:
+        path = files.unit / files.paths(record, "depth")[frame]
+        return path, open_depth(path, scale=depth_scale)
+
+    records = list(views)
+    lengths = [record.length for record in records]
+    place = (files.unit, depth_scale, DEPTH_MEDIAN_M)
+    return depth_problems(records, lengths, list(views.values()), read, *place)
 
 
 def fingerprint(data_root: Path, units: Sequence[Path], rules: ReadingRules) -> str:

@@ -4,7 +4,7 @@ end, and depth in the unit that is meant, for each episode and for all of a fold
 T frames.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,16 @@ import numpy as np
 
 from ..camera import CameraSpec
 from ..geometry import Action
-from .action_checks import LED_TO_FRAME, TOO_EARLY, Transitions, check_agreement, hint
+from .action_checks import (
+    LED_TO_FRAME,
+    TOO_EARLY,
+    Transitions,
+    check_agreement,
+    hint,
+    wrong_together,
+)
 from .camera_checks import check_recorded_size, floor_view, recorded_values
-from .depth_checks import NUM_PROBES, check_depth, check_farthest
+from .depth_checks import check_farthest, depth_problems
 from .episode import broken, parquet_path
 from .pose_checks import check_heading, check_moves, check_positions, check_yaw
 from .vln_pe import (
@@ -32,6 +39,7 @@ from .vln_pe_frames import FrameRules, RecordedFrames
 SHIFTS = {-1: TOO_EARLY, 1: LED_TO_FRAME}
 NOTHING = -1
 LARGEST_PROGRESS = 1.5
+FAR_M = 3.0  # whoever gets so far away has seen as far
 PLANS_AGREE = 0.9  # share of the plans that begin with the expert's action
 
 
@@ -65,60 +73,88 @@ class CheckedWalk:
         return parquet_path(self.walk.root, self.walk.episode_index)
 
     @property
+    def reach_m(self) -> float:
+        """How far from its first place the robot ever was."""
+        xy = self.walk.columns[POSITION][:, :2]
+        return float(np.linalg.norm(xy - xy[0], axis=1).max())
+
+    @property
     def transitions(self) -> Transitions:
         """What was done and what came of it."""
         return Transitions.of(self.walk.columns[PREVIOUS_ACTION], self.walk.poses)
 
 
 def sound_walks(unit: Path, walks: Sequence[CheckedWalk]) -> tuple[list[CheckedWalk], list[str]]:
-    """Those that agree with themselves, and a sentence about each other one. Where all of a folder
-    together do not, none is sound.
+    """Those that agree with themselves, with the recorded camera and with the others of the
+    folder, and a sentence about each other one.
     """
+    camera, wrong = recorded_values(unit), {}
+    for check in (_sizes, _units, _actions, _images):
+        rest = [walk for walk in walks if walk not in wrong]
+        wrong |= check(unit, rest, camera) if rest else {}
+    return [walk for walk in walks if walk not in wrong], list(wrong.values())
+
+
+Problems = dict[CheckedWalk, str]
+
+
+def _sizes(unit: Path, walks: Sequence[CheckedWalk], camera: dict[str, float]) -> Problems:
+    return _each(walks, lambda walk: check_recorded_size(unit, camera, walk.size))
+
+
+def _actions(unit: Path, walks: Sequence[CheckedWalk], camera: dict[str, float]) -> Problems:
+    """What all together tell of their convention, then each."""
+    wrong = wrong_together({w: w.transitions for w in walks}, SHIFTS, unit / "data", ACTION)
+    rest = [walk for walk in walks if walk not in wrong]
+    return wrong | _each(rest, lambda w: check_agreement(w.transitions, SHIFTS, w.path, ACTION))
+
+
+def _units(unit: Path, walks: Sequence[CheckedWalk], camera: dict[str, float]) -> Problems:
+    """Of depth in arrays: where most are wrong, small numbers in the others prove nothing."""
+    wrong = {walk: walk.wrong for walk in walks if walk.wrong}
+    if 2 * len(wrong) > len(walks):
+        return dict.fromkeys(walks, next(iter(wrong.values())))
+    arrays = [walk for walk in walks if walk.metres is not None and not walk.wrong]
+    if not arrays:
+        return wrong
+    wrong |= _each([walk for walk in arrays if walk.reach_m >= FAR_M], _check_farthest)
+    rest = [walk for walk in arrays if walk not in wrong] or arrays
     try:
-        if walks:
-            _check_unit(unit, walks)
+        metres = np.concatenate([walk.metres for walk in rest])
+        check_farthest(metres, unit, rest[0].frames.depth_unit_m)
     except ValueError as error:
-        return [], [str(error)] * len(walks)
-    sound, problems = [], []
+        wrong |= dict.fromkeys(arrays, str(error))
+    return wrong
+
+
+def _check_farthest(walk: CheckedWalk) -> None:
+    check_farthest(walk.metres, walk.frames.files("depth")[0], walk.frames.depth_unit_m)
+
+
+def _images(unit: Path, walks: Sequence[CheckedWalk], camera: dict[str, float]) -> Problems:
+    """By the floor where the camera is told, else by what rooms are like."""
+    if walks[0].frames.is_splat:
+        return {}
+
+    def read(walk: CheckedWalk, frame: int) -> tuple[Path, np.ndarray]:
+        files = walk.frames.files("depth")
+        return files[frame if len(files) > 1 else 0], walk.frames.depth_image(frame)
+
+    tells_floor = {"hfov_deg", "height_m", "pitch_deg", "width", "height"} <= camera.keys()
+    spec = CameraSpec.from_dict(camera) if tells_floor else None
+    views = [floor_view(spec, spec.pitch_deg) if spec else None] * len(walks)
+    lengths = [walk.walk.length for walk in walks]
+    return depth_problems(walks, lengths, views, read, unit, walks[0].frames.units_per_m)
+
+
+def _each(walks: Sequence[CheckedWalk], check: Callable[[CheckedWalk], None]) -> Problems:
+    wrong = {}
     for walk in walks:
         try:
-            if walk.wrong:
-                raise ValueError(walk.wrong)
-            check_agreement(walk.transitions, SHIFTS, walk.path, ACTION)
-            sound.append(walk)
+            check(walk)
         except ValueError as error:
-            problems.append(str(error))
-    return sound, problems
-
-
-def _check_unit(unit: Path, walks: Sequence[CheckedWalk]) -> None:
-    """Of a folder: its camera, its actions' convention, the unit of its depth."""
-    camera = recorded_values(unit)
-    for walk in walks:
-        check_recorded_size(unit, camera, walk.size)
-    check_agreement(Transitions.joined(w.transitions for w in walks), SHIFTS, unit / "data", ACTION)
-    wrong = [walk for walk in walks if walk.wrong]
-    if 2 * len(wrong) > len(walks):
-        raise ValueError(wrong[0].wrong)
-    right = [walk for walk in walks if not walk.wrong]
-    arrays = [walk.metres for walk in right if walk.metres is not None]
-    if arrays:
-        check_farthest(np.concatenate(arrays), unit, right[0].frames.depth_unit_m)
-    if not right[0].frames.is_splat:
-        _check_some_images(unit, right, camera)
-
-
-def _check_some_images(unit: Path, walks: Sequence[CheckedWalk], camera: dict[str, float]) -> None:
-    """By the floor where the camera is told, else by what rooms are like."""
-    frames = [(walk, frame) for walk in walks for frame in range(walk.walk.length)]
-    chosen = np.unique(np.linspace(0, len(frames) - 1, NUM_PROBES).astype(int))
-    images = [frames[i][0].frames.depth_image(frames[i][1]) for i in chosen]
-    tells_floor = {"hfov_deg", "height_m", "pitch_deg", "width", "height"} <= camera.keys()
-    views = None
-    if tells_floor:
-        spec = CameraSpec.from_dict(camera)
-        views = [floor_view(spec, spec.pitch_deg)] * len(images)
-    check_depth(images, views, unit, walks[0].frames.units_per_m)
+            wrong[walk] = str(error)
+    return wrong
 
 
 def check_walk(walk: WholeWalk) -> None:
