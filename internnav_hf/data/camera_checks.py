@@ -10,7 +10,7 @@ import numpy as np
 
 from ..camera import CameraSpec
 from .depth_checks import FloorView
-from .episode import broken
+from .episode import broken, shown
 from .lerobot import INFO_FILE, read_info
 
 FIELDS = tuple(field.name for field in fields(CameraSpec))
@@ -31,8 +31,11 @@ def recorded_camera(scene: Path) -> CameraSpec | None:
 def recorded_values(scene: Path) -> dict[str, float]:
     """The fields of a camera that `meta/info.json` tells, checked; empty where there is none."""
     path = scene / INFO_FILE
-    camera = read_info(scene).get("camera") or {}
+    camera = read_info(scene).get("camera")
+    camera = {} if camera is None else camera
     try:
+        if not isinstance(camera, dict):
+            raise ValueError(f"{shown(camera)} is no object")
         values = {name: _number(camera[name]) for name in FIELDS if name in camera}
         CameraSpec.from_dict(values)
     except (ValueError, AttributeError, TypeError) as error:

@@ -11,6 +11,7 @@ from ..camera import CameraSpec
 from ..geometry import Action, robot_poses
 from .action_checks import (
     AT_FRAME,
+    MOVES,
     TOO_LATE,
     Transitions,
     check_agreement,
@@ -31,6 +32,7 @@ from .pose_checks import (
     check_matrices,
     check_moves,
     check_positions,
+    check_standing,
 )
 
 LEADING = [Action.FORWARD, Action.TURN_LEFT, Action.TURN_RIGHT, Action.LOOK_DOWN]
@@ -114,6 +116,7 @@ def check_values(episode: Episode, name: DatasetName, path: Path) -> None:
     check_camera_axes(pose, np.radians(name.look_down_pitch_deg), path, field)
     action, poses = episode.columns["action"], robot_poses(pose)
     check_moves(action, poses[:, :2], path, field)
+    check_standing(poses, int(np.isin(action, MOVES).sum()), path, field)
     check_heading(poses, path, field)
     check_relative_goals(episode, name.look_down_setting, path)
 

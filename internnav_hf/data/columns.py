@@ -19,6 +19,7 @@ from ..files import raise_trouble
 from .episode import broken, shown
 from .files import state_of
 
+ORDER_COLUMNS = ("frame_index", "timestamp")  # of LeRobot; they grow from row to row
 LONGEST_EPISODE = 1_000_000  # rows
 LARGEST_COLUMN = 100_000_000  # numbers; a point cloud of a scene may be one
 
@@ -56,7 +57,7 @@ def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ())
     missing = [name for name in names if name not in found]
     if missing:
         raise broken(path, "columns", sorted(found), " and ".join(missing))
-    names = [*names, *(name for name in optional if name in found)]
+    names = list(dict.fromkeys([*names, *(name for name in optional if name in found)]))
     twice = [name for name in names if found.count(name) > 1]
     if twice:
         raise broken(path, "columns", f"{found.count(twice[0])} of name {twice[0]}", "one of each")
@@ -67,6 +68,22 @@ def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ())
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise_trouble(error, path)
         raise broken(path, "file", f"unreadable pages ({error})", "a whole file") from error
+
+
+def check_row_order(table: pa.Table, path: Path) -> None:
+    """That rows are in the order of time, by those of `ORDER_COLUMNS` that hold numbers."""
+    for name in ORDER_COLUMNS:
+        if name not in table.column_names:
+            continue
+        values = plain(table[name])
+        if not _is_number(values.type):
+            continue
+        numbers = values.to_numpy(zero_copy_only=False)
+        falls = np.flatnonzero(numbers[1:] < numbers[:-1])
+        if len(falls):
+            row = int(falls[0]) + 1
+            found = f"{numbers[row]} at row {row}, after {numbers[row - 1]}"
+            raise broken(path, name, found, "rows in the order of their frames")
 
 
 def _check_size(path: Path, metadata: pq.FileMetaData, names: Sequence[str]) -> None:

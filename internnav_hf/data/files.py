@@ -108,6 +108,20 @@ def parquet_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if not is_foreign(path.name))
 
 
+def unlisted(
+    folder: Path, numbers: Iterable[int], meta_file: str, num_wrong: int
+) -> list[ValueError]:
+    """An error for each parquet file of an episode that the meta file does not list; `num_wrong`
+    of its lines could not be read, and are theirs.
+    """
+    listed, missing = set(numbers), []
+    for path in parquet_files(folder):
+        number = path.stem.removeprefix("episode_")
+        if number.isdecimal() and int(number) not in listed:
+            missing.append(broken(path, "file", f"no line in {meta_file}", "one for each episode"))
+    return missing[num_wrong:]
+
+
 def with_siblings(folders: Sequence[Path], top: Path) -> list[Path]:
     """Folders with episodes, and what lies beside them: it should be one, too. Sorted."""
     above = {path for folder in folders for path in folder.parents}

@@ -19,6 +19,7 @@ from .files import AT_ONCE, open_file, state_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow's others run programs, and more
 MOST_PIXELS = 2**26  # a panorama of 8192 x 4096 has half as many; a small file may claim any number
+LONGEST_SIDE = 2**15 - 1
 FIRST_BYTES = 1024
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 PNG_MODES = {
@@ -97,9 +98,10 @@ def _first_bytes(path: str | Path) -> bytes:
 
 def check_size(path: str | Path, size: tuple[int, int]) -> None:
     """(width, height) in pixels that an image may have."""
-    if size[0] * size[1] > MOST_PIXELS or 0 in size:
+    if size[0] * size[1] > MOST_PIXELS or 0 in size or max(size) > LONGEST_SIDE:
         found = f"{size[0]}x{size[1]} pixels"
-        raise broken(path, "size", found, f"an image of at most {MOST_PIXELS} pixels")
+        expected = f"an image of at most {MOST_PIXELS} pixels, {LONGEST_SIDE} in a row"
+        raise broken(path, "size", found, expected)
 
 
 def _png_head(start: bytes) -> int:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,10 +19,11 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from ..camera import CameraSpec
 from .camera_checks import recorded_values
 from .checks import FrameFiles, check_episode, scene_problems, sound_walks
 from .episode import Episode, broken
-from .files import all_broken, check_name, each_once
+from .files import all_broken, check_name, each_once, unlisted
 from .lerobot import EPISODES_FILE, INFO_FILE, EpisodeRecord, read_info, read_records
 from .names import DatasetName, check_depth_folders, scene_folders
 from .sampling import PIXEL_GOAL, STOP, TURN, SamplingRules, sample_episode
@@ -40,7 +42,7 @@ from .tables import (
 
 logger = logging.getLogger(__name__)
 
-READER_VERSION = 3  # part of the cache's name; raise it when rules, checks or columns change
+READER_VERSION = 4  # part of the cache's name; raise it when rules, checks or columns change
 
 
 SAMPLE_SCHEMA = pa.schema(
@@ -197,6 +199,8 @@ def index_scene(
         return _broken_scene(scene, all_broken(scene, [error]))
     if not records:
         return _broken_scene(scene, all_broken(scene, wrong))
+    numbers = [record.episode_index for record in records]
+    wrong += unlisted(scene, numbers, EPISODES_FILE, len(wrong))
     problems = list(map(str, wrong))
     files = FrameFiles(scene)
     checked = {
@@ -264,6 +268,7 @@ def join_scenes(parts: list[SceneIndex], name: DatasetName, rules: SamplingRules
     """All pixel goals, then all turns, then the whole list of stops `stop_repeat` times: the
     published order.
     """
+    parts, hfov_deg = _of_one_camera(parts, name)
     tables, first_episode = [], 0
     for part in parts:
         tables.append(shift_episodes(part.samples, first_episode))
@@ -280,7 +285,7 @@ def join_scenes(parts: list[SceneIndex], name: DatasetName, rules: SamplingRules
         name,
         pa.concat_tables(ordered),
         pa.concat_tables([part.episodes for part in parts]),
-        _only_hfov_deg(parts, name),
+        hfov_deg,
         sum(part.num_episodes for part in parts),
         tuple(problem for part in parts for problem in part.broken_episodes),
     )
@@ -298,18 +303,25 @@ def is_simulated(scene: Path) -> bool:
     return read_info(scene).get("robot_type") == "simulated"
 
 
-def _only_hfov_deg(parts: list[SceneIndex], name: DatasetName) -> float | None:
-    scenes: dict[float, list[Path]] = {}
+def _of_one_camera(
+    parts: list[SceneIndex], name: DatasetName
+) -> tuple[list[SceneIndex], float | None]:
+    """Scenes that tell of another field of view than most episodes, or in doubt than the published
+    one, are broken.
+    """
+    counts: Counter[float] = Counter()
     for part in parts:
         if part.hfov_deg is not None:
-            scenes.setdefault(part.hfov_deg, []).append(part.scene)
-    if len(scenes) > 1:
-        rarest = min(scenes, key=lambda value: len(scenes[value]))
-        raise ValueError(
-            f"{name}: its scenes have different cameras: hfov_deg {sorted(scenes)};"
-            f" {scenes[rarest][0] / INFO_FILE} has {rarest:g}"
-        )
-    return next(iter(scenes), None)
+            counts[part.hfov_deg] += part.episodes.num_rows
+    usual = max(counts, key=lambda deg: (counts[deg], deg == CameraSpec.hfov_deg), default=None)
+    for place, part in enumerate(parts):
+        if part.hfov_deg not in (None, usual):
+            path = part.scene / INFO_FILE
+            expected = f"{usual:g} as other scenes of {name} have: it would be another camera"
+            problem = str(broken(path, "camera.hfov_deg", f"{part.hfov_deg:g}", expected))
+            problems = [*part.broken_episodes, *[problem] * part.episodes.num_rows]
+            parts = [*parts[:place], _broken_scene(part.scene, problems), *parts[place + 1 :]]
+    return parts, usual
 
 
 def save_index(index: Index, folder: Path) -> None:

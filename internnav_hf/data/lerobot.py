@@ -18,7 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from .columns import Column, column_names, read_columns, to_numpy
+from .columns import (
+    ORDER_COLUMNS,
+    Column,
+    check_row_order,
+    column_names,
+    read_columns,
+    to_numpy,
+)
 from .episode import Episode, broken, parquet_path, shown
 from .files import each_once, walk_folders
 from .json_files import (
@@ -33,6 +40,7 @@ from .json_files import (
 EPISODES_FILE = "meta/episodes.jsonl"
 INFO_FILE = "meta/info.json"
 INSTRUCTION_SEPARATOR = "<INSTRUCTION_SEP>"
+MOST_INSTRUCTIONS = 10_000  # of an episode: it is sampled once for each
 NEVER_SCENES = {"data", "meta", "videos", "images"}  # folders inside a scene
 
 
@@ -149,6 +157,9 @@ def split_instructions(tasks: object, where: str = "tasks") -> tuple[str, ...]:
     if not isinstance(tasks, list) or not tasks or not all(isinstance(t, str) for t in tasks):
         raise broken(where, "tasks", shown(tasks), "a list of strings")
     instructions = tuple(part for task in tasks for part in task.split(INSTRUCTION_SEPARATOR))
+    if len(instructions) > MOST_INSTRUCTIONS:
+        found = f"{len(instructions)} instructions: {shown(tasks)}"
+        raise broken(where, "tasks", found, f"at most {MOST_INSTRUCTIONS}")
     return tuple(check_text(where, "tasks", text, "no empty instruction") for text in instructions)
 
 
@@ -163,7 +174,8 @@ def read_episode(
     for setting in settings:
         for name in SETTING_COLUMNS:
             wanted[name.replace(".S", f".{setting}")] = COLUMNS[name]
-    table = read_columns(path, [*wanted, *extra_columns])
+    table = read_columns(path, [*wanted, *extra_columns], ORDER_COLUMNS)
+    check_row_order(table, path)
     if table.num_rows != record.length:
         expected = f"{record.length} as in {EPISODES_FILE}"
         raise broken(path, "length", f"{table.num_rows} rows", expected)

@@ -25,6 +25,7 @@ FEWEST_STEPS, SHORTEST_STEP_M = 6, 0.02  # that tell where a robot is heading
 FEWEST_FORWARD, STANDS_M = 8, 0.01  # forward actions, and what a robot goes in each at least
 FULL_TURN = 2 * np.pi
 LARGEST_TURN = 2.0  # rad between two frames; in degrees, it is the smallest that is sure
+LEAST_MOVED, FEWEST_MOVES = 1e-6, 4  # m and rad in a whole walk, of which so many actions move
 UNITS = {1e3: "millimetres", 1e2: "centimetres"}
 
 
@@ -49,6 +50,13 @@ def check_positions(
         raise broken(path, field, found, expected)
     found = f"a jump of {steps[first]:.4g} m to frame {first + 1}"
     raise broken(path, field, found, f"steps of up to {largest_step_m:g} m")
+
+
+def check_standing(poses: np.ndarray, num_moves: int, path: Path, field: str) -> None:
+    """That poses (T, N) of a robot with so many motions are not one pose again and again."""
+    if num_moves >= FEWEST_MOVES and np.ptp(poses, axis=0).max() <= LEAST_MOVED:
+        found = f"the same pose at all {len(poses)} frames, and {num_moves} motions"
+        raise broken(path, field, found, "the pose of each frame")
 
 
 def check_moves(led: np.ndarray, xy: np.ndarray, path: Path, field: str) -> None:

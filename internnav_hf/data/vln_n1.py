@@ -29,7 +29,7 @@ import numpy as np
 
 from ..geometry import robot_poses
 from .camera_checks import check_height
-from .columns import Column, read_columns, to_numpy
+from .columns import ORDER_COLUMNS, Column, check_row_order, read_columns, to_numpy
 from .episode import Episode, broken, parquet_path, printable
 from .files import folders_and_dead_links, is_foreign, parquet_files, subfolders
 from .lerobot import archive_hint
@@ -43,6 +43,7 @@ from .pose_checks import (
     check_heading,
     check_matrices,
     check_positions,
+    check_standing,
 )
 from .vln_n1_ranges import STATS_FILE, FrameRange, read_ranges
 
@@ -166,7 +167,8 @@ def read_episode_columns(record: FrameRange) -> dict[str, np.ndarray]:
     upright.
     """
     path = parquet_path(record.unit, record.episode_index)
-    table = read_columns(path, list(COLUMNS))
+    table = read_columns(path, list(COLUMNS), ORDER_COLUMNS)
+    check_row_order(table, path)
     wanted = record.last - record.first + 1
     if table.num_rows != wanted:
         expected = f"{wanted}, frames {record.first} to {record.last} of {STATS_FILE}"
@@ -185,6 +187,7 @@ def read_episode_columns(record: FrameRange) -> dict[str, np.ndarray]:
         raise broken(path, POSE, found, expected)
     check_matrices(poses, path, POSE)
     check_positions(poses[:, :3, 3], path, POSE, LARGEST_MOTION_M)
+    check_standing(poses.reshape(len(poses), -1), len(poses) - 1, path, POSE)
     check_heading(robot_poses(poses), path, POSE, BACKWARDS)
     view = view_of(columns, path)
     check_camera_axes(poses @ _OPENCV_FROM_OPENGL, view.pitch, path, POSE, AXES_TOLERANCE)

@@ -22,7 +22,7 @@ from .camera_checks import check_intrinsics
 from .checks import check_aspect, check_images
 from .depth_checks import FloorView, depth_problems
 from .episode import broken, parquet_path
-from .files import all_broken, check_name, each_once
+from .files import all_broken, check_name, each_once, unlisted
 from .images import open_depth
 from .obstacles import ObstacleField, field_name, open_field
 from .tables import (
@@ -52,7 +52,7 @@ from .vln_n1_ranges import STATS_FILE, FrameRange, misplaced, read_ranges
 
 logger = logging.getLogger(__name__)
 
-INDEX_VERSION = 4  # part of the cache's name; raise it when checks or columns change
+INDEX_VERSION = 5  # part of the cache's name; raise it when checks or columns change
 DEPTH_MEDIAN_M = (0.4, 20.0)
 """Of what the probes see: in rooms, 1 mm read as 0.1 mm lies below. Where the camera looks at floor
 nearer than a metre, the lower limit shrinks as much."""
@@ -157,6 +157,8 @@ def index_unit(
         return [], all_broken(unit, [error])
     if not records:
         return [], all_broken(unit, wrong)
+    numbers = [record.episode_index for record in records]
+    wrong += unlisted(unit, numbers, STATS_FILE, len(wrong))
     views, rows, problems = {}, {}, [str(error) for error in wrong]
     for record in records:
         try:

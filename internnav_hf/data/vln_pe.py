@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from ..geometry import Action, wrap_angle
-from .columns import Column, read_columns, to_numpy
+from .columns import ORDER_COLUMNS, Column, check_row_order, read_columns, to_numpy
 from .episode import Episode, broken, parquet_path, shown
 from .files import folders_and_dead_links, open_file, parquet_files, subfolders
 from .json_files import (
@@ -319,9 +319,12 @@ def read_walk(record: WalkRecord) -> WholeWalk:
     """The columns of one episode, checked."""
     path = parquet_path(record.unit, record.episode_index)
     wanted = [name for name in COLUMNS if name not in OPTIONAL_COLUMNS]
-    table = read_columns(path, wanted, OPTIONAL_COLUMNS)
+    table = read_columns(path, wanted, (*OPTIONAL_COLUMNS, *ORDER_COLUMNS))
+    check_row_order(table, path)
     columns = {
-        name: to_numpy(table[name], COLUMNS[name], path, name) for name in table.column_names
+        name: to_numpy(table[name], column, path, name)
+        for name, column in COLUMNS.items()
+        if name in table.column_names
     }
     if table.num_rows == 0:
         raise broken(path, "length", "0 rows", "at least one frame")

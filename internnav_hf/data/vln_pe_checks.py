@@ -23,7 +23,7 @@ from .action_checks import (
 from .camera_checks import check_recorded_size, floor_view, recorded_values
 from .depth_checks import check_farthest, depth_problems
 from .episode import broken, parquet_path
-from .pose_checks import check_heading, check_moves, check_positions, check_yaw
+from .pose_checks import check_heading, check_moves, check_positions, check_standing, check_yaw
 from .vln_pe import (
     ACTION,
     EXPERT_ACTIONS,
@@ -39,7 +39,8 @@ from .vln_pe_frames import FrameRules, RecordedFrames
 SHIFTS = {-1: TOO_EARLY, 1: LED_TO_FRAME}
 NOTHING = -1
 LARGEST_PROGRESS = 1.5
-FAR_M = 3.0  # whoever gets so far away has seen as far
+LARGEST_LOSS = 0.3  # of progress
+FAR_M = 2.0  # whoever gets so far away has seen as far
 PLANS_AGREE = 0.9  # share of the plans that begin with the expert's action
 
 
@@ -165,12 +166,21 @@ def check_walk(walk: WholeWalk) -> None:
     check_yaw(columns[YAW], path, YAW)
     if walk.finish_status == SUCCESS:
         check_moves(led, position[:, :2], path, POSITION)
+        check_standing(position, int((led == Action.FORWARD).sum()), path, POSITION)
+        _check_progress(columns[PROGRESS], path)
     check_heading(walk.poses, path, YAW, moves=led[1:] == Action.FORWARD)
     if (highest := columns[PROGRESS].max()) > LARGEST_PROGRESS:
         raise broken(path, PROGRESS, f"{highest:.4g}", "a share, up to 1; is this percent?")
     _check_stops(walk, path)
     if EXPERT_ACTIONS in columns:
         _check_plans(columns[ACTION], columns[EXPERT_ACTIONS][:, 0], path)
+
+
+def _check_progress(progress: np.ndarray, path: Path) -> None:
+    """That a walk that succeeded got on."""
+    if progress[-1] < progress[0] - LARGEST_LOSS:
+        found = f"{progress[0]:.3g} at first and {progress[-1]:.3g} at last"
+        raise broken(path, PROGRESS, found, "a share that grows, as the walk succeeded")
 
 
 def _check_plans(actions: np.ndarray, first: np.ndarray, path: Path) -> None:

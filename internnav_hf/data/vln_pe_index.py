@@ -18,10 +18,10 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm import tqdm
 
+from .camera_checks import recorded_values
 from .episode import broken
 from .features import frames_key
-from .files import all_broken, check_name, each_once
-from .lerobot import read_info
+from .files import all_broken, check_name, each_once, unlisted
 from .tables import (
     NUM_THREADS,
     build_once,
@@ -55,7 +55,7 @@ from .vln_pe_frames import KINDS, FrameRules, RecordedFrames
 
 logger = logging.getLogger(__name__)
 
-INDEX_VERSION = 5  # part of the cache's name; raise it when checks or columns change
+INDEX_VERSION = 6  # part of the cache's name; raise it when checks or columns change
 
 EPISODE_SCHEMA = pa.schema(
     [
@@ -177,12 +177,13 @@ def index_unit(
     try:
         check_name(unit)
         records, wrong = read_records(unit)
-        read_info(unit)  # the camera stands there
+        recorded_values(unit)
     except ValueError as error:
         return [], all_broken(unit, [error]), left_out
     if not records:
         return [], all_broken(unit, wrong), left_out
-    problems += map(str, wrong)
+    numbers = [record.episode_index for record in records]
+    problems += map(str, [*wrong, *unlisted(unit, numbers, STATS_FILE, len(wrong))])
     walks: list[CheckedWalk] = []
     for record in records:
         try:

@@ -8,6 +8,7 @@ from internnav_hf.data.action_checks import (
     better_reading,
     check_agreement,
     clear_moves,
+    wrong_together,
 )
 from internnav_hf.geometry import wrap_angle
 
@@ -101,3 +102,18 @@ def test_a_shift_shows_over_walks_that_are_nearly_straight():
 def test_moves_are_told_by_what_the_robot_does_most():
     poses = [(0, 0, 0), (0.2, 0, 0.02), (0.22, 0, 0.3), (0.22, 0, 0.3), (0.4, 0.1, 0.1)]
     assert clear_moves(np.array(poses)).tolist() == [0, 1, -1, -1]
+
+
+def test_a_sound_walk_stays_where_others_are_shifted():
+    """However long those are; a walk that tells nothing by itself goes with them."""
+    sound, long, straight = some_walk(0, 40), some_walk(1, 400), np.array([-1] + [1] * 9)
+    walks = {
+        "sound": Transitions.of(sound, poses_of(sound)),
+        "long": Transitions.of(np.append(long[1:], 0), poses_of(long)),
+        "straight": Transitions.of(straight, poses_of(straight)),
+    }
+    wrong = wrong_together(walks, SHIFTS, "scene", "action")
+    assert set(wrong) == {"long", "straight"}
+    assert "scene: action: found" in wrong["long"]
+    assert not wrong_together({"sound": walks["sound"]}, SHIFTS, "scene", "action")
+    assert not wrong_together({}, SHIFTS, "scene", "action")

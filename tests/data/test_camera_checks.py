@@ -41,6 +41,8 @@ def test_a_camera_that_is_told_is_read(tmp_path):
         ('{"hfov_deg": 1.38}', "camera.hfov_deg: found 1.38, expected 5 to 175"),
         ('{"height_m": 125}', "camera.height_m: found 125, expected 0.02 to 5"),
         ("3", "camera: found something unreadable"),
+        ("[79]", r"camera: found something unreadable .\[79\] is no object"),
+        ('""', "camera: found something unreadable"),
     ],
 )
 def test_a_camera_that_is_none_is_named(tmp_path, camera, message):

@@ -5,7 +5,13 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_array_equal
 
-from internnav_hf.data.columns import LONGEST_EPISODE, Column, read_columns, to_numpy
+from internnav_hf.data.columns import (
+    LONGEST_EPISODE,
+    Column,
+    check_row_order,
+    read_columns,
+    to_numpy,
+)
 
 ACTION = Column((), np.int32, "")
 POSE = Column((2, 2), np.float32, "")
@@ -91,3 +97,12 @@ def test_more_rows_than_an_episode_has_are_refused_unread(tmp_path):
     pq.write_table(pa.table({"action": np.zeros(LONGEST_EPISODE + 1, np.int8)}), path)
     with pytest.raises(ValueError, match="length: found 1000001 rows"):
         read_columns(path, ["action"])
+
+
+def test_rows_out_of_order_are_named():
+    for name, values in (("frame_index", [0, 2, 1]), ("timestamp", [0.0, 0.2, 0.1])):
+        with pytest.raises(ValueError, match=f"file: {name}: found .* at row 2, after .*2"):
+            check_row_order(pa.table({name: values}), "file")
+    for values in ([0, 0, 0], [7, 8, 9], pa.array([1, 2, 5], pa.uint8()), ["c", "b", "a"]):
+        check_row_order(pa.table({"frame_index": values}), "file")
+    check_row_order(pa.table({"action": [3, 2, 1]}), "file")

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from internnav_hf.data.depth_checks import FloorView, check_depth, check_farthest, floor_multiple
+from internnav_hf.data.depth_checks import (
+    FloorView,
+    check_depth,
+    check_farthest,
+    depth_problems,
+    floor_multiple,
+    probed_frames,
+)
 
 VIEW = FloorView(1.25, float(np.radians(30)), 0.8, 0.5)
 LEVEL = FloorView(1.25, 0.0, 0.8, 0.5)
@@ -78,3 +85,47 @@ def test_a_way_is_longer_than_an_arm():
     check_farthest(np.linspace(0, 5, 1000), "scene", 1.0)
     with pytest.raises(ValueError, match=r"nothing farther than 0.99\d m, read with 1 m for 1"):
         check_farthest(np.linspace(0, 1, 1000), "scene", 1.0)
+
+
+@pytest.mark.parametrize("lengths", [[1], [12], [3, 40], [12, 12, 12], [2, 1, 1, 1, 1], [9] * 40])
+def test_few_walks_are_all_probed(lengths):
+    probed = probed_frames(lengths)
+    assert 1 <= len(probed) <= 5
+    assert all(0 <= frame < lengths[walk] for walk, frame in probed)
+    assert len(lengths) > 5 or {walk for walk, _ in probed} == set(range(len(lengths)))
+    assert not probed_frames([])
+
+
+def problems_of(times, view=VIEW, wall_m=4.0):
+    """Of walks whose depth is so many times as large; None cannot be read."""
+
+    def read(walk, frame):
+        if times[walk] is None:
+            raise ValueError(f"{walk}_{frame}.png: cut")
+        return f"{walk}_{frame}.png", times[walk] * room(view, wall_m, frame)
+
+    numbers = list(range(len(times)))
+    views = [view] * len(times)
+    return depth_problems(numbers, [12] * len(times), views, read, "scene", 1000.0)
+
+
+@pytest.mark.parametrize("view", [VIEW, LEVEL])
+@pytest.mark.parametrize("times", [10, 0.1, 0.001, 1000, None])
+def test_a_walk_of_another_unit_is_named_alone(view, times):
+    problems = problems_of([1, times, 1], view)
+    assert list(problems) == [1]
+    assert problems[1].startswith("1_")
+    assert not problems_of([1, 1, 1], view)
+
+
+def test_all_walks_of_another_unit_are_named_together():
+    problems = problems_of([10, 10, 10])
+    assert list(problems) == [0, 1, 2]
+    assert "scene: depth: found the floor" in problems[0]
+
+
+@pytest.mark.parametrize("lower_m", [0.75, -3.0, -6.0])
+def test_a_walk_past_a_table_or_down_a_stair_passes(lower_m):
+    """What the camera sees lies so far above or below the floor it stands on."""
+    times = (VIEW.height_m - lower_m) / VIEW.height_m
+    assert not problems_of([1, times, 1], wall_m=20.0)

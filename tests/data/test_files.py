@@ -12,6 +12,7 @@ from internnav_hf.data.files import (
     open_file,
     state_of,
     subfolders,
+    unlisted,
     walk_folders,
 )
 from internnav_hf.files import StorageError
@@ -94,3 +95,15 @@ def test_a_machine_without_handles_is_no_broken_file(folder, monkeypatch):
     monkeypatch.setattr(os, "open", no_handle)
     with pytest.raises(StorageError, match="Too many open files: raise the limit"):
         open_file(folder / "file")
+
+
+def test_an_episode_without_a_line_is_told(tmp_path):
+    chunk = tmp_path / "data" / "chunk-000"
+    chunk.mkdir(parents=True)
+    for name in ("episode_000000", "episode_000001", "episode_000007", "notes", "._episode_000003"):
+        (chunk / f"{name}.parquet").touch()
+    first, second = unlisted(tmp_path, [0], "meta/episodes.jsonl", 0)
+    assert "episode_000001.parquet: file: found no line in meta/episodes.jsonl" in str(first)
+    assert "episode_000007" in str(second)
+    assert len(unlisted(tmp_path, [0], "meta/episodes.jsonl", 1)) == 1
+    assert not unlisted(tmp_path, [0, 1, 7, 9], "meta/episodes.jsonl", 0)

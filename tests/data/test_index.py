@@ -11,7 +11,16 @@ import pytest
 from internnav_hf.data import System2Dataset
 from internnav_hf.data.index import EPISODE_SCHEMA, SAMPLE_SCHEMA
 
-from .vln_ce import DOWN, LEVEL, image_of, parquet_of, straight_episode, write_parquet, write_scene
+from .vln_ce import (
+    DOWN,
+    LEVEL,
+    image_of,
+    parquet_of,
+    straight_episode,
+    write_images,
+    write_parquet,
+    write_scene,
+)
 
 SIZE = (64, 48)
 
@@ -250,12 +259,18 @@ def test_a_million_samples_need_little_disk(root):
     assert samples.nbytes / samples.num_rows < 40
 
 
-def test_different_fields_of_view_are_refused(root):
-    for name, hfov in (("a", 79), ("b", 90)):
+def scenes_of(dataset):
+    return [(row["scene"], row["episode_index"]) for row in dataset.episodes.to_pylist()]
+
+
+def test_a_scene_of_another_field_of_view_is_broken(root):
+    for name, hfov in (("a", 90), ("b", 79)):
         info = {"camera": {"hfov_deg": hfov}}
         (root / "r2r" / name / "meta" / "info.json").write_text(json.dumps(info))
-    with pytest.raises(ValueError, match=r"different cameras: hfov_deg \[79.0, 90.0\]"):
+    with pytest.raises(ValueError, match=r"a/meta/info.json: camera.hfov_deg: found 90, expected"):
         make(root)
+    dataset = make(root, max_broken_fraction=0.5)
+    assert scenes_of(dataset) == [("b", 0), ("b", 1), ("b", 2)]
     (root / "r2r" / "b" / "meta" / "info.json").write_text('{"camera": 3}')
     with pytest.raises(ValueError, match=r"info.json: camera: found something unreadable"):
         make(root)
@@ -302,3 +317,52 @@ def test_of_two_lines_of_one_episode_the_right_one_counts(root):
         (1, ["Go on. "]),
         (2, ["Go on. "]),
     ]
+
+
+def lost_line(root):
+    path = scene(root) / "meta" / "episodes.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[2]]))
+
+
+def many_instructions(root):
+    path = scene(root) / "meta" / "episodes.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[1]["tasks"] = ["Go."] * 40_000
+    path.write_text("\n".join(map(json.dumps, lines)))
+
+
+def small_images(root):
+    info = {"camera": {"hfov_deg": 79, "width": SIZE[0], "height": SIZE[1]}}
+    for name in ("a", "b"):
+        (root / "r2r" / name / "meta" / "info.json").write_text(json.dumps(info))
+    write_images(scene(root), straight_episode(1), (32, 24), 90)
+
+
+def backwards(root):
+    path = parquet_of(scene(root), 1)
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("frame_index", pa.array(range(12)[::-1])), path)
+
+
+def stands_still(root):
+    set_column(root, f"pose.{DOWN}", lambda poses: poses.__setitem__(slice(None), poses[:1] * 12))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lost_line, "episode_000001.parquet: file: found no line in meta/episodes.jsonl"),
+        (many_instructions, "episodes.jsonl:2: tasks: found 40000 instructions"),
+        (small_images, "camera.width, camera.height: found 64x48, expected 32x24"),
+        (backwards, "episode_000001.parquet: frame_index: found 10 at row 1, after 11"),
+        (stands_still, "episode_000001.parquet: pose.125cm_30deg: found"),
+    ],
+)
+def test_what_is_wrong_with_one_episode_leaves_the_others(root, damage, message):
+    whole = scenes_of(make(root))
+    damage(root)
+    with pytest.raises(ValueError, match=rf"1 of 6 episodes are broken.*\n.*{message}"):
+        make(root)
+    whole.remove(("a", 1))
+    assert scenes_of(make(root, max_broken_fraction=0.2)) == whole

@@ -9,6 +9,7 @@ from internnav_hf.data.pose_checks import (
     check_matrices,
     check_moves,
     check_positions,
+    check_standing,
     check_yaw,
 )
 from internnav_hf.geometry import camera_pose, robot_pose, robot_poses
@@ -109,3 +110,18 @@ def test_degrees_are_named():
         check_yaw(np.full(10, 90.0), PATH, "yaw")
     check_yaw(np.radians(turns), PATH, "yaw")
     check_yaw(np.radians(3 * turns), PATH, "yaw")
+
+
+def test_stairs_pass():
+    for rise in (6, 12):
+        xyz = np.insert(walk()[:, :2], 2, np.linspace(0, rise, 40), axis=1)
+        check_positions(xyz, PATH, "pose")
+
+
+def test_a_pose_that_never_changes_is_named():
+    poses = np.ones((12, 3))
+    with refused("pose: found the same pose at all 12 frames, and 6 motions"):
+        check_standing(poses, 6, PATH, "pose")
+    check_standing(poses, 2, PATH, "pose")
+    poses[7] += 0.001  # a robot that rests, by a sensor
+    check_standing(poses, 6, PATH, "pose")

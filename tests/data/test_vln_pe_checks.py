@@ -53,6 +53,7 @@ def test_an_uneven_robot_passes(tmp_path):
         ({"robot_position": lambda xyz: xyz * 0}, "robot_position: found 0 m in 12 forward"),
         ({"robot_yaw": np.degrees}, "robot_yaw: found .* are these degrees"),
         ({"robot_yaw": lambda yaw: 1.6 - yaw}, "robot_yaw: found steps .* aside"),
+        ({"progress": lambda share: share[::-1]}, "progress: found 0.95 at first and 0 at last"),
         ({"progress": lambda share: 100 * share}, "progress: found 95, .* is this percent"),
         (
             {"action": lambda a: np.where(np.arange(20) == 8, 0, a)},
