@@ -159,6 +159,19 @@ def layers(mark: Path) -> object:
     return stack
 
 
+def same_hash() -> bytes:
+    """A dict of numbers that all hash to 0: each is compared with each."""
+    keys = b"".join(number(i * (2**61 - 1)) + b"K\x01" for i in range(1, 30_000))
+    return b"\x80\x02}(" + keys + b"u."
+
+
+def one_list_again() -> bytes:
+    """A long list of pairs, of which dict after dict is made."""
+    pairs = b"](" + b"".join(words(f"{i}") + b"K\x01\x86" for i in range(20_000)) + b"e"
+    again = b"ccollections\nOrderedDict\nh\x00\x85R"
+    return b"\x80\x02" + pairs + b"q\x00" + again * 2_000 + b"."
+
+
 ONE = tensor(4, (4,), (1,))
 WRITERS: dict[str, Callable[[Path, Path], object]] = {
     "call_in_place_of_a_tensor": of_object(lambda mark: {"weight": Call(os.mkdir, str(mark))}),
@@ -214,6 +227,8 @@ WRITERS: dict[str, Callable[[Path, Path], object]] = {
     "memo_of_billions": of_zip(b"\x80\x02}r" + struct.pack("<I", 2**32 - 1) + b"0."),
     "deep_lists": of_zip(state(b"]" * 100_000 + b"a" * 99_999)),
     "key_that_hashes_for_ever": of_zip(b"\x80\x02}" + layers(Path()) + b"K\x01s."),
+    "keys_of_one_hash": of_zip(same_hash()),
+    "one_list_again_and_again": of_zip(one_list_again()),
     "key_is_a_list": of_zip(b"\x80\x02}]K\x01s."),
     "key_is_a_number": of_object(lambda mark: {0: torch.ones(1)}),
     "opcodes_without_arguments": of_zip(b"\x80\x02RRb\x81."),
@@ -264,6 +279,10 @@ SAFETENSORS: dict[str, bytes] = {
     "offsets_overlap": safetensors({"a": entry(), "b": entry()}, bytes(4)),
     "offsets_with_a_hole": safetensors({"a": entry(), "b": entry(place=(8, 12))}, bytes(12)),
     "offsets_backwards": safetensors({"a": entry(place=(4, 0))}, bytes(4)),
+    "metadata_of_numbers": safetensors({"__metadata__": {"a": 1}, "a": entry()}, bytes(4)),
+    "metadata_is_a_list": safetensors({"__metadata__": [], "a": entry()}, bytes(4)),
+    "name_is_half_a_character": safetensors({"\ud800": entry()}, bytes(4)),
+    "header_in_utf16": safetensors(json.dumps({"a": entry()}).encode("utf-16"), bytes(4)),
     "more_behind": safetensors({"a": entry()}, bytes(400)),
     "data_cut": safetensors({"a": entry(shape=(100,), place=(0, 400))}, bytes(200)),
     "seven_bytes": bytes(7),

@@ -192,9 +192,13 @@ class _Reader:
 
 def _key(key: Any) -> Hashable:
     """`key` itself where it is plain. Hashing others may take for ever; each is like no other."""
-    is_plain = isinstance(key, _PLAIN_KEYS)
-    flat = isinstance(key, tuple) and len(key) < 10 and all(isinstance(k, _PLAIN_KEYS) for k in key)
-    return key if is_plain or flat else Thing(key)
+    parts = key if isinstance(key, tuple) and len(key) < 10 else (key,)
+    return key if all(map(_is_plain, parts)) else Thing(key)
+
+
+def _is_plain(key: Any) -> bool:
+    """Of large numbers any number may have one hash."""
+    return isinstance(key, _PLAIN_KEYS) and not (isinstance(key, int) and key.bit_length() > 60)
 
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .pickled_data import NOTHING, Name, Thing, read_pickle
+from .pickled_data import MOST_OPCODES, NOTHING, Name, Thing, read_pickle
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _MOST_PICKLED = 64 << 20  # bytes of a zip's pickle and of its list of records
@@ -38,7 +38,10 @@ _DTYPES = {
 _REBUILD = {
     f"_rebuild_{name}": name for name in ("tensor", "tensor_v2", "tensor_v3", "parameter")
 } | {"_rebuild_parameter_with_state": "parameter"}
-_BY_NAME = {str(dtype).removeprefix("torch."): dtype for dtype in (*_DTYPES.values(), torch.uint16)}
+_NEW = ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2")
+_NEW = (*_NEW, "float8_e5m2fnuz")
+_BY_NAME = {str(dtype).removeprefix("torch."): dtype for dtype in _DTYPES.values()}
+_BY_NAME |= {name: getattr(torch, name) for name in _NEW}
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +80,7 @@ class TorchFile:
 
     def __init__(self, file: Path):
         self.storages: dict[str, Storage] = {}
+        self.num_copied = 0
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as data:
             self.size = len(data)
             self.file = file
@@ -228,7 +232,7 @@ class TorchFile:
         num_items, count = storage.num_bytes // width, _product(stored.shape)
         steps = zip(stored.shape, stored.stride, strict=True)
         last = stored.offset + sum((size - 1) * stride for size, stride in steps)
-        if count and (last >= num_items or count > num_items):
+        if count and last >= num_items:
             shape = _shown(stored.shape)
             raise ValueError(f"found {num_items} elements, expected {shape} as it says")
 
@@ -236,7 +240,7 @@ class TorchFile:
         if not isinstance(made_by, Name):
             return NOTHING
         if made_by == ("collections", "OrderedDict"):
-            return _ordered(arguments)
+            return self._ordered(arguments)
         if made_by == ("torch", "Size") and len(arguments) == 1:
             return arguments[0]
         if made_by == ("torch._tensor", "_rebuild_from_type_v2") and len(arguments) == 4:
@@ -249,6 +253,14 @@ class TorchFile:
             return NOTHING
         return _stored(kind, arguments)
 
+    def _ordered(self, arguments: tuple) -> dict:
+        pairs = arguments[0] if arguments and isinstance(arguments[0], list) else []
+        self.num_copied += len(pairs)  # one list may be given again and again
+        if self.num_copied > MOST_OPCODES:
+            raise ValueError(f"its dicts are made of more than {MOST_OPCODES} pairs")
+        is_pairs = all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs)
+        return {key: value for key, value in pairs if isinstance(key, str)} if is_pairs else {}
+
 
 def _stored(kind: str, arguments: tuple) -> Any:
     storage, offset, shape, stride = arguments[:4]
@@ -259,12 +271,6 @@ def _stored(kind: str, arguments: tuple) -> Any:
     if dtype is None or not (isinstance(shape, tuple) and isinstance(stride, tuple)):
         return NOTHING
     return StoredTensor(storage, dtype, offset, shape, stride)
-
-
-def _ordered(arguments: tuple) -> dict:
-    pairs = arguments[0] if arguments and isinstance(arguments[0], list) else []
-    is_pairs = all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs)
-    return {key: value for key, value in pairs if isinstance(key, str)} if is_pairs else {}
 
 
 def _check_directory(data: mmap.mmap) -> None:

@@ -23,7 +23,7 @@ _DEEPEST_JSON = 60
 _BITS = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8,
     "F8_E8M0": 8, "F8_E5M2FNUZ": 8, "F8_E4M3FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
-    "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
+    "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
 # What broken files raise in the libraries that read them, beside ValueError.
 BROKEN = (OSError, EOFError, LookupError, TypeError, RuntimeError, ArithmeticError, MemoryError)
@@ -98,7 +98,9 @@ def read_header(file: str | Path) -> dict[str, Entry]:
     """
     file = check_file(file)
     try:
-        return _header(file)
+        found = _header(file)
+        with safe_open(file, framework="pt"):  # it may know more that is wrong
+            return found
     except (*BROKEN, ValueError, RecursionError) as error:
         raise ValueError(
             f"{file}: found {file.stat().st_size} bytes ({reason_of(error)}), expected a file of "
