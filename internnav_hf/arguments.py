@@ -112,6 +112,7 @@ class NavTrainingArguments(TrainingArguments):
         check_options(self)
         self.report_to = self.report_to or "none"  # a YAML file's null
         self._take_name()
+        _check_folder(Path(self.output_dir))
         if self.enable_jit_checkpoint:
             logger.info("enable_jit_checkpoint: signals save a checkpoint with and without it.")
             self.enable_jit_checkpoint = False
@@ -208,6 +209,12 @@ def _tell_recipe_options(parsed: Sequence[Any]) -> None:
         if isinstance(arguments, NavTrainingArguments):
             others = [vars(other) for other in parsed if other is not arguments]
             arguments.recipe_options = {n: v for fields in others for n, v in fields.items()}  # type: ignore[misc]
+
+
+def _check_folder(path: Path) -> None:
+    there = next((part for part in (path, *path.parents) if part.exists()), None)
+    if there is not None and not there.is_dir():
+        raise ValueError(f"output_dir: found {path}, but {there} is a file; expected a folder.")
 
 
 def _check_schedule(num_steps: int | None, kind: str) -> None:

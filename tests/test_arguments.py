@@ -142,3 +142,10 @@ def test_a_recipe_ends_with_one_line_where_something_is_wrong(monkeypatch):
     monkeypatch.setattr("sys.argv", ["recipes/train_it.py", "--data_rot=x"])
     with pytest.raises(SystemExit):
         run_recipe(main, (Data, NavTrainingArguments), "What it does.")
+
+
+@pytest.mark.parametrize("below", ["", "model"])
+def test_a_file_is_no_folder_to_write_to(tmp_path, below):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"^output_dir: found .*file is a file; expected a folder"):
+        parse("--data_root", "here", "--output_dir", str(tmp_path / "file" / below))
