@@ -3,6 +3,7 @@ augmentation.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageEnhance, ImageFile, ImageOps
@@ -47,7 +48,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     if mode not in COLOR_MODES:
         raise ValueError(f"mode: found {mode}, expected colours of 8 bits: RGB, or grey (L)")
     if mode in ALPHA_MODES or "transparency" in image.info:
-        lowest = image.convert("RGBA").getchannel("A").getextrema()[0]
+        lowest: Any = image.convert("RGBA").getchannel("A").getextrema()[0]
         if lowest < OPAQUE:
             raise ValueError(f"alpha: found {lowest}, expected no transparent pixel ({OPAQUE})")
     return image.convert("RGB")

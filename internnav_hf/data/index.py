@@ -243,8 +243,8 @@ def _tables(
 
 
 def _broken_scene(scene: Path, problems: list[ValueError] | list[str]) -> SceneIndex:
-    none = (table_of([], schema) for schema in (SAMPLE_SCHEMA, EPISODE_SCHEMA))
-    return SceneIndex(scene, *none, None, len(problems), list(map(str, problems)))
+    samples, episodes = table_of([], SAMPLE_SCHEMA), table_of([], EPISODE_SCHEMA)
+    return SceneIndex(scene, samples, episodes, None, len(problems), list(map(str, problems)))
 
 
 def _sound_episodes(

@@ -127,7 +127,7 @@ def index_units(
     progress = tqdm(desc="index vln_n1", total=len(units), unit=" scenes", mininterval=seconds)
     with progress, ThreadPoolExecutor(NUM_THREADS) as pool:
         parts = pool.map(
-            lambda place: index_unit(data_root, *place, rules, cache_dir), each_once(units)
+            lambda at: index_unit(data_root, at[0], at[1], rules, cache_dir), each_once(units)
         )
         for found, wrong in parts:
             rows += found

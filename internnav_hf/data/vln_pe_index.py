@@ -153,7 +153,7 @@ def index_units(units: Sequence[Path], rules: ReadingRules) -> EpisodeIndex:
     seconds = 0.2 if sys.stderr.isatty() else 30
     progress = tqdm(desc="index vln_pe", total=len(units), unit=" folders", mininterval=seconds)
     with progress, ThreadPoolExecutor(NUM_THREADS) as pool:
-        for part in pool.map(lambda place: index_unit(*place, rules), each_once(units)):
+        for part in pool.map(lambda at: index_unit(at[0], at[1], rules), each_once(units)):
             rows += part[0]
             problems += part[1]
             left_out += part[2]

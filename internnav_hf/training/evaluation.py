@@ -68,7 +68,7 @@ class ExactEvaluation(Trainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Of `eval_dataset`, or the one of `self.eval_dataset` that it names."""
-        given = self.eval_dataset if eval_dataset is None else eval_dataset
+        given: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         named = isinstance(given, str) and isinstance(self.eval_dataset, Mapping)
         return self._dealt(self.eval_dataset[given] if named else given)
 

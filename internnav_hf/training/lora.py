@@ -17,7 +17,8 @@ def adapted_model(model: Any, config: Any) -> nn.Module:
         def save_pretrained(self, save_directory, *args: Any, **kwargs: Any) -> None:
             super().save_pretrained(save_directory, *args, **kwargs)
             if kwargs.get("is_main_process", True):
-                self.get_base_model().config.save_pretrained(save_directory)
+                base: Any = self.get_base_model()
+                base.config.save_pretrained(save_directory)
 
     config.base_model_name_or_path = model.name_or_path or None
     return Adapted(model, config)
