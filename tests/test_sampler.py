@@ -78,7 +78,8 @@ def test_a_resumed_run_draws_what_it_would_have_drawn(tmp_path, stop_at):
 
 def test_evaluations_keep_the_order_of_their_set(tmp_path):
     dataset = DatasetWithLengths(5)
-    run = trainer(tmp_path, eval_dataset=dataset, max_steps=1, **GROUPED)
+    training = DatasetWithLengths(5)
+    run = trainer(tmp_path, dataset=training, eval_dataset=dataset, max_steps=1, **GROUPED)
     run.evaluate()
     assert dataset.read == [0, 1, 2, 3, 4]
 

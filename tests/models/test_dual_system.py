@@ -251,7 +251,7 @@ def test_what_is_pushed_to_the_hub_loads_from_there(monkeypatch, tmp_path):
     created, card = SimpleNamespace(repo_id="me/dual"), SimpleNamespace(save=lambda path: None)
     monkeypatch.setattr(HfApi, "create_repo", lambda *_, **__: created)
     monkeypatch.setattr("transformers.utils.hub.create_and_tag_model_card", lambda *_, **__: card)
-    model.push_to_hub("me/dual")
+    model.push_to_hub("me/dual", license="mit")
     loaded = AutoModel.from_pretrained(repository)
     assert isinstance(loaded, DualSystemModel)
     assert torch.equal(loaded.latent_queries.weight, model.latent_queries.weight)
