@@ -8,7 +8,8 @@ equal those of one pass over the whole dialogue.
 Legend: B dialogues, S tokens so far, L tokens of one segment, D width.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -106,6 +107,22 @@ class System2Session:
         self.next_position = self.next_position[index]
         self.last_hidden = self.last_hidden[index]
         return self
+
+    @contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """Where the block is left early, as for want of memory, what it has read is forgotten. The
+        block keeps all rows.
+        """
+        length = self.cache.get_seq_length()
+        before = self.attention_mask, self.next_position, self.last_hidden
+        try:
+            yield
+        except BaseException:
+            for layer in self.cache.layers:
+                if layer.get_seq_length() > length:
+                    layer.crop(length - layer.get_seq_length())
+            self.attention_mask, self.next_position, self.last_hidden = before
+            raise
 
     def _forward(
         self, input_ids: Tensor, mask: Tensor, positions: Tensor, **image_inputs

@@ -60,6 +60,8 @@ class CameraContract:
                 f"{policy}: camera: found a {type(camera).__name__}, expected a CameraSpec: "
                 "CameraSpec(width=640, height=480, hfov_deg=79, height_m=0.6, ...)."
             )
+        if not isinstance(strict, bool | np.bool_):
+            raise ValueError(f"{policy}: strict_camera: found {strict!r}, expected True or False.")
         if strict and not trained:
             raise ValueError(
                 f"{policy}: strict_camera: the model does not say which camera it was trained with."

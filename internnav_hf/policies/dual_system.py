@@ -37,10 +37,11 @@ from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.trajectory import follow, path_of
 
 from .camera_contract import TWO_VIEWS, CameraContract, KnowsItsCameras
-from .episodes import FrameHistory, check_count, episode_generator
+from .episodes import FrameHistory, check_count, check_numbers, episode_generator, undone_on_error
 from .observations import (
     Frame,
     as_image,
+    check_parts,
     checked_batch,
     checked_depth,
     checked_instruction,
@@ -130,9 +131,12 @@ class DualSystemPolicy(KnowsItsCameras):
         camera: CameraSpec | None = None,
         strict_camera: bool = False,
     ):
-        counts = {"num_samples": num_samples, "max_steps_per_plan": max_steps_per_plan}
-        for name, count in {**counts, "actions_per_trajectory": actions_per_trajectory}.items():
-            check_count(name, count)
+        name = type(self).__name__
+        check_parts(name, model, [DualSystemConfig.model_type], processor)
+        check_count("num_samples", num_samples)
+        check_count("max_steps_per_plan", max_steps_per_plan)
+        check_count("actions_per_trajectory", actions_per_trajectory)
+        check_numbers(seed, guidance_scale=guidance_scale)
         self.model = model.eval()
         self.processor = processor
         self.system2 = System2Policy(model.system2, processor, answer_with, planner=model.plan)
@@ -144,14 +148,13 @@ class DualSystemPolicy(KnowsItsCameras):
         given = {"guidance_scale": guidance_scale, "num_inference_steps": num_inference_steps}
         self.sampling = {name: value for name, value in given.items() if value is not None}
         known = inspect.signature(self.expert.sample).parameters
-        for name in self.sampling:
-            if name not in known:
-                raise ValueError(f"{name}: {type(self.expert).__name__} samples without it.")
+        for setting in self.sampling:
+            if setting not in known:
+                raise ValueError(f"{setting}: {type(self.expert).__name__} samples without it.")
         if num_inference_steps is not None:
             most = getattr(self.expert.config, "num_diffusion_steps", None)
             check_count("num_inference_steps", num_inference_steps, most)
-        name, told = type(self).__name__, (camera, strict_camera)
-        self.contract = CameraContract(name, self.cameras, *told, ignored=TWO_VIEWS)
+        self.contract = CameraContract(name, self.cameras, camera, strict_camera, TWO_VIEWS)
         self.system2.contract = self.contract  # each difference is told once
 
     @property
@@ -212,8 +215,12 @@ class DualSystemPolicy(KnowsItsCameras):
         """
         policy = self.contract.policy
         checked_batch(policy, DualSystemEpisode, episodes, observations=observations)
-        count = len(observations)
-        seen = [self._checked(o, place_of(policy, i, count)) for i, o in enumerate(observations)]
+        places = [place_of(policy, i, len(observations)) for i in range(len(observations))]
+        seen = [self._checked(*pair) for pair in zip(observations, places, strict=True)]
+        with undone_on_error(episodes):
+            return self._answered(episodes, seen, force_look_down)
+
+    def _answered(self, episodes, seen: list[dict], force_look_down: bool) -> list[DualSystemStep]:
         views = _Views(self, seen)
         found: dict[int, DualSystemStep] = {}
         walking = [
@@ -236,7 +243,9 @@ class DualSystemPolicy(KnowsItsCameras):
         of the ordinary view, if the camera has one pitch or is not known.
         """
         depths = ("depth", "depth_look_down") if self.needs_depth else ()
-        checked_keys(observation, where, ("rgb",), (*VIEWS, *depths))
+        if "depth_look_down" in checked_keys(observation, where, ("rgb",), VIEWS):
+            depths = depths[1:]  # then the other is not needed
+        checked_keys(observation, where, (), (*VIEWS, *depths))
         seen: dict[str, Any] = self.system2.checked(observation, where)
         given = "depth_look_down"
         if "rgb_look_down" not in seen:
@@ -277,8 +286,9 @@ class DualSystemPolicy(KnowsItsCameras):
         pointing = []
         for row, decision in zip(rows, decisions, strict=True):
             episode = episodes[row]
-            episode.decision, episode.plan, episode.age = decision, decision.plan, 0
+            episode.decision, episode.plan, episode.age = decision, None, 0
             if decision.plan is not None:
+                episode.plan = decision.plan.clone()  # the caller has the other
                 pointing.append(row)
         for row, view in zip(pointing, views.features(pointing), strict=True):
             episodes[row].decision_view = view.clone()  # not all of the batch is to be kept

@@ -2,7 +2,13 @@
 settings.
 """
 
+import copy
+import math
 import numbers
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +30,7 @@ class FrameHistory:
     def append(self, frame: Image.Image) -> None:
         """The next frame, in the size in which System2 is shown it."""
         if self._num_seen % self._stride == 0:
-            self.frames.append(frame)
+            self.frames = [*self.frames, frame]
         self._num_seen += 1
         if len(self.frames) > self.limit:
             self.frames = self.frames[::2]
@@ -39,7 +45,48 @@ def check_count(name: str, count: int, most: int | None = None) -> None:
         raise ValueError(f"{name}: found {count!r}, expected {expected}.")
 
 
+def check_numbers(seed: int, **settings: float | None) -> None:
+    """Raise ValueError for what is no seed, and for a setting that is neither a finite number nor
+    None.
+    """
+    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed: found {seed!r}, expected a whole number, 0 or more.")
+    for name, value in settings.items():
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if value is not None and not (is_number and math.isfinite(value)):
+            raise ValueError(f"{name}: found {value!r}, expected a number.")
+
+
+@contextmanager
+def undone_on_error(episodes: Sequence[Any]) -> Iterator[None]:
+    """Where the block is left early, as for want of memory, `episodes` are as they were before: the
+    same call may be tried again.
+    """
+    before = [{name: _kept(value) for name, value in vars(episode).items()} for episode in episodes]
+    try:
+        yield
+    except BaseException:
+        for episode, fields in zip(episodes, before, strict=True):
+            for name, value in fields.items():
+                now = getattr(episode, name)
+                if isinstance(now, torch.Generator):
+                    now.set_state(value)
+                else:
+                    setattr(episode, name, value)
+        raise
+
+
+def _kept(value: Any) -> Any:
+    """What a step may change in place, as it is now."""
+    if isinstance(value, torch.Generator):
+        return value.get_state()
+    return copy.copy(value) if isinstance(value, list | deque | FrameHistory) else value
+
+
 def episode_generator(seed: int, name: str) -> torch.Generator:
     """Random numbers of the episode `name`, whatever runs beside it."""
-    words = np.random.SeedSequence([seed, *name.encode()]).generate_state(1, np.uint64)
+    if not isinstance(name, str):
+        raise ValueError(f"name of an episode: found {name!r}, expected text, as str(number).")
+    letters = name.encode(errors="surrogatepass")
+    words = np.random.SeedSequence([seed, *letters]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))

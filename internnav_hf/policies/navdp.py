@@ -37,10 +37,11 @@ from internnav_hf.models.navdp_config import NavDPConfig
 from internnav_hf.models.weight_files import read_json
 
 from .camera_contract import CameraContract
-from .episodes import check_count, episode_generator
+from .episodes import check_count, check_numbers, episode_generator, undone_on_error
 from .goals import Goal, ImageGoal, NoGoal, PixelGoal, PointGoal, PointImageGoal, checked_goal
 from .observations import (
     Frame,
+    check_parts,
     checked_batch,
     checked_depth,
     checked_keys,
@@ -140,11 +141,17 @@ class NavDPPolicy:
         camera: CameraSpec | None = None,
         strict_camera: bool = False,
     ):
+        check_parts(type(self).__name__, model, [NavDPConfig.model_type], "none is needed")
         for name, count in {"num_samples": num_samples, "memory_stride": memory_stride}.items():
             check_count(name, count)
         if num_inference_steps is not None:
             most = model.config.num_diffusion_steps
             check_count("num_inference_steps", num_inference_steps, most)
+        lengths = {"shortest_path_m": shortest_path_m}
+        lengths["shortest_exploration_m"] = shortest_exploration_m
+        if None in lengths.values():
+            raise ValueError(f"{', '.join(lengths)}: found None, expected metres; 0 is no limit.")
+        check_numbers(seed, stop_threshold=stop_threshold, **lengths)
         self.model = model.eval()
         self.num_samples = num_samples
         self.num_inference_steps = num_inference_steps
@@ -226,6 +233,16 @@ class NavDPPolicy:
         if not len(episodes):
             return []
         seen, goals = self._checked_batch(episodes, observations, goals, observed)
+        with undone_on_error(episodes):
+            return self._answered(episodes, seen, goals, observed)
+
+    def _answered(
+        self,
+        episodes: Sequence[NavDPEpisode],
+        seen: list[dict[str, Any]],
+        goals: list[Goal],
+        observed: bool,
+    ) -> list[NavDPStep]:
         size = self.model.config.image_size
         depth = torch.stack([letterbox_depth(view["depth"], size) for view in seen])
         if not observed:

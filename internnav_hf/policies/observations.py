@@ -31,7 +31,8 @@ from internnav_hf.data.images import upright_rgb
 Frame = Image.Image | np.ndarray
 """RGB; (H, W, 3) uint8 where it is an array"""
 
-LARGEST_MEDIAN_DEPTH_M = 20.0  # no view of a place to walk in is farther away; millimetres are
+LARGEST_MEDIAN_DEPTH_M = 100.0  # no view of a place to walk in is farther away; millimetres are
+LARGE_MEDIAN_DEPTH_M = 20.0  # only outdoors
 LARGEST_NEGATIVE_SHARE = 0.01  # a resize may overshoot, a sensor may mark some pixels
 LONGEST_INSTRUCTION = 20_000  # characters; those of R2R and RxR have some hundreds
 LARGEST_STEP_M = 3.0  # from one view to the next
@@ -43,6 +44,7 @@ EXPECTED_COLOURS = "expected RGB, uint8 (H, W, 3) or a PIL image"
 
 def checked_batch(where: str, kind: type, episodes: Sequence, **others: Sequence) -> None:
     """As many episodes of `kind`, each once, as there are of `others`."""
+    check_lists(where, episodes=episodes, **others)
     lengths = {"episodes": len(episodes), **{name: len(other) for name, other in others.items()}}
     if len(set(lengths.values())) > 1:
         told = [f"{length} {name}" for name, length in lengths.items()]
@@ -56,6 +58,26 @@ def checked_batch(where: str, kind: type, episodes: Sequence, **others: Sequence
             )
     if len({id(episode) for episode in episodes}) < len(episodes):
         raise ValueError(f"{where}: found one episode twice, expected one for each robot.")
+
+
+def check_lists(where: str, **given: Any) -> None:
+    """Raise ValueError where one of `given` is no list, nor an array of several."""
+    for name, value in given.items():
+        is_several = isinstance(value, Sequence | np.ndarray | torch.Tensor)
+        if not is_several or isinstance(value, str | bytes):
+            raise ValueError(
+                f"{where}: {name}: found {described(value)}, expected a list, one for each robot."
+            )
+
+
+def check_parts(policy: str, model: Any, kinds: Collection[str], processor: Any) -> None:
+    """Raise ValueError for a model whose `model_type` is none of `kinds`, or without processor."""
+    found = getattr(getattr(model, "config", None), "model_type", None)
+    if found not in kinds:
+        found = repr(found) if found else described(model)
+        raise ValueError(f"{policy}: model: found {found}, expected {' or '.join(kinds)}.")
+    if processor is None:
+        raise ValueError(f"{policy}: processor: found None, expected that of the model.")
 
 
 def place_of(where: str, row: int, count: int) -> str:
@@ -124,9 +146,9 @@ def checked_depth(
     """
     if isinstance(value, torch.Tensor):
         value = _as_array(value)
-    if isinstance(value, Image.Image):
-        value = np.asarray(value)
     expected = "expected metres, float32 (H, W)"
+    if isinstance(value, Image.Image):
+        value = _decoded(value, where, expected)
     if not isinstance(value, np.ndarray) or not value.size:
         raise ValueError(f"{where}: found {described(value)}, {expected}.")
     if value.ndim != 2:
@@ -173,6 +195,9 @@ def depth_doubts(depth: np.ndarray) -> Iterator[tuple[str, str]]:
     if not known.size:
         found = "found no distance at all (0, NaN or infinity everywhere)"
         yield "empty", f"{found}: does the sensor work?"
+    elif np.median(known) > LARGE_MEDIAN_DEPTH_M:
+        found = f"found a median of {np.median(known):.0f}, expected metres"
+        yield "far", f"{found}: is it an open place, or are these centimetres?"
     elif known.max() <= 1.0:
         found = f"found nothing farther than {known.max():.3g}, expected metres"
         yield "share", f"{found}: is it a share of the largest depth? Then multiply by that."
@@ -254,6 +279,8 @@ def described(value: Any) -> str:
         return f"a PIL image of mode {value.mode}, {value.size[0]}x{value.size[1]}"
     if isinstance(value, torch.Tensor):
         value = _as_array(value)
+    if isinstance(value, torch.Tensor):
+        return f"a tensor on {value.device}, {value.layout} of {value.dtype}"
     if isinstance(value, np.ndarray):
         return f"{value.dtype} of shape {value.shape}{_range_of(value)}"
     if isinstance(value, str | bytes | numbers.Number | None):
@@ -303,9 +330,21 @@ def _colour_hint(value: np.ndarray) -> str:
     return ""
 
 
-def _as_array(tensor: torch.Tensor) -> np.ndarray:
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+def _as_array(tensor: torch.Tensor) -> Any:
+    """As an array, from whatever device; as it is where it holds no plain numbers."""
+    try:
+        tensor = tensor.detach().cpu()
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    except (TypeError, RuntimeError):  # sparse, on no device, of a type that NumPy has not
+        return tensor
+
+
+def _decoded(image: Image.Image, where: str, expected: str) -> np.ndarray:
+    try:
+        return np.asarray(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        found = f"{described(image)} ({error})"
+        raise ValueError(f"{where}: found {found}, {expected}.") from error
 
 
 def _as_numbers(value: Any) -> np.ndarray | None:

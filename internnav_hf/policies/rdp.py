@@ -29,7 +29,7 @@ from internnav_hf.models.checkpoints import hub_arguments
 from internnav_hf.models.loading import check_is_checkpoint
 from internnav_hf.models.vln_processor import VLNProcessor
 
-from .episodes import episode_generator
+from .episodes import check_count, check_numbers, episode_generator
 from .observations import checked_pose
 from .vln import VLNEpisode, VLNPolicy, VLNStep, vln_kind
 
@@ -74,10 +74,8 @@ class RDPPolicy(VLNPolicy):
     ):
         super().__init__(model, processor, camera, strict_camera)
         horizon = model.config.action_horizon
-        if not 1 <= actions_per_decision <= horizon:
-            raise ValueError(
-                f"actions_per_decision: found {actions_per_decision}, expected 1 to {horizon}."
-            )
+        check_count("actions_per_decision", actions_per_decision, horizon)
+        check_numbers(seed)
         if stop_with not in ("stop_progress", "progress"):
             raise ValueError(
                 f"stop_with: found {stop_with!r}, expected 'stop_progress' or 'progress'."
@@ -98,14 +96,9 @@ class RDPPolicy(VLNPolicy):
             poses=deque(maxlen=num_poses),
         )
 
-    @torch.no_grad()
-    def steps(
-        self, episodes: Sequence[RDPEpisode], observations: Sequence[dict[str, Any]]
+    def _answered(
+        self, episodes: Sequence[RDPEpisode], seen: list[dict[str, Any]]
     ) -> list[VLNStep]:
-        """What each robot does, in one call of the model; see `VLNPolicy.steps`."""
-        seen = self._checked_batch(episodes, observations)
-        if not seen:
-            return []
         for episode, view in zip(episodes, seen, strict=True):
             _move(episode, view)
         decide = torch.tensor([not episode.plan for episode in episodes])

@@ -26,6 +26,7 @@ from internnav_hf.models.dialogue import (
 )
 from internnav_hf.models.image_tokens import ImageTokens
 from internnav_hf.models.system2 import System2Model, is_plain_vlm
+from internnav_hf.models.system2_config import System2Config
 from internnav_hf.models.system2_processor import System2Processor
 from internnav_hf.models.system2_session import System2Session
 
@@ -34,6 +35,8 @@ from .episodes import FrameHistory, check_count
 from .observations import (
     Frame,
     as_image,
+    check_lists,
+    check_parts,
     checked_instruction,
     checked_keys,
     checked_picture,
@@ -94,17 +97,20 @@ class System2Policy(KnowsItsCameras):
         camera: CameraSpec | None = None,
         strict_camera: bool = False,
     ):
+        name = type(self).__name__
+        check_parts(name, model, [System2Config.model_type], processor)
         self.model = model.eval()
         self.processor = processor
         has_head = model.config.use_pixel_goal_head
+        if answer_with not in (None, "head", "text"):
+            raise ValueError(f"answer_with: found {answer_with!r}, expected 'head' or 'text'.")
         if answer_with == "head" and not has_head:
             raise ValueError("This System2 has no pixel-goal head: use answer_with='text'.")
         check_count("max_new_tokens", max_new_tokens)
         self.answer_with = answer_with or ("head" if has_head else "text")
         self.max_new_tokens = max_new_tokens
         self.planner = planner
-        name, told = type(self).__name__, (camera, strict_camera)
-        self.contract = CameraContract(name, self.cameras, *told, ignored=TWO_VIEWS)
+        self.contract = CameraContract(name, self.cameras, camera, strict_camera, TWO_VIEWS)
         self.instruction: str | None = None
         self._history = FrameHistory()
         self._waiting: System2Session | None = None
@@ -158,8 +164,10 @@ class System2Policy(KnowsItsCameras):
                     f"{where}: System2 asked for the look-down view: pass it as "
                     "observation['rgb_look_down']."
                 )
-            session, self._waiting = self._waiting, None
-            return self._goals(session, [look_down])[0]
+            with self._waiting.undone_on_error():
+                decision = self._goals(self._waiting, [look_down])[0]
+            self._waiting = None
+            return decision
         views = None if look_down is None else [look_down]
         history = [self._history.frames]
         decisions, session = self._ask([seen["rgb"]], [instruction], history, views, False)
@@ -209,15 +217,18 @@ class System2Policy(KnowsItsCameras):
         (kind LOOK_DOWN). `force_look_down` puts "↓" in System2's mouth.
         """
         single = isinstance(instruction, str | bytes) or not isinstance(instruction, Sequence)
+        past = [] if history is None else history
         if single:
-            images, instruction, history = [images], [instruction], [history or []]
+            images, instruction, history = [images], [instruction], [past]
             look_down = look_down if look_down is None or callable(look_down) else [look_down]
+        check_lists(self.contract.policy, images=images, history=past)
         history = history if history is not None else [[] for _ in images]
-        if not len(images) == len(instruction) == len(history):
-            raise ValueError(
-                f"{len(images)} images, {len(instruction)} instructions and {len(history)} "
-                "histories do not match."
-            )
+        for frames in history:
+            check_lists(self.contract.policy, history=frames)
+        counts = len(images), len(instruction), len(history)
+        if len(set(counts)) > 1:
+            told = "{} images, {} instructions and {} histories".format(*counts)
+            raise ValueError(f"{told} do not match.")
         if not len(images):
             return []
         images, look_down = self._checked_questions(images, instruction, look_down)
@@ -246,6 +257,9 @@ class System2Policy(KnowsItsCameras):
         ]
         if asking and look_down is not None:
             views = look_down(asking) if callable(look_down) else [look_down[row] for row in asking]
+            check_lists(self.contract.policy, look_down=views)
+            if (found := len(views)) != len(asking):
+                raise ValueError(f"look_down: found {found} views, expected {len(asking)}.")
             goals = self._goals(session.select(asking), views)
             for row, goal in zip(asking, goals, strict=True):
                 decisions[row] = goal

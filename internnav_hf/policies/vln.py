@@ -28,8 +28,10 @@ from internnav_hf.models.checkpoints import hub_arguments, stored_config
 from internnav_hf.models.vln_processor import VLNProcessor
 
 from .camera_contract import CameraContract, KnowsItsCameras
+from .episodes import undone_on_error
 from .observations import (
     NO_ACTION,
+    check_parts,
     checked_action,
     checked_batch,
     checked_depth,
@@ -98,14 +100,15 @@ class VLNPolicy(KnowsItsCameras):
         camera: CameraSpec | None = None,
         strict_camera: bool = False,
     ):
+        own = type(self).__name__
+        check_parts(own, model, [f"internnav_{kind}" for kind in self.kinds], processor)
         for name in ("image_size", "depth_size"):
             found, expected = getattr(processor, name), getattr(model.config, name)
             if found != expected:
                 raise ValueError(f"processor: {name}: found {found}, the model's is {expected}.")
         self.model = model.eval()
         self.processor = processor
-        name = type(self).__name__
-        self.contract = CameraContract(name, self.cameras, camera, strict_camera)
+        self.contract = CameraContract(own, self.cameras, camera, strict_camera)
 
     @classmethod
     def from_pretrained(cls, path, processor: VLNProcessor | None = None, **kwargs) -> Any:
@@ -163,6 +166,10 @@ class VLNPolicy(KnowsItsCameras):
         seen = self._checked_batch(episodes, observations)
         if not seen:
             return []
+        with undone_on_error(episodes):
+            return self._answered(episodes, seen)
+
+    def _answered(self, episodes: Sequence[Any], seen: list[dict[str, Any]]) -> list[VLNStep]:
         device = self.model.device
         for episode, view in zip(episodes, seen, strict=True):
             episode.previous_action = view["previous_action"]
@@ -187,8 +194,9 @@ class VLNPolicy(KnowsItsCameras):
 
     def _checked_batch(self, episodes: Sequence, observations: Sequence) -> list[dict[str, Any]]:
         """What each robot shows and says, as it is expected."""
-        policy, count = self.contract.policy, len(observations)
+        policy = self.contract.policy
         checked_batch(policy, self.episode_class, episodes, observations=observations)
+        count = len(observations)
         pairs = enumerate(zip(episodes, observations, strict=True))
         return [self._checked(*pair, place_of(policy, row, count)) for row, pair in pairs]
 
