@@ -2,12 +2,9 @@
 
 import json
 import logging
-import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
-from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
@@ -15,6 +12,7 @@ from internnav_hf.models.dual_system import DualSystemModel
 from internnav_hf.models.dual_system_config import DualSystemConfig
 from internnav_hf.models.system2 import System2Model
 from internnav_hf.models.system2_session import System2Session
+from tests.hub_server import go_online, serve
 from tests.tiny import FAMILIES, tiny_system2
 from tests.tiny_batch import pad_batch, tiny_batch
 from tests.toy_expert import ToyExpertConfig
@@ -240,19 +238,11 @@ def test_all_weights_have_the_type_that_is_asked_for(stored, asked, tmp_path):
 
 
 def test_what_is_pushed_to_the_hub_loads_from_there(monkeypatch, tmp_path):
-    """The upload itself is huggingface_hub's; here it copies."""
-    model, repository = dual_system(), tmp_path / "repository"
-
-    def upload(self, working_dir, repo_id, *args, **kwargs):
-        assert repo_id == "me/dual"
-        shutil.copytree(working_dir, repository)
-
-    monkeypatch.setattr(DualSystemModel, "_upload_modified_files", upload)
-    created, card = SimpleNamespace(repo_id="me/dual"), SimpleNamespace(save=lambda path: None)
-    monkeypatch.setattr(HfApi, "create_repo", lambda *_, **__: created)
-    monkeypatch.setattr("transformers.utils.hub.create_and_tag_model_card", lambda *_, **__: card)
-    model.push_to_hub("me/dual", license="mit")
-    loaded = AutoModel.from_pretrained(repository)
+    model = dual_system()
+    with serve() as hub:
+        go_online(monkeypatch, hub, tmp_path / "hub-cache")
+        model.push_to_hub("me/dual", license="mit")
+        loaded = AutoModel.from_pretrained("me/dual")
     assert isinstance(loaded, DualSystemModel)
     assert torch.equal(loaded.latent_queries.weight, model.latent_queries.weight)
 
