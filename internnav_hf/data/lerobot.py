@@ -41,7 +41,6 @@ EPISODES_FILE = "meta/episodes.jsonl"
 INFO_FILE = "meta/info.json"
 INSTRUCTION_SEPARATOR = "<INSTRUCTION_SEP>"
 MOST_INSTRUCTIONS = 10_000  # of an episode: it is sampled once for each
-NEVER_SCENES = {"data", "meta", "videos", "images"}  # folders inside a scene
 
 
 COLUMNS = {
@@ -99,7 +98,7 @@ def find_scenes(root: str | Path) -> list[Path]:
     root = Path(root)
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder. It should be a scene or a folder with scenes.")
-    folders = walk_folders(root, lambda folder: _is_scene(folder) or folder.name in NEVER_SCENES)
+    folders = walk_folders(root, lambda folder: _is_scene(folder) or _is_inside_scene(folder))
     scenes = [scene for scene, other in each_once(filter(_is_scene, folders)) if other is None]
     if not scenes:
         raise ValueError(
@@ -118,6 +117,11 @@ def archive_hint(folder: Path) -> str:
 
 def _is_scene(folder: Path) -> bool:
     return (folder / EPISODES_FILE).is_file()
+
+
+def _is_inside_scene(folder: Path) -> bool:
+    """By what it holds: a folder of scenes may be called `data`, as a scene's own is."""
+    return next(folder.glob("chunk-*"), None) is not None
 
 
 def read_info(scene: Path) -> dict[str, Any]:

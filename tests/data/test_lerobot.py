@@ -34,6 +34,12 @@ def test_reads_every_scene_below_a_folder_in_order(root):
     assert [e.episode_index for e in read_lerobot(root / "r2r" / "b")] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("name", ["data", "meta", "videos", "images"])
+def test_a_folder_of_scenes_may_be_called_as_a_part_of_a_scene_is(root, tmp_path, name):
+    moved = (root / "r2r").rename(tmp_path / name)
+    assert len(list(read_lerobot(moved))) == len(list(read_lerobot(tmp_path))) == 4
+
+
 def test_an_episode_holds_arrays_and_all_its_instructions(root):
     episode = next(read_lerobot(root / "r2r" / "b"))
     assert episode.instructions == ("Walk to the sofa and stop. ", "Go past the table.")
