@@ -25,7 +25,7 @@ FEWEST_STEPS, SHORTEST_STEP_M = 6, 0.02  # that tell where a robot is heading
 FEWEST_FORWARD, STANDS_M = 8, 0.01  # forward actions, and what a robot goes in each at least
 FULL_TURN = 2 * np.pi
 LARGEST_TURN = 2.0  # rad between two frames; in degrees, it is the smallest that is sure
-LEAST_MOVED, FEWEST_MOVES = 1e-6, 4  # m and rad in a whole walk, of which so many actions move
+LEAST_MOVED, FEWEST_MOVES = 1e-6, 6  # m, rad in a walk of so many motions; a stuck one may try
 UNITS = {1e3: "millimetres", 1e2: "centimetres"}
 
 

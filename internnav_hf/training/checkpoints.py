@@ -192,7 +192,8 @@ class CheckpointTrainer(Trainer):
     def _get_dataloader(self, *args, **kwargs):
         loader = super()._get_dataloader(*args, **kwargs)
         if loader.num_workers:
-            loader.worker_init_fn = QuietWorker(loader.worker_init_fn)
+            inner = getattr(loader, "base_dataloader", loader)  # accelerate's shell starts none
+            inner.worker_init_fn = QuietWorker(inner.worker_init_fn)
         return loader
 
     # A run's moments

@@ -202,6 +202,17 @@ def test_every_checkpoint_goes_on_exactly_whatever_is_logged(tmp_path, every_ste
     assert_same(again, every_step)
 
 
+class IgnoredSignals(ToyDataset):
+    def __getitem__(self, index):
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN, "this worker hears signals"
+        return super().__getitem__(index)
+
+
+def test_workers_leave_signals_to_their_run(tmp_path):
+    made = trainer(tmp_path, dataset=IgnoredSignals(), dataloader_num_workers=1)
+    next(iter(made.get_train_dataloader()))
+
+
 def test_a_run_that_has_not_begun_leaves_nothing(tmp_path):
     made = run(tmp_path)
     in_data(made, After(1))
