@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -307,7 +307,7 @@ def describe_run(args: TrainingArguments, model: nn.Module, dataset: Any) -> dic
 
 def _data_facts(dataset: Any) -> dict[str, Any]:
     parts = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]
-    facts: dict[str, Any] = {"samples": sum(map(len, parts))}
+    facts: dict[str, Any] = {"samples": sum(len(part) for part in parts if isinstance(part, Sized))}
     tables = []
     for part in parts:
         if isinstance(part, System2Dataset):
