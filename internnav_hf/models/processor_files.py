@@ -16,6 +16,7 @@ _SETTINGS = (
 )
 _TABLES = ("tokenizer.json", "vocab.json", "merges.txt", "chat_template.jinja")
 _LARGEST_TABLE = 100 << 20  # bytes; Qwen's have 11 million
+_BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError)
 
 
 class ChecksFiles:
@@ -31,7 +32,10 @@ class ChecksFiles:
         parent: Any = super()
         try:
             return parent.from_pretrained(path, *args, **kwargs)
-        except Exception as error:  # the tokenizers library raises nothing more special
+        except Exception as error:
+            # what tokenizers raises is an Exception and nothing more special
+            if type(error) is not Exception and not isinstance(error, _BROKEN):
+                raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise ValueError(
                 f"{path} has no processor, or a broken one ({reason}). Copy tokenizer and image "

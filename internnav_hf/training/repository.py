@@ -116,7 +116,9 @@ class Repository:
             self.api.preupload_lfs_files(self.name, [question], revision=self.revision)
 
     def _weights(self) -> list[str]:
-        """Of the repository, those that a model is loaded from."""
+        """Of the repository, those that a model is loaded from; offline nobody can be asked."""
+        if constants.HF_HUB_OFFLINE:
+            return []
         names = self.api.list_repo_files(self.name, revision=self.revision)
         patterns = (*WEIGHTS, "adapter_config.json")
         return [name for name in names if "/" not in name and _matches(name, patterns)]
