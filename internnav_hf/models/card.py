@@ -7,12 +7,14 @@ from, with the licence of each.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from .licences import NON_COMMERCIAL, Licence, permits, strictest
-from .origins import LIBRARY, Origin, fields_of, licences_of_card
+from .licences import NON_COMMERCIAL, PERMISSIVE, RESTRICTED, Licence, permits, strictest
+from .origins import CARD, HEADER, LIBRARY, Origin, fields_of, licences_of_card, read_head, texts
 
 PLACE = "this/repository"
 _POLICIES = {
@@ -73,17 +75,8 @@ class CardFacts:
 
 def check_licence(facts: CardFacts) -> None:
     """Raise ValueError where the model must not carry the licence that its owner states."""
-    required = strictest(origin.licence for origin in facts.origins if origin.licence)
-    if facts.chosen is None or facts.chosen == required:
-        return
-    if required is not None and facts.chosen.id == required.id:
-        return
-    for origin in facts.origins:
-        if origin.licence is not None and not permits(origin.licence, facts.chosen):
-            raise ValueError(
-                f"--license {facts.chosen.id}: the model is made from {origin.name}, which is "
-                f"{origin.licence}: expected {required}, or leave --license out."
-            )
+    if facts.chosen is not None:
+        _check_chosen(facts.chosen, facts.origins)
 
 
 def check_published(facts: CardFacts) -> None:
@@ -99,7 +92,7 @@ def check_published(facts: CardFacts) -> None:
 
 def is_by_hand(card: Mapping[str, Any]) -> bool:
     """Whether the head of a card was written by a person: not by us, nor by a trainer."""
-    tags = card.get("tags") or ()
+    tags = texts(card.get("tags"))
     return bool(card) and not (
         "made_from" in card
         or "generated_from_trainer" in tags
@@ -108,14 +101,85 @@ def is_by_hand(card: Mapping[str, Any]) -> bool:
 
 
 def check_kept(card: Mapping[str, Any], place: str, origins: Sequence[Origin]) -> None:
-    """Raise ValueError where a card by hand, which stays, frees what `origins` restrict."""
-    for stated in licences_of_card(card):
-        for origin in origins:
-            if origin.licence is not None and not permits(origin.licence, stated):
-                raise ValueError(
-                    f"its card says {stated}, but {origin.name}, which the model is made from, is "
-                    f"{origin.licence}: put the licence in {place}'s README.md right."
-                )
+    """Raise ValueError where a card by hand, which stays, frees what `origins` restrict, or says
+    nothing of it.
+    """
+    for stated in licences_of_card(card) or [None]:
+        freed = _freed(stated, origins)
+        if freed is not None:
+            raise ValueError(
+                f"its card says {stated or 'no licence'}, but {freed.name}, which the model is "
+                f"made from, is {freed.licence}: expected {_required(origins)}; put "
+                f"the licence in {place}'s README.md right."
+            )
+
+
+def settle(
+    text: str, folder: str | Path, origins: Sequence[Origin], chosen: Licence | None = None
+) -> str:
+    """`text`, the card in `folder` of a model that was made from `origins`, with the licence that
+    it must have: `chosen`, else what it says, else what follows.
+
+    Raises ValueError where it is freer than it may be, and where nobody knows.
+    """
+    head, required = read_head(text, folder), _required(origins)
+    if not head:
+        raise ValueError(f"{folder}: {CARD}: found no head that can be read, expected its fields.")
+    stated = licences_of_card(head)
+    if chosen is not None:
+        _check_chosen(chosen, origins)
+        keeps_terms = required is not None and required.id == chosen.id
+        return _with_licence(text, head, required if required and keeps_terms else chosen)
+    if stated:
+        check_kept(head, str(folder), origins)
+        strange = [one for one in stated if one.id not in PERMISSIVE | RESTRICTED]
+        return _with_licence(text, head, strange[0]) if strange else text
+    if required is not None:
+        return _with_licence(text, head, required)
+    if not origins or not all(origin.licence for origin in origins):
+        raise ValueError(f"{folder}: {CARD} says no licence, and none follows: pass --license.")
+    return text
+
+
+def _check_chosen(chosen: Licence, origins: Sequence[Origin]) -> None:
+    freed = _freed(chosen, origins)
+    if freed is not None:
+        raise ValueError(
+            f"--license {chosen.id}: the model is made from {freed.name}, which is "
+            f"{freed.licence}: expected {_required(origins)}, or leave --license out."
+        )
+
+
+def _required(origins: Sequence[Origin]) -> Licence | None:
+    return strictest(origin.licence for origin in origins if origin.licence)
+
+
+def _freed(stated: Licence | None, origins: Sequence[Origin]) -> Origin | None:
+    """The first of `origins` whose terms `stated` does not keep."""
+    required = _required(origins)
+    if required is None or (stated is not None and permits(required, stated)):
+        return None
+    binding = [one for one in origins if one.licence and one.licence.restricts]
+    strange = [one for one in binding if stated is None or not permits(one.licence, stated)]
+    return (strange or binding)[0]
+
+
+def _with_licence(text: str, head: Mapping[str, Any], licence: Licence) -> str:
+    rest = {name: value for name, value in head.items() if not name.startswith("license")}
+    fields = yaml.safe_dump(_licence_fields(licence) | rest, sort_keys=False, allow_unicode=True)
+    told = HEADER.sub("", text, count=1)
+    told = re.sub(r"(\n## Licence\n\n)[^\n]*", rf"\g<1>{licence}.", told, count=1)
+    return f"---\n{fields}---\n{told}"
+
+
+def _licence_fields(licence: Licence) -> dict[str, str]:
+    """For the head of a card; the Hub takes only identifiers that it knows."""
+    if licence.id in PERMISSIVE | RESTRICTED:
+        name = licence.name or "see-below" if licence.id == "other" else ""
+        told = {"license": licence.id, "license_name": name, "license_link": licence.link}
+    else:
+        told = {"license": "other", "license_name": re.sub(r"[^a-z0-9.-]+", "-", licence.id)}
+    return {key: value for key, value in told.items() if value}
 
 
 def render_card(facts: CardFacts) -> str:
@@ -177,15 +241,13 @@ def _head(facts: CardFacts) -> ModelCardData:
     base = list(dict.fromkeys(facts.base_models))
     relation = {"base_model_relation": "adapter" if facts.is_adapter else "finetune"}
     return ModelCardData(
-        license=licence.id if licence else None,
-        license_name=(licence.name or "see-below") if licence and licence.id == "other" else None,
-        license_link=licence.link or None if licence else None,
         library_name=LIBRARY,
         pipeline_tag="robotics",
         base_model=base or None,
         datasets=list(dict.fromkeys(data)) or None,
         tags=["embodied-navigation", f"{task}-navigation"],
         made_from=fields_of(facts.origins),
+        **(_licence_fields(licence) if licence else {}),
         **(relation if base else {}),
     )
 

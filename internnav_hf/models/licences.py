@@ -6,6 +6,7 @@ listed here; names of folders can only restrict, never free.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -53,6 +54,7 @@ NON_COMMERCIAL = Licence("cc-by-nc-sa-4.0")
 QWEN_RESEARCH = Licence("other", "qwen-research", QWEN_TERMS)
 QWEN = Licence("other", "qwen", QWEN_TERMS.replace("3B", "72B"))
 SCANS = Licence("other", "matterport-gibson-terms-of-use", MATTERPORT_TERMS)
+_AND = "-and-"
 _APACHE, _MIT = Licence("apache-2.0"), Licence("mit")
 
 # Repositories of the Hub. The first match counts. The card of InternData-N1 says cc-by-sa-4.0 at
@@ -79,6 +81,12 @@ _RESTRICTED_NAMES = re.compile(
 )
 
 
+def restriction_of_name(name: str) -> Licence | None:
+    """What the name of a folder or file tells: it can restrict, and frees nothing."""
+    licence = licence_of_name(name)
+    return licence if licence is not None and licence.restricts else None
+
+
 def licence_of_name(name: str) -> Licence | None:
     """Of a repository of the Hub, or the restriction that another name tells; None: unknown."""
     for pattern, licence in _REPOSITORIES:
@@ -99,23 +107,36 @@ def strictest(licences: Iterable[Licence]) -> Licence | None:
     if not rest:
         return max(non_commercial, key=lambda licence: ("-sa" in licence.id, licence.id))
     named = sorted(licence.name or licence.id for licence in binding)
-    return Licence("other", "-and-".join(named), next((one.link for one in rest if one.link), ""))
+    return Licence("other", _AND.join(named), next((one.link for one in rest if one.link), ""))
 
 
 def permits(required: Licence, chosen: Licence) -> bool:
     """Whether what is made from a work under `required` may be published under `chosen`."""
-    if not required.restricts or required.id == chosen.id:
+    if not required.restricts:
+        return True
+    if chosen.id == "other":  # terms of their own, which may name several
+        named = set((required.name or required.id).split(_AND))
+        is_open = required.id == "other" and not (required.name and chosen.name)
+        return is_open or named <= set(chosen.name.split(_AND))
+    if required.id == chosen.id:
         return True
     if re.fullmatch(r"cc-by-nc-\d.*", required.id):
         return "-nc" in chosen.id
     # Share-alike of an older version allows the newer ones.
-    same = required.id.rpartition("-")[0]
-    return bool(re.search(r"-sa-\d", required.id)) and chosen.id.startswith(f"{same}-")
+    (same, _, old), (kind, _, new) = required.id.rpartition("-"), chosen.id.rpartition("-")
+    return bool(re.search(r"-sa-\d", required.id)) and kind == same and new >= old
+
+
+def normal(text: str) -> str:
+    """`text` as the Hub writes identifiers: small letters, no blanks, no letters that look alike in
+    other widths.
+    """
+    return "-".join(unicodedata.normalize("NFKC", text).lower().split())
 
 
 def parse_licence(text: str) -> Licence:
     """An identifier of the Hub, whatever its capitals. ValueError for what is none."""
-    identifier = "-".join(text.strip().lower().split())
+    identifier = normal(text)
     known = PERMISSIVE | RESTRICTED
     if identifier not in known:
         close = get_close_matches(identifier, sorted(known), n=1)

@@ -4,6 +4,7 @@ but what `save_pretrained` writes. What the Hub answers becomes one line.
 
 import errno
 import tempfile
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,22 @@ from huggingface_hub.errors import (
 )
 from transformers import PreTrainedModel
 
-from .card import CardFacts, check_kept, check_published, is_by_hand, render_card
-from .licences import parse_licence
-from .origins import CARD, LIBRARY, Origin, read_card, weights_origins
+from internnav_hf.hiding import without_secrets
 
-HUB_ERRORS = (OSError, ValueError, RuntimeError, HTTPError)
+from .card import (
+    PLACE,
+    CardFacts,
+    check_kept,
+    check_published,
+    is_by_hand,
+    render_card,
+    settle,
+)
+from .licences import parse_licence
+from .origins import CARD, LIBRARY, Origin, downloaded, read_card, weights_origins
+
+HUB_ERRORS = (OSError, ValueError, KeyError, RuntimeError, HTTPError)
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _ADVICE = {
     400: "the Hub refuses what it was sent",
     401: "the Hub does not know the token; log in with `hf auth login`, or pass one that may write",
@@ -58,17 +70,18 @@ class PushesWithCard:
         """Save into the repository `repo_id` of the Hub, which is made if it does not exist; the
         address of the commit.
 
-        The card is that of the folder or repository where this was loaded from, else a new one,
-        whose licence follows from there; `license` states one. A card that somebody wrote into the
+        The card is that of the folder or repository where this was loaded from, else a new one; its
+        licence follows from there, and `license` states one. Weights of another kind that lie in
+        the repository go. A card that somebody wrote into the
         repository by hand stays. Raises ValueError where the licence is not known, where `license`
         or the card that stays is freer than it may be, and where the Hub does not take it.
         """
         this: Any = self
-        facts = _facts(this, repo_id, license)
-        text = _own_card(this) if license is None else None
-        if facts is not None and text is None:
-            check_published(facts)
-            text = render_card(facts)
+        card = _own_card(this)
+        text = None if card is None else card.read_text(encoding="utf-8", errors="replace")
+        facts = _facts(this, repo_id, license, text is None)
+        if facts is not None:
+            text = _checked(facts, text, card)
         api = HfApi(token=token)
         with tempfile.TemporaryDirectory() as folder:
             this.save_pretrained(folder, **save_options)
@@ -79,8 +92,11 @@ class PushesWithCard:
                 if is_by_hand(there):
                     check_kept(there, repo_id, [] if facts is None else facts.origins)
                 elif text is not None and not (facts is None and there):
-                    Path(folder, CARD).write_text(text, encoding="utf-8")
+                    told = text.replace(PLACE, repo_id)
+                    Path(folder, CARD).write_text(told, encoding="utf-8")
                 make_branch(api, repo_id, revision)
+                is_model = facts is not None
+                stale = stale_weights(api, repo_id, revision, folder) if is_model else []
                 return api.upload_folder(
                     repo_id=repo_id,
                     folder_path=folder,
@@ -88,6 +104,7 @@ class PushesWithCard:
                     commit_description=commit_description,
                     revision=revision,
                     create_pr=create_pr,
+                    delete_patterns=stale or None,
                 )
             except HUB_ERRORS as error:
                 raise ValueError(f"{repo_id}: {hub_problem(error)}") from error
@@ -106,7 +123,7 @@ class PushesWithCard:
 
 def hub_problem(error: Exception) -> str:
     """What the Hub, or the way to it, answered, and what to do, in one line."""
-    response: Any = getattr(error, "response", None)
+    response: Any = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
     if response is not None:
         code = response.status_code
         known = "the Hub is not well; try again later" if code >= 500 else None
@@ -117,6 +134,8 @@ def hub_problem(error: Exception) -> str:
         return f"no name of a repository of the Hub; expected OWNER/NAME ({_first_line(error)})."
     if isinstance(error, OSError) and error.errno in _DISK:
         return f"{error.filename or 'the disk'}: {error.strerror}; make room, or look at its owner."
+    if isinstance(error, KeyError):
+        return f"what answered is no Hub (without {error}); look at the network and HF_ENDPOINT."
     if isinstance(error, ValueError):
         return _first_line(error)
     return f"the Hub could not be reached ({_first_line(error)}); look at the network, try again."
@@ -140,7 +159,23 @@ def make_branch(api: HfApi, repo_id: str, revision: str | None) -> None:
         api.create_branch(repo_id, branch=revision, exist_ok=True)
 
 
-def _facts(this: Any, repo_id: str, licence: str | None) -> CardFacts | None:
+def stale_weights(api: HfApi, repo_id: str, revision: str | None, folder: str | Path) -> list[str]:
+    """Those that the repository has and `folder` has not, from which another model would open."""
+    names = api.list_repo_files(repo_id, revision=revision)
+    patterns = (*WEIGHTS, "adapter_config.json")
+    weights = [one for one in names if "/" not in one and any(fnmatch(one, p) for p in patterns)]
+    return [name for name in weights if not Path(folder, name).exists()]
+
+
+def _checked(facts: CardFacts, text: str | None, card: Path | None) -> str:
+    """`text` of `card`, that of a model, or a new one, with the licence that it must have."""
+    if text is not None and card is not None:
+        return settle(text, card.parent, facts.origins, facts.chosen)
+    check_published(facts)
+    return render_card(facts)
+
+
+def _facts(this: Any, repo_id: str, licence: str | None, is_new: bool) -> CardFacts | None:
     """Of a model; None for a processor, which has no licence of its own to check."""
     config = getattr(this, "config", None)
     if config is None:
@@ -149,23 +184,20 @@ def _facts(this: Any, repo_id: str, licence: str | None) -> CardFacts | None:
     sources = dict.fromkeys((part.name_or_path, part.config.model_type) for part in parts)
     found = (one for name, kind in sources if name for one in weights_origins(name, kind))
     origins = list(dict.fromkeys(found))
-    if _own_card(this) is None:
+    if is_new:
         origins.append(Origin("what it was trained on", "data", None))
     chosen = parse_licence(licence) if licence else None
     return CardFacts(config, origins, chosen, repository=repo_id)
 
 
-def _own_card(this: Any) -> str | None:
-    """The text of our card where `this` was loaded from."""
+def _own_card(this: Any) -> Path | None:
+    """Our card where `this` was loaded from: a folder, or a repository of the Hub."""
     source = this if hasattr(this, "config") else getattr(this, "tokenizer", None)
-    path = Path(getattr(source, "name_or_path", "") or "nowhere", CARD)
-    if not path.is_file():
-        return None
-    return (
-        path.read_text(encoding="utf-8") if read_card(path).get("library_name") == LIBRARY else None
-    )
+    name = getattr(source, "name_or_path", "") or "nowhere"
+    path = Path(name, CARD) if Path(name).is_dir() else downloaded(name, CARD)
+    return path if read_card(path).get("library_name") == LIBRARY else None
 
 
 def _first_line(error: Exception) -> str:
-    line = (str(error).strip().splitlines() or [""])[0]
+    line = without_secrets((str(error).strip().splitlines() or [""])[0])
     return f"{type(error).__name__}: {line}" if not isinstance(error, ValueError) else line

@@ -14,17 +14,23 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants
+from huggingface_hub import CommitOperationAdd, HfApi, constants
 from transformers.utils import CONFIG_NAME
 
-from internnav_hf.models.card import check_kept, is_by_hand
+from internnav_hf.models.card import PLACE, check_kept, is_by_hand, settle
 from internnav_hf.models.licences import Licence
-from internnav_hf.models.origins import CARD, Origin, licences_of_card, made_from
-from internnav_hf.models.pushing import HUB_ERRORS, card_there, hub_problem, make_branch
+from internnav_hf.models.origins import CARD, Origin, weights_origins
+from internnav_hf.models.pushing import (
+    HUB_ERRORS,
+    WEIGHTS,
+    card_there,
+    hub_problem,
+    make_branch,
+    stale_weights,
+)
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 PUBLISHED = (
     *WEIGHTS,
     CARD,
@@ -96,8 +102,7 @@ class Repository:
         return future
 
     def _upload(self, folder: Path, message: str, place: str | None) -> Any:
-        kept = {file.name for file in folder.iterdir()}
-        stale = [] if place else [name for name in self._weights() if name not in kept]
+        stale = [] if place else self._stale(folder)
         return self.api.upload_folder(
             repo_id=self.name,
             folder_path=folder,
@@ -115,36 +120,30 @@ class Repository:
             question = CommitOperationAdd(CARD, b"# May this be written?\n")
             self.api.preupload_lfs_files(self.name, [question], revision=self.revision)
 
-    def _weights(self) -> list[str]:
-        """Of the repository, those that a model is loaded from; offline nobody can be asked."""
+    def _stale(self, folder: Path) -> list[str]:
+        """Weights of the repository that go; offline nobody can be asked."""
         if constants.HF_HUB_OFFLINE:
             return []
-        names = self.api.list_repo_files(self.name, revision=self.revision)
-        patterns = (*WEIGHTS, "adapter_config.json")
-        return [name for name in names if "/" not in name and _matches(name, patterns)]
+        return stale_weights(self.api, self.name, self.revision, folder)
 
 
 def push_folder(folder: Path, repository: Repository, licence: Licence | None = None) -> Any:
     """The commit that brings the model in `folder` to the Hub, with the card that lies there.
 
-    Raises ValueError where there is no model or card, where the card does not say a licence and
-    `licence` neither, or where one of them frees what the model was made from.
+    Raises ValueError where there is no model or card, where the licence is neither said by the card
+    or `licence` nor follows, or where one of them frees what the model was made from.
     """
     if not any(folder.glob(pattern) for pattern in WEIGHTS) or not (folder / CARD).is_file():
         raise ValueError(f"{folder}: found no model with weights and {CARD}, as a training leaves.")
-    card = ModelCard.load(folder / CARD, ignore_metadata_errors=True)
-    origins = made_from(card.data.to_dict())
-    stated = [licence] if licence else licences_of_card(card.data.to_dict())
-    if not stated and any(origin.licence is None for origin in origins):
-        raise ValueError(f"{folder / CARD} does not say a licence: pass --license.")
-    check_kept({"license": [one.id for one in stated]}, str(folder), origins)
+    told = (folder / CARD).read_text(encoding="utf-8", errors="replace")
+    origins = weights_origins(folder)
+    text = settle(told, folder, origins, licence)
     repository.open(origins)
     keeps = is_by_hand(repository.card())
-    with stage(folder, folder, PUBLISHED, card=not keeps) as staged:
-        if licence and not keeps:
-            card.data.license = licence.id
-            (Path(staged) / CARD).unlink()
-            (Path(staged) / CARD).write_text(str(card), encoding="utf-8")
+    with stage(folder, folder, PUBLISHED, card=False) as staged:
+        if not keeps:
+            text = text.replace(PLACE, repository.name)
+            (Path(staged) / CARD).write_text(text, encoding="utf-8")
         try:
             return repository.upload(Path(staged), "Upload model")
         except HUB_ERRORS as error:

@@ -11,6 +11,7 @@ from internnav_hf.models.card import (
     check_published,
     is_by_hand,
     render_card,
+    settle,
 )
 from internnav_hf.models.licences import (
     NON_COMMERCIAL,
@@ -144,3 +145,34 @@ def test_a_navdp_is_described():
     card = render_card(CardFacts(tiny_navdp_model().config, [ROOMS]))
     assert "# NavDPModel" in card
     assert "- visual-navigation" in card
+
+
+def test_a_card_by_hand_must_say_the_licence_of_a_restricted_model():
+    with pytest.raises(ValueError, match="its card says no licence, but r2r_125cm_0_30"):
+        check_kept({"title": "mine"}, "me/model", [R2R])
+    check_kept({"title": "mine"}, "me/model", [ROOMS])
+    assert is_by_hand({"license": "mit", "tags": 3})
+
+
+def test_terms_that_cover_several_origins_are_kept():
+    for origins in ([RESEARCH, R2R], [RESEARCH, Origin("x", "data", Licence("gpl-3.0"))]):
+        check_kept(head_of(render_card(facts(*origins))), "me/model", origins)
+
+
+def test_a_licence_that_the_hub_does_not_know_is_other():
+    head = head_of(render_card(facts(Origin("x", "weights", Licence("my own/words")))))
+    assert (head["license"], head["license_name"]) == ("other", "my-own-words")
+
+
+def test_a_card_is_settled_by_what_follows(tmp_path):
+    text = "---\nlibrary_name: internnav_hf\n---\n# Mine\n\n## Licence\n\nNot known.\n"
+    told = settle(text, tmp_path, [RESEARCH])
+    assert head_of(told)["license_name"] == "qwen-research"
+    assert head_of(told)["library_name"] == "internnav_hf"
+    assert told.endswith("# Mine\n\n## Licence\n\nother (qwen-research).\n")
+    assert head_of(settle(text, tmp_path, [ROOMS], Licence("mit")))["license"] == "mit"
+    for origins in ([], [MINE]):
+        with pytest.raises(ValueError, match="says no licence, and none follows"):
+            settle(text, tmp_path, origins)
+    with pytest.raises(ValueError, match="no head that can be read"):
+        settle("---\nlicense: [\n---\n", tmp_path, [ROOMS])

@@ -76,6 +76,10 @@ def test_several_sets_of_terms_are_named_together():
         (QWEN_RESEARCH, APACHE, False),
         (Licence("openrail"), APACHE, False),
         (Licence("words that nobody knows"), MIT, False),
+        (NON_COMMERCIAL, Licence("cc-by-nc-sa-2.0"), False),
+        (QWEN_RESEARCH, Licence("other", "free-for-all"), False),
+        (QWEN_RESEARCH, Licence("other", "gpl-3.0-and-qwen-research"), True),
+        (Licence("gpl-3.0"), Licence("other", "gpl-3.0-and-qwen-research"), True),
     ],
 )
 def test_what_may_be_chosen(required, chosen, allowed):

@@ -1,6 +1,7 @@
 """What weights were made from is judged by cards and content, whatever folders are called."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from internnav_hf.models.origins import (
     read_card,
     weights_origins,
 )
+from tests.hub_server import go_online, serve
 
 CARD = "---\nlicense: {}\n---\n# Anything\n"
 
@@ -139,3 +141,122 @@ def test_an_odd_card_is_no_error(tmp_path):
     path.write_bytes(b"\xff\xfe---")
     assert read_card(path) == {}
     assert licences_of_card({"license": "unknown"}) == []
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with serve() as running:
+        go_online(monkeypatch, running, tmp_path / "hub-cache")
+        yield running
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "license: 2026-13-45",
+        "license: !!int mit",
+        "license: !!timestamp mit",
+        "license: !!python/object:os.system x",
+        "a: 0x_",
+        "tags: 3",
+        "license: &a [*a]",
+        "\n".join(
+            [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'x'] * 9)}]" for i in range(9)]
+        )
+        + "\nlicense: *a8",
+    ],
+)
+def test_a_head_of_any_yaml_is_no_error_and_frees_nothing(tmp_path, head):
+    (tmp_path / "README.md").write_text(f"---\n{head}\n---\n")
+    assert all(one is None or one.restricts for one in licences(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["CC BY-NC-SA 4.0", "['Cc-By-NC-SA-4.0']", "ＣＣ-BY-NC-SA-4.0"])
+def test_a_licence_is_known_in_other_letters(tmp_path, text):
+    (tmp_path / "README.md").write_text(CARD.format(text), encoding="utf-8")
+    assert licences(tmp_path) == {NON_COMMERCIAL}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "base_model: InternRobotics/InternVLA-N1-System2",
+        "base_model: [x/y, InternRobotics/InternVLA-N1-System2]",
+        "datasets: InternRobotics/InternData-N1",
+        "made_from: []\nbase_model: InternRobotics/InternVLA-N1",
+    ],
+)
+def test_what_a_card_names_as_its_base_or_data_restricts_it(tmp_path, head):
+    (tmp_path / "README.md").write_text(f"---\nlicense: mit\n{head}\n---\n")
+    assert licences(tmp_path) == {Licence("mit"), NON_COMMERCIAL}
+
+
+def test_a_base_frees_nothing(tmp_path):
+    (tmp_path / "README.md").write_text("---\nbase_model: Qwen/Qwen2.5-VL-7B-Instruct\n---\n")
+    assert licences(tmp_path) == {None}
+
+
+def test_bases_of_bases_count_and_may_go_in_a_circle(hub):
+    cards = {
+        "x/a": "license: mit\nbase_model: x/b",
+        "x/b": "license: mit\nbase_model: [x/b, x/a, x/c]",
+        "x/c": "license: cc-by-nc-4.0",
+    }
+    for name, head in cards.items():
+        hub.repositories[name] = {"README.md": f"---\n{head}\n---\n".encode()}
+    assert licences("x/a") == {Licence("mit"), Licence("cc-by-nc-4.0")}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "licence"),
+    [
+        ("config.json", {"model_type": "internvla_n1"}, NON_COMMERCIAL),
+        (
+            "adapter_config.json",
+            {"base_model_name_or_path": "Qwen/Qwen2.5-VL-3B-Instruct"},
+            QWEN_RESEARCH,
+        ),
+    ],
+)
+def test_a_repository_is_judged_by_its_content_as_a_folder_is(hub, file, content, licence):
+    hub.repositories["x/renamed"] = {"README.md": CARD.format("mit").encode()}
+    hub.repositories["x/renamed"][file] = json.dumps(content).encode()
+    assert licences("x/renamed") == {Licence("mit"), licence}
+
+
+def test_a_folder_called_as_a_free_repository_is_not_free(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("Qwen/Qwen2.5-VL-7B-Instruct", "random"):
+        Path(name).mkdir(parents=True)
+        assert licences(name) == {None}
+
+
+def test_a_link_is_what_it_leads_to(tmp_path):
+    (tmp_path / "InternVLA-N1").mkdir()
+    (tmp_path / "mine").symlink_to(tmp_path / "InternVLA-N1")
+    assert licences(tmp_path / "mine") == {NON_COMMERCIAL}
+
+
+def test_a_configuration_beside_a_release_hides_nothing(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    torch.save({"net.rgb_encoder.weight": torch.zeros(1)}, tmp_path / "mine.pth")
+    assert licences(tmp_path) == {SCANS}
+    (tmp_path / "config.json").write_text('{"model_type": "internnav_cma"}')
+    assert licences(tmp_path) == {SCANS}
+
+
+@pytest.mark.parametrize("base", [3, ["a"], True, "\0", "x" * 5000, "../b"])
+def test_an_odd_adapter_is_no_error(tmp_path, base):
+    for name, stands_on in (("a", base), ("b", str(tmp_path / "a"))):
+        (tmp_path / name).mkdir()
+        settings = json.dumps({"base_model_name_or_path": stands_on})
+        (tmp_path / name / "adapter_config.json").write_text(settings)
+    assert licences(tmp_path / "b") == {None}
+
+
+@pytest.mark.parametrize(
+    "config", [{"vlm_config": 3}, {"text_config": [1]}, {"system2_config": {"vlm_config": "x"}}]
+)
+def test_an_odd_configuration_is_no_error(tmp_path, config):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert licences(tmp_path) == {None}

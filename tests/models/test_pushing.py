@@ -8,10 +8,12 @@ from huggingface_hub import ModelCard
 
 from internnav_hf import System2Model, System2Policy
 from internnav_hf.models.dual_system import DualSystemModel
+from internnav_hf.models.licences import Licence
 from internnav_hf.models.navdp import NavDPModel
 from internnav_hf.models.pushing import hub_problem
 from internnav_hf.models.seq2seq import Seq2SeqModel
 from internnav_hf.models.vln_processor import VLNProcessor
+from internnav_hf.training.repository import Repository, push_folder
 from tests.hub_server import DROP, go_online, serve
 from tests.models.test_navdp_released import tiny_released
 from tests.tiny import tiny_processor, tiny_system2
@@ -21,6 +23,7 @@ from tests.vln_golden import released_weights
 from tests.vln_processor import tiny_vln_processor
 
 CARD = "---\nlibrary_name: internnav_hf\nlicense: {}\nmade_from: []\n---\n# Mine\n"
+NC = "made_from: [{name: p, kind: weights, licence: cc-by-nc-sa-4.0}]\n"
 
 
 @pytest.fixture
@@ -169,3 +172,81 @@ def test_odd_problems_are_one_line():
     )
     assert hub_problem(ValueError("a\nb")) == "a"
     assert hub_problem(OSError(errno.ENOSPC, "No space left")).startswith("the disk: No space left")
+
+
+def push(folder, by_script):
+    if by_script:
+        push_folder(folder, Repository("me/model"))
+    else:
+        System2Model.from_pretrained(folder).push_to_hub("me/model")
+
+
+@pytest.mark.parametrize("by_script", [False, True])
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        (f"license: mit\n{NC}", "its card says mit, but p, .* is cc-by-nc-sa-4.0"),
+        ("license: mit\nbase_model: InternRobotics/InternVLA-N1\n", "says mit, but Intern"),
+        ("license: 'null'\n", "says no licence, and none follows: pass --license"),
+        ("a: [\n", "no head that can be read|licence of saved.* not known"),
+    ],
+)
+def test_a_card_that_was_edited_frees_nothing(hub, saved, head, told, by_script):
+    (saved / "README.md").write_text(f"---\nlibrary_name: internnav_hf\n{head}---\n# Mine\n")
+    with pytest.raises(ValueError, match=told):
+        push(saved, by_script)
+    assert not hub.commits
+
+
+@pytest.mark.parametrize("by_script", [False, True])
+def test_a_card_whose_licence_was_removed_gets_it_back(hub, saved, by_script):
+    (saved / "README.md").write_text(f"---\nlibrary_name: internnav_hf\n{NC}---\nthis/repository\n")
+    push(saved, by_script)
+    card = hub.files("me/model")["README.md"].decode()
+    assert ModelCard(card).data.license == "cc-by-nc-sa-4.0"
+    assert card.endswith("me/model\n")
+
+
+def test_a_script_frees_no_card(hub, saved):
+    (saved / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# Mine\n")
+    with pytest.raises(ValueError, match="--license mit: .* made from saved, which is cc-by-nc"):
+        push_folder(saved, Repository("me/model"), Licence("mit"))
+    assert not hub.repositories
+
+
+def test_weights_of_another_kind_go(hub, saved):
+    there = ("adapter_config.json", "adapter_model.safetensors", "model-00001-of-00002.safetensors")
+    hub.repositories["me/model"] = dict.fromkeys((*there, "notes"), b"x")
+    System2Model.from_pretrained(saved).push_to_hub("me/model")
+    tiny_processor().push_to_hub("me/model")
+    assert not set(there) & set(hub.files("me/model"))
+    assert "notes" in hub.files("me/model")
+    System2Policy.from_pretrained("me/model")
+
+
+def test_the_card_of_a_repository_goes_on(hub, saved):
+    (saved / "README.md").write_text(CARD.format("mit"))
+    System2Model.from_pretrained(saved).push_to_hub("me/model")
+    System2Model.from_pretrained("me/model").push_to_hub("me/other")
+    assert hub.files("me/other")["README.md"] == hub.files("me/model")["README.md"]
+
+
+def test_what_refuses_a_large_file_is_told(hub, saved):
+    hub.answers.append(("PUT", "/large", 403))
+    with pytest.raises(ValueError, match="may not write there"):
+        System2Model.from_pretrained(saved).push_to_hub("me/model")
+
+
+def test_an_answer_of_something_else_is_one_line(hub, saved):
+    hub.answers.append(("POST", "/create", 200))
+    with pytest.raises(ValueError, match="me/model: what answered is no Hub"):
+        System2Model.from_pretrained(saved).push_to_hub("me/model")
+
+
+def test_a_password_in_the_address_of_the_hub_is_not_told(hub, saved, monkeypatch):
+    address = hub.url.replace("://", "://ann:hunter22@")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    hub.answers.append(("POST", "/create", 418))
+    with pytest.raises(ValueError, match="418") as error:
+        System2Model.from_pretrained(saved).push_to_hub("me/model")
+    assert "hunter22" not in str(error.value)
