@@ -20,8 +20,6 @@ from huggingface_hub.errors import (
 )
 from transformers import PreTrainedModel
 
-from internnav_hf.hiding import without_secrets
-
 from .card import (
     PLACE,
     CardFacts,
@@ -31,6 +29,7 @@ from .card import (
     render_card,
     settle,
 )
+from .hiding import without_secrets
 from .licences import parse_licence
 from .origins import CARD, LIBRARY, Origin, downloaded, read_card, weights_origins
 

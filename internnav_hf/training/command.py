@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 
-from internnav_hf.hiding import HIDDEN, is_secret, without_secrets
+from internnav_hf.models.hiding import HIDDEN, is_secret, without_secrets
 
 _PATH = re.compile(
     r"(?<![\w./:~\\-])(?:/|~[\w.-]*/|(?:\.\./)+|[A-Za-z]:[\\/]|\\\\)[^\s,;:'\"\]})]*"

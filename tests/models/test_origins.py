@@ -19,6 +19,10 @@ from internnav_hf.models.origins import (
 from tests.hub_server import go_online, serve
 
 CARD = "---\nlicense: {}\n---\n# Anything\n"
+LAUGHS = "a0: &a0 [x]\n" + "\n".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)
+)
+LAUGHS += "\nlicense: *a9"
 
 
 def licences(path, kind=""):
@@ -154,16 +158,13 @@ def hub(monkeypatch, tmp_path):
     "head",
     [
         "license: 2026-13-45",
-        "license: !!int mit",
-        "license: !!timestamp mit",
+        "license: !!int cc-by-nc-4.0",
+        "license: !!timestamp gpl",
         "license: !!python/object:os.system x",
         "a: 0x_",
         "tags: 3",
         "license: &a [*a]",
-        "\n".join(
-            [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'x'] * 9)}]" for i in range(9)]
-        )
-        + "\nlicense: *a8",
+        LAUGHS,
     ],
 )
 def test_a_head_of_any_yaml_is_no_error_and_frees_nothing(tmp_path, head):
