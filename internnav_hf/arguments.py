@@ -17,6 +17,7 @@ from transformers import SchedulerType, TrainingArguments
 
 from internnav_hf.files import storage_error
 from internnav_hf.models.field_files import read_fields
+from internnav_hf.models.hiding import hide_in_logs
 from internnav_hf.models.licences import parse_licence
 from internnav_hf.signals import ending_on_signals, follow_launcher
 from internnav_hf.training.best_model import check_evaluation, direction_of
@@ -170,6 +171,7 @@ def run_recipe(main: Callable[..., None], kinds: Iterable[type], description: st
             sys.argv[1:] = hide_secrets(sys.argv[1:])  # trackers publish them
             rank = int(os.environ.get("RANK", "0"))
             logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR)
+            hide_in_logs()
             main(*parsed)
             if rank == 0:
                 _tell_passed_over(name, parsed)

@@ -1,8 +1,10 @@
 """Tokens, keys and passwords are hidden in what others may read: cards, logs, messages."""
 
+import logging
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 HIDDEN = "***"
 _SECRET_NAMES = {"token", "key", "apikey", "secret", "password", "credentials", "auth"}
@@ -36,3 +38,20 @@ def is_secret(name: str) -> bool:
     """Whether an option or environment variable of this name holds a secret."""
     words = name.lstrip("-").replace("-", "_").lower().split("_")
     return not _SECRET_NAMES.isdisjoint(words) and words[-1] != "id"  # pad_token_id
+
+
+class SecretsHidden(logging.Filter):
+    """Of a handler of logs: what it writes tells no secret, as addresses of uploads have them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True; the record's message is changed."""
+        with suppress(TypeError, ValueError):  # of arguments that do not fit, the handler tells
+            record.msg, record.args = without_secrets(record.getMessage()), None
+        return True
+
+
+def hide_in_logs() -> None:
+    """Hide secrets in what this process logs from now on."""
+    for name in (None, "huggingface_hub", "transformers"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(SecretsHidden())

@@ -78,7 +78,7 @@ class PushesWithCard:
         this: Any = self
         card = _own_card(this)
         text = None if card is None else card.read_text(encoding="utf-8", errors="replace")
-        facts = _facts(this, repo_id, license, text is None)
+        facts = _facts(this, license, text is None)
         if facts is not None:
             text = _checked(facts, text, card)
         api = HfApi(token=token)
@@ -174,7 +174,7 @@ def _checked(facts: CardFacts, text: str | None, card: Path | None) -> str:
     return render_card(facts)
 
 
-def _facts(this: Any, repo_id: str, licence: str | None, is_new: bool) -> CardFacts | None:
+def _facts(this: Any, licence: str | None, is_new: bool) -> CardFacts | None:
     """Of a model; None for a processor, which has no licence of its own to check."""
     config = getattr(this, "config", None)
     if config is None:
@@ -186,7 +186,7 @@ def _facts(this: Any, repo_id: str, licence: str | None, is_new: bool) -> CardFa
     if is_new:
         origins.append(Origin("what it was trained on", "data", None))
     chosen = parse_licence(licence) if licence else None
-    return CardFacts(config, origins, chosen, repository=repo_id)
+    return CardFacts(config, origins, chosen)
 
 
 def _own_card(this: Any) -> Path | None:

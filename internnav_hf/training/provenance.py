@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -20,7 +20,9 @@ from internnav_hf.models.licences import (
     NON_COMMERCIAL,
     SCANS,
     UNRESTRICTED,
+    Licence,
     licence_of_name,
+    restriction_of_name,
     strictest,
 )
 from internnav_hf.models.origins import CARD, Origin, cached_name, licences_of_card, read_card
@@ -108,31 +110,46 @@ def _units(dataset: NavDPDataset | VLNDataset) -> Iterator[tuple[Path, str]]:
 def _origin(name: str, scenes: Sequence[Path]) -> Origin:
     if scenes and all(map(is_simulated, scenes)):
         return Origin(name, "data", UNRESTRICTED, _SIMULATOR)
-    card, repository, revision = _above(scenes)
-    stated = strictest(licences_of_card(card)) or next(iter(licences_of_card(card)), None)
-    known = licence_of_name(repository) or licence_of_name(name)
-    if known is None and _are_scans(scenes):
-        known = SCANS
-    licence = strictest(one for one in (known, stated) if one) or known or stated
+    places = [_above(scene) for scene in {scene.parent: scene for scene in scenes}.values()]
+    told = [licence for place in places for licence in place.licences]
+    paths = [str(scene.resolve()) for scene in scenes[:1]]
+    known = [restriction_of_name(one) for one in (name, *paths)]
+    if not any(told + known) and _are_scans(scenes):
+        known.append(SCANS)
+    licence = strictest(one for one in (*told, *known) if one)
+    if licence is None and told and all(place.licences for place in places):
+        licence = told[0]
     if licence is None and SIMULATED.fullmatch(name):
         return Origin(name, "data", UNRESTRICTED, _SIMULATOR)
-    if not repository and known == NON_COMMERCIAL:
+    repository, revision = next(
+        ((one.repository, one.revision) for one in places if one.repository), ("", "")
+    )
+    if not repository and NON_COMMERCIAL in known:
         repository = INTERN_DATA
     return Origin(name, "data", licence, revision or _version(scenes), repository)
 
 
-def _above(scenes: Sequence[Path]) -> tuple[dict[str, Any], str, str]:
-    """The card of the data set that the scenes lie in; its repository and revision."""
-    if not scenes:
-        return {}, "", ""
-    repository, revision = cached_name(scenes[0])
-    for folder in scenes[0].absolute().parents[: _CARDS_ABOVE + 1]:
+class _Place(NamedTuple):
+    """Where scenes lie: the licences that are told of it, and what it is on the Hub."""
+
+    licences: list[Licence]
+    repository: str
+    revision: str
+
+
+def _above(scene: Path) -> _Place:
+    """What the card of the data set that `scene` lies in tells, and where it comes from."""
+    repository, revision = max(cached_name(scene), cached_name(scene.resolve()))
+    told: list[Licence] = []
+    for folder in scene.absolute().parents[: _CARDS_ABOVE + 1]:
         card = read_card(folder / CARD)
         if card and "pipeline_tag" not in card:  # a model's says how that was made
-            told = Path(folder, CARD).read_text(encoding="utf-8", errors="replace")
-            is_intern_data = "InternData-N1" in told
-            return card, repository or (INTERN_DATA if is_intern_data else ""), revision
-    return {}, repository, revision
+            text = Path(folder, CARD).read_text(encoding="utf-8", errors="replace")
+            repository = repository or (INTERN_DATA if "InternData-N1" in text else "")
+            told = licences_of_card(card)
+            break
+    known = licence_of_name(repository) if repository else None
+    return _Place([*told, *([known] if known else [])], repository, revision)
 
 
 def _are_scans(scenes: Sequence[Path]) -> bool:

@@ -1,8 +1,11 @@
 """Secrets are found in texts by their form, their name, and what the environment holds."""
 
+import io
+import logging
+
 import pytest
 
-from internnav_hf.models.hiding import is_secret, without_secrets
+from internnav_hf.models.hiding import hide_in_logs, is_secret, without_secrets
 
 TOKEN = "hf_" + "S" * 30
 
@@ -29,3 +32,13 @@ def test_names_tell_secrets():
     assert is_secret("AWS_SECRET_ACCESS_KEY")
     assert not is_secret("pad_token_id")
     assert not is_secret("--max_new_tokens")
+
+
+def test_logs_tell_no_secret(monkeypatch):
+    told = io.StringIO()
+    handler = logging.StreamHandler(told)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    hide_in_logs()
+    logger = logging.getLogger("tests.somebody")
+    logger.warning("PUT %s %d", f"https://ann:hunter22@host/x?X-Amz-Signature=abc&t={TOKEN}", 200)
+    assert told.getvalue() == "PUT https://***@host/x?X-Amz-Signature=***&t=*** 200\n"

@@ -17,8 +17,10 @@ from internnav_hf.training.repository import Repository, push_folder
 from tests.hub_server import DROP, go_online, serve
 from tests.models.test_navdp_released import tiny_released
 from tests.tiny import tiny_processor, tiny_system2
-from tests.tiny_dual import tiny_expert_config
-from tests.tiny_navdp import SIZES
+from tests.tiny_dual import tiny_dual_system, tiny_expert_config
+from tests.tiny_navdp import SIZES, tiny_navdp_model
+from tests.tiny_rdp import tiny_rdp
+from tests.tiny_vln import tiny_cma, tiny_seq2seq
 from tests.vln_golden import released_weights
 from tests.vln_processor import tiny_vln_processor
 
@@ -250,3 +252,23 @@ def test_a_password_in_the_address_of_the_hub_is_not_told(hub, saved, monkeypatc
     with pytest.raises(ValueError, match="418") as error:
         System2Model.from_pretrained(saved).push_to_hub("me/model")
     assert "hunter22" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "build", [tiny_navdp_model, tiny_cma, tiny_seq2seq, tiny_rdp, tiny_dual_system]
+)
+def test_every_family_opens_from_the_hub(hub, build):
+    model = build()
+    with pytest.raises(ValueError, match="--license: the licence of what it was trained on"):
+        model.push_to_hub("model")
+    model.push_to_hub("model", license="cc-by-nc-sa-4.0")
+    assert b'.from_pretrained("me/model")' in hub.files("me/model")["README.md"]
+    opened = type(model).from_pretrained("me/model").state_dict()
+    assert all(torch.equal(value, opened[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["me/модель", "with blanks", "", "a/b/c", "../x"])
+def test_odd_names_are_one_line(hub, name):
+    with pytest.raises(ValueError, match="expected OWNER/NAME") as error:
+        tiny_vln_processor().push_to_hub(name)
+    assert len(str(error.value).splitlines()) == 1

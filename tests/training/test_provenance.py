@@ -7,6 +7,7 @@ from torch.utils.data import ConcatDataset, Subset
 
 from internnav_hf.data import System2Dataset
 from internnav_hf.models.licences import NON_COMMERCIAL, SCANS, UNRESTRICTED, Licence
+from internnav_hf.training import provenance
 from internnav_hf.training.provenance import cameras_of, data_origins
 from tests.data.vln_ce import straight_episode, write_scene
 from tests.tiny import tiny_processor
@@ -62,3 +63,24 @@ def test_all_sets_of_a_mixture_count(tmp_path):
 def test_a_data_set_of_another_kind_is_not_known():
     (found,) = data_origins([1, 2])
     assert (found.name, found.licence) == ("list", None)
+
+
+def test_a_link_to_data_is_what_it_leads_to(tmp_path):
+    dataset(tmp_path / "InternData-N1")
+    (tmp_path / "own").symlink_to(tmp_path / "InternData-N1")
+    data = System2Dataset(tmp_path / "own", f"mine_{CAMERA}", tiny_processor(), cache_dir=tmp_path)
+    assert data_origins(data)[0].licence == NON_COMMERCIAL
+
+
+@pytest.mark.parametrize(
+    ("second", "licence"),
+    [("license: cc-by-nc-4.0", Licence("cc-by-nc-4.0")), ("title: x", None), ("license: mit",) * 2],
+)
+def test_roots_with_a_group_of_one_name_have_a_card_each(tmp_path, second, licence):
+    scenes = []
+    for root, head in (("a", "license: mit"), ("b", second)):
+        (tmp_path / root / "group" / "scene").mkdir(parents=True)
+        (tmp_path / root / "README.md").write_text(f"---\n{head}\n---\n")
+        scenes.append(tmp_path / root / "group" / "scene")
+    expected = Licence("mit") if licence == "license: mit" else licence
+    assert provenance._origin("group", scenes).licence == expected
