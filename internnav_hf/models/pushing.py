@@ -159,7 +159,11 @@ def make_branch(api: HfApi, repo_id: str, revision: str | None) -> None:
 
 
 def stale_weights(api: HfApi, repo_id: str, revision: str | None, folder: str | Path) -> list[str]:
-    """Those that the repository has and `folder` has not, from which another model would open."""
+    """Those that the repository has and `folder` has not, from which another model would open;
+    offline nobody can be asked.
+    """
+    if is_offline_mode():
+        return []
     names = api.list_repo_files(repo_id, revision=revision)
     patterns = (*WEIGHTS, "adapter_config.json")
     weights = [one for one in names if "/" not in one and any(fnmatch(one, p) for p in patterns)]

@@ -102,7 +102,7 @@ class Repository:
         return future
 
     def _upload(self, folder: Path, message: str, place: str | None) -> Any:
-        stale = [] if place else self._stale(folder)
+        stale = [] if place else stale_weights(self.api, self.name, self.revision, folder)
         return self.api.upload_folder(
             repo_id=self.name,
             folder_path=folder,
@@ -119,12 +119,6 @@ class Repository:
             make_branch(self.api, self.name, self.revision)
             question = CommitOperationAdd(CARD, b"# May this be written?\n")
             self.api.preupload_lfs_files(self.name, [question], revision=self.revision)
-
-    def _stale(self, folder: Path) -> list[str]:
-        """Weights of the repository that go; offline nobody can be asked."""
-        if constants.HF_HUB_OFFLINE:
-            return []
-        return stale_weights(self.api, self.name, self.revision, folder)
 
 
 def push_folder(folder: Path, repository: Repository, licence: Licence | None = None) -> Any:

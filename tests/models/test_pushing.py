@@ -4,7 +4,7 @@ import errno
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, RepoUrl
 
 from internnav_hf import System2Model, System2Policy
 from internnav_hf.models.dual_system import DualSystemModel
@@ -272,3 +272,18 @@ def test_odd_names_are_one_line(hub, name):
     with pytest.raises(ValueError, match="expected OWNER/NAME") as error:
         tiny_vln_processor().push_to_hub(name)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_offline_a_stand_in_for_the_hub_is_asked_for_nothing(saved, monkeypatch):
+    class StandIn:
+        def __init__(self, token=None): ...
+
+        def create_repo(self, name, **options):
+            return RepoUrl(f"https://huggingface.co/{name}")
+
+        def upload_folder(self, **options):
+            return options
+
+    monkeypatch.setattr("internnav_hf.models.pushing.HfApi", StandIn)
+    told = System2Model.from_pretrained(saved).push_to_hub("me/model")
+    assert told["delete_patterns"] is None
