@@ -26,17 +26,17 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from internnav_hf.command_line import LineParser
 from internnav_hf.data import System2Dataset
 from internnav_hf.data.episode import frame_folder, frame_name, parquet_path
-from internnav_hf.data.index import (
+from internnav_hf.data.formats.vln_ce.index import (
     EPISODE_SCHEMA,
     SAMPLE_SCHEMA,
     Index,
     fingerprint,
     save_index,
 )
-from internnav_hf.data.names import DatasetName, scene_folders
-from internnav_hf.data.sampling import PIXEL_GOAL, SamplingRules, history_indices
-from internnav_hf.models.system2_processor import System2Processor
-from tests.qwen_tokenizer import qwen_tokenizer
+from internnav_hf.data.formats.vln_ce.names import DatasetName, scene_folders
+from internnav_hf.data.tasks.system2_sampling import PIXEL_GOAL, SamplingRules, history_indices
+from internnav_hf.models.system2.processor import System2Processor
+from tests.tiny.qwen_tokenizer import qwen_tokenizer
 
 NAME = DatasetName.parse("r2r_125cm_0_30")
 LENGTH = 60
@@ -46,7 +46,7 @@ ARROW_FILES = ("samples.arrow", "episodes.arrow")
 OPEN_INDEX = """
 import json, sys
 import numpy as np
-from internnav_hf.data.tables import open_table
+from internnav_hf.data.index import open_table
 def memory(kind):
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024

@@ -22,22 +22,22 @@ from transformers import AutoConfig
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from internnav_hf.command_line import LineParser
-from internnav_hf.models.dialogue import (
+from internnav_hf.models.dual_system.model import DualSystemModel
+from internnav_hf.models.nextdit.config import NextDiTConfig
+from internnav_hf.models.system2.config import System2Config
+from internnav_hf.models.system2.dialogue import (
     LOOK_DOWN,
     first_user_message,
     look_down_message,
     render,
     render_continuation,
 )
-from internnav_hf.models.dual_system import DualSystemModel
-from internnav_hf.models.nextdit_config import NextDiTConfig
-from internnav_hf.models.system2 import System2Model
-from internnav_hf.models.system2_config import System2Config
-from internnav_hf.models.system2_processor import System2Processor
-from internnav_hf.models.system2_session import System2Session
+from internnav_hf.models.system2.model import System2Model
+from internnav_hf.models.system2.processor import System2Processor
+from internnav_hf.models.system2.session import System2Session
 from internnav_hf.policies import System2Policy
-from tests.qwen_tokenizer import qwen_tokenizer
-from tests.tiny import tiny_vlm_config
+from tests.tiny.qwen_tokenizer import qwen_tokenizer
+from tests.tiny.system2 import tiny_vlm_config
 
 TARGET, TOLERANCE = 2.3, 1e-5
 INSTRUCTION = "Walk past the sofa, go through the door on the left and stop beside the table"

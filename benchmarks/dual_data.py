@@ -33,12 +33,12 @@ from benchmarks.data import (
 from internnav_hf.command_line import LineParser
 from internnav_hf.data import DualSystemDataset, System2Dataset
 from internnav_hf.data.episode import Episode, frame_folder, frame_name, parquet_path
-from internnav_hf.data.images import open_depth, open_image
-from internnav_hf.data.lerobot import read_poses
+from internnav_hf.data.formats.vln_ce.reader import read_poses
+from internnav_hf.data.readers.images import open_depth, open_image
 from internnav_hf.geometry import FORWARD_STEP_M, camera_pose
-from internnav_hf.models.system2_processor import System2Processor
+from internnav_hf.models.system2.processor import System2Processor
 from internnav_hf.trajectory import trajectory_actions
-from tests.qwen_tokenizer import qwen_tokenizer
+from tests.tiny.qwen_tokenizer import qwen_tokenizer
 
 LIMIT_MS = 100.0
 ROUNDS = 6  # the best one counts, for each sample: other processes slow the others down

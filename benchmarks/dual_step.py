@@ -22,11 +22,11 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from internnav_hf.command_line import LineParser
-from internnav_hf.models.dual_system import DualSystemModel
-from internnav_hf.models.nextdit_config import NextDiTConfig
-from internnav_hf.models.system2 import System2Model
-from internnav_hf.models.system2_config import System2Config
-from tests.tiny import tiny_vlm_config
+from internnav_hf.models.dual_system.model import DualSystemModel
+from internnav_hf.models.nextdit.config import NextDiTConfig
+from internnav_hf.models.system2.config import System2Config
+from internnav_hf.models.system2.model import System2Model
+from tests.tiny.system2 import tiny_vlm_config
 
 BATCH, WIDTH, VOCABULARY = 2, 512, 152_064
 

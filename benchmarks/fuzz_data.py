@@ -33,11 +33,11 @@ import torch
 from benchmarks.data_mutations import Mutation, all_mutations
 from internnav_hf.command_line import LineParser
 from internnav_hf.data import NavDPCollator, NavDPDataset, System2Dataset, VLNCollator, VLNDataset
-from internnav_hf.data.images import open_depth, open_image
-from internnav_hf.data.sampling import STOP
-from internnav_hf.data.tables import row_of
-from internnav_hf.data.vln_n1 import frame_file, read_poses
-from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
+from internnav_hf.data.formats.vln_n1.reader import frame_file, read_poses
+from internnav_hf.data.index import row_of
+from internnav_hf.data.readers.images import open_depth, open_image
+from internnav_hf.data.tasks.system2_sampling import STOP
+from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
 from scripts import check_dataset
 
 MEMORY_BYTES, SECONDS = 6 * 2**30, 60  # of address space; torch alone takes three

@@ -143,7 +143,7 @@ def start(command: list[str], out: Path) -> Any:
     """Forked from a process that has imported everything: a start takes a second."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["internnav_hf.trainer", "internnav_hf.evaluation.dagger_rounds"]
+        ["internnav_hf.training.trainer", "internnav_hf.training.dagger_rounds"]
     )
     process: multiprocessing.Process = context.Process(target=train, args=(command, out))  # type: ignore[assignment]
     process.start()

@@ -25,11 +25,11 @@ from PIL import Image
 from benchmarks.data import milliseconds, synthetic_image
 from internnav_hf.command_line import LineParser
 from internnav_hf.data import NavDPDataset
-from internnav_hf.data.images import open_depth, open_image
+from internnav_hf.data.formats.vln_n1.reader import CLOUD_FILE, STATS_FILE, read_poses
 from internnav_hf.data.obstacles import read_obstacles
-from internnav_hf.data.vln_n1 import CLOUD_FILE, STATS_FILE, read_poses
+from internnav_hf.data.readers.images import open_depth, open_image
 from internnav_hf.geometry import camera_pose
-from internnav_hf.letterbox import letterbox, letterbox_depth
+from internnav_hf.models.navdp.letterbox import letterbox, letterbox_depth
 
 LIMIT_MS = 45.0
 LIMIT_GROWTH = 1.25

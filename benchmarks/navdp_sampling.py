@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from benchmarks.navdp import torch_decoder
 from internnav_hf.command_line import LineParser
-from internnav_hf.models.navdp import NavDPModel
-from internnav_hf.models.navdp_config import NavDPConfig
+from internnav_hf.models.navdp.config import NavDPConfig
+from internnav_hf.models.navdp.model import NavDPModel
 
 FIRST, FOLLOWING = 1.6, 2.0  # times as fast as the plain loop
 NUM_GOAL_SLOTS = 3

@@ -26,10 +26,10 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.command_line import LineParser
 from internnav_hf.data import FeatureStore, VLNCollator, VLNDataset
 from internnav_hf.data.features import DTYPES, cache_features
-from internnav_hf.models.cma import CMAModel
-from internnav_hf.models.cma_config import CMAConfig
-from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
-from internnav_hf.sim.vln_pe_writer import RecordedWalk, vln_pe_folder
+from internnav_hf.models.vln.cma import CMAModel
+from internnav_hf.models.vln.cma_config import CMAConfig
+from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
+from internnav_hf.sim.writers.vln_pe import RecordedWalk, vln_pe_folder
 
 LIMIT_RATIO = 5.0
 BATCH_SIZE = 2  # published

@@ -7,30 +7,31 @@ it is used.
 import importlib
 from typing import TYPE_CHECKING
 
-from internnav_hf._registration import register
+from internnav_hf.catalog import register
 
 if TYPE_CHECKING:
+    from internnav_hf.arguments.training import NavTrainingArguments
     from internnav_hf.camera import CameraSpec
-    from internnav_hf.models.cma import CMAModel
-    from internnav_hf.models.cma_config import CMAConfig
-    from internnav_hf.models.dual_system import DualSystemModel, DualSystemOutput
-    from internnav_hf.models.dual_system_config import DualSystemConfig
-    from internnav_hf.models.navdp import NavDPModel, NavDPOutput, NavDPSamples
-    from internnav_hf.models.navdp_action_expert import NavDPActionExpert
-    from internnav_hf.models.navdp_action_expert_config import NavDPActionExpertConfig
-    from internnav_hf.models.navdp_config import NavDPConfig
-    from internnav_hf.models.nextdit import NextDiTActionExpert
-    from internnav_hf.models.nextdit_config import NextDiTConfig
-    from internnav_hf.models.rdp import RDPAction, RDPModel, RDPOutput, RDPPrediction
-    from internnav_hf.models.rdp_config import RDPConfig
-    from internnav_hf.models.recurrent_vln import VLNAction
-    from internnav_hf.models.seq2seq import Seq2SeqModel
-    from internnav_hf.models.seq2seq_config import Seq2SeqConfig
-    from internnav_hf.models.system2 import System2Model, System2Output
-    from internnav_hf.models.system2_config import System2Config
-    from internnav_hf.models.system2_processor import System2Processor
-    from internnav_hf.models.vln_losses import VLNOutput
-    from internnav_hf.models.vln_processor import VLNProcessor
+    from internnav_hf.models.dual_system.config import DualSystemConfig
+    from internnav_hf.models.dual_system.model import DualSystemModel, DualSystemOutput
+    from internnav_hf.models.navdp.config import NavDPConfig
+    from internnav_hf.models.navdp.expert import NavDPActionExpert
+    from internnav_hf.models.navdp.expert_config import NavDPActionExpertConfig
+    from internnav_hf.models.navdp.model import NavDPModel, NavDPOutput, NavDPSamples
+    from internnav_hf.models.nextdit.config import NextDiTConfig
+    from internnav_hf.models.nextdit.model import NextDiTActionExpert
+    from internnav_hf.models.rdp.config import RDPConfig
+    from internnav_hf.models.rdp.model import RDPAction, RDPModel, RDPOutput, RDPPrediction
+    from internnav_hf.models.system2.config import System2Config
+    from internnav_hf.models.system2.model import System2Model, System2Output
+    from internnav_hf.models.system2.processor import System2Processor
+    from internnav_hf.models.vln.base import VLNAction
+    from internnav_hf.models.vln.cma import CMAModel
+    from internnav_hf.models.vln.cma_config import CMAConfig
+    from internnav_hf.models.vln.losses import VLNOutput
+    from internnav_hf.models.vln.processor import VLNProcessor
+    from internnav_hf.models.vln.seq2seq import Seq2SeqModel
+    from internnav_hf.models.vln.seq2seq_config import Seq2SeqConfig
     from internnav_hf.policies import (
         Decision,
         DualSystemPolicy,
@@ -39,44 +40,47 @@ if TYPE_CHECKING:
         System2Policy,
         VLNPolicy,
     )
+    from internnav_hf.training.trainer import NavTrainer
 
 __version__ = "0.1.0"
 
 _MODULE_OF_NAME = {
-    "CMAConfig": "models.cma_config",
-    "CMAModel": "models.cma",
+    "CMAConfig": "models.vln.cma_config",
+    "CMAModel": "models.vln.cma",
     "CameraSpec": "camera",
     "Decision": "policies",
-    "DualSystemConfig": "models.dual_system_config",
-    "DualSystemModel": "models.dual_system",
-    "DualSystemOutput": "models.dual_system",
+    "DualSystemConfig": "models.dual_system.config",
+    "DualSystemModel": "models.dual_system.model",
+    "DualSystemOutput": "models.dual_system.model",
     "DualSystemPolicy": "policies",
-    "NavDPActionExpert": "models.navdp_action_expert",
-    "NavDPActionExpertConfig": "models.navdp_action_expert_config",
-    "NavDPConfig": "models.navdp_config",
-    "NavDPModel": "models.navdp",
-    "NavDPOutput": "models.navdp",
+    "NavDPActionExpert": "models.navdp.expert",
+    "NavDPActionExpertConfig": "models.navdp.expert_config",
+    "NavDPConfig": "models.navdp.config",
+    "NavDPModel": "models.navdp.model",
+    "NavDPOutput": "models.navdp.model",
     "NavDPPolicy": "policies",
-    "NavDPSamples": "models.navdp",
-    "NextDiTActionExpert": "models.nextdit",
-    "NextDiTConfig": "models.nextdit_config",
-    "RDPAction": "models.rdp",
-    "RDPConfig": "models.rdp_config",
-    "RDPModel": "models.rdp",
-    "RDPOutput": "models.rdp",
+    "NavDPSamples": "models.navdp.model",
+    "NavTrainer": "training.trainer",
+    "NavTrainingArguments": "arguments.training",
+    "NextDiTActionExpert": "models.nextdit.model",
+    "NextDiTConfig": "models.nextdit.config",
+    "RDPAction": "models.rdp.model",
+    "RDPConfig": "models.rdp.config",
+    "RDPModel": "models.rdp.model",
+    "RDPOutput": "models.rdp.model",
     "RDPPolicy": "policies",
-    "RDPPrediction": "models.rdp",
-    "Seq2SeqConfig": "models.seq2seq_config",
-    "Seq2SeqModel": "models.seq2seq",
-    "System2Config": "models.system2_config",
-    "System2Model": "models.system2",
-    "System2Output": "models.system2",
+    "RDPPrediction": "models.rdp.model",
+    "Seq2SeqConfig": "models.vln.seq2seq_config",
+    "Seq2SeqModel": "models.vln.seq2seq",
+    "System2Config": "models.system2.config",
+    "System2Model": "models.system2.model",
+    "System2Output": "models.system2.model",
     "System2Policy": "policies",
-    "System2Processor": "models.system2_processor",
-    "VLNAction": "models.recurrent_vln",
-    "VLNOutput": "models.vln_losses",
+    "System2Processor": "models.system2.processor",
+    "VLNAction": "models.vln.base",
+    "VLNOutput": "models.vln.losses",
     "VLNPolicy": "policies",
-    "VLNProcessor": "models.vln_processor",
+    "VLNProcessor": "models.vln.processor",
 }
 _SUBMODULES = ("data", "evaluation", "geometry", "models", "sim", "trainer")
 
@@ -96,6 +100,8 @@ __all__ = [
     "NavDPOutput",
     "NavDPPolicy",
     "NavDPSamples",
+    "NavTrainer",
+    "NavTrainingArguments",
     "NextDiTActionExpert",
     "NextDiTConfig",
     "RDPAction",

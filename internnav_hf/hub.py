@@ -1,5 +1,5 @@
 """What travels with a checkpoint: key names of released ones, and a model card that tells the
-truth, see `models.card`.
+truth, see `publishing.card`.
 
 `from_pretrained` uses transformers' own renaming for plain Qwen-VL files; `convert_released` is the
 same map in the open, for state dicts at hand and for tests against the released key lists.
@@ -14,21 +14,18 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from internnav_hf.arguments.command import publishable
 from internnav_hf.files import write_text
-from internnav_hf.models import licences
-from internnav_hf.models.card import CardFacts, render_card
-from internnav_hf.models.dual_system import DualSystemModel
-from internnav_hf.models.licences import UNRESTRICTED, licence_of_name, strictest
-from internnav_hf.models.origins import CARD, Origin, weights_origins
-from internnav_hf.models.released import (
-    action_expert_keys,
-    check_fit,
-    dual_system_keys,
-    system2_keys,
-)
-from internnav_hf.models.system2 import System2Model
-from internnav_hf.training.command import publishable
-from internnav_hf.training.provenance import cameras_of, data_origins
+from internnav_hf.models.dual_system.model import DualSystemModel
+from internnav_hf.models.dual_system.released import action_expert_keys, dual_system_keys
+from internnav_hf.models.system2.model import System2Model
+from internnav_hf.models.system2.released import system2_keys
+from internnav_hf.publishing import licences
+from internnav_hf.publishing.card import CardFacts, render_card
+from internnav_hf.publishing.licences import UNRESTRICTED, licence_of_name, strictest
+from internnav_hf.publishing.origins import CARD, Origin, weights_origins
+from internnav_hf.training.saving.provenance import cameras_of, data_origins
+from internnav_hf.weights.loading import check_fit
 
 NON_COMMERCIAL = licences.NON_COMMERCIAL.id
 

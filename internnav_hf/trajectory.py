@@ -21,7 +21,14 @@ Legend: N poses, P points, H horizon, S samples.
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from .geometry import FORWARD_STEP_M, TURN_STEP, Action, camera_pose, project, wrap_angle
+from internnav_hf.geometry import (
+    FORWARD_STEP_M,
+    TURN_STEP,
+    Action,
+    camera_pose,
+    project,
+    wrap_angle,
+)
 
 ACTION_HORIZON = 32
 SPACING_M = 3.3 / ACTION_HORIZON

@@ -26,21 +26,21 @@ from torch.utils.data import Subset
 from transformers import set_seed
 
 from internnav_hf import DualSystemPolicy
-from internnav_hf.arguments import NavTrainingArguments, option, run_recipe
+from internnav_hf.arguments.training import NavTrainingArguments, option, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import DualSystemCollator, DualSystemDataset
-from internnav_hf.data.names import check_datasets
-from internnav_hf.evaluation.dual_open_loop import evaluate_dual_open_loop
-from internnav_hf.evaluation.open_loop import choose_samples
-from internnav_hf.latent_drift import drift_of
-from internnav_hf.models.system1 import (
+from internnav_hf.data.formats.vln_ce.names import check_datasets
+from internnav_hf.evaluation.open_loop.common import choose_samples
+from internnav_hf.evaluation.open_loop.dual_system import evaluate_dual_open_loop
+from internnav_hf.models.dual_system.start import (
     load_processor,
     parents_of,
     start_dual_system,
     starting_config,
 )
-from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
-from internnav_hf.tuning import DualTuningArguments, add_lora, choose_what_learns
+from internnav_hf.training.latent_drift import drift_of
+from internnav_hf.training.trainer import NavTrainer, checkpoint_to_resume
+from internnav_hf.training.tuning import DualTuningArguments, add_lora, choose_what_learns
 
 CAMERAS = {"r2r": "60cm_15_15", "rxr": "60cm_15_15", "scalevln": "60cm_30_30"}
 DATASETS = ",".join(f"{n}_125cm_0_30%30,{n}_{camera}%30" for n, camera in CAMERAS.items())

@@ -25,14 +25,14 @@ from typing import Any, Literal
 from torch.utils.data import Subset
 from transformers import set_seed
 
-from internnav_hf.arguments import NavTrainingArguments, option, read_fields, run_recipe
+from internnav_hf.arguments.training import NavTrainingArguments, option, read_fields, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import NavDPCollator, NavDPDataset
-from internnav_hf.data.vln_n1 import check_groups, training_groups
-from internnav_hf.evaluation.navdp_open_loop import check_comparable, evaluate_navdp_open_loop
-from internnav_hf.evaluation.open_loop import choose_samples
-from internnav_hf.models.navdp_start import COLOUR_ENCODER, start_navdp
-from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
+from internnav_hf.data.formats.vln_n1.reader import check_groups, training_groups
+from internnav_hf.evaluation.open_loop.common import choose_samples
+from internnav_hf.evaluation.open_loop.navdp import check_comparable, evaluate_navdp_open_loop
+from internnav_hf.models.navdp.start import COLOUR_ENCODER, start_navdp
+from internnav_hf.training.trainer import NavTrainer, checkpoint_to_resume
 
 BATCH_SIZE = {"executed": 32, "documented": 16}
 EVALUATION = ("num_eval_samples", "num_trajectories", "eval_groups")

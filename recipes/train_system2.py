@@ -24,14 +24,15 @@ from torch.utils.data import Subset
 from transformers import set_seed
 
 from internnav_hf import System2Model, System2Policy, System2Processor
-from internnav_hf.arguments import NavTrainingArguments, option, run_recipe
+from internnav_hf.arguments.training import NavTrainingArguments, option, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import System2Collator, System2Dataset
-from internnav_hf.data.names import check_datasets
-from internnav_hf.evaluation.open_loop import choose_samples, evaluate_open_loop, scalars
-from internnav_hf.models.loading import check_is_checkpoint
-from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
-from internnav_hf.tuning import TuningArguments, add_lora, choose_what_learns
+from internnav_hf.data.formats.vln_ce.names import check_datasets
+from internnav_hf.evaluation.open_loop.common import choose_samples
+from internnav_hf.evaluation.open_loop.system2 import evaluate_open_loop, scalars
+from internnav_hf.training.trainer import NavTrainer, checkpoint_to_resume
+from internnav_hf.training.tuning import TuningArguments, add_lora, choose_what_learns
+from internnav_hf.weights.loading import check_is_checkpoint
 
 CAMERAS = ("125cm_0_30", "125cm_0_45", "60cm_15_15", "60cm_30_30")
 DATASETS = ",".join(f"{name}_{camera}" for name in ("r2r", "rxr") for camera in CAMERAS)

@@ -29,20 +29,20 @@ from typing import Any, Literal
 from torch.utils.data import Subset
 from transformers import set_seed
 
-from internnav_hf.arguments import NavTrainingArguments, option, run_recipe
+from internnav_hf.arguments.training import NavTrainingArguments, option, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import VLNCollator
-from internnav_hf.data.vln_n1 import training_groups
-from internnav_hf.evaluation.dagger_rounds import (
+from internnav_hf.data.formats.vln_n1.reader import training_groups
+from internnav_hf.evaluation.open_loop.common import choose_samples
+from internnav_hf.evaluation.open_loop.vln import evaluate_vln_open_loop
+from internnav_hf.training.dagger_rounds import (
     DaggerArguments,
     check_camera,
     collect_round,
     dagger_stage,
 )
-from internnav_hf.evaluation.open_loop import choose_samples
-from internnav_hf.evaluation.vln_open_loop import evaluate_vln_open_loop
-from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
-from internnav_hf.vln_training import (
+from internnav_hf.training.trainer import NavTrainer, checkpoint_to_resume
+from internnav_hf.training.vln import (
     StartArguments,
     WalkArguments,
     WalkSets,

@@ -21,21 +21,21 @@ from pathlib import Path
 from tqdm import tqdm
 
 from internnav_hf.command_line import LineParser, ends_in_one_line, positive_number, whole_number
-from internnav_hf.data.columns import column_names
-from internnav_hf.data.episode import Episode, parquet_path
-from internnav_hf.data.files import walk_folders, with_siblings
-from internnav_hf.data.images import open_depth, open_image
-from internnav_hf.data.index import Index, index_scenes, join_scenes
-from internnav_hf.data.lerobot import SETTING_COLUMNS, find_scenes, read_info, read_records
-from internnav_hf.data.names import DatasetName, camera_settings, parse_dataset_names
-from internnav_hf.data.sampling import SamplingRules
-from internnav_hf.data.vln_n1 import DEPTH_SCALE, FRAME_ORDERS, frame_file
-from internnav_hf.data.vln_n1_index import EpisodeIndex, ReadingRules, index_units
-from internnav_hf.data.vln_pe import is_vln_pe
-from internnav_hf.data.vln_pe_frames import DEPTH_UNIT_M, FrameRules, RecordedFrames
-from internnav_hf.data.vln_pe_index import EpisodeIndex as WalkIndex
-from internnav_hf.data.vln_pe_index import ReadingRules as WalkRules
-from internnav_hf.data.vln_pe_index import index_units as index_walks
+from internnav_hf.data.episode import Episode, parquet_path, read_info
+from internnav_hf.data.formats.vln_ce.index import Index, index_scenes, join_scenes
+from internnav_hf.data.formats.vln_ce.names import DatasetName, camera_settings, parse_dataset_names
+from internnav_hf.data.formats.vln_ce.reader import SETTING_COLUMNS, find_scenes, read_records
+from internnav_hf.data.formats.vln_n1.index import EpisodeIndex, ReadingRules, index_units
+from internnav_hf.data.formats.vln_n1.reader import DEPTH_SCALE, FRAME_ORDERS, frame_file
+from internnav_hf.data.formats.vln_pe.frames import DEPTH_UNIT_M, FrameRules, RecordedFrames
+from internnav_hf.data.formats.vln_pe.index import EpisodeIndex as WalkIndex
+from internnav_hf.data.formats.vln_pe.index import ReadingRules as WalkRules
+from internnav_hf.data.formats.vln_pe.index import index_units as index_walks
+from internnav_hf.data.formats.vln_pe.reader import is_vln_pe
+from internnav_hf.data.readers.columns import column_names
+from internnav_hf.data.readers.folders import walk_folders, with_siblings
+from internnav_hf.data.readers.images import open_depth, open_image
+from internnav_hf.data.tasks.system2_sampling import SamplingRules
 
 PUBLISHED_CAMERAS = ("125cm_0_30", "125cm_0_45", "60cm_15_15", "60cm_30_30")
 CLASS_NAMES = ("pixel goals", "turns", "stops")

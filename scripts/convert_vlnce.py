@@ -21,10 +21,10 @@ from typing import Literal
 
 from tqdm import tqdm
 
+from internnav_hf.arguments.parsing import read_arguments
 from internnav_hf.command_line import ends_in_one_line, output_folder
-from internnav_hf.data.lerobot_export import export, listed
-from internnav_hf.data.vlnce_trajectories import RecordedTrajectory, read_trajectories
-from internnav_hf.training.parsing import read_arguments
+from internnav_hf.data.formats.lerobot.export import export, listed
+from internnav_hf.data.formats.streamvln import RecordedTrajectory, read_trajectories
 
 
 @dataclass

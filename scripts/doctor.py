@@ -311,7 +311,7 @@ def cpu_times() -> tuple[int, int]:
 PLACES = """
 import json
 from huggingface_hub.constants import HF_HUB_CACHE
-from internnav_hf.data.tables import DEFAULT_CACHE
+from internnav_hf.data.index import DEFAULT_CACHE
 print(json.dumps({"Hugging Face's cache": HF_HUB_CACHE, "cache of indices": str(DEFAULT_CACHE)}))
 """
 
@@ -381,7 +381,7 @@ def shown(name: str, value: str) -> str:
 MODELS = """
 import json
 from transformers import AutoConfig, AutoModel
-from internnav_hf._registration import MODELS
+from internnav_hf.catalog import MODELS
 found = {}
 for config, (_, name) in MODELS.items():
     same = type(AutoConfig.for_model(config.model_type)) is config

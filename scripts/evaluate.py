@@ -20,19 +20,19 @@ decisions on held-out samples are measured too, and a dual system's single traje
 import logging
 import sys
 
-from internnav_hf.arguments import parse_arguments
+from internnav_hf.arguments.training import parse_arguments
 from internnav_hf.command_line import ends_in_one_line
-from internnav_hf.evaluation import system1_benchmark
-from internnav_hf.evaluation.system1_benchmark import (
+from internnav_hf.evaluation.visual_navigation import benchmark as system1_benchmark
+from internnav_hf.evaluation.visual_navigation.benchmark import (
     VLN,
     System1Arguments,
     asked_tasks,
     evaluate_system1,
 )
-from internnav_hf.evaluation.system1_drive import DrivingRules
-from internnav_hf.evaluation.system1_episodes import EpisodeRules
-from internnav_hf.evaluation.vln_arguments import VLNArguments
-from internnav_hf.evaluation.vln_benchmark import evaluate_vln
+from internnav_hf.evaluation.visual_navigation.drive import DrivingRules
+from internnav_hf.evaluation.visual_navigation.episodes import EpisodeRules
+from internnav_hf.evaluation.vln.arguments import VLNArguments
+from internnav_hf.evaluation.vln.benchmark import evaluate_vln
 
 
 def run(options: list[str]) -> None:

@@ -31,9 +31,11 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
+from internnav_hf.arguments.parsing import read_arguments
+from internnav_hf.arguments.ranges import option
 from internnav_hf.camera import CameraSpec
 from internnav_hf.command_line import ends_in_one_line, output_folder
-from internnav_hf.data.json_files import read_json
+from internnav_hf.data.readers.json_files import read_json
 from internnav_hf.files import remove_stale, whole_folder, write_whole
 from internnav_hf.signals import end_with_parent
 from internnav_hf.sim.episodes import EpisodeSampler, GoalFields, NavigationEpisode, scene_seeds
@@ -41,12 +43,10 @@ from internnav_hf.sim.expert import Walk, draw_walks
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene, scene_config
-from internnav_hf.sim.vln_n1_writer import DEPTH_SCALE, WalkWriter, point_cloud
-from internnav_hf.sim.vln_pe_writer import record, vln_pe_folder
-from internnav_hf.sim.ways import FRAME_SPACING_M, WaySampler
-from internnav_hf.sim.writer import Recording, SceneWriter
-from internnav_hf.training.parsing import read_arguments
-from internnav_hf.training.ranges import option
+from internnav_hf.sim.smooth_paths import FRAME_SPACING_M, WaySampler
+from internnav_hf.sim.writers.vln_ce import Recording, SceneWriter
+from internnav_hf.sim.writers.vln_n1 import DEPTH_SCALE, WalkWriter, point_cloud
+from internnav_hf.sim.writers.vln_pe import record, vln_pe_folder
 
 SIMULATED = {"train": "simulated_train", "val_unseen": "simulated_val_unseen"}
 FOLDERS = {

@@ -23,18 +23,18 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from internnav_hf.arguments import option, parse_arguments
+from internnav_hf.arguments.training import option, parse_arguments
 from internnav_hf.command_line import ends_in_one_line, output_folder
 from internnav_hf.data import read_lerobot
 from internnav_hf.files import give_umask, writing
-from internnav_hf.models.dialogue import (
+from internnav_hf.models.system2.dialogue import (
     ACTION_OF_SYMBOL,
     CONJUNCTIONS,
     HISTORY_PROMPT,
     SYSTEM_PROMPT,
     TASK_PROMPT,
 )
-from internnav_hf.models.system2_processor import System2Processor
+from internnav_hf.models.system2.processor import System2Processor
 
 SPECIAL_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",

@@ -23,12 +23,12 @@ from PIL import Image, ImageDraw
 from internnav_hf.camera import CameraSpec, resize_view
 from internnav_hf.command_line import LineParser, ends_in_one_line, output_folder, whole_number
 from internnav_hf.data import DualSystemDataset, System2Dataset, VLNDataset
-from internnav_hf.data.vln import read_texts
+from internnav_hf.data.tasks.vln import read_texts
 from internnav_hf.data.vocabulary import learn_words
 from internnav_hf.files import write_text
 from internnav_hf.geometry import robot_to_world
-from internnav_hf.models.dialogue import IMAGE, JOINT, render
-from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
+from internnav_hf.models.system2.dialogue import IMAGE, JOINT, render
+from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
 from internnav_hf.trajectory import path_of, path_pixels
 
 CLASS_NAMES = ("pixel goal", "turn", "stop")

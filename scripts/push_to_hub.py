@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from internnav_hf.command_line import LineParser, ends_in_one_line
-from internnav_hf.models.licences import parse_licence
-from internnav_hf.training.repository import Repository, push_folder
+from internnav_hf.publishing.licences import parse_licence
+from internnav_hf.publishing.repository import Repository, push_folder
 
 
 def main() -> int:

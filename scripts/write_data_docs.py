@@ -22,24 +22,28 @@ from internnav_hf.data import (
     System2Dataset,
     VLNCollator,
     VLNDataset,
-    action_checks,
-    depth_checks,
     features,
-    lerobot,
-    navdp_targets,
     obstacles,
-    sampling,
-    vln_n1,
-    vln_n1_index,
-    vln_pe,
-    vln_pe_frames,
-    vln_pe_index,
-    vln_targets,
-    vlnce_episodes,
     vocabulary,
 )
-from internnav_hf.data.index import EPISODE_SCHEMA, SAMPLE_SCHEMA
-from internnav_hf.data.lerobot import COLUMNS, EPISODES_FILE, INSTRUCTION_SEPARATOR, Column
+from internnav_hf.data.checks import actions as action_checks
+from internnav_hf.data.checks import depth as depth_checks
+from internnav_hf.data.formats import vlnce_episodes
+from internnav_hf.data.formats.vln_ce import reader as lerobot
+from internnav_hf.data.formats.vln_ce.index import EPISODE_SCHEMA, SAMPLE_SCHEMA
+from internnav_hf.data.formats.vln_ce.reader import (
+    COLUMNS,
+    EPISODES_FILE,
+    INSTRUCTION_SEPARATOR,
+    Column,
+)
+from internnav_hf.data.formats.vln_n1 import index as vln_n1_index
+from internnav_hf.data.formats.vln_n1 import reader as vln_n1
+from internnav_hf.data.formats.vln_pe import frames as vln_pe_frames
+from internnav_hf.data.formats.vln_pe import index as vln_pe_index
+from internnav_hf.data.formats.vln_pe import reader as vln_pe
+from internnav_hf.data.tasks import navdp_targets, vln_targets
+from internnav_hf.data.tasks import system2_sampling as sampling
 
 PATH = Path(__file__).parents[1] / "docs" / "DATA.md"
 

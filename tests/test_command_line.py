@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from internnav_hf.command_line import LineParser, ends_in_one_line, output_folder
-
-from .test_repository import ROOT, tracked
+from tests.test_repository import ROOT, tracked
 
 PROGRAMS = [
     str(path.relative_to(ROOT))

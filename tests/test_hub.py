@@ -12,10 +12,10 @@ from internnav_hf.hub import (
     save_model_card,
 )
 from tests.data.vln_ce import straight_episode, write_scene
-from tests.tiny import tiny_processor, tiny_system2
-from tests.tiny_navdp import tiny_navdp_model
-from tests.tiny_rdp import tiny_rdp
-from tests.tiny_vln import tiny_cma
+from tests.tiny.navdp import tiny_navdp_model
+from tests.tiny.rdp import tiny_rdp
+from tests.tiny.system2 import tiny_processor, tiny_system2
+from tests.tiny.vln import tiny_cma
 
 
 @pytest.mark.parametrize(

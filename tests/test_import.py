@@ -8,9 +8,9 @@ import sys
 import pytest
 
 import internnav_hf
-from internnav_hf._registration import LazyClass
+from internnav_hf.catalog import LazyClass
 from tests.processes import run
-from tests.tiny import tiny_processor, tiny_system2
+from tests.tiny.system2 import tiny_processor, tiny_system2
 
 HEAVY = [
     *("datasets", "diffusers", "peft", "deepspeed", "trimesh", "embreex", "matplotlib"),
@@ -79,7 +79,9 @@ def test_an_unknown_public_name_is_an_attribute_error():
 
 def test_a_lazy_class_passes_for_the_class_it_stands_for():
     model = tiny_system2()
-    lazy = LazyClass("internnav_hf.models.system2", "System2Model", internnav_hf.System2Config)
+    lazy = LazyClass(
+        "internnav_hf.models.system2.model", "System2Model", internnav_hf.System2Config
+    )
     assert isinstance(model, lazy)
     assert not isinstance("model", lazy)
     assert issubclass(type(model), lazy)

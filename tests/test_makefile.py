@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .processes import run, started
-from .test_repository import ROOT
+from tests.processes import run, started
+from tests.test_repository import ROOT
 
 PROGRAM = """#!/bin/sh
 echo "$GOMP_SPINCOUNT" > "{folder}/spincount"

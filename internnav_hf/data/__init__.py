@@ -1,16 +1,16 @@
 """Datasets: readers of recorded navigation, and the samples that models learn from."""
 
-from .dual_system import DualSystemCollator, DualSystemDataset
-from .episode import Episode
-from .features import FeatureStore
-from .lerobot import read_lerobot
-from .navdp import NavDPDataset
-from .navdp_collator import NavDPCollator
-from .system2 import System2Collator, System2Dataset
-from .vln import VLNDataset
-from .vln_collator import VLNCollator
-from .vln_n1 import read_vln_n1
-from .vln_pe import read_vln_pe
+from internnav_hf.data.episode import Episode
+from internnav_hf.data.features import FeatureStore
+from internnav_hf.data.formats.vln_ce.reader import read_lerobot
+from internnav_hf.data.formats.vln_n1.reader import read_vln_n1
+from internnav_hf.data.formats.vln_pe.reader import read_vln_pe
+from internnav_hf.data.tasks.dual_system import DualSystemCollator, DualSystemDataset
+from internnav_hf.data.tasks.navdp import NavDPDataset
+from internnav_hf.data.tasks.navdp_collator import NavDPCollator
+from internnav_hf.data.tasks.system2 import System2Collator, System2Dataset
+from internnav_hf.data.tasks.vln import VLNDataset
+from internnav_hf.data.tasks.vln_collator import VLNCollator
 
 __all__ = [
     "DualSystemCollator",

@@ -4,20 +4,23 @@ T frames of the episode. A camera setting S is a name such as "125cm_30deg": hei
 pitch downwards.
 """
 
-import reprlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..geometry import Action
+from internnav_hf.data.readers.errors import _SHORT
+from internnav_hf.data.readers.json_files import read_json
+from internnav_hf.geometry import Action
+
+INFO_FILE = "meta/info.json"
 
 EPISODES_PER_CHUNK = 1000
 FRAME_SUFFIX = {"rgb": ".jpg", "depth": ".png", "landmark": ".png"}
 
-_LONGEST_FOUND = 600  # characters of a message
-_SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80
 
 
@@ -80,22 +83,12 @@ def frame_name(episode_index: int, kind: str, frame: int) -> str:
     return f"episode_{episode_index:06d}_{frame}{FRAME_SUFFIX[kind]}"
 
 
-def broken(file: Path | str, field: str, found: object, expected: object) -> ValueError:
-    """The one form of every complaint about a file: one line that can be printed anywhere."""
-    told = str(found)
-    if len(told) > _LONGEST_FOUND:
-        told = f"{told[:_LONGEST_FOUND]}..."
-    message = f"{file}: {field}: found {told}, expected {expected}"
-    return ValueError(printable(" ".join(message.splitlines())))
+def is_simulated(scene: Path) -> bool:
+    """Whether the embedded simulator wrote this scene, as its `meta/info.json` says."""
+    return read_info(scene).get("robot_type") == "simulated"
 
 
-def shown(value: object) -> str:
-    """A short form of what data holds, however long or deep it is."""
-    return _SHORT.repr(value)
-
-
-def printable(name: object) -> str:
-    """A name of a file with bytes that are no UTF-8, or a text with half a character, for a
-    message.
-    """
-    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+def read_info(scene: Path) -> dict[str, Any]:
+    """`meta/info.json`, which tells of cameras and simulators; nothing where there is none."""
+    path = scene / INFO_FILE
+    return read_json(path) if os.path.lexists(path) else {}

@@ -28,9 +28,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..files import remove_stale, write_whole
-from ..signals import quiet_worker
-from .episode import broken
+from internnav_hf.data.readers.errors import broken
+from internnav_hf.files import remove_stale, write_whole
+from internnav_hf.signals import quiet_worker
 
 logger = logging.getLogger(__name__)
 

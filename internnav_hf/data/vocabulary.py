@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .episode import broken, shown
-from .json_files import decoded, read_bytes, read_json
+from internnav_hf.data.readers.errors import broken, shown
+from internnav_hf.data.readers.json_files import decoded, read_bytes, read_json
 
 PADDING, UNKNOWN = "<pad>", "<unk>"
 NUM_SPECIAL = 2

@@ -28,7 +28,7 @@ from internnav_hf.policies.observations import (
     checked_pose,
     place_of,
 )
-from internnav_hf.sim.env import NavigationEnv
+from internnav_hf.sim.env import NavigationEnv, episode_name
 from internnav_hf.sim.follower import next_action
 
 Kept = TypeVar("Kept")
@@ -180,8 +180,3 @@ def checked_sights(
         pose = (*info["position"], info["yaw"])
         sights.append(sight | {"pose": checked_pose(pose, f"{where}: pose")})
     return sights
-
-
-def episode_name(env: NavigationEnv) -> str:
-    """Of the episode that `env` is in; seeds what is drawn in it, whatever runs beside it."""
-    return f"{env.scene.name}/{env.episode.episode_id}"

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.data.episode import broken, shown
-from internnav_hf.data.images import opened_image
-from internnav_hf.data.json_files import read_json
+from internnav_hf.data.readers.errors import broken, shown
+from internnav_hf.data.readers.images import opened_image
+from internnav_hf.data.readers.json_files import read_json
 from internnav_hf.evaluation.drawing import (
     agent_color,
     data_uri,

@@ -17,21 +17,21 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from internnav_hf.data.episode import broken
-from internnav_hf.data.files import open_file
+from internnav_hf.data.readers.errors import broken
+from internnav_hf.data.readers.folders import open_file
 from internnav_hf.evaluation.agents import Agent
 from internnav_hf.evaluation.records import DecisionRecord, Rollout, StoredRollout
 from internnav_hf.files import writing
 from internnav_hf.geometry import FORWARD_STEP_M, Action
-from internnav_hf.models.dialogue import AnswerKind
+from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.sim.episodes import NavigationEpisode
+from internnav_hf.sim.scene_sets import Task
 from internnav_hf.trajectory import chord_length
 
 logger = logging.getLogger(__name__)
 
 LONGEST_LINE = 2**26  # bytes of an episode with its heatmaps and trajectories
-Task = tuple[str, NavigationEpisode]  # scene name, episode
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from internnav_hf.data.json_files import read_json
+from internnav_hf.data.readers.json_files import read_json
 
 
 def read_numbers(path: str | Path, *names: str) -> list[float]:

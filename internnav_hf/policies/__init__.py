@@ -1,12 +1,19 @@
 """Policies: what runs at inference. `reset(instruction)`, then `act(observation)` at each step."""
 
-from .dual_system import DualSystemPolicy, DualSystemStep, is_dual_system
-from .episodes import FrameHistory
-from .goals import Goal, ImageGoal, NoGoal, PixelGoal, PointGoal, PointImageGoal
-from .navdp import NavDPEpisode, NavDPPolicy, NavDPStep
-from .rdp import RDPEpisode, RDPPolicy, load_vln_policy
-from .system2 import AnswerWith, Decision, System2Policy
-from .vln import VLNEpisode, VLNPolicy, VLNStep, vln_kind
+from internnav_hf.policies.dual_system import DualSystemPolicy, DualSystemStep, is_dual_system
+from internnav_hf.policies.episodes import FrameHistory
+from internnav_hf.policies.goals import (
+    Goal,
+    ImageGoal,
+    NoGoal,
+    PixelGoal,
+    PointGoal,
+    PointImageGoal,
+)
+from internnav_hf.policies.navdp import NavDPEpisode, NavDPPolicy, NavDPStep
+from internnav_hf.policies.rdp import RDPEpisode, RDPPolicy, load_vln_policy
+from internnav_hf.policies.system2 import AnswerWith, Decision, System2Policy
+from internnav_hf.policies.vln import VLNEpisode, VLNPolicy, VLNStep, vln_kind
 
 __all__ = [
     "AnswerWith",

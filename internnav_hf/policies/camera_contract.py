@@ -13,8 +13,13 @@ from typing import Any
 import numpy as np
 
 from internnav_hf.camera import CameraSpec, cameras_of, difference_from_all
-
-from .observations import Frame, depth_doubts, picture_doubts, pose_doubts, size_of
+from internnav_hf.policies.observations import (
+    Frame,
+    depth_doubts,
+    picture_doubts,
+    pose_doubts,
+    size_of,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -28,17 +28,20 @@ from PIL import Image
 from torch import Tensor
 
 from internnav_hf.camera import CameraSpec, resize_view
-from internnav_hf.data.dual_system import LARGEST_DEPTH_M
+from internnav_hf.data.tasks.dual_system import LARGEST_DEPTH_M
 from internnav_hf.geometry import Action
-from internnav_hf.models.checkpoints import hub_arguments, is_bare_adapter, stored_config
-from internnav_hf.models.dialogue import AnswerKind
-from internnav_hf.models.dual_system_config import DualSystemConfig, holds_dual_system
-from internnav_hf.models.system2_processor import System2Processor
-from internnav_hf.trajectory import follow, path_of
-
-from .camera_contract import TWO_VIEWS, CameraContract, KnowsItsCameras
-from .episodes import FrameHistory, check_count, check_numbers, episode_generator, undone_on_error
-from .observations import (
+from internnav_hf.models.dual_system.config import DualSystemConfig, holds_dual_system
+from internnav_hf.models.system2.dialogue import AnswerKind
+from internnav_hf.models.system2.processor import System2Processor
+from internnav_hf.policies.camera_contract import TWO_VIEWS, CameraContract, KnowsItsCameras
+from internnav_hf.policies.episodes import (
+    FrameHistory,
+    check_count,
+    check_numbers,
+    episode_generator,
+    undone_on_error,
+)
+from internnav_hf.policies.observations import (
     Frame,
     as_image,
     check_parts,
@@ -48,10 +51,12 @@ from .observations import (
     checked_keys,
     place_of,
 )
-from .system2 import VIEWS, AnswerWith, Decision, System2Policy
+from internnav_hf.policies.system2 import VIEWS, AnswerWith, Decision, System2Policy
+from internnav_hf.trajectory import follow, path_of
+from internnav_hf.weights.checkpoints import hub_arguments, is_bare_adapter, stored_config
 
 if TYPE_CHECKING:
-    from internnav_hf.models.dual_system import DualSystemModel
+    from internnav_hf.models.dual_system.model import DualSystemModel
 
 FALLBACK_ACTIONS = (int(Action.TURN_LEFT),)
 SETTINGS = (
@@ -169,7 +174,7 @@ class DualSystemPolicy(KnowsItsCameras):
         `kwargs` are settings of the policy and arguments of the model's loading. Released models
         are asked in the published words of inference.
         """
-        from internnav_hf.models.dual_system import DualSystemModel
+        from internnav_hf.models.dual_system.model import DualSystemModel
 
         settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
         hub = hub_arguments(kwargs)

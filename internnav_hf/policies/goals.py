@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from .observations import Frame, checked_picture, checked_place, described
+from internnav_hf.policies.observations import Frame, checked_picture, checked_place, described
 
 Picture = Frame
 

@@ -32,14 +32,25 @@ from torch import Tensor
 from transformers.utils import CONFIG_NAME
 
 from internnav_hf.camera import CameraSpec, cameras_of
-from internnav_hf.letterbox import goal_mask, letterbox, letterbox_depth
-from internnav_hf.models.navdp_config import NavDPConfig
-from internnav_hf.models.weight_files import read_json
-
-from .camera_contract import CameraContract
-from .episodes import check_count, check_numbers, episode_generator, undone_on_error
-from .goals import Goal, ImageGoal, NoGoal, PixelGoal, PointGoal, PointImageGoal, checked_goal
-from .observations import (
+from internnav_hf.models.navdp.config import NavDPConfig
+from internnav_hf.models.navdp.letterbox import goal_mask, letterbox, letterbox_depth
+from internnav_hf.policies.camera_contract import CameraContract
+from internnav_hf.policies.episodes import (
+    check_count,
+    check_numbers,
+    episode_generator,
+    undone_on_error,
+)
+from internnav_hf.policies.goals import (
+    Goal,
+    ImageGoal,
+    NoGoal,
+    PixelGoal,
+    PointGoal,
+    PointImageGoal,
+    checked_goal,
+)
+from internnav_hf.policies.observations import (
     Frame,
     check_parts,
     checked_batch,
@@ -49,9 +60,10 @@ from .observations import (
     place_of,
     size_of,
 )
+from internnav_hf.weights.weight_files import read_json
 
 if TYPE_CHECKING:
-    from internnav_hf.models.navdp import NavDPModel
+    from internnav_hf.models.navdp.model import NavDPModel
 
 FARTHEST_POINT_M = 10.0  # a point goal lies within 0..10 m ahead and 10 m to either side
 EXPLORATION_PENALTY = 10.0
@@ -173,7 +185,7 @@ class NavDPPolicy:
         `kwargs` are settings of the policy and arguments of the model's loading. Raises ValueError
         for a folder with another model.
         """
-        from internnav_hf.models.navdp import NavDPModel
+        from internnav_hf.models.navdp.model import NavDPModel
 
         config = Path(path, CONFIG_NAME)
         stored = read_json(config) if config.exists() else {}

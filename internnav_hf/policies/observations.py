@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from internnav_hf.data.images import upright_rgb
+from internnav_hf.data.readers.images import upright_rgb
 
 Frame = Image.Image | np.ndarray
 """RGB; (H, W, 3) uint8 where it is an array"""

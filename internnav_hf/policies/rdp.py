@@ -23,15 +23,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.data.vln_targets import previous_displacements, relative_poses
+from internnav_hf.data.tasks.vln_targets import previous_displacements, relative_poses
 from internnav_hf.geometry import Action, wrap_angle
-from internnav_hf.models.checkpoints import hub_arguments
-from internnav_hf.models.loading import check_is_checkpoint
-from internnav_hf.models.vln_processor import VLNProcessor
-
-from .episodes import check_count, check_numbers, episode_generator
-from .observations import checked_pose
-from .vln import VLNEpisode, VLNPolicy, VLNStep, vln_kind
+from internnav_hf.models.vln.processor import VLNProcessor
+from internnav_hf.policies.episodes import check_count, check_numbers, episode_generator
+from internnav_hf.policies.observations import checked_pose
+from internnav_hf.policies.vln import VLNEpisode, VLNPolicy, VLNStep, vln_kind
+from internnav_hf.weights.checkpoints import hub_arguments
+from internnav_hf.weights.loading import check_is_checkpoint
 
 FALLBACK_ACTION = int(Action.TURN_LEFT)
 
@@ -147,7 +146,7 @@ class RDPPolicy(VLNPolicy):
         return VLNStep(episode.plan.pop(0), float(acted.progress[row]), path)
 
     def _plan(self, displacements: Tensor, stop: Tensor) -> list[int]:
-        from internnav_hf.models.displacements import discrete_actions
+        from internnav_hf.models.rdp.displacements import discrete_actions
 
         found = discrete_actions(displacements[None], **{self.stop_with: stop[None]})[0].tolist()
         plan = [action for action in found if action >= 0][: self.actions_per_decision]

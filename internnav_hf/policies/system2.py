@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from internnav_hf.camera import CameraSpec, resize_view
-from internnav_hf.data.sampling import history_indices
-from internnav_hf.models.checkpoints import hub_arguments
-from internnav_hf.models.dialogue import (
+from internnav_hf.data.tasks.system2_sampling import history_indices
+from internnav_hf.models.system2.config import System2Config
+from internnav_hf.models.system2.dialogue import (
     LOOK_DOWN,
     Answer,
     AnswerKind,
@@ -24,15 +24,13 @@ from internnav_hf.models.dialogue import (
     render,
     render_continuation,
 )
-from internnav_hf.models.image_tokens import ImageTokens
-from internnav_hf.models.system2 import System2Model, is_plain_vlm
-from internnav_hf.models.system2_config import System2Config
-from internnav_hf.models.system2_processor import System2Processor
-from internnav_hf.models.system2_session import System2Session
-
-from .camera_contract import TWO_VIEWS, CameraContract, KnowsItsCameras
-from .episodes import FrameHistory, check_count
-from .observations import (
+from internnav_hf.models.system2.image_tokens import ImageTokens
+from internnav_hf.models.system2.model import System2Model, is_plain_vlm
+from internnav_hf.models.system2.processor import System2Processor
+from internnav_hf.models.system2.session import System2Session
+from internnav_hf.policies.camera_contract import TWO_VIEWS, CameraContract, KnowsItsCameras
+from internnav_hf.policies.episodes import FrameHistory, check_count
+from internnav_hf.policies.observations import (
     Frame,
     as_image,
     check_lists,
@@ -43,6 +41,7 @@ from .observations import (
     place_of,
     size_of,
 )
+from internnav_hf.weights.checkpoints import hub_arguments
 
 VIEWS = ("rgb", "rgb_look_down")
 AnswerWith = Literal["head", "text"]

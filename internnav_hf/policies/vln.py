@@ -24,12 +24,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.models.checkpoints import hub_arguments, stored_config
-from internnav_hf.models.vln_processor import VLNProcessor
-
-from .camera_contract import CameraContract, KnowsItsCameras
-from .episodes import undone_on_error
-from .observations import (
+from internnav_hf.models.vln.processor import VLNProcessor
+from internnav_hf.policies.camera_contract import CameraContract, KnowsItsCameras
+from internnav_hf.policies.episodes import undone_on_error
+from internnav_hf.policies.observations import (
     NO_ACTION,
     check_parts,
     checked_action,
@@ -40,6 +38,7 @@ from .observations import (
     checked_picture,
     place_of,
 )
+from internnav_hf.weights.checkpoints import hub_arguments, stored_config
 
 # model_type of a configuration, ours or published -> kind of model
 KINDS = {
@@ -117,9 +116,9 @@ class VLNPolicy(KnowsItsCameras):
 
         Raises ValueError for a folder with another model.
         """
-        from internnav_hf.models.cma import CMAModel
-        from internnav_hf.models.rdp import RDPModel
-        from internnav_hf.models.seq2seq import Seq2SeqModel
+        from internnav_hf.models.rdp.model import RDPModel
+        from internnav_hf.models.vln.cma import CMAModel
+        from internnav_hf.models.vln.seq2seq import Seq2SeqModel
 
         hub = hub_arguments(kwargs)
         kind = vln_kind(path, **hub)
@@ -235,7 +234,7 @@ def vln_kind(path, **hub) -> str | None:
     """Which of "seq2seq", "cma" and "rdp" a folder, Hub name or file holds, ours or released; None
     for another model. Without a configuration the names of the weights tell.
     """
-    from internnav_hf.models.vln_released import CLIP_VARIANT, read_release
+    from internnav_hf.models.vln.released import CLIP_VARIANT, read_release
 
     local = Path(path)
     if local.is_file() or (local.is_dir() and not Path(path, CONFIG_NAME).is_file()):

@@ -14,11 +14,10 @@ from gymnasium import spaces
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import FORWARD_STEP_M, TURN_STEP, Action, camera_pose, wrap_angle
-
-from .episodes import NavigationEpisode
-from .navigation import NavigableSpace
-from .render import Renderer, View
-from .scenes import Scene
+from internnav_hf.sim.episodes import NavigationEpisode
+from internnav_hf.sim.navigation import NavigableSpace
+from internnav_hf.sim.render import Renderer, View
+from internnav_hf.sim.scenes import Scene
 
 Observation = dict[str, np.ndarray]
 
@@ -147,3 +146,8 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
             "num_steps": self.num_steps,
             "success": self.stopped and self._distance <= self.success_distance_m,
         }
+
+
+def episode_name(env: NavigationEnv) -> str:
+    """Of the episode that `env` is in; seeds what is drawn in it, whatever runs beside it."""
+    return f"{env.scene.name}/{env.episode.episode_id}"

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from internnav_hf.geometry import wrap_angle
-
-from .instructions import describe
-from .navigation import DistanceField, NavigableSpace
-from .scenes import Scene, SceneObject
+from internnav_hf.sim.instructions import describe
+from internnav_hf.sim.navigation import DistanceField, NavigableSpace
+from internnav_hf.sim.scenes import Scene, SceneObject
 
 STOP_DISTANCE_M = 0.7
 PLANNING_CLEARANCE_WEIGHT = 1.5

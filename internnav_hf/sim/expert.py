@@ -22,11 +22,10 @@ from internnav_hf.geometry import (
     project,
     wrap_angle,
 )
-
-from .episodes import EpisodeSampler, NavigationEpisode
-from .follower import next_action
-from .navigation import DistanceField, NavigableSpace
-from .render import View
+from internnav_hf.sim.episodes import EpisodeSampler, NavigationEpisode
+from internnav_hf.sim.follower import next_action
+from internnav_hf.sim.navigation import DistanceField, NavigableSpace
+from internnav_hf.sim.render import View
 
 MAX_STEPS = 200
 MIN_FRAMES = 4  # System2's sampling rules skip shorter episodes

@@ -9,8 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from internnav_hf.geometry import FORWARD_STEP_M, TURN_STEP, Action
-
-from .navigation import NavigableSpace
+from internnav_hf.sim.navigation import NavigableSpace
 
 # One more turn must be worth this many metres: headings differ by less than a cell of the grid, and
 # without it the robot would dither. With 0.03 it refuses to turn round.

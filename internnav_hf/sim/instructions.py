@@ -7,8 +7,7 @@ few and common, so that a small model can learn them from a small dataset.
 import numpy as np
 
 from internnav_hf.geometry import wrap_angle
-
-from .scenes import Scene, SceneObject
+from internnav_hf.sim.scenes import Scene, SceneObject
 
 _FACING = np.radians(35.0)
 """Within this angle of the heading the way lies ahead, and nobody says to turn."""

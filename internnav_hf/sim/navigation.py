@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .scenes import Scene
+from internnav_hf.sim.scenes import Scene
 
 FLOOR_TOLERANCE_M = 0.1
 """Lower things are floor: thresholds, carpets. Higher ones are obstacles."""

@@ -10,8 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from internnav_hf.camera import CameraSpec
-
-from .scenes import Scene
+from internnav_hf.sim.scenes import Scene
 
 BACKGROUND = (200, 215, 230)
 

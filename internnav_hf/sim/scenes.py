@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .furniture import COLORS, KINDS, Furniture, MeshBuilder, make_furniture
-from .layout import Door, Room, build_structure, plan_rooms
-from .mesh_files import MeshTextures, read_mesh_file
+from internnav_hf.sim.meshes.furniture import COLORS, KINDS, Furniture, MeshBuilder, make_furniture
+from internnav_hf.sim.meshes.layout import Door, Room, build_structure, plan_rooms
+from internnav_hf.sim.meshes.mesh_files import MeshTextures, read_mesh_file
 
 MOST_ROOMS = 50
 _CROWDED_M = 0.05  # between pieces that stand close

@@ -5,10 +5,10 @@ import time
 import torch
 from transformers import AutoModel, Dinov2Config, TrainerCallback
 
-from internnav_hf.arguments import NavTrainingArguments
-from internnav_hf.models.nextdit import NextDiTActionExpert
-from internnav_hf.models.nextdit_config import NextDiTConfig
-from internnav_hf.trainer import NavTrainer
+from internnav_hf.arguments.training import NavTrainingArguments
+from internnav_hf.models.nextdit.config import NextDiTConfig
+from internnav_hf.models.nextdit.model import NextDiTActionExpert
+from internnav_hf.training.trainer import NavTrainer
 
 
 class _Clock(TrainerCallback):

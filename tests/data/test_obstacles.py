@@ -10,8 +10,7 @@ from internnav_hf.data.obstacles import (
     path_value,
     read_obstacles,
 )
-
-from .vln_n1 import FLOOR, OBSTACLE, wall, write_cloud
+from tests.data.vln_n1 import FLOOR, OBSTACLE, wall, write_cloud
 
 
 def clouds():

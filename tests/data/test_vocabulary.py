@@ -3,13 +3,8 @@ import json
 
 import pytest
 
-from internnav_hf.data.vocabulary import (
-    learn_words,
-    read_vocabulary,
-    recover_words,
-    split_words,
-)
-from internnav_hf.models.vln_processor import word_tokenizer
+from internnav_hf.data.vocabulary import learn_words, read_vocabulary, recover_words, split_words
+from internnav_hf.models.vln.processor import word_tokenizer
 
 TEXTS = [
     "Walk past the red chair, then stop.",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from internnav_hf.models.dialogue import Answer, AnswerKind
+from internnav_hf.models.system2.dialogue import Answer, AnswerKind
 from internnav_hf.policies import Decision
 
 LOOK_DOWN = Decision(AnswerKind.LOOK_DOWN, "↓")

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from internnav_hf.evaluation.agents import ForwardWalker, OracleAgent, RandomWalker
-from internnav_hf.evaluation.decoupled_agent import DecoupledAgent
-from internnav_hf.evaluation.dual_system_agent import DualSystemAgent
-from internnav_hf.evaluation.system1_agents import NavDPAgent, RandomPath, StraightLine
-from internnav_hf.evaluation.system2_agent import System2Agent
-from internnav_hf.evaluation.vln_agent import VLNAgent
+from internnav_hf.evaluation.visual_navigation.agents import NavDPAgent, RandomPath, StraightLine
+from internnav_hf.evaluation.vln.decoupled_agent import DecoupledAgent
+from internnav_hf.evaluation.vln.dual_system_agent import DualSystemAgent
+from internnav_hf.evaluation.vln.policy_agent import VLNAgent
+from internnav_hf.evaluation.vln.system2_agent import System2Agent
 from internnav_hf.geometry import Action
 from internnav_hf.policies import PointGoal
-from tests.evaluation.conftest import CAMERA
-from tests.evaluation.system1 import start_drive
+from tests.evaluation.visual_navigation.scenes import start_drive
 from tests.policies import cases
+from tests.tiny.course import CAMERA
 
 SEEING = {
     "system2": lambda: System2Agent(cases.system2()),

@@ -19,7 +19,7 @@ from internnav_hf.evaluation.drawing import (
     plot_training_curve,
 )
 from internnav_hf.evaluation.metrics import episode_metrics, summarize
-from internnav_hf.evaluation.open_loop import summarize_answers
+from internnav_hf.evaluation.open_loop.system2 import summarize_answers
 from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.evaluation.report import (
     choose_episodes,
@@ -30,9 +30,9 @@ from internnav_hf.evaluation.report import (
     write_report,
 )
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent
-from internnav_hf.evaluation.system2_agent import System2Agent
+from internnav_hf.evaluation.vln.system2_agent import System2Agent
 from internnav_hf.geometry import camera_pose, project, robot_to_world
-from internnav_hf.models.dialogue import AnswerKind
+from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.policies import Decision
 from tests.evaluation import hostile
 from tests.evaluation.fakes import LOOK_DOWN, ScriptedPolicy
@@ -76,7 +76,7 @@ ROW = {
 
 
 def walk(agent, course, out):
-    from tests.evaluation.conftest import CAMERA
+    from tests.tiny.course import CAMERA
 
     def make_env(name):
         return course.make_env(name, CAMERA, success_distance=1.0, max_steps=30)

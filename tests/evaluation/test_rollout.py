@@ -101,7 +101,7 @@ def test_an_episode_without_stop_ends_at_the_step_limit(course, tmp_path):
 
 
 def replace_camera():
-    from tests.evaluation.conftest import CAMERA
+    from tests.tiny.course import CAMERA
 
     return replace(CAMERA, width=8, height=6)
 

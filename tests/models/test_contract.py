@@ -13,17 +13,17 @@ from torch import Tensor
 from torch.testing import assert_close
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
-from internnav_hf._registration import MODELS
-from internnav_hf.models.action_expert import ActionExpert
-from internnav_hf.models.dual_system import DualSystemModel
-from internnav_hf.models.navdp import NavDPModel
-from tests.models.test_nextdit import tiny as tiny_nextdit
-from tests.models.test_nextdit import tiny_config as tiny_nextdit_config
-from tests.tiny import tiny_system2, tiny_vlm_config
-from tests.tiny_batch import pad_batch, tiny_batch
-from tests.tiny_navdp import tiny_navdp, tiny_navdp_config, tiny_navdp_model
-from tests.tiny_rdp import tiny_cma_clip, tiny_rdp
-from tests.tiny_vln import tiny_cma, tiny_seq2seq
+from internnav_hf.catalog import MODELS
+from internnav_hf.models.dual_system.action_expert import ActionExpert
+from internnav_hf.models.dual_system.model import DualSystemModel
+from internnav_hf.models.navdp.model import NavDPModel
+from tests.tiny.batch import pad_batch, tiny_batch
+from tests.tiny.navdp import tiny_navdp, tiny_navdp_config, tiny_navdp_model
+from tests.tiny.nextdit import tiny as tiny_nextdit
+from tests.tiny.nextdit import tiny_config as tiny_nextdit_config
+from tests.tiny.rdp import tiny_cma_clip, tiny_rdp
+from tests.tiny.system2 import tiny_system2, tiny_vlm_config
+from tests.tiny.vln import tiny_cma, tiny_seq2seq
 
 Batch = dict[str, Tensor]
 FRAME_KEYS = ("rgb", "depth", "actions", "frame_mask", "noise", "timesteps")

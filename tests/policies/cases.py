@@ -17,12 +17,12 @@ from internnav_hf.policies import (
     System2Policy,
     VLNPolicy,
 )
-from tests.tiny import tiny_processor, tiny_system2
-from tests.tiny_dual import tiny_dual_system
-from tests.tiny_navdp import tiny_navdp_model
-from tests.tiny_rdp import tiny_rdp
-from tests.tiny_vln import tiny_cma, tiny_seq2seq
-from tests.vln_processor import tiny_vln_processor
+from tests.tiny.dual_system import tiny_dual_system
+from tests.tiny.navdp import tiny_navdp_model
+from tests.tiny.rdp import tiny_rdp
+from tests.tiny.system2 import tiny_processor, tiny_system2
+from tests.tiny.vln import tiny_cma, tiny_seq2seq
+from tests.tiny.vln_processor import tiny_vln_processor
 
 WIDTH, HEIGHT = 112, 84
 CAMERA = CameraSpec(width=WIDTH, height=HEIGHT, height_m=0.5, pitch_deg=0, look_down_pitch_deg=30)

@@ -10,11 +10,11 @@ from PIL import Image
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import Action
-from internnav_hf.models.dialogue import AnswerKind
+from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.policies import Decision, DualSystemPolicy, is_dual_system
 from internnav_hf.policies.dual_system import depth_view, rgb_view
-from tests.tiny import tiny_processor
-from tests.tiny_dual import SYSTEM1, tiny_dual_system
+from tests.tiny.dual_system import SYSTEM1, tiny_dual_system
+from tests.tiny.system2 import tiny_processor
 
 GOLDEN = json.loads(
     (Path(__file__).parents[1] / "golden" / "async_protocol.json").read_text(encoding="utf-8")

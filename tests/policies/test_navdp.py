@@ -8,13 +8,13 @@ from PIL import Image
 from torch.testing import assert_close
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.data.navdp import NavDPDataset
-from internnav_hf.letterbox import goal_mask, letterbox, letterbox_depth
+from internnav_hf.data.tasks.navdp import NavDPDataset
+from internnav_hf.models.navdp.letterbox import goal_mask, letterbox, letterbox_depth
 from internnav_hf.policies import ImageGoal, NoGoal, PixelGoal, PointGoal, PointImageGoal, navdp
 from internnav_hf.policies.navdp import NavDPEpisode, NavDPPolicy
-
-from ..data.vln_n1 import frame_image, walk, write_unit
-from ..navdp_golden import (
+from tests.data.vln_n1 import frame_image, walk, write_unit
+from tests.tiny.navdp import tiny_navdp_model
+from tests.tiny.navdp_golden import (
     INTERNNAV,
     REPOSITORY,
     golden,
@@ -23,7 +23,6 @@ from ..navdp_golden import (
     repository_noise,
     views,
 )
-from ..tiny_navdp import tiny_navdp_model
 
 SIZE, MEMORY = 28, 8
 LOOP = {"atol": 5e-5, "rtol": 0}

@@ -6,14 +6,14 @@ import torch
 from transformers import AutoProcessor
 
 from internnav_hf.data import VLNDataset
-from internnav_hf.models.displacements import discrete_actions
-from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
+from internnav_hf.models.rdp.displacements import discrete_actions
+from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
 from internnav_hf.policies import RDPPolicy, load_vln_policy
 from tests.data import vln_pe
-from tests.policies.test_vln import SENTENCES, views
-from tests.tiny_rdp import tiny_rdp
-from tests.tiny_vln import tiny_cma
-from tests.vln_processor import tiny_vln_processor
+from tests.policies.views import SENTENCES, views
+from tests.tiny.rdp import tiny_rdp
+from tests.tiny.vln import tiny_cma
+from tests.tiny.vln_processor import tiny_vln_processor
 
 
 def rdp_policy(stop=-9.0, fields=None, **settings) -> RDPPolicy:

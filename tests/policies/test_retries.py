@@ -9,15 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from internnav_hf.policies import (
-    DualSystemPolicy,
-    NavDPPolicy,
-    RDPPolicy,
-    System2Policy,
-    VLNPolicy,
-)
+from internnav_hf.policies import DualSystemPolicy, NavDPPolicy, RDPPolicy, System2Policy, VLNPolicy
 from tests.policies.cases import CAMERA, CASES, WORDS, assert_same, model_of
-from tests.tiny import tiny_processor
+from tests.tiny.system2 import tiny_processor
 
 # The last part of each model that runs: all before it has happened then.
 LAST_PARTS = {

@@ -5,18 +5,18 @@ import pytest
 import torch
 from PIL import Image
 
-from internnav_hf.models.dialogue import (
+from internnav_hf.models.dual_system.model import DualSystemModel
+from internnav_hf.models.system2.dialogue import (
     AnswerKind,
     first_user_message,
     look_down_message,
     render,
     render_continuation,
 )
-from internnav_hf.models.dual_system import DualSystemModel
-from internnav_hf.models.system2_session import System2Session
+from internnav_hf.models.system2.session import System2Session
 from internnav_hf.policies import Decision, FrameHistory, System2Policy
-from tests.tiny import FAMILIES, tiny_processor, tiny_system2
-from tests.toy_expert import ToyExpertConfig
+from tests.tiny.system2 import FAMILIES, tiny_processor, tiny_system2
+from tests.tiny.toy_expert import ToyExpertConfig
 
 
 def _frames(count: int, size=(56, 56), seed: int = 0) -> list[Image.Image]:

@@ -5,14 +5,14 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
-from internnav_hf.models.cma import CMAModel
+from internnav_hf.models.vln.cma import CMAModel
 from internnav_hf.policies import VLNPolicy, load_vln_policy, vln_kind
-from tests.tiny_navdp import tiny_navdp_model
-from tests.tiny_vln import tiny_cma, tiny_seq2seq
-from tests.vln_processor import tiny_vln_processor
+from tests.policies.views import SENTENCES, views
+from tests.tiny.navdp import tiny_navdp_model
+from tests.tiny.vln import tiny_cma, tiny_seq2seq
+from tests.tiny.vln_processor import tiny_vln_processor
 
 MODELS = {"seq2seq": tiny_seq2seq, "cma": tiny_cma}
-SENTENCES = ("walk past the red table", "turn left and stop", "go to the door at the blue sofa")
 
 
 @pytest.fixture(params=MODELS)
@@ -24,17 +24,6 @@ def policy(request) -> VLNPolicy:
     for parameter in model.parameters():
         parameter.data.add_(torch.randn_like(parameter), alpha=0.3)
     return VLNPolicy(model, tiny_vln_processor())
-
-
-def views(seed: int, count: int) -> list[dict[str, np.ndarray]]:
-    rng = np.random.default_rng(seed)
-    return [
-        {
-            "rgb": rng.integers(0, 256, (24, 32, 3), np.uint8),
-            "depth": rng.uniform(0, 5, (24, 32)),
-        }
-        for _ in range(count)
-    ]
 
 
 def walk(policy, sentence, seen) -> list:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from tests.data.vln_ce import straight_episode, write_depth, write_scene
-from tests.tiny import tiny_processor, tiny_system2
+from tests.tiny.system2 import tiny_processor, tiny_system2
 
 SIZE = (112, 84)
 VISION = {

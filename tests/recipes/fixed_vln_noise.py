@@ -9,7 +9,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from internnav_hf.arguments import run_recipe
+from internnav_hf.arguments.training import run_recipe
 from internnav_hf.data import VLNCollator
 from recipes import train_vln as recipe
 

@@ -14,7 +14,7 @@ from internnav_hf import System2Model, System2Policy
 from tests.data.vln_ce import straight_episode, write_scene
 from tests.hub_server import TOKEN, Hub, go_online, serve
 from tests.processes import run
-from tests.tiny import tiny_processor, tiny_system2
+from tests.tiny.system2 import tiny_processor, tiny_system2
 
 ROOT = Path(__file__).parents[2]
 SECRETS = (TOKEN, "hf_" + "b" * 34, "key-of-the-environment")

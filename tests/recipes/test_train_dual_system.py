@@ -1,8 +1,6 @@
 """The dual system's recipe, some steps with tiny parts: alone, resumed, in two processes."""
 
 import json
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,14 +9,12 @@ import yaml
 from safetensors.torch import load_file
 
 from internnav_hf import DualSystemModel, DualSystemPolicy, System2Model
-from internnav_hf.arguments import parse_arguments
+from internnav_hf.arguments.training import parse_arguments
 from recipes import train_dual_system as recipe
-from tests.processes import run as run_program
 from tests.recipes.dual import EXPERTS, options, write_base
 from tests.recipes.fixed_noise import FixedNoiseCollator
-from tests.recipes.test_train_system2 import accelerate, world_size
+from tests.recipes.launch import ROOT, accelerate, history, launch, world_size
 
-ROOT = Path(__file__).parents[2]
 KINDS = (recipe.ModelArguments, recipe.DataArguments, recipe.DualTrainingArguments)
 HELD_OUT = {"eval_datasets": "r2r_val_unseen_125cm_0_30", "eval_steps": 2}
 
@@ -30,20 +26,6 @@ def base(tmp_path_factory):
 
 def train(arguments: list[str]) -> None:
     recipe.main(*parse_arguments(KINDS, arguments))
-
-
-def launch(arguments: list[str], *launcher: str, script="recipes/train_dual_system.py"):
-    """Run a script as a user does."""
-    command = [sys.executable, *launcher, script, *arguments]
-    return run_program(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
-
-
-def log_history(output_dir: Path) -> list[dict]:
-    return json.loads((output_dir / "trainer_state.json").read_text())["log_history"]
-
-
-def history(output_dir: Path, key: str) -> list[float]:
-    return [entry[key] for entry in log_history(output_dir) if key in entry]
 
 
 def parameter_groups(output_dir: Path) -> dict[str, str]:

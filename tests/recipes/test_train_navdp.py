@@ -14,15 +14,14 @@ import yaml
 from safetensors.torch import load_file
 
 from internnav_hf import NavDPModel, NavDPPolicy
-from internnav_hf.arguments import parse_arguments
-from internnav_hf.models.navdp_config import NavDPConfig
+from internnav_hf.arguments.training import parse_arguments
+from internnav_hf.models.navdp.config import NavDPConfig
 from recipes import train_navdp as recipe
 from tests.data.vln_n1 import intrinsic, walk, write_parquet, write_root
 from tests.processes import started
 from tests.recipes.fixed_navdp_noise import FixedNoiseCollator
-from tests.recipes.test_train_dual_system import history, launch
-from tests.recipes.test_train_system2 import accelerate, world_size
-from tests.tiny_navdp import SIZES
+from tests.recipes.launch import accelerate, history, launch, world_size
+from tests.tiny.navdp import SIZES
 
 ROOT = Path(__file__).parents[2]
 KINDS = (recipe.ModelArguments, recipe.DataArguments, recipe.NavDPTrainingArguments)

@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from internnav_hf import System2Model, System2Policy, System2Processor
-from internnav_hf.arguments import parse_arguments
+from internnav_hf.arguments.training import parse_arguments
 from recipes import train_system2 as recipe
 from tests.data.vln_ce import straight_episode, write_scene
 from tests.processes import run, started
-from tests.tiny import tiny_processor, tiny_system2
+from tests.recipes.launch import accelerate, world_size
+from tests.tiny.system2 import tiny_processor, tiny_system2
 
 ROOT = Path(__file__).parents[2]
 RECIPE = "recipes/train_system2.py"
@@ -74,24 +75,9 @@ def launch(arguments: list[str], *launcher: str) -> str:
     return result.stdout + result.stderr
 
 
-def accelerate(config: str, num_processes: int) -> list[str]:
-    settings = ["--num_processes", str(num_processes), "--main_process_port", "0"]  # any free one
-    return [
-        "-m",
-        "accelerate.commands.launch",
-        "--config_file",
-        f"recipes/accelerate/{config}",
-        *settings,
-    ]
-
-
 def history(output_dir: Path, key: str) -> list[float]:
     state = json.loads((output_dir / f"checkpoint-{STEPS}" / "trainer_state.json").read_text())
     return [entry[key] for entry in state["log_history"] if key in entry]
-
-
-def world_size(output_dir: Path) -> int:
-    return json.loads((output_dir / "train_results.json").read_text())["world_size"]
 
 
 @pytest.fixture(scope="module")

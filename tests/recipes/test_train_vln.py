@@ -16,15 +16,14 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from internnav_hf.arguments import parse_arguments
+from internnav_hf.arguments.training import parse_arguments
 from internnav_hf.data import read_vln_pe
 from internnav_hf.policies import load_vln_policy
 from recipes import train_vln as recipe
 from tests.data.vln_pe import write_root
 from tests.processes import started
 from tests.recipes.fixed_vln_noise import FixedNoiseCollator
-from tests.recipes.test_train_dual_system import history, launch
-from tests.recipes.test_train_system2 import accelerate, world_size
+from tests.recipes.launch import accelerate, history, launch, world_size
 from tests.recipes.vln import CAMERA, KINDS, LOSSES, MODELS, SCANS, options, write_base
 
 ROOT = Path(__file__).parents[2]

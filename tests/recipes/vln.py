@@ -9,8 +9,9 @@ import yaml
 
 from internnav_hf.camera import CameraSpec
 from recipes import train_vln as recipe
-from tests import tiny_rdp, tiny_vln
 from tests.data.vln_pe import SIZE, write_root
+from tests.tiny import rdp as tiny_rdp
+from tests.tiny import vln as tiny_vln
 
 KINDS = (
     recipe.StartArguments,

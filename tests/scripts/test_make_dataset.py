@@ -22,7 +22,7 @@ from internnav_hf.data import (
 )
 from internnav_hf.data.vocabulary import learn_words
 from internnav_hf.files import temporary_beside
-from internnav_hf.models.vln_processor import VLNProcessor, word_tokenizer
+from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
 from scripts import make_dataset
 from scripts.make_dataset import DatasetArguments
 from tests.processes import started

@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from internnav_hf import System2Model, System2Processor
-from internnav_hf.models.dialogue import (
+from internnav_hf.models.system2.dialogue import (
     CONJUNCTIONS,
     Answer,
     first_user_message,

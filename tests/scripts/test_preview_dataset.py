@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.data.vln_targets import displacements, relative_poses
+from internnav_hf.data.tasks.vln_targets import displacements, relative_poses
 from scripts import preview_dataset
 from tests.data import vln_pe
 from tests.data.vln_ce import straight_episode, write_scene
@@ -12,7 +12,7 @@ from tests.evaluation import hostile
 
 
 def preview(tmp_path, monkeypatch, *options, instruction="<go>"):
-    monkeypatch.setattr("internnav_hf.data.system2.DEFAULT_CACHE", tmp_path / "home")
+    monkeypatch.setattr("internnav_hf.data.tasks.system2.DEFAULT_CACHE", tmp_path / "home")
     write_scene(tmp_path / "data" / "r2r" / "a", [straight_episode(0, instruction=instruction)])
     out = tmp_path / "deep" / "preview.html"
     arguments = [tmp_path / "data", "--num-samples", 6, "--out", out, *options]
@@ -47,7 +47,7 @@ def test_a_path_is_drawn_on_the_floor():
 
 
 def test_the_page_of_whole_walks_shows_frames_and_actions(tmp_path, monkeypatch):
-    monkeypatch.setattr("internnav_hf.data.vln.DEFAULT_CACHE", tmp_path / "home")
+    monkeypatch.setattr("internnav_hf.data.tasks.vln.DEFAULT_CACHE", tmp_path / "home")
     data = vln_pe.write_root(tmp_path / "data", scenes=1)
     out = tmp_path / "preview.html"
     options = [data, "--whole-walks", "--num-samples", 6, "--out", out]

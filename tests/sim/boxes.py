@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from internnav_hf.sim.furniture import MeshBuilder
+from internnav_hf.sim.meshes.furniture import MeshBuilder
 from internnav_hf.sim.scenes import Scene
 
 GREY = (128, 128, 128)

@@ -5,18 +5,12 @@ import numpy as np
 import pytest
 
 from internnav_hf.geometry import wrap_angle
-from internnav_hf.sim.episodes import (
-    STOP_DISTANCE_M,
-    EpisodeSampler,
-    sample_episodes,
-    scene_seeds,
-)
+from internnav_hf.sim.episodes import STOP_DISTANCE_M, EpisodeSampler, sample_episodes, scene_seeds
 from internnav_hf.sim.instructions import describe
-from internnav_hf.sim.layout import Door, Room
+from internnav_hf.sim.meshes.layout import Door, Room
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.scenes import SceneConfig, SceneObject, generate_scene
-
-from .boxes import hall
+from tests.sim.boxes import hall
 
 
 @pytest.fixture(scope="module")

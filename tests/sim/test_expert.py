@@ -21,8 +21,7 @@ from internnav_hf.sim.follower import next_action
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.scenes import SceneConfig, generate_scene
-
-from .boxes import hall
+from tests.sim.boxes import hall
 
 PITCH_DEG = 30.0
 

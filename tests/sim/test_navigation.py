@@ -4,8 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from internnav_hf.sim.navigation import NavigableSpace
-
-from .boxes import hall
+from tests.sim.boxes import hall
 
 WALL = ((3, 2, 0.5), (0.02, 4, 1.0))  # thinner than a cell; it leaves 2 m free at its end
 SEEDS = st.integers(0, 10**6)

@@ -3,8 +3,7 @@ import numpy as np
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import camera_pose, lift
 from internnav_hf.sim.render import BACKGROUND, Renderer, top_down
-
-from .boxes import hall
+from tests.sim.boxes import hall
 
 CAMERA = CameraSpec(width=64, height=48)
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from internnav_hf.sim.furniture import COLORS, KINDS, make_furniture
-from internnav_hf.sim.layout import WALL_THICKNESS_M, plan_rooms
+from internnav_hf.sim.meshes.furniture import COLORS, KINDS, make_furniture
+from internnav_hf.sim.meshes.layout import WALL_THICKNESS_M, plan_rooms
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.scenes import DENSITIES, SceneConfig, generate_scene, scene_config
 

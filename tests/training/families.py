@@ -23,17 +23,17 @@ from internnav_hf.data import (
     VLNCollator,
     VLNDataset,
 )
-from internnav_hf.models.rdp import RDPModel
-from internnav_hf.models.rdp_config import RDPConfig
-from internnav_hf.models.seq2seq import Seq2SeqModel
-from internnav_hf.models.seq2seq_config import Seq2SeqConfig
-from internnav_hf.trainer import NavTrainer, NavTrainingArguments
-from internnav_hf.vln_training import StartArguments, start
+from internnav_hf.models.rdp.config import RDPConfig
+from internnav_hf.models.rdp.model import RDPModel
+from internnav_hf.models.vln.seq2seq import Seq2SeqModel
+from internnav_hf.models.vln.seq2seq_config import Seq2SeqConfig
+from internnav_hf.training.trainer import NavTrainer, NavTrainingArguments
+from internnav_hf.training.vln import StartArguments, start
 from tests.data import vln_n1
 from tests.recipes import dual, vln
-from tests.tiny import tiny_processor, tiny_system2
-from tests.tiny_dual import tiny_dual_system
-from tests.tiny_navdp import tiny_navdp_model
+from tests.tiny.dual_system import tiny_dual_system
+from tests.tiny.navdp import tiny_navdp_model
+from tests.tiny.system2 import tiny_processor, tiny_system2
 
 NAMES = ("system2", "dual", "navdp", "seq2seq", "rdp")
 

@@ -16,10 +16,10 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import time
 import numpy as np
-from internnav_hf.arguments import NavTrainingArguments, run_recipe
-from internnav_hf.evaluation.open_loop import own_batches
-from internnav_hf.trainer import NavTrainer, checkpoint_to_resume
-from tests.toy_model import ToyDataset, toy_model
+from internnav_hf.arguments.training import NavTrainingArguments, run_recipe
+from internnav_hf.evaluation.open_loop.common import own_batches
+from internnav_hf.training.trainer import NavTrainer, checkpoint_to_resume
+from tests.tiny.toy_model import ToyDataset, toy_model
 
 
 class Slow(ToyDataset):

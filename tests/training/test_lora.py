@@ -5,7 +5,7 @@ import json
 from peft import LoraConfig, PeftModel
 
 from internnav_hf.training.lora import adapted_model
-from tests.tiny import tiny_system2
+from tests.tiny.system2 import tiny_system2
 
 
 def test_base_and_configuration_are_saved_with_the_adapter(tmp_path):

@@ -4,9 +4,9 @@ import torch
 from torch.testing import assert_close
 
 from internnav_hf.training.merging import merge_lora
-from internnav_hf.tuning import add_lora
-from tests.tiny import tiny_system2
-from tests.tiny_batch import tiny_batch
+from internnav_hf.training.tuning import add_lora
+from tests.tiny.batch import tiny_batch
+from tests.tiny.system2 import tiny_system2
 
 
 def adapted():

@@ -3,14 +3,8 @@ import pickle
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
-from internnav_hf.training.samples import (
-    Numbered,
-    NumberedCollator,
-    diagnose,
-    name_of,
-    not_finite,
-)
-from tests.toy_model import ToyDataset
+from internnav_hf.training.samples import Numbered, NumberedCollator, diagnose, name_of, not_finite
+from tests.tiny.toy_model import ToyDataset
 
 
 class Named(ToyDataset):

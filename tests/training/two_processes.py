@@ -9,8 +9,8 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from tests.toy_model import ToyActionDataset, ToyDataset, toy_action_model
-from tests.training.test_evaluation import Broken, losses, trainer
+from tests.tiny.toy_model import ToyActionDataset, ToyDataset, toy_action_model
+from tests.training.evaluations import Broken, losses, trainer
 
 with tempfile.TemporaryDirectory() as folder:
     data = Broken(ToyDataset(13, seed=1))

@@ -1,0 +1,10 @@
+"""Arguments of recipes: reading, checking and refusing them before anything is loaded."""
+
+from internnav_hf.arguments.training import (
+    NavTrainingArguments,
+    option,
+    parse_arguments,
+    run_recipe,
+)
+
+__all__ = ["NavTrainingArguments", "option", "parse_arguments", "run_recipe"]

@@ -1,0 +1,1 @@
+"""Checks that every format shares: actions, poses, depth, cameras, images."""

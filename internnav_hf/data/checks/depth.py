@@ -1,0 +1,267 @@
+"""Whether depth is in the unit that is meant.
+
+A camera of known height and pitch sees the floor at known distances, in the lower part of its view:
+h / (sin p + y cos p) for the ray at y = (v - cy) / fy. Where much of a scene's depth lies at one
+multiple of that, the unit is known. Besides, and where no camera is known, medians must be those of
+rooms or streets. Several images of several episodes are looked at, of few episodes each one's; what
+is not finite, or 0, is unknown and counts for nothing. An episode is judged alone where it is off
+by more than stairs and tables are; all of a scene together, by less.
+
+A unit that is told by an option is checked in its turn: one that is not the data's cannot hide what
+is wrong with them.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from internnav_hf.data.readers.errors import broken
+
+NUM_PROBES = 5  # images of a scene
+MEDIAN_M = (0.2, 20.0)
+BOTTOM_M = 8.0  # floor before the feet, where no camera is known
+BOTTOM_PART = 0.1  # of the rows
+FARTHEST_FLOOR_M = 8.0  # beyond it a degree of pitch is metres
+LIES_TOGETHER = 0.1  # of the logarithm of depth / floor
+FLOOR_SHARE = 0.25  # of what is known where floor may be
+RIGHT_SHARE = 0.1  # at the right distance: enough to be content
+RATIO = (0.4, 2.5)
+RATIO_ALONE = (0.15, 7.0)  # of a single walk, which may look down a stair, or at a table
+MEDIAN_ALONE_M = (0.03, 200.0)
+FEWEST_PIXELS = 100
+ENOUGH_PIXELS = 2000  # of all images, thinned; with fewer known ones all pixels are looked at
+FEWEST_ROWS = 100  # that are looked at of an image, and columns; smaller ones are seen whole
+SCALES = (1, 100, 256, 1000, 4000, 5000, 10_000, 65_535)
+"""Units a metre that depth images are known to have."""
+NEAR_M = 1.2  # a recording whose farthest pixel is nearer is none of a way
+
+
+@dataclass(frozen=True)
+class FloorView:
+    """`slope` (fy / rows) and `middle` (cy / rows) in rows of the image, whatever its size."""
+
+    height_m: float
+    pitch: float
+    slope: float
+    middle: float
+
+    def floor_m(self, num_rows: int) -> np.ndarray:
+        """(rows,) depth of the floor along the optical axis; inf at and above the horizon."""
+        v = (np.arange(num_rows) + 0.5) / num_rows
+        down = np.sin(self.pitch) + (v - self.middle) / self.slope * np.cos(self.pitch)
+        with np.errstate(divide="ignore"):
+            return np.where(down > 1e-6, self.height_m / down, np.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """An image (rows, columns) in metres of a `walk`, its file, and the camera, if known."""
+
+    walk: Hashable
+    path: Path
+    image: np.ndarray
+    view: FloorView | None
+
+
+def probed_frames(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """(walk, frame) of up to `NUM_PROBES`, spread over all; of few walks, some of each."""
+    if len(lengths) <= NUM_PROBES:
+        counts = [len(part) for part in np.array_split(np.arange(NUM_PROBES), len(lengths) or 1)]
+        return [
+            (walk, int(frame))
+            for walk, (length, count) in enumerate(zip(lengths, counts, strict=False))
+            for frame in np.unique(((np.arange(count) + 0.5) / count * length).astype(int))
+        ]
+    ends = np.cumsum(lengths)
+    chosen = np.unique(np.linspace(0, ends[-1] - 1, NUM_PROBES).astype(int))
+    walks = np.searchsorted(ends, chosen, side="right")
+    return [(int(w), int(f - ends[w] + lengths[w])) for w, f in zip(walks, chosen, strict=True)]
+
+
+def depth_problems(
+    walks: Sequence[Hashable],
+    lengths: Sequence[int],
+    views: Sequence[FloorView | None],
+    read: Callable[[Hashable, int], tuple[Path, np.ndarray]],
+    where: Path | str,
+    units_per_m: float,
+    median_m: tuple[float, float] = MEDIAN_M,
+) -> dict[Hashable, str]:
+    """What is wrong with the depth of which walks: those whose images cannot be read, or are of
+    another unit than the others', or all of them. `read` gives file and metres of a frame.
+    """
+    unread: dict[Hashable, str] = {}
+    probes = []
+    for number, frame in probed_frames(lengths):
+        try:
+            probes.append(Probe(walks[number], *read(walks[number], frame), views[number]))
+        except ValueError as error:
+            unread.setdefault(walks[number], str(error))
+    alone = odd_walks(probes, units_per_m)
+    rest = [probe for probe in probes if probe.walk not in alone] or probes
+    try:
+        if rest:
+            check_depth(*_images_and_views(rest), where, units_per_m, median_m)
+    except ValueError as error:
+        return dict.fromkeys(walks, str(error)) | unread
+    return alone | unread
+
+
+def odd_walks(probes: Sequence[Probe], units_per_m: float) -> dict[Hashable, str]:
+    """Those whose own images are surely of another unit."""
+    found: dict[Hashable, str] = {}
+    for walk in dict.fromkeys(probe.walk for probe in probes):
+        mine = [probe for probe in probes if probe.walk == walk]
+        try:
+            _check_alone(*_images_and_views(mine), mine[0].path, units_per_m)
+        except ValueError as error:
+            found[walk] = str(error)
+    return found
+
+
+def _images_and_views(
+    probes: Sequence[Probe],
+) -> tuple[list[np.ndarray], list[FloorView] | None]:
+    views = [probe.view for probe in probes if probe.view is not None]
+    return [probe.image for probe in probes], views if len(views) == len(probes) else None
+
+
+def _check_alone(
+    images: Sequence[np.ndarray],
+    views: Sequence[FloorView] | None,
+    where: Path | str,
+    units_per_m: float,
+) -> None:
+    thin, together = _seen(images)
+    what = _what(images, units_per_m)
+    if views is not None:
+        _check_floor(thin, views, where, units_per_m, RATIO_ALONE)
+    if len(together):
+        _check_median(together, MEDIAN_ALONE_M, where, what)
+
+
+def _what(images: Sequence[np.ndarray], units_per_m: float) -> str:
+    number = f"{len(images)} images" if len(images) > 1 else "an image"
+    return f"{number}, read with {units_per_m:g} units a metre"
+
+
+def _check_floor(
+    images: Sequence[np.ndarray],
+    views: Sequence[FloorView],
+    where: Path | str,
+    units_per_m: float,
+    ratio: tuple[float, float],
+) -> None:
+    times = floor_multiple(images, views, ratio)
+    if times is not None:
+        found = f"the floor {times:.3g} times as far away as it is, in {_what(images, units_per_m)}"
+        raise broken(where, "depth", found, _another(views[0], units_per_m * times))
+
+
+def known(depth: np.ndarray) -> np.ndarray:
+    """The pixels (N,) that tell anything."""
+    return depth[np.isfinite(depth) & (depth > 0)]
+
+
+def check_depth(
+    images: Sequence[np.ndarray],
+    views: Sequence[FloorView] | None,
+    where: Path | str,
+    units_per_m: float,
+    median_m: tuple[float, float] = MEDIAN_M,
+) -> None:
+    """ValueError where images (rows, columns), in metres if their files have `units_per_m`, cannot
+    be so; `views` are the cameras that took each.
+    """
+    thin, together = _seen(images)
+    what = _what(images, units_per_m)
+    if not len(together):
+        raise broken(where, "depth", f"nothing but 0 or no number in {what}", "depth")
+    if len(images) > 1 and together.min() == together.max():
+        raise broken(where, "depth", f"{together[0]:.4g} m everywhere in {what}", "depth")
+    if views is None:
+        _check_median(together, median_m, where, what)
+        _check_bottom(thin, where, what)
+        return
+    _check_floor(thin, views, where, units_per_m, RATIO)
+    nearest = min(view.height_m / max(np.sin(view.pitch), 1e-6) for view in views)
+    _check_median(together, (median_m[0] * min(1.0, nearest), median_m[1]), where, what)
+
+
+def _seen(images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Images thinned, where that leaves enough, and their known pixels (N,)."""
+    thin = [_thinned(image) for image in images]
+    together = np.concatenate([known(image) for image in thin])
+    if len(together) >= ENOUGH_PIXELS and together.min() < together.max():
+        return thin, together
+    return list(images), np.concatenate([known(image) for image in images])
+
+
+def _thinned(image: np.ndarray) -> np.ndarray:
+    """Some 100 rows and columns, or more: as many pixels as a share of them takes to be known."""
+    rows, columns = (max(1, size // FEWEST_ROWS) for size in image.shape)
+    return image[rows // 2 :: rows, columns // 2 :: columns]
+
+
+def _another(view: FloorView, units_per_m: float) -> str:
+    off, close = min((abs(np.log(units_per_m / scale)), scale) for scale in SCALES)
+    unit = f"{close} units a metre" if off < 2 * LIES_TOGETHER else "another unit"
+    pitch_deg = np.degrees(view.pitch)
+    return f"{unit}, or another camera than one {view.height_m:.3g} m high, {pitch_deg:.0f}° down"
+
+
+def _check_median(
+    together: np.ndarray, limits_m: tuple[float, float], where: Path | str, what: str
+) -> None:
+    median = float(np.median(together))
+    low, high = limits_m
+    if not low <= median <= high:
+        found = f"a median of {median:.3g} m in {what}"
+        raise broken(where, "depth", found, f"{low:.2g} to {high:g} m: is it in another unit?")
+
+
+def _check_bottom(images: Sequence[np.ndarray], where: Path | str, what: str) -> None:
+    """Floor before the feet."""
+    rows = [image[-max(1, int(BOTTOM_PART * len(image))) :] for image in images]
+    before = np.concatenate([known(part) for part in rows])
+    if len(before) and np.median(before) > BOTTOM_M:
+        found = f"a median of {np.median(before):.3g} m at the lower edge of {what}"
+        expected = f"floor nearer than {BOTTOM_M:g} m: is it in another unit?"
+        raise broken(where, "depth", found, expected)
+
+
+def floor_multiple(
+    images: Sequence[np.ndarray],
+    views: Sequence[FloorView],
+    ratio: tuple[float, float] = RATIO,
+) -> float | None:
+    """How many times too far the floor is; None where it is inside of `ratio`, or where none is
+    seen.
+    """
+    ratios = []
+    for image, view in zip(images, views, strict=True):
+        floor_m = view.floor_m(len(image))
+        rows = floor_m <= FARTHEST_FLOOR_M
+        ratios.append(known(image[rows] / floor_m[rows, None]))
+    logs = np.log(np.concatenate(ratios))
+    if len(logs) < FEWEST_PIXELS or np.mean(np.abs(logs) < 2 * LIES_TOGETHER) >= RIGHT_SHARE:
+        return None
+    low = logs.min()
+    counts = np.bincount(((logs - low) / LIES_TOGETHER).astype(int), minlength=2)
+    pairs = counts[:-1] + counts[1:]
+    most = int(pairs.argmax())
+    times = float(np.exp(low + (most + 1) * LIES_TOGETHER))
+    is_floor = pairs[most] >= FLOOR_SHARE * len(logs)
+    return times if is_floor and not ratio[0] <= times <= ratio[1] else None
+
+
+def check_farthest(metres: np.ndarray, where: Path | str, unit_m: float) -> None:
+    """Of pixels (N,) of many frames, whose numbers mean `unit_m` each: something is farther than an
+    arm's length.
+    """
+    farthest = float(np.quantile(metres, 0.995))
+    if farthest < NEAR_M:
+        found = f"nothing farther than {farthest:.3g} m, read with {unit_m:g} m for 1"
+        raise broken(where, "depth", found, "what is seen on a way: another unit is meant")

@@ -1,0 +1,1 @@
+"""One folder or file for each dataset format: how its folders are found and become rows."""

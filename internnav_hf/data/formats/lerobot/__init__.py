@@ -1,0 +1,1 @@
+"""Export to LeRobot datasets, v2.1 and v3.0."""

@@ -1,0 +1,1 @@
+"""The vln_ce layout: LeRobot folders of walks in continuous environments."""

@@ -1,0 +1,313 @@
+"""Reader of InternData-N1's `vln_n1` folders, System1's data: walks with colours, depth and poses,
+and the point cloud of each scene. No instructions.
+
+    <root>/<group>/<scene>/data/chunk-000/episode_000000.parquet    one row per frame, see `COLUMNS`
+    <root>/<group>/<scene>/meta/episodes_stats.jsonl    which frames belong to which episode
+    <root>/<group>/<scene>/meta/pointcloud.ply          obstacles in the colour (0, 0, 0.5)
+    <root>/<group>/<scene>/videos/chunk-000/observation.images.rgb/12.jpg      frame 12
+    <root>/<group>/<scene>/videos/chunk-000/observation.images.depth/12.png    16 bit, 0.1 mm
+
+That is v0.5: the frames of all episodes of a scene lie in one folder, numbered through. In v0.1
+there is a folder per trajectory between the scene and these, with one episode; where it has no
+point cloud, the points are taken from the columns `observation.path_points` and `path_colors`.
+
+Poses are camera to world with OpenGL's camera axes: x right, y up, z back.
+
+Differs from the published loader, which sorts the frames' file names as text, so that frame 10
+follows frame 1 where numbers are not padded: a frame's number is what its name ends in. It cuts the
+sorted list by position, too, so that one missing file shifts all later frames: here the episode is
+broken. `frame_order="lexicographic"` reads what it reads.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from internnav_hf.data.checks.cameras import check_height
+from internnav_hf.data.checks.poses import (
+    AXES_TOLERANCE,
+    BACKWARDS,
+    LARGEST_MOTION_M,
+    check_camera_axes,
+    check_heading,
+    check_matrices,
+    check_positions,
+    check_standing,
+)
+from internnav_hf.data.episode import Episode, parquet_path
+from internnav_hf.data.formats.vln_n1.ranges import STATS_FILE, FrameRange, read_ranges
+from internnav_hf.data.obstacles import has_cloud
+from internnav_hf.data.readers.columns import (
+    ORDER_COLUMNS,
+    Column,
+    archive_hint,
+    check_row_order,
+    read_columns,
+    to_numpy,
+)
+from internnav_hf.data.readers.errors import broken, printable
+from internnav_hf.data.readers.folders import (
+    did_you_mean,
+    folders_and_dead_links,
+    is_foreign,
+    nearest_folder,
+    parquet_files,
+    subfolders,
+)
+from internnav_hf.geometry import robot_poses
+
+CLOUD_FILE = "meta/pointcloud.ply"
+POSE = "action"
+INTRINSIC = "observation.camera_intrinsic"
+EXTRINSIC = "observation.camera_extrinsic"
+COLUMNS = {
+    POSE: Column(
+        (4, 4),
+        np.float64,
+        "camera to world, metres; columns are the camera's x right, y up, z back, position; the"
+        " world's z points up",
+    ),
+    INTRINSIC: Column((3, 3), np.float64, "pixels; the first row counts"),
+    EXTRINSIC: Column(
+        (4, 4),
+        np.float64,
+        "camera to base (x right, y forward, z up, on the floor): the pitch, and in z the height;"
+        " the first row counts",
+    ),
+}
+DEPTH_SCALE = 10_000.0  # units of a depth image per metre
+FRAME_ORDERS = ("numeric", "lexicographic")
+SHORTEST_EPISODE = 3  # frames; fewer have no goal ahead
+LEVEL = 1e-2  # of the camera's right axis
+_OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+
+_NUMBER = re.compile(r"(\d+)\.(?:jpe?g|png)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class View:
+    """The camera of an episode: pixels, metres, radians; positive pitch looks down."""
+
+    focal: tuple[float, float]
+    center: tuple[float, float]
+    height_m: float
+    pitch: float
+
+
+def read_vln_n1(root: str | Path, frame_order: str = "numeric") -> Iterator[Episode]:
+    """Episodes of all groups below `root`, in sorted order; the first broken one raises."""
+    for unit in find_units(Path(root)):
+        files = FrameFiles(unit, frame_order)
+        records, wrong = read_ranges(unit)
+        if wrong:
+            raise wrong[0]
+        for record in records:
+            columns = read_episode_columns(record)
+            paths = {kind: files.paths(record, kind) for kind in ("rgb", "depth")}
+            yield Episode(unit, record.episode_index, (), columns, paths)
+
+
+def training_groups(
+    root: str | Path, groups: Sequence[str] | None, held_out: Sequence[str] | None
+) -> list[str] | None:
+    """`groups`, by default all below `root`, without those that are held out."""
+    if not held_out or not Path(root).is_dir():
+        return None if groups is None else list(groups)
+    there = groups or [folder.name for folder in subfolders(Path(root))]
+    if not set(there) - set(held_out):
+        raise ValueError(f"{root}: found groups {there}, all held out: nothing is left to train on")
+    return [group for group in there if group not in held_out]
+
+
+def check_groups(
+    root: str | Path, groups: Sequence[str] | None, held_out: Sequence[str] | None
+) -> None:
+    """Raise ValueError where they, or their episodes, do not exist; before anything is loaded."""
+    find_units(Path(root), groups)
+    if held_out:
+        find_units(Path(root), held_out)
+
+
+def find_units(root: Path, groups: Sequence[str] | None = None) -> list[Path]:
+    """Folders with episodes: scenes (v0.5) or trajectories (v0.1), sorted; `groups` limits them."""
+    if not root.is_dir():
+        hint = nearest_folder(root)
+        raise ValueError(
+            f"{root}: no such folder. It should hold a folder per group of scenes.{hint}"
+        )
+    there = [folder.name for folder in subfolders(root)]
+    missing = [group for group in groups or () if group not in there]
+    if missing:
+        hint = did_you_mean(missing[0], there)
+        raise ValueError(f"{root}: found no group {', '.join(missing)}; there is {there}.{hint}")
+    units = [unit for group in groups or there for unit in _units_of(root / group)]
+    if not units:
+        raise ValueError(
+            f"{root}: found no episodes, expected <group>/<scene>/data and"
+            f" <group>/<scene>/{STATS_FILE}.{archive_hint(root)}"
+        )
+    return units
+
+
+def _units_of(group: Path) -> list[Path]:
+    """None where nothing in it is one; else all folders that should be, to be named if not."""
+    units, found = [], False
+    for scene in folders_and_dead_links(group):
+        inside = [] if _is_unit(scene) or not scene.is_dir() else folders_and_dead_links(scene)
+        are_units = any(map(_is_unit, inside))
+        units += inside if are_units else [scene]
+        found = found or are_units or _is_unit(scene)
+    return units if found else []
+
+
+def _is_unit(folder: Path) -> bool:
+    return (folder / "data").is_dir() or (folder / STATS_FILE).is_file()
+
+
+def cloud_file(unit: Path) -> Path:
+    """What holds a unit's point cloud: the PLY file, or, without one, its first parquet file."""
+    path = unit / CLOUD_FILE
+    parquet = next(iter(parquet_files(unit)), path)
+    return path if path.is_file() or not has_cloud(parquet) else parquet
+
+
+def read_episode_columns(record: FrameRange) -> dict[str, np.ndarray]:
+    """The columns of `COLUMNS`, checked: as many rows as frames, finite, a camera that stands
+    upright.
+    """
+    path = parquet_path(record.unit, record.episode_index)
+    table = read_columns(path, list(COLUMNS), ORDER_COLUMNS)
+    check_row_order(table, path)
+    wanted = record.last - record.first + 1
+    if table.num_rows != wanted:
+        expected = f"{wanted}, frames {record.first} to {record.last} of {STATS_FILE}"
+        raise broken(path, "length", f"{table.num_rows} rows", expected)
+    if table.num_rows < SHORTEST_EPISODE:
+        raise broken(path, "length", f"{table.num_rows} rows", f"at least {SHORTEST_EPISODE}")
+    columns = {name: to_numpy(table[name], kind, path, name) for name, kind in COLUMNS.items()}
+    poses = columns[POSE]
+    infinite = np.flatnonzero(~np.isfinite(poses).all(axis=(1, 2)))
+    if len(infinite):
+        raise broken(path, POSE, f"nan or infinity at frame {infinite[0]}", "finite numbers")
+    tilted = np.flatnonzero((np.abs(poses[:, 2, 0]) > LEVEL) | (poses[:, 2, 1] <= 0))
+    if len(tilted):
+        found = f"axes {np.round(poses[tilted[0], :3, :3], 2).tolist()} at frame {tilted[0]}"
+        expected = "a camera that is not tilted sideways: x right, y up, z back (OpenGL)"
+        raise broken(path, POSE, found, expected)
+    check_matrices(poses, path, POSE)
+    check_positions(poses[:, :3, 3], path, POSE, LARGEST_MOTION_M)
+    check_standing(poses.reshape(len(poses), -1), len(poses) - 1, path, POSE)
+    check_heading(robot_poses(poses), path, POSE, BACKWARDS)
+    view = view_of(columns, path)
+    check_camera_axes(poses @ _OPENCV_FROM_OPENGL, view.pitch, path, POSE, AXES_TOLERANCE)
+    return columns
+
+
+def read_poses(unit: Path, episode_index: int) -> np.ndarray:
+    """(T, 4, 4) camera to world of one episode; no other column is read."""
+    path = parquet_path(unit, episode_index)
+    return to_numpy(read_columns(path, [POSE])[POSE], COLUMNS[POSE], path, POSE)
+
+
+def view_of(columns: dict[str, np.ndarray], path: Path) -> View:
+    """The camera of an episode, from the first row."""
+    intrinsic, extrinsic = columns[INTRINSIC][0], columns[EXTRINSIC][0]
+    if not np.isfinite(intrinsic).all() or min(intrinsic[0, 0], intrinsic[1, 1]) <= 0:
+        raise broken(path, INTRINSIC, intrinsic.tolist(), "positive focal lengths, pixels")
+    height_m, back = extrinsic[2, 3], extrinsic[:3, 2]
+    pitch = float(np.arctan2(back[2], -back[1]))
+    expected = np.array([[1, 0], [0, np.sin(pitch)], [0, np.cos(pitch)]])
+    if not np.allclose(extrinsic[:3, :2], expected, atol=LEVEL) or not height_m > 0:
+        found = np.round(extrinsic, 3).tolist()
+        raise broken(path, EXTRINSIC, found, "a rotation about the right axis and a height")
+    check_height(float(height_m), path, EXTRINSIC)
+    return View(
+        focal=(float(intrinsic[0, 0]), float(intrinsic[1, 1])),
+        center=(float(intrinsic[0, 2]), float(intrinsic[1, 2])),
+        height_m=float(height_m),
+        pitch=pitch,
+    )
+
+
+class FrameFiles:
+    """The image files of a unit by number; each folder is listed once."""
+
+    def __init__(self, unit: Path, frame_order: str = "numeric"):
+        if frame_order not in FRAME_ORDERS:
+            raise ValueError(f"frame_order: found {frame_order!r}, expected one of {FRAME_ORDERS}")
+        self.unit = unit
+        self.frame_order = frame_order
+        self._names: dict[str, dict[int, str]] = {}
+        self._twice: dict[str, dict[int, str]] = {}
+
+    def numbers(self, record: FrameRange, kind: str) -> list[int]:
+        """The numbers of an episode's frames, in the order of its rows."""
+        names = self._listed(kind)
+        numbers = list(range(record.first, record.last + 1))
+        if self.frame_order == "lexicographic":
+            numbers = sorted(names, key=names.__getitem__)[record.first : record.last + 1]
+        twice = [number for number in numbers if number in self._twice[kind]]
+        if twice:
+            path, other = self._twice[kind][twice[0]], names[twice[0]]
+            raise broken(self.unit / path, "name", f"the number of {other}", "each number once")
+        missing = [number for number in numbers if number not in names]
+        if missing or len(numbers) <= record.last - record.first:
+            number = missing[0] if missing else len(names)
+            raise broken(
+                self.unit / "videos" / f"observation.images.{kind}",
+                f"frame {number}",
+                "no file",
+                f"images {record.first} to {record.last} of episode {record.episode_index}",
+            )
+        return numbers
+
+    def paths(self, record: FrameRange, kind: str) -> list[str]:
+        """Files below the unit, one per row of the episode."""
+        names = self._listed(kind)
+        return [names[number] for number in self.numbers(record, kind)]
+
+    def pattern(self, record: FrameRange, kind: str) -> str:
+        """One name for all files of an episode, as `frame_file` reads it."""
+        numbers = self.numbers(record, kind)
+        first = self._listed(kind)[numbers[0]]
+        digits = _digits(first)
+        width = len(digits) if digits[0] == "0" and digits != "0" else 1
+        start = first.rindex(digits)
+        pattern = first[:start] + "#" * width + first[start + len(digits) :]
+        for number, name in zip(numbers, self.paths(record, kind), strict=True):
+            if frame_file(pattern, number) != name:
+                raise broken(self.unit / name, "name", name, frame_file(pattern, number))
+        return pattern
+
+    def _listed(self, kind: str) -> dict[int, str]:
+        if kind not in self._names:
+            self._names[kind], self._twice[kind] = {}, {}
+            for folder in sorted(self.unit.glob(f"videos/chunk-*/observation.images.{kind}")):
+                below = folder.relative_to(self.unit)
+                for name in sorted(os.listdir(folder)):
+                    if _NUMBER.search(name) and not is_foreign(name) and printable(name) == name:
+                        self._add(kind, str(below / name), int(_digits(name)))
+        return self._names[kind]
+
+    def _add(self, kind: str, path: str, number: int) -> None:
+        if self._names[kind].setdefault(number, path) != path:
+            self._twice[kind][number] = path
+
+    def places(self, kind: str) -> list[int]:
+        """What a range counts: numbers of frames, or places among the sorted names."""
+        names = self._listed(kind)
+        return list(names) if self.frame_order == "numeric" else list(range(len(names)))
+
+
+def _digits(name: str) -> str:
+    return _NUMBER.search(name).group(1)
+
+
+def frame_file(pattern: str, number: int) -> str:
+    """`frame_#.jpg` is frame_7.jpg for 7, `frame_####.jpg` is frame_0007.jpg."""
+    width = pattern.count("#")
+    return pattern.replace("#" * width, f"{number:0{width}d}")

@@ -1,0 +1,1 @@
+"""The vln_pe layout: LeRobot folders of walks on a physical robot."""

@@ -1,0 +1,187 @@
+"""The images of a `vln_pe` episode: arrays that are memory-mapped, or a file for each frame.
+
+T frames. Arrays are never unpickled.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tokenize import TokenError
+
+import numpy as np
+
+from internnav_hf.data.checks.depth import NUM_PROBES, known
+from internnav_hf.data.checks.images import check_aspect, check_images
+from internnav_hf.data.episode import FRAME_SUFFIX, chunk_name
+from internnav_hf.data.readers.errors import broken
+from internnav_hf.data.readers.folders import state_of
+from internnav_hf.data.readers.images import open_depth, open_image
+
+KINDS = ("rgb", "depth")
+SUFFIXES = {"rgb": (FRAME_SUFFIX["rgb"], ".png"), "depth": (FRAME_SUFFIX["depth"],)}
+DTYPES = {"rgb": (np.uint8,), "depth": (np.float32, np.float16, np.float64)}
+DEPTH_UNIT_M = 10.0  # a depth array has metres / 10
+LARGEST_VALUE = 1.001
+MM_PER_M = 1000.0
+FARTHEST_M = 100.0
+ODD_SHARE = 0.01  # of the pixels, which may be anything
+ROW_STRIDE = 16  # rows of a frame that are looked at to tell the unit
+SPLAT_MARKER = "3dgs"
+SPLAT_DEPTH_UNIT_M = 100.0
+_ARRAY_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    RecursionError,
+    TokenError,
+)
+
+
+@dataclass(frozen=True)
+class FrameRules:
+    """`depth_unit_m` is what 1 means in a depth array. Where `scan/scene` contains `splat_marker`,
+    colours are stored as BGR and 1 means 100 m, as in the published scans of Gaussian splats;
+    None: nowhere.
+    """
+
+    depth_unit_m: float = DEPTH_UNIT_M
+    splat_marker: str | None = SPLAT_MARKER
+
+    def is_splat(self, unit: str) -> bool:
+        """`unit` is scan/scene."""
+        return self.splat_marker is not None and self.splat_marker in unit
+
+
+class RecordedFrames:
+    """The frames of one episode of `length` rows in the folder `unit`, below `root`."""
+
+    def __init__(self, root: Path, unit: str, episode_index: int, length: int, rules: FrameRules):
+        self.root = root
+        self.unit = unit
+        self.episode_index = episode_index
+        self.length = length
+        self.is_splat = rules.is_splat(unit)
+        self.depth_unit_m = SPLAT_DEPTH_UNIT_M if self.is_splat else rules.depth_unit_m
+
+    def rgb(self, stop: int | None = None) -> np.ndarray:
+        """(T, rows, columns, 3) uint8, the frames before `stop`."""
+        if (path := self._array_path("rgb")) is not None:
+            rgb = np.asarray(self._array(path, "rgb")[:stop])
+        else:
+            rgb = _stacked(self.files("rgb")[:stop], lambda path: np.asarray(open_image(path)))
+        return rgb[..., ::-1] if self.is_splat else rgb
+
+    def depth(self, stop: int | None = None) -> np.ndarray:
+        """(T, rows, columns) float32 metres, the frames before `stop`; 0 is unknown."""
+        if (path := self._array_path("depth")) is None:
+            return _stacked(self.files("depth")[:stop], open_depth)
+        depth = np.asarray(self._array(path, "depth")[:stop], dtype=np.float32)
+        metres = depth.reshape(depth.shape[:3]) * np.float32(self.depth_unit_m)
+        is_known = np.isfinite(metres)
+        if not is_known.all():
+            metres[~is_known] = 0
+        return metres
+
+    def files(self, kind: str) -> list[Path]:
+        """What holds the frames of one kind: an array, or a file for each, which all exist."""
+        path = self._array_path(kind)
+        return [path] if path is not None else self._frame_files(kind)
+
+    def check(self) -> tuple[int, int]:
+        """That every frame is there, in arrays or images of the right form and of one size, which
+        is returned: (width, height) of the colours.
+        """
+        sizes = [self._size(kind) for kind in KINDS]
+        check_aspect(self.files("depth")[0], sizes[1], sizes[0])
+        return sizes[0]
+
+    def _size(self, kind: str) -> tuple[int, int]:
+        path = self._array_path(kind)
+        if path is None:
+            return check_images(self._frame_files(kind), kind)
+        rows, columns = self._array(path, kind).shape[1:3]
+        return columns, rows
+
+    def check_depth_unit(self) -> np.ndarray | None:
+        """That what an array has can be in the unit that is meant; (N,) metres of some pixels of
+        some frames, None where frames are images.
+        """
+        if (path := self._array_path("depth")) is None:
+            return None
+        array = self._array(path, "depth")
+        some = np.unique(np.linspace(0, self.length - 1, NUM_PROBES).astype(int))
+        values = known(np.asarray(array[some, ::ROW_STRIDE], np.float32))
+        if not len(values):
+            raise broken(path, "depth", "nothing but 0 or no number in the frames tried", "depth")
+        highest = float(np.quantile(values, 1 - ODD_SHARE))
+        if self.depth_unit_m == DEPTH_UNIT_M and highest > LARGEST_VALUE:
+            expected = f"metres / {DEPTH_UNIT_M:g}, from 0 to 1"
+            if highest <= FARTHEST_M:
+                expected += " (depth_unit_m=1 if all of the folder are metres)"
+            raise broken(path, "depth", f"numbers up to {highest:.3g}", expected)
+        return values * np.float32(self.depth_unit_m)
+
+    def depth_image(self, frame: int) -> np.ndarray:
+        """(rows, columns) metres of one frame; what is not finite is unknown."""
+        if (path := self._array_path("depth")) is None:
+            return open_depth(self.files("depth")[frame])
+        array = self._array(path, "depth")
+        image = np.asarray(array[frame], np.float32).reshape(array.shape[1:3])
+        return image * np.float32(self.depth_unit_m)
+
+    @property
+    def units_per_m(self) -> float:
+        """Of depth: what stands for a metre in an array, or in images."""
+        return MM_PER_M if self._array_path("depth") is None else 1 / self.depth_unit_m
+
+    def _folder(self, kind: str) -> Path:
+        chunk = chunk_name(self.episode_index)
+        return self.root / self.unit / "videos" / chunk / f"observation.images.{kind}"
+
+    def _array_path(self, kind: str) -> Path | None:
+        names = (f"episode_{self.episode_index:06d}.npy", f"{kind}.npy")
+        paths = (self._folder(kind) / name for name in names)
+        return next((path for path in paths if path.is_file()), None)
+
+    def _array(self, path: Path, kind: str) -> np.ndarray:
+        try:  # an archive or a pickle is no array, whatever its name
+            array = np.lib.format.open_memmap(path, mode="r")
+        except _ARRAY_ERRORS as error:
+            raise broken(
+                path, "file", f"{state_of(path)} ({error})", "an array of numbers"
+            ) from error
+        colours = (3,) if kind == "rgb" else ()
+        shape = array.shape[:3] if kind == "depth" and array.shape[3:] == (1,) else array.shape
+        fits = len(shape) == 3 + len(colours) and shape[3:] == colours and 0 not in shape
+        if not fits or shape[0] != self.length or array.dtype not in DTYPES[kind]:
+            axes = ", ".join([str(self.length), "rows", "columns", *map(str, colours)])
+            expected = f"{np.dtype(DTYPES[kind][0])} of shape ({axes})"
+            raise broken(path, kind, f"{array.dtype} of shape {array.shape}", expected)
+        return array
+
+    def _frame_files(self, kind: str) -> list[Path]:
+        folder = self._folder(kind)
+        stem = f"episode_{self.episode_index:06d}"
+        for suffix in SUFFIXES[kind]:
+            if (folder / f"{stem}_0{suffix}").is_file():
+                break
+        else:
+            expected = f"{stem}.npy, {kind}.npy or {stem}_0{SUFFIXES[kind][0]}"
+            raise broken(folder, kind, "no frames", expected)
+        paths = [folder / f"{stem}_{frame}{suffix}" for frame in range(self.length)]
+        for path in paths:
+            if not path.is_file() or not path.stat().st_size:
+                raise broken(path, "file", state_of(path), f"{self.length} images")
+        return paths
+
+
+def _stacked(paths: list[Path], read) -> np.ndarray:
+    images = [read(path) for path in paths]
+    for path, image in zip(paths, images, strict=True):
+        if image.shape != images[0].shape:
+            found, expected = image.shape, f"{images[0].shape} as in the first frame"
+            raise broken(path, "size", found, expected)
+    return np.stack(images)

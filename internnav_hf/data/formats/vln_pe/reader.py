@@ -1,0 +1,383 @@
+"""Reader of InternData-N1's `vln_pe` folders, whole walks of simulated robots, with instructions.
+
+    <root>/<scan>/<scene>/data/chunk-000/episode_000000.parquet    one row per frame, see `COLUMNS`
+    <root>/<scan>/<scene>/meta/tasks.jsonl             the instructions, and how each walk ended
+    <root>/<scan>/<scene>/meta/episodes_stats.jsonl    which instructions belong to which episode
+    <root>/<scan>/<scene>/videos/chunk-000/observation.images.rgb/episode_000000.npy
+    <root>/<scan>/<scene>/videos/chunk-000/observation.images.depth/episode_000000.npy
+
+That is v0.5, a scan being `r2r`, `r2r_flash`, ... In v0.1 a folder per trajectory stands in the
+place of the scene, with one episode, whose instructions are lines of `meta/episodes.jsonl` and
+whose arrays are `rgb.npy` and `depth.npy`. `rgb` is uint8 (T, rows, columns, 3), `depth` a float
+(T, rows, columns) from 0 to 1: metres / 10. Where there are no arrays, a frame may be a file:
+`episode_000000_7.jpg` (or .png), depth a 16-bit PNG of millimetres.
+
+The action in a row is the one taken AT its frame (0 is the last where the robot stopped), unlike in
+`vln_ce`.
+
+Differs from the published loader: an instruction is found by its `task_index`, wherever its line
+stands; an episode may have any number of them; names may hold any characters; `meta/info.json`,
+which is that of another part, is not read for what a walk is.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from internnav_hf.data.episode import Episode, parquet_path
+from internnav_hf.data.formats.vln_pe.frames import FrameRules, RecordedFrames
+from internnav_hf.data.readers.columns import (
+    ORDER_COLUMNS,
+    Column,
+    archive_hint,
+    check_row_order,
+    read_columns,
+    to_numpy,
+)
+from internnav_hf.data.readers.errors import broken, shown
+from internnav_hf.data.readers.folders import (
+    did_you_mean,
+    folders_and_dead_links,
+    nearest_folder,
+    open_file,
+    parquet_files,
+    subfolders,
+)
+from internnav_hf.data.readers.json_files import (
+    LARGEST_NUMBER,
+    check_text,
+    numbered_lines,
+    one_of_each,
+    parse_object,
+    whole_number,
+)
+from internnav_hf.geometry import Action, wrap_angle
+
+HORIZON = 8
+
+TASKS_FILE = "meta/tasks.jsonl"
+STATS_FILE = "meta/episodes_stats.jsonl"
+EPISODES_FILE = "meta/episodes.jsonl"
+SUCCESS, STUCK = "success", "stuck"
+
+ACTION = "observation.action"
+PREVIOUS_ACTION = "observation.previous_action"
+EXPERT_ACTIONS = "observation.expert_actions"
+EXPERT_STEPS = "observation.expert_steps"
+PROGRESS = "observation.progress"
+POSITION = "observation.robot_position"
+YAW = "observation.robot_yaw"
+COLUMNS = {
+    ACTION: Column(
+        (),
+        np.int64,
+        "the expert's at this frame: 0 stop, 1 forward 0.25 m, 2 left 15°, 3 right 15°",
+    ),
+    PROGRESS: Column((), np.float64, "share of the way that is done; may be negative"),
+    POSITION: Column((3,), np.float64, "of the robot in the world, metres, z up"),
+    YAW: Column((), np.float64, "of the robot in the world, rad"),
+    PREVIOUS_ACTION: Column(
+        (),
+        np.int64,
+        "optional: what led to this frame, -1 for nothing, where that was not the expert's action",
+    ),
+    EXPERT_ACTIONS: Column(
+        (HORIZON,),
+        np.int64,
+        "optional, with the one before: the expert's next actions from this frame; 0 goes on",
+    ),
+    EXPERT_STEPS: Column(
+        (), np.int64, "optional, with both: how many actions it needs from here, its stop included"
+    ),
+}
+OPTIONAL_COLUMNS = (PREVIOUS_ACTION, EXPERT_ACTIONS, EXPERT_STEPS)
+OTHER_COLUMNS = (
+    "observation.camera_position",
+    "observation.camera_orientation",
+    "observation.camera_yaw",
+    "observation.robot_orientation",
+    "observation.step",
+)
+_FIRST_LINES = 2**20  # bytes
+LABELS = [int(action) for action in Action if action <= Action.TURN_RIGHT]
+
+
+@dataclass(frozen=True)
+class WalkRecord:
+    """An episode as the meta files tell it; `instruction_tokens` is empty where none are there."""
+
+    unit: Path
+    episode_index: int
+    instructions: tuple[str, ...]
+    instruction_tokens: tuple[tuple[int, ...], ...]
+    finish_status: str
+    fail_reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class WholeWalk(Episode):
+    """`columns` are those of `COLUMNS`, `PREVIOUS_ACTION` always among them, `EXPERT_ACTIONS` and
+    `EXPERT_STEPS` where they are stored.
+
+    `instruction_tokens` are the stored word ids, one tuple per instruction, or none at all.
+    """
+
+    instruction_tokens: tuple[tuple[int, ...], ...] = ()
+    finish_status: str = SUCCESS
+    fail_reason: str = ""
+
+    @property
+    def length(self) -> int:
+        """Number of frames."""
+        return len(self.columns[ACTION])
+
+    @property
+    def actions(self) -> np.ndarray:
+        """(T,) what the expert does at each frame."""
+        return self.columns[ACTION]
+
+    @property
+    def poses(self) -> np.ndarray:
+        """(T, 3) x, y, yaw of the robot in the world, the yaw in [-pi, pi)."""
+        return walk_poses(self.columns)
+
+    def frames(self, rules: FrameRules | None = None) -> RecordedFrames:
+        """Its images, to be read when they are asked for."""
+        unit = "/".join(self.root.parts[-2:])
+        place = (self.root.parents[1], unit, self.episode_index, self.length)
+        return RecordedFrames(*place, rules or FrameRules())
+
+
+def read_vln_pe(root: str | Path, scans: Sequence[str] | None = None) -> Iterator[WholeWalk]:
+    """Episodes of all scans below `root`, in sorted order; the first broken one raises."""
+    for unit in find_units(Path(root), scans):
+        records, wrong = read_records(unit)
+        if wrong:
+            raise wrong[0]
+        yield from map(read_walk, records)
+
+
+def find_units(root: Path, scans: Sequence[str] | None = None) -> list[Path]:
+    """Folders with episodes: scenes (v0.5) or trajectories (v0.1), sorted; `scans` limits them."""
+    if not root.is_dir():
+        hint = nearest_folder(root)
+        raise ValueError(
+            f"{root}: no such folder. It should hold a folder per scan (r2r, ...).{hint}"
+        )
+    there = [folder.name for folder in subfolders(root)]
+    for scan in scans or ():
+        if scan not in there:
+            raise ValueError(f"{root}: found no scan {scan!r}.{did_you_mean(scan, there)}")
+        if not _units_of(root / scan):
+            raise _no_episodes(root / scan, "<scene>", archive_hint(root / scan))
+    found = [unit for scan in scans or there for unit in _units_of(root / scan)]
+    if not found:
+        hints = [archive_hint(folder) for folder in (root, *subfolders(root))]
+        inside = f" Pass the folder above it: {root.parent}." if _units_of(root) else ""
+        raise _no_episodes(root, "<scan>/<scene>", inside or "".join(hints))
+    return found
+
+
+def _units_of(scan: Path) -> list[Path]:
+    """None where nothing in it is one; else all folders that should be, to be named if not."""
+    folders = folders_and_dead_links(scan)
+    return folders if any(map(_is_unit, folders)) else []
+
+
+def _is_unit(folder: Path) -> bool:
+    return (folder / "data").is_dir() or (folder / TASKS_FILE).is_file()
+
+
+def _no_episodes(folder: Path, place: str, hint: str) -> ValueError:
+    expected = f"{place}/data and {place}/{TASKS_FILE}"
+    return ValueError(f"{folder}: found no episodes, expected {expected}.{hint}")
+
+
+def is_vln_pe(unit: Path) -> bool:
+    """Whether a folder with episodes is of this format and not of a neighbour's: its meta files
+    tell how walks ended, or a parquet file has our actions.
+    """
+    for path in (unit / TASKS_FILE, unit / EPISODES_FILE):
+        if path.is_file():
+            with open_file(path) as stream:
+                if b'"finish_status"' in stream.read(_FIRST_LINES):
+                    return True
+    return any(_has_actions(path) for path in parquet_files(unit)[:3])
+
+
+def _has_actions(path: Path) -> bool:
+    try:
+        read_columns(path, [ACTION])
+    except ValueError:
+        return False
+    return True
+
+
+def read_records(unit: Path) -> tuple[list[WalkRecord], list[ValueError]]:
+    """The episodes that the meta files list, and what is wrong with others."""
+    if not ((unit / STATS_FILE).is_file() or (unit / TASKS_FILE).is_file()):
+        return [_parse_trajectory(unit)], []
+    tasks = _read_tasks(unit)
+    rows, wrong = [], []
+    for where, line in numbered_lines(unit / STATS_FILE):
+        try:
+            record = _parse_walk(unit, tasks, where, parse_object(where, line))
+            rows.append((where, record.episode_index, record))
+        except ValueError as error:
+            wrong.append(error)
+    records, twice = one_of_each("episode_index", rows)
+    return records, wrong + twice
+
+
+def _read_tasks(unit: Path) -> dict[int | None, dict[str, Any] | ValueError]:
+    """Lines of the file by `task_index`, each with its place under "where"; in the place of one
+    that cannot be used, what is wrong with it: below None if it does not tell its number.
+    """
+    tasks: dict[int | None, dict[str, Any] | ValueError] = {}
+    for where, line in numbered_lines(unit / TASKS_FILE):
+        try:
+            row = parse_object(where, line)
+            index = _task_index(where, row)
+        except ValueError as error:
+            tasks.setdefault(None, error)
+            continue
+        known = tasks.setdefault(index, row | {"where": where})
+        if isinstance(known, dict) and known | {"where": where} != row | {"where": where}:
+            tasks[index] = broken(where, "task_index", f"{index} again", "each once")
+    return tasks
+
+
+def _task_index(where: str, row: dict[str, Any]) -> int:
+    try:
+        return whole_number(row.get("task_index"))
+    except ValueError as error:
+        found = shown(row.get("task_index"))
+        raise broken(where, "task_index", found, "an integer, each once") from error
+
+
+def _parse_walk(
+    unit: Path,
+    tasks: dict[int | None, dict[str, Any] | ValueError],
+    where: str,
+    row: dict[str, Any],
+) -> WalkRecord:
+    """A line of the stats file; its numbers may stand in lists, and below a key "stats"."""
+    try:
+        index = whole_number(row["episode_index"])
+        limits = row.get("stats", row)["task_index"]
+        first, last = (whole_number(limits[key]) for key in ("min", "max"))
+    except (ValueError, KeyError, TypeError) as error:
+        expected = '{"episode_index": i, "task_index": {"min": a, "max": b}}'
+        raise broken(where, "line", f"{shown(row)} ({error!r})", expected) from error
+    is_range = 0 <= last - first < len(tasks) and index >= 0
+    if not is_range or any(number not in tasks for number in range(first, last + 1)):
+        unread = f" (where {tasks[None]})" if None in tasks else ""
+        expected = f"task_index of lines in {TASKS_FILE}{unread}"
+        raise broken(where, "task_index", f"{first} to {last}", expected)
+    rows = []
+    for number in range(first, last + 1):
+        task = tasks[number]
+        if isinstance(task, ValueError):
+            raise task
+        rows.append(task)
+    return _record(unit, index, "task", rows)
+
+
+def _parse_trajectory(unit: Path) -> WalkRecord:
+    """v0.1: every line is an instruction of the one episode."""
+    lines = numbered_lines(unit / EPISODES_FILE)
+    rows = [parse_object(where, line) | {"where": where} for where, line in lines]
+    return _record(unit, 0, "instruction_text", rows)
+
+
+def _record(unit: Path, index: int, text_key: str, rows: list[dict[str, Any]]) -> WalkRecord:
+    """The last line says how the walk ended; nothing said means well."""
+    for row in rows:
+        check_text(row["where"], text_key, row.get(text_key))
+    tokens = [_tokens(row) for row in rows]
+    if not all(tokens) and any(tokens):
+        found = f"lists in {sum(map(bool, tokens))} of {len(rows)} lines"
+        raise broken(rows[0]["where"], "instruction_tokens", found, "all of them or none")
+    ends = [(_word(row, "finish_status"), _word(row, "fail_reason")) for row in rows]
+    return WalkRecord(
+        unit,
+        index,
+        tuple(row[text_key] for row in rows),
+        tuple(filter(None, tokens)),
+        ends[-1][0] or SUCCESS,
+        ends[-1][1],
+    )
+
+
+def _word(row: dict[str, Any], field: str) -> str:
+    word = row.get(field) or ""
+    if not isinstance(word, str | int | float):
+        raise broken(row["where"], field, shown(word), "a word")
+    return str(word)
+
+
+def _tokens(row: dict[str, Any]) -> tuple[int, ...]:
+    """Without the zeros at the end; empty where none are stored."""
+    tokens = row.get("instruction_tokens") or []
+    if not isinstance(tokens, list) or not all(
+        type(token) is int and 0 <= token <= LARGEST_NUMBER for token in tokens
+    ):
+        raise broken(row["where"], "instruction_tokens", shown(tokens), "a list of word ids")
+    return tuple(np.trim_zeros(tokens, "b"))
+
+
+def read_walk(record: WalkRecord) -> WholeWalk:
+    """The columns of one episode, checked."""
+    path = parquet_path(record.unit, record.episode_index)
+    wanted = [name for name in COLUMNS if name not in OPTIONAL_COLUMNS]
+    table = read_columns(path, wanted, (*OPTIONAL_COLUMNS, *ORDER_COLUMNS))
+    check_row_order(table, path)
+    columns = {
+        name: to_numpy(table[name], column, path, name)
+        for name, column in COLUMNS.items()
+        if name in table.column_names
+    }
+    if table.num_rows == 0:
+        raise broken(path, "length", "0 rows", "at least one frame")
+    for name in (PROGRESS, POSITION, YAW):
+        wrong = np.flatnonzero(~np.isfinite(columns[name]).reshape(table.num_rows, -1).all(axis=1))
+        if len(wrong):
+            raise broken(path, name, f"nan or infinity at frame {wrong[0]}", "finite numbers")
+    columns.setdefault(PREVIOUS_ACTION, previous_actions(columns[ACTION]))
+    _check_actions(columns[ACTION], LABELS, path, ACTION)
+    _check_actions(columns[PREVIOUS_ACTION], [-1, *LABELS], path, PREVIOUS_ACTION)
+    if EXPERT_ACTIONS in columns:
+        _check_actions(columns[EXPERT_ACTIONS], LABELS, path, EXPERT_ACTIONS)
+        few = columns.get(EXPERT_STEPS, np.zeros(1)) < 1
+        if few.any():
+            found = "none, or less than 1"
+            raise broken(path, EXPERT_STEPS, found, "a positive number at each frame")
+    return WholeWalk(
+        record.unit,
+        record.episode_index,
+        record.instructions,
+        columns,
+        instruction_tokens=record.instruction_tokens,
+        finish_status=record.finish_status,
+        fail_reason=record.fail_reason,
+    )
+
+
+def walk_poses(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """(T, 3) x, y, yaw of the robot in the world, the yaw in [-pi, pi)."""
+    return np.column_stack([columns[POSITION][:, :2], wrap_angle(columns[YAW])])
+
+
+def _check_actions(actions: np.ndarray, known: list[int], path: Path, name: str) -> None:
+    unknown = np.argwhere(~np.isin(actions, known))
+    if len(unknown):
+        found = f"{actions[tuple(unknown[0])]} at frame {unknown[0, 0]}"
+        raise broken(path, name, found, f"one of {known}")
+
+
+def previous_actions(actions: np.ndarray) -> np.ndarray:
+    """(T,) what led to each frame where the robot does as it is told; -1 at the first."""
+    return np.concatenate([[-1], actions[:-1]]).astype(actions.dtype)

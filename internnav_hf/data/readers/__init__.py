@@ -1,0 +1,1 @@
+"""Readers of files that every format shares: JSON, parquet columns, folders, images."""

@@ -1,0 +1,168 @@
+"""What an image file says of itself in its first bytes: its size, its mode, whether it is turned.
+
+Every frame of an index is looked at, and no pixel is decoded. JPEG and PNG are read here, 4 µs a
+file where Pillow needs 24; whatever else a file is, or says of its orientation, Pillow tells.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from internnav_hf.data.readers.errors import broken
+from internnav_hf.data.readers.folders import AT_ONCE, open_file, state_of
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow's others run programs, and more
+MOST_PIXELS = 2**26  # a panorama of 8192 x 4096 has half as many; a small file may claim any number
+LONGEST_SIDE = 2**15 - 1
+FIRST_BYTES = 1024
+TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+PNG_MODES = {
+    **dict.fromkeys([(0, 1), (0, 2), (0, 4), (0, 8)], "L"),
+    (0, 16): "I;16",
+    **dict.fromkeys([(2, 8), (2, 16)], "RGB"),
+    **dict.fromkeys([(3, 1), (3, 2), (3, 4), (3, 8)], "P"),
+    **dict.fromkeys([(4, 8), (4, 16)], "LA"),
+    **dict.fromkeys([(6, 8), (6, 16)], "RGBA"),
+}
+JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+ALPHA_MODES = ("RGBA", "LA", "PA")
+COLOR_MODES = ("RGB", "L", "1", "P", *ALPHA_MODES)
+"""What becomes RGB without loss; of those with alpha and palettes, what is opaque."""
+DEPTH_MODES = ("I;16", "I;16B", "I")
+_PNG, _PNG_EXIF = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"eXIf"
+_FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_APP1, _SCAN = 0xE1, 0xDA
+_PILLOW_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+class ImageHeader(NamedTuple):
+    """`width` and `height` as the image is shown, its EXIF orientation applied; `mode` in Pillow's
+    words.
+    """
+
+    width: int
+    height: int
+    mode: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.width, self.height
+
+
+def read_headers(paths: Iterable[str | Path]) -> Iterator[ImageHeader]:
+    """Of image files, in their order; a ValueError that names the one that is none, or of an absurd
+    size. A file that begins as the one before, up to its size, gives the same object again.
+    """
+    begin, header = None, ImageHeader(0, 0, "")
+    for path in paths:
+        start = _first_bytes(path)
+        if not (begin and start.startswith(begin) and start.find(_PNG_EXIF) < 0):
+            begin = start[: _jpeg_frame(start) or _png_head(start)]
+            known = _png_header(begin) if begin[:4] == _PNG[:4] else _jpeg_header(begin)
+            begin = begin if known else None
+            header = known or _pillow_header(Path(path))
+            check_size(path, header.size)
+        yield header
+
+
+def _first_bytes(path: str | Path) -> bytes:
+    try:
+        file = os.open(path, os.O_RDONLY | AT_ONCE)
+        try:
+            return os.read(file, FIRST_BYTES)
+        finally:
+            os.close(file)
+    except OSError:
+        return b""  # opened again, it tells why
+
+
+def check_size(path: str | Path, size: tuple[int, int]) -> None:
+    """(width, height) in pixels that an image may have."""
+    if size[0] * size[1] > MOST_PIXELS or 0 in size or max(size) > LONGEST_SIDE:
+        found = f"{size[0]}x{size[1]} pixels"
+        expected = f"an image of at most {MOST_PIXELS} pixels, {LONGEST_SIDE} in a row"
+        raise broken(path, "size", found, expected)
+
+
+def _png_head(start: bytes) -> int:
+    """Where size and mode end; 0 for no PNG, and for one with EXIF."""
+    is_png = start.startswith(_PNG) and len(start) > 26
+    return 26 if is_png and start.find(_PNG_EXIF) < 0 else 0
+
+
+def _png_header(begin: bytes) -> ImageHeader | None:
+    mode = PNG_MODES.get((begin[25], begin[24]))
+    width, height = int.from_bytes(begin[16:20], "big"), int.from_bytes(begin[20:24], "big")
+    return ImageHeader(width, height, mode) if mode else None
+
+
+def _jpeg_frame(start: bytes) -> int:
+    """Where the head of the frame ends; 0 for no JPEG, and where EXIF comes before, or the head is
+    not among the first bytes.
+    """
+    at = 2 if start[:3] == b"\xff\xd8\xff" else len(start)
+    while at + 9 < len(start) and start[at] == 0xFF:
+        marker = start[at + 1]
+        if marker in _FRAME_MARKERS:
+            return at + 10
+        if marker in (_APP1, _SCAN):
+            return 0
+        at += 2 + (start[at + 2] << 8 | start[at + 3])
+    return 0
+
+
+def _jpeg_header(begin: bytes) -> ImageHeader | None:
+    """Of the bytes up to the frame's head: its last are height, width, number of channels."""
+    if not (begin and (mode := JPEG_MODES.get(begin[-1]))):
+        return None
+    height, width = begin[-5] << 8 | begin[-4], begin[-3] << 8 | begin[-2]
+    return ImageHeader(width, height, mode)
+
+
+@contextmanager
+def opened_image(
+    path: Path, field: str = "image", expected: str = "a whole image"
+) -> Iterator[Image.Image]:
+    """The head of an image file. What Pillow raises, here or in the body (where nothing else
+    belongs), becomes an error that names the file.
+    """
+    size = None
+    with open_file(path, expected) as stream:
+        try:
+            with Image.open(stream, formats=FORMATS) as image:
+                size = image.size
+                if size[0] * size[1] <= MOST_PIXELS:
+                    yield image
+        except UnidentifiedImageError as error:
+            raise broken(path, field, f"{state_of(path)} that are no image", expected) from error
+        except _PILLOW_ERRORS as error:
+            raise broken(path, field, f"{state_of(path)} ({error})", expected) from error
+    check_size(path, size)
+
+
+def _pillow_header(path: Path) -> ImageHeader:
+    with opened_image(path, "file", "an image") as image:
+        width, height = image.size
+        if image.getexif().get(ExifTags.Base.Orientation) in TURNED:
+            width, height = height, width
+        return ImageHeader(width, height, image.mode)

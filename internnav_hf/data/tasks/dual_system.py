@@ -1,0 +1,221 @@
+"""The dual system's samples: System2's pixel goals, and what the action expert sees and does on the
+way there.
+
+A sample starts at the frame where System2 points at a pixel and ends G frames later, where the
+camera is at that place. On the way every second look-down view becomes a frame of the sample, with
+the trajectory from there to the goal as its target. The text is System2's training dialogue with
+its answer; the latent plan follows it.
+
+Differs from the published loader: only the frames that a sample shows are decoded, each once, and
+of an episode's table only the poses of one camera are read.
+
+T frames of a sample, S view size, H horizon, B batch.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from internnav_hf.camera import CameraSpec, resize_view
+from internnav_hf.data.episode import Episode, parquet_path
+from internnav_hf.data.formats.vln_ce.names import DatasetName
+from internnav_hf.data.formats.vln_ce.reader import read_poses
+from internnav_hf.data.readers.images import open_depth
+from internnav_hf.data.tasks.system2 import Encoder, System2Collator, System2Dataset, open_once
+from internnav_hf.geometry import robot_pose
+from internnav_hf.trajectory import ACTION_HORIZON, path_of, trajectory_actions
+
+FRAME_STEP = 2
+LARGEST_DEPTH_M = 5.0
+FRAME_KEYS = ("rgb", "depth", "actions")
+# System2's targets
+NOT_READ = (
+    "labels",
+    "goal_pixel",
+    "goal_mask",
+    "answer_class",
+    "landmark_mask",
+    "num_landmark_images",
+)
+
+
+class DualSystemDataset(System2Dataset):
+    """Pixel goals of the named datasets, with the frames from the decision to the goal.
+
+    An item is System2's, and of its frames (frame 0 is the decision's): `rgb` (T, 3, S, S) uint8,
+    the look-down views; `actions` (T, H, 3) float32, steps (dx, dy, dyaw) in metres and radians in
+    the robot's frame at each; and with `depth`, `depth` (T, S, S) float32, metres up to 5, 0
+    unknown. S is the argument `image_size`; the attribute of that name is the recorded images'
+    (width, height), as System2's. Where there are more than `num_frames` frames, fewer are taken,
+    evenly.
+
+    `system2_options` are those of `System2Dataset`: `num_history`, `sample_step`, `augment`,
+    `cache_dir`, ...
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        datasets: str | Iterable[str] = "r2r_125cm_0_30",
+        processor: Encoder | None = None,
+        seed: int = 0,
+        image_size: int = 224,
+        action_horizon: int = ACTION_HORIZON,
+        num_frames: int = 12,
+        depth: bool = True,
+        **system2_options: Any,
+    ):
+        super().__init__(
+            data_root,
+            datasets,
+            processor,
+            seed,
+            pixel_goal_only=True,
+            needs_depth=depth,
+            **system2_options,
+        )
+        sizes = {"image_size": image_size, "num_frames": num_frames}
+        for key, value in {**sizes, "action_horizon": action_horizon}.items():
+            if value < 1:
+                raise ValueError(f"{key} is {value}; it must be at least 1")
+        self.view_size = (image_size, image_size)
+        self.action_horizon = action_horizon
+        self.num_frames = num_frames
+        self.depth = depth
+
+    def _item(self, index: int, opened: dict[Path, Image.Image]) -> dict[str, Any]:
+        item = super()._item(index, opened)
+        sample, episode, name = self._row(index)
+        start, goal = sample["frame_index"], sample["end_frame"] - 1
+        frames = [start + ahead for ahead in frames_to_goal(goal - start, self.num_frames)]
+        item["rgb"] = np.stack([self._rgb(episode, name, frame, opened) for frame in frames])
+        if self.depth:
+            item["depth"] = np.stack([self._depth(episode, name, frame) for frame in frames])
+        poses = self._poses(episode, name)
+        ways = [poses[frame : goal + 1] for frame in frames]
+        item["actions"] = np.stack([self._actions(way, name) for way in ways]).astype(np.float32)
+        return item
+
+    def decision(self, index: int) -> dict[str, Any]:
+        """The question as a policy meets it, and the way that the expert took.
+
+        `System2Dataset.decision`'s, and: `path` (H + 1, 2) metres in the robot's frame,
+        `robot_pose` (x, y, yaw) in the scene, `scene` (name of its folder) and `scene_folder`,
+        `camera`, and, with depth, `look_down_depth` (rows, columns) metres, 0 unknown.
+        """
+        sample, episode, name = self._row(index)
+        frame, end = sample["frame_index"], sample["end_frame"]
+        poses = self._poses(episode, name)
+        decision = super().decision(index) | {
+            "path": path_of(self._actions(poses[frame:end], name)),
+            "robot_pose": robot_pose(poses[frame]),
+            "scene": episode.root.name,
+            "scene_folder": episode.root,
+            "camera": self._camera_of(name),
+        }
+        if self.depth:
+            path = episode.frame_path("depth", name.look_down_setting, frame)
+            decision["look_down_depth"] = open_depth(path, scale=self._camera_of(name).depth_scale)
+        return decision
+
+    def _camera_of(self, name: DatasetName) -> CameraSpec:
+        return self.cameras[self.names.index(name)]
+
+    def _rgb(
+        self, episode: Episode, name: DatasetName, frame: int, opened: dict[Path, Image.Image]
+    ) -> np.ndarray:
+        """(3, S, S) uint8; the first was decoded for System2."""
+        path = episode.frame_path("rgb", name.look_down_setting, frame)
+        image = open_once(path, opened, self.image_size)
+        view = resize_view(image, self.view_size, Image.Resampling.BICUBIC)
+        return np.asarray(view).transpose(2, 0, 1)
+
+    def _depth(self, episode: Episode, name: DatasetName, frame: int) -> np.ndarray:
+        """(S, S) float32 metres; what is farther counts as `LARGEST_DEPTH_M` away."""
+        path = episode.frame_path("depth", name.look_down_setting, frame)
+        depth = open_depth(path, self.view_size, self._camera_of(name).depth_scale)
+        return np.minimum(depth, np.float32(LARGEST_DEPTH_M))
+
+    def _poses(self, episode: Episode, name: DatasetName) -> np.ndarray:
+        path = parquet_path(episode.root, episode.episode_index)
+        return read_poses(path, name.look_down_setting)
+
+    def _actions(self, T_world_camera: np.ndarray, name: DatasetName) -> np.ndarray:
+        pitch = float(np.radians(name.look_down_pitch_deg))
+        return trajectory_actions(T_world_camera, pitch, self.action_horizon)
+
+
+class DualSystemCollator(System2Collator):
+    """Encoded samples to one batch; sequences are padded on the right, frames by repeating the
+    last.
+
+    Two samples, a goal nine frames ahead without history and one five frames ahead with eight past
+    frames, at 384x384 and 640x480 pixels:
+
+        input_ids          (2, 2294)            int64    up to the answer; then pad_token_id
+        attention_mask     (2, 2294)            int64    1 on tokens, 0 on padding
+        mm_token_type_ids  (2, 2294)            int64    1 on image tokens
+        pixel_values       (10968, 1176)        float32  patches of all images, one after the other
+        image_grid_thw     (12, 3)              int64    2 images of the first, 10 of the second
+        rgb                (2, 5, 3, 224, 224)  uint8    look-down views, the decision's first
+        depth              (2, 5, 224, 224)     float32  metres, at most 5; 0 unknown
+        actions            (2, 5, 32, 3)        float32  dx, dy in metres, dyaw in radians
+        frame_mask         (2, 5)               bool     True on 5 frames and on 3
+
+    `depth` is left out where the samples have none.
+    """
+
+    def __call__(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """The keys are the arguments of `DualSystemModel.forward`."""
+        for position, sample in enumerate(samples):
+            _check_frames(position, sample, samples[0])
+        batch = super().__call__(samples)
+        batch = {key: value for key, value in batch.items() if key not in NOT_READ}
+        return batch | _stack_frames(samples)
+
+
+def frames_to_goal(num_ahead: int, num_frames: int) -> range:
+    """Frames after the decision to show on the way to a goal `num_ahead` frames ahead: every
+    second, or fewer, evenly, where that would be more than `num_frames`.
+    """
+    frames = range(0, num_ahead, FRAME_STEP)
+    if len(frames) <= num_frames:
+        return frames
+    return range(0, num_ahead, -(-num_ahead // num_frames))
+
+
+def _stack_frames(samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """As many frames as the longest sample has; `frame_mask` (B, T) is True on its own."""
+    last = torch.tensor([[len(sample["rgb"]) - 1] for sample in samples])
+    frames = torch.arange(int(last.max()) + 1)
+    rows = frames.minimum(last)
+    stacked = {
+        key: torch.stack(
+            [torch.as_tensor(s[key])[row] for s, row in zip(samples, rows, strict=True)]
+        )
+        for key in FRAME_KEYS
+        if key in samples[0]
+    }
+    return {**stacked, "frame_mask": frames <= last}
+
+
+def _check_frames(position: int, sample: dict[str, Any], first: dict[str, Any]) -> None:
+    """Every sample brings the same kinds of frames, of one size, as many of each kind."""
+    shapes = {key: np.shape(sample[key]) for key in FRAME_KEYS if key in sample}
+    wanted = {key: np.shape(first[key]) for key in FRAME_KEYS if key in first}
+    if not {"rgb", "actions"} <= shapes.keys():
+        raise ValueError(
+            f"sample {position} of the batch has no rgb and actions; it has {sorted(sample)}."
+            " Is its dataset a DualSystemDataset?"
+        )
+    if {key: s[1:] for key, s in shapes.items()} != {key: s[1:] for key, s in wanted.items()}:
+        raise ValueError(
+            f"sample {position} of the batch: found frames {shapes}, expected the kinds and sizes"
+            f" of sample 0, {wanted}"
+        )
+    if len({shape[0] for shape in shapes.values()}) > 1:
+        raise ValueError(f"sample {position} of the batch: numbers of frames differ: {shapes}")

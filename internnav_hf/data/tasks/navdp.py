@@ -1,0 +1,398 @@
+"""NavDP's samples: where the robot was, what it sees, a goal, and the way there.
+
+A sample is drawn from an episode of `vln_n1`: a current frame, a goal frame ahead, the colour
+frames before the current one as memory. The goal comes as a point, as the view from there, and as a
+pixel; the way is the recorded one, beside it one turned aside, each with what it is worth (see
+`navdp_targets` and `obstacles`).
+
+Differs from the published loader: a sample depends on seed, epoch and index alone; images that
+cannot be read are an error and not black; only the frames that a sample shows are decoded, each
+once; the point cloud is not read (`obstacles`); names are not sorted as text (`vln_n1`); the list
+of episodes is not copied `samples_per_episode` times. What goes into the network by another path at
+inference is the same here, see `NavDPDataset`.
+
+B batch, M memory frames, S image size, H horizon.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.data.episode import is_simulated
+from internnav_hf.data.formats.vln_n1.index import ReadingRules, open_episodes
+from internnav_hf.data.formats.vln_n1.reader import (
+    DEPTH_SCALE,
+    View,
+    frame_file,
+    read_poses,
+    robot_poses,
+)
+from internnav_hf.data.index import DEFAULT_CACHE, row_of
+from internnav_hf.data.obstacles import ObstacleField, open_field, path_value
+from internnav_hf.data.readers.errors import broken
+from internnav_hf.data.readers.images import open_depth, open_image
+from internnav_hf.data.tasks.navdp_targets import (
+    Draw,
+    draw_item,
+    goal_pixel,
+    label_rows,
+    local_path,
+    steps_between,
+    trajectory,
+    turned,
+)
+from internnav_hf.models.navdp.letterbox import (
+    GOAL_MARK_PX,
+    goal_mask,
+    letterbox,
+    letterbox_depth,
+    marked_rectangle,
+)
+from internnav_hf.trajectory import path_of
+
+SLOT_KINDS = ("point", "image", "pixel")  # their numbers in `goal_slots`
+NUM_SLOTS = 3
+PIXEL_GOAL_FRAMES = ("current", "start")
+INVISIBLE_PIXELS = ("edge", "none")
+
+
+class NavDPDataset(Dataset):
+    """Samples of all four tasks as a map-style dataset.
+
+    `data_root` holds a folder per group, each with a folder per scene; `groups` limits them (a
+    comma separated string or a list). Index i belongs to episode i modulo the number of episodes,
+    and is the same sample on every process; in training `set_epoch` draws others, otherwise every
+    epoch has the same.
+
+    An item has one row of each key of `NavDPCollator`'s batch.
+
+    Published behaviour that trained released weights, and what is done here instead:
+
+    * The pixel goal is marked in an earlier frame (`start` of the draw), also where the network
+      sees no other frame for it, though at inference it is marked in the current one. Here the
+      current frame with 4 channels, the earlier one with 7. `pixel_goal_frame="start"`: always
+      the earlier.
+    * A goal outside the view leaves the mask empty; at inference it is a band along the edge, as is
+      one close to the edge. Here bands, too. `invisible_pixel="none"`: none.
+    * The goal's pixel is that of a point a fifth of the camera's height above the floor. Here of
+      the floor, as System2's. `pixel_goal_height=0.2`: as published.
+    * What kinds of goal are mixed goes by the row of a batch. Here it is drawn, with the same
+      shares: `goal_slots`. `slot_kinds=None` leaves that to the model's rule.
+    * Actions are multiplied by four, the angle like the metres. Here they are not; the model's
+      `action_scale` does it.
+    * `frame_order="lexicographic"`: see `vln_n1`.
+
+    `single_goal_fraction` of the samples mix nothing: all their slots have one kind, as at
+    inference. Published 0, which gives it a ninth of them. `goal_at_end_fraction` of them have
+    their goal where the walk ends: published 0, which suits long walks.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        seed: int = 0,
+        image_size: int = 224,
+        num_memory_frames: int = 8,
+        memory_stride: int = 4,
+        action_horizon: int = 24,
+        action_stride: int = 4,
+        groups: str | Iterable[str] | None = None,
+        samples_per_episode: int = 50,
+        training: bool = True,
+        num_pixel_goal_channels: int = 4,
+        pixel_goal_frame: str | None = None,
+        pixel_goal_height: float = 0.0,
+        invisible_pixel: str = "edge",
+        slot_kinds: Sequence[str] | None = SLOT_KINDS,
+        single_goal_fraction: float = 0.0,
+        goal_at_end_fraction: float = 0.0,
+        frame_order: str = "numeric",
+        depth_scale: float = DEPTH_SCALE,
+        max_broken_fraction: float = 0.01,
+        cache_dir: str | Path | None = None,
+    ):
+        self.data_root = Path(data_root)
+        self.seed = seed
+        self.epoch = 0
+        self.image_size = image_size
+        self.num_memory_frames = num_memory_frames
+        self.memory_stride = memory_stride
+        self.action_horizon = action_horizon
+        self.action_stride = action_stride
+        self.samples_per_episode = samples_per_episode
+        self.training = training
+        self.num_pixel_goal_channels = num_pixel_goal_channels
+        sees_other_view = num_pixel_goal_channels == 7
+        self.pixel_goal_frame = pixel_goal_frame or ("start" if sees_other_view else "current")
+        self.pixel_goal_height = pixel_goal_height
+        self.invisible_pixel = invisible_pixel
+        self.slot_kinds = None if slot_kinds is None else tuple(slot_kinds)
+        self.single_goal_fraction = single_goal_fraction
+        self.goal_at_end_fraction = goal_at_end_fraction
+        self._check_options()
+        self.cache_dir = Path(cache_dir or DEFAULT_CACHE)
+        names = groups.split(",") if isinstance(groups, str) else groups
+        self.rules = ReadingRules(names and tuple(names), frame_order, depth_scale)
+        index = open_episodes(self.data_root, self.rules, self.cache_dir, max_broken_fraction)
+        self.episodes = index.episodes
+        self.num_broken_episodes = len(index.broken_episodes)
+
+    def _check_options(self) -> None:
+        for key in ("image_size", "num_memory_frames", "memory_stride", "action_horizon"):
+            _check(key, getattr(self, key), getattr(self, key) >= 1, "at least 1")
+        for key in ("action_stride", "samples_per_episode"):
+            _check(key, getattr(self, key), getattr(self, key) >= 1, "at least 1")
+        channels = self.num_pixel_goal_channels
+        _check("num_pixel_goal_channels", channels, channels in (4, 7), "4 or 7")
+        for key, known in (
+            ("pixel_goal_frame", PIXEL_GOAL_FRAMES),
+            ("invisible_pixel", INVISIBLE_PIXELS),
+        ):
+            _check(key, getattr(self, key), getattr(self, key) in known, f"one of {known}")
+        kinds = self.slot_kinds
+        known = kinds is None or (kinds and set(kinds) <= set(SLOT_KINDS))
+        _check("slot_kinds", kinds, known, f"some of {SLOT_KINDS}")
+        for key in ("single_goal_fraction", "goal_at_end_fraction"):
+            share = getattr(self, key)
+            _check(key, share, 0 <= share <= 1, "a share, 0 to 1")
+
+    @property
+    def camera(self) -> CameraSpec:
+        """Of the first episode; `cameras` lists all."""
+        return self.cameras[0]
+
+    @property
+    def cameras(self) -> list[CameraSpec]:
+        """All different ones; published groups have several heights and lenses."""
+        names = ["width", "height", "focal", "height_m", "pitch"]
+        rows = self.episodes.select(names).to_pylist()
+        return list(dict.fromkeys(self._camera(row) for row in rows))
+
+    def _camera(self, row: dict[str, Any]) -> CameraSpec:
+        """Rounded, so that float32 columns give the camera that they were written for."""
+        hfov = 2 * np.arctan2(row["width"] / 2, row["focal"][0])
+        pitch_deg = round(float(np.degrees(row["pitch"])), 2) + 0.0
+        return CameraSpec(
+            width=row["width"],
+            height=row["height"],
+            hfov_deg=round(float(np.degrees(hfov)), 2),
+            height_m=round(row["height_m"], 4),
+            pitch_deg=pitch_deg,
+            look_down_pitch_deg=pitch_deg,
+            depth_scale=self.rules.depth_scale,
+        )
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the embedded simulator wrote all groups."""
+        units = {unit.split("/")[0]: unit for unit in self.episodes["unit"].to_pylist()}
+        return all(is_simulated(self.data_root / unit) for unit in units.values())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other samples; workers see it when they start (not persistent ones)."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.episodes.num_rows * self.samples_per_episode
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        episode, draw, rng = self._drawn(index)
+        item = self.item(episode, draw)
+        if self.slot_kinds is not None:
+            item["goal_slots"] = self._slots(rng)
+        return item
+
+    def item(self, episode: int, draw: Draw) -> dict[str, Tensor]:
+        """The sample of one row of `episodes` and one draw."""
+        walk = self._walk(episode)
+        way = self._way(walk, draw)
+        views = self._views(walk, draw)
+        frames = self._memory(draw)
+        none = torch.zeros_like(views[draw.current])
+        current, marked = views[draw.current], views[self._marked(draw)]
+        pixel_map = [marked, self._mask(walk, draw)[None]]
+        return {
+            "rgb": torch.stack([none if frame is None else views[frame] for frame in frames]),
+            "depth": letterbox_depth(self._depth(walk, draw), self.image_size),
+            "goal_point": _float(way.points[-1]),
+            "goal_image": torch.cat([views[draw.goal], current]),
+            "goal_pixel_map": torch.cat(
+                pixel_map + [current] * (self.num_pixel_goal_channels == 7)
+            ),
+            "actions": _float(way.actions),
+            "perturbed_actions": _float(way.perturbed_actions),
+            "value": _float(way.values[0]),
+            "perturbed_value": _float(way.values[1]),
+        }
+
+    def decision(self, index: int) -> dict[str, Any]:
+        """What a robot meets at the current frame of sample `index`, and the way it took.
+
+        `path` and `perturbed_path` (H + 1, 2) and `goal_point` (3,) in the robot's frame;
+        `robot_pose` (x, y, yaw) in the world; `scene` and `scene_folder`; `camera`; `rgb` (rows,
+        columns, 3) uint8, `goal_view` the same and `depth` (rows, columns) metres as recorded;
+        `goal_pixel` (u, v) in `rgb`, possibly outside of it; `values` (2,) of both paths;
+        `episode` (row of `episodes`), `draw`, and `memory`, the frames that are remembered (None
+        where there was none).
+        """
+        episode, draw, _ = self._drawn(index)
+        walk = self._walk(episode)
+        way = self._way(walk, draw)
+        return {
+            "path": path_of(way.actions),
+            "perturbed_path": path_of(way.perturbed_actions),
+            "goal_point": way.points[-1],
+            "values": way.values,
+            "robot_pose": tuple(walk.poses[draw.current].tolist()),
+            "scene": walk.unit.relative_to(self.data_root).parts[1],
+            "scene_folder": walk.unit,
+            "camera": self._camera(walk.row),
+            "rgb": np.asarray(walk.image(draw.current)),
+            "goal_view": np.asarray(walk.image(draw.goal)),
+            "depth": self._depth(walk, draw),
+            "goal_pixel": goal_pixel(way.points[-1][:2], walk.view, self.pixel_goal_height),
+            "episode": episode,
+            "draw": draw,
+            "memory": self._memory(draw),
+        }
+
+    def obstacles(self, index: int) -> ObstacleField:
+        """Of the scene of sample `index`."""
+        return self._walk(self._position(index) % self.episodes.num_rows).obstacles(self.cache_dir)
+
+    def _position(self, index: int) -> int:
+        position = int(index) + (len(self) if index < 0 else 0)
+        if not 0 <= position < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        return position
+
+    def _drawn(self, index: int) -> tuple[int, Draw, np.random.Generator]:
+        position = self._position(index)
+        episode = position % self.episodes.num_rows
+        epoch = [1, self.epoch] if self.training else [0]
+        rng = np.random.default_rng([self.seed, *epoch, position])
+        length = self.episodes["length"][episode].as_py()
+        goal_at_end = rng.random() < self.goal_at_end_fraction
+        return episode, draw_item(length, rng, goal_at_end), rng
+
+    def where(self, index: int) -> str:
+        """Where a sample is from, for messages."""
+        episode, draw, _ = self._drawn(index)
+        walk = self._walk(episode)
+        return f"{walk.unit}, episode {walk.row['episode_index']}, frame {draw.current}"
+
+    def _walk(self, episode: int) -> "_Walk":
+        row = row_of(self.episodes, episode)
+        return _Walk(self.data_root / row["unit"], row)
+
+    def _slots(self, rng: np.random.Generator) -> Tensor:
+        """(3,) kinds of goal that are mixed."""
+        kinds = np.array([SLOT_KINDS.index(kind) for kind in self.slot_kinds or ()])
+        slots = rng.choice(kinds, size=NUM_SLOTS)
+        single = rng.random() < self.single_goal_fraction
+        return torch.from_numpy(slots[[0, 0, 0]] if single else slots)
+
+    def _memory(self, draw: Draw) -> list[int | None]:
+        """(M,) frames, the current one last; None before the first."""
+        ago = self.memory_stride * np.arange(self.num_memory_frames)[::-1]
+        return [frame if frame >= 0 else None for frame in (draw.current - ago).tolist()]
+
+    def _marked(self, draw: Draw) -> int:
+        return draw.start if self.pixel_goal_frame == "start" else draw.current
+
+    def _views(self, walk: "_Walk", draw: Draw) -> dict[int, Tensor]:
+        """Every frame that the sample shows, (3, S, S) uint8, decoded once."""
+        shown = {*self._memory(draw), draw.goal, self._marked(draw)} - {None}
+        frames = sorted(frame for frame in shown if frame is not None)
+        images = np.stack([np.asarray(walk.image(frame)) for frame in frames])
+        return dict(zip(frames, letterbox(images, self.image_size), strict=True))
+
+    def _depth(self, walk: "_Walk", draw: Draw) -> np.ndarray:
+        """(rows, columns) metres; in float32 what is exactly 5 m away would fall out, or not."""
+        path = walk.file("depth", draw.current)
+        return open_depth(path, scale=self.rules.depth_scale, dtype=np.float64)
+
+    def _mask(self, walk: "_Walk", draw: Draw) -> Tensor:
+        """(S, S) uint8 mask of the goal in the view in which it was marked."""
+        path = local_path(walk.poses[self._marked(draw) : draw.goal + 1])
+        u, v = goal_pixel(trajectory(path)[-1][:2], walk.view, self.pixel_goal_height)
+        width, height = walk.size
+        margin_px = GOAL_MARK_PX if self.invisible_pixel == "edge" else -np.inf
+        fits = margin_px <= min(u, v, width - int(u), height - int(v))
+        if not fits:
+            return goal_mask((u, v), (height, width), self.image_size)
+        return marked_rectangle((u, v), (height, width), self.image_size, draw.mark)
+
+    def _way(self, walk: "_Walk", draw: Draw) -> "_Way":
+        poses = walk.poses[draw.current : draw.goal + 1]
+        points = trajectory(local_path(poses))
+        rows = label_rows(len(poses), self.action_horizon, self.action_stride)
+        perturbed = np.column_stack([turned(points[:, :2], draw.rotation), points[:, 2]])
+        here = poses[0, :2]
+        xy = poses[rows, :2]
+        both = np.stack([xy, here + turned(xy - here, draw.rotation)])
+        return _Way(
+            points,
+            steps_between(points[rows]),
+            steps_between(perturbed[rows]),
+            path_value(both, walk.obstacles(self.cache_dir)),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """`points` (N - 1, 3) to the goal, the actions (H, 3) along it and along the perturbed one, and
+    both values (2,).
+    """
+
+    points: np.ndarray
+    actions: np.ndarray
+    perturbed_actions: np.ndarray
+    values: np.ndarray
+
+
+class _Walk:
+    """One episode, opened: its row of the index and the poses (T, 3) of the robot."""
+
+    def __init__(self, unit: Path, row: dict[str, Any]):
+        self.unit = unit
+        self.row = row
+        self.size = (row["width"], row["height"])
+        focal, center = tuple(row["focal"]), tuple(row["center"])
+        self.view = View(focal, center, row["height_m"], row["pitch"])
+        self._poses: np.ndarray | None = None
+
+    @property
+    def poses(self) -> np.ndarray:
+        if self._poses is None:
+            self._poses = robot_poses(read_poses(self.unit, self.row["episode_index"]))
+        return self._poses
+
+    def file(self, kind: str, frame: int) -> Path:
+        return self.unit / frame_file(self.row[f"{kind}_file"], self.row["frames"][frame])
+
+    def image(self, frame: int):
+        path = self.file("rgb", frame)
+        image = open_image(path)
+        if image.size != self.size:
+            raise broken(path, "size", image.size, f"{self.size} as in the episode's first frame")
+        return image
+
+    def obstacles(self, cache_dir: Path) -> ObstacleField:
+        return open_field(self.unit / self.row["cloud"], cache_dir / self.row["field"])
+
+
+def _check(key: str, value: object, is_right: object, expected: str) -> None:
+    if not is_right:
+        raise ValueError(f"{key} is {value!r}; it must be {expected}")
+
+
+def _float(values: np.ndarray) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.float32)

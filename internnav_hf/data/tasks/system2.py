@@ -1,0 +1,387 @@
+"""System2's samples: an instruction, what was seen, what is seen, and the expert's answer as a
+dialogue.
+
+Differs from the published loader: only the frames that a sample shows are opened (it opens colour
+and depth of every frame up to the end), the order and the `%N` subsets are the same on every rank,
+and depth files are not needed.
+
+L tokens of a sample, B batch.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from internnav_hf.camera import CameraSpec, resize_view
+from internnav_hf.data.episode import Episode, is_simulated
+from internnav_hf.data.formats.vln_ce.index import Index, open_index, shift_episodes
+from internnav_hf.data.formats.vln_ce.names import DatasetName, parse_dataset_names
+from internnav_hf.data.index import DEFAULT_CACHE
+from internnav_hf.data.readers.errors import broken
+from internnav_hf.data.readers.images import augment as augment_image
+from internnav_hf.data.readers.images import open_image, open_mask
+from internnav_hf.data.tasks.system2_sampling import (
+    PIXEL_GOAL,
+    SamplingRules,
+    history_indices,
+    subsample,
+)
+from internnav_hf.models.system2.dialogue import CONJUNCTIONS, Answer, AnswerKind, training_messages
+
+IGNORED_LABEL = -100
+NUM_HISTORY = 8
+HISTORY_SIZE = (384, 384)
+
+
+class Encoder(Protocol):
+    """What the dataset needs of `System2Processor`."""
+
+    @property
+    def num_history(self) -> int:
+        """Past frames at most."""
+        ...
+
+    @property
+    def history_size(self) -> Sequence[int]:
+        """(width, height) of past and current frames."""
+        ...
+
+    def encode(
+        self, messages: list[dict[str, str]], images: list[Image.Image]
+    ) -> dict[str, np.ndarray]:
+        """Token ids, labels and pixel values of one dialogue."""
+        ...
+
+
+class System2Dataset(Dataset):
+    """Decisions of the named datasets as a map-style dataset.
+
+    `data_root` holds a folder per dataset (`r2r/`, `rxr/`, ...), each with a folder per scene.
+    `datasets` names them with their camera, comma separated: `r2r_125cm_0_30,rxr_60cm_15_15%30`,
+    where `%30` keeps a seeded 30 % of the samples.
+
+    Without `processor` an item is `images` (PIL, in the order of the messages), `messages`, and the
+    targets `goal_pixel` (2,) float32 in the look-down image, `goal_mask`, `answer_class` (0 pixel
+    goal, 1 turn, 2 stop); with `landmarks`, where the dataset has them, `landmark_mask` (rows,
+    columns) in [0, 1]. With it, `processor.encode` replaces the first two.
+
+    The ordinary view and its history are resized to `history_size` (width, height); the look-down
+    image keeps its size. Episodes without depth images count as broken if `needs_depth`, though
+    System2 sees none. `num_history` and `history_size` are the processor's, or the published 8
+    and (384, 384).
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        datasets: str | Iterable[str] = "r2r_125cm_0_30",
+        processor: Encoder | None = None,
+        seed: int = 0,
+        num_history: int | None = None,
+        history_size: tuple[int, int] | None = None,
+        sample_step: int = 4,
+        num_future_steps: int = 4,
+        stop_repeat: int = 5,
+        pixel_goal_only: bool = False,
+        needs_depth: bool = False,
+        augment: bool = False,
+        landmarks: bool = False,
+        max_broken_fraction: float = 0.01,
+        cache_dir: str | Path | None = None,
+    ):
+        self.data_root = Path(data_root)
+        self.processor = processor
+        self.seed = seed
+        self.epoch = 0
+        self.augment = augment
+        self.landmarks = landmarks
+        self.num_history = _agreed("num_history", num_history, processor, NUM_HISTORY)
+        self.history_size = tuple(_agreed("history_size", history_size, processor, HISTORY_SIZE))
+        rules = SamplingRules(
+            sample_step, num_future_steps, stop_repeat, pixel_goal_only, needs_depth
+        )
+        cache = Path(cache_dir or DEFAULT_CACHE)
+        self.names = parse_dataset_names(datasets)
+        indexes = [
+            open_index(self.data_root, name, rules, cache, max_broken_fraction)
+            for name in self.names
+        ]
+        self.image_size = _only_image_size(indexes)
+        self.cameras = [_camera(index, self.image_size) for index in indexes]
+        self.episodes, self.samples = join_indexes(indexes, seed)
+        if landmarks and not any(self.episodes["has_landmarks"].to_pylist()):
+            raise ValueError(
+                f"landmarks were asked for, but no episode of {datasets} in {data_root} has "
+                "observation.images.landmark.*; scripts/make_dataset.py --landmarks writes them."
+            )
+
+    @property
+    def camera(self) -> CameraSpec:
+        """Of the first dataset named; `cameras` lists all."""
+        return self.cameras[0]
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether every dataset named was written by the embedded simulator."""
+        scenes = self.episodes.select(["dataset", "scene"]).group_by("dataset")
+        return all(
+            is_simulated(self.data_root / self.names[row["dataset"]].folder / row["scene_min"])
+            for row in scenes.aggregate([("scene", "min")]).to_pylist()
+        )
+
+    def __len__(self) -> int:
+        return self.samples.num_rows
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._item(index, {})
+
+    def _item(self, index: int, opened: dict[Path, Image.Image]) -> dict[str, Any]:
+        """`opened` takes every image that is decoded, by its path."""
+        sample, episode, name = self._row(index)
+        rng = np.random.default_rng((self.seed, self.epoch, self._position(index)))
+        conjunctions = [CONJUNCTIONS[i] for i in rng.integers(len(CONJUNCTIONS), size=2)]
+        history = self._history(sample)
+        frames = [*history, sample["frame_index"]]
+        paths = [episode.frame_path("rgb", name.setting, frame) for frame in frames]
+        images = [open_once(path, opened, self.image_size) for path in paths]
+        if self.augment:
+            images = [augment_image(image, rng) for image in images]
+        images = [resize_view(image, self.history_size) for image in images]
+        if sample["answer_class"] == PIXEL_GOAL:
+            look_down = episode.frame_path("rgb", name.look_down_setting, sample["frame_index"])
+            images.append(open_once(look_down, opened, self.image_size))
+        instruction = episode.instructions[sample["instruction_index"]]
+        messages = training_messages(instruction, len(history), _answer(sample), conjunctions)
+        targets = self._targets(sample, episode, name)
+        if self.processor is None:
+            return {"images": images, "messages": messages, **targets}
+        return {**self.processor.encode(messages, images), **targets}
+
+    def decision(self, index: int) -> dict[str, Any]:
+        """The question as a policy meets it: untouched images, the look-down view always, and the
+        right answer.
+
+        `instruction`, `history` (list of images), `image`, `look_down`, `answer_class`,
+        `goal_pixel` (u, v) or None, `actions`.
+        """
+        sample, episode, name = self._row(index)
+        frame = sample["frame_index"]
+        paths = [episode.frame_path("rgb", name.setting, f) for f in self._history(sample)]
+        return {
+            "instruction": episode.instructions[sample["instruction_index"]],
+            "history": [open_image(path) for path in paths],
+            "image": open_image(episode.frame_path("rgb", name.setting, frame)),
+            "look_down": open_image(episode.frame_path("rgb", name.look_down_setting, frame)),
+            "answer_class": sample["answer_class"],
+            "goal_pixel": _goal_pixel(sample),
+            "actions": tuple(sample["actions"]),
+        }
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other augmentations and conjunctions; workers see it when they start (not persistent
+        ones).
+        """
+        self.epoch = epoch
+
+    def where(self, index: int) -> str:
+        """Where a sample is from, for messages."""
+        sample, episode, _ = self._row(index)
+        return f"{episode.root}, episode {episode.episode_index}, frame {sample['frame_index']}"
+
+    def _position(self, index: int) -> int:
+        """Index from the start; numpy integers and negative indices are welcome."""
+        position = int(index) + (len(self) if index < 0 else 0)
+        if not 0 <= position < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        return position
+
+    def _row(self, index: int) -> tuple[dict[str, Any], Episode, DatasetName]:
+        sample = self.samples.slice(self._position(index), 1).to_pylist()[0]
+        row = self.episodes.slice(sample["episode"], 1).to_pylist()[0]
+        name = self.names[row["dataset"]]
+        root = self.data_root / name.folder / row["scene"]
+        sample["has_landmarks"] = row["has_landmarks"]
+        return sample, Episode(root, row["episode_index"], tuple(row["instructions"]), {}), name
+
+    def _history(self, sample: dict[str, Any]) -> list[int]:
+        return history_indices(sample["frame_index"], self.num_history).tolist()
+
+    def _targets(
+        self, sample: dict[str, Any], episode: Episode, name: DatasetName
+    ) -> dict[str, Any]:
+        goal = _goal_pixel(sample)
+        targets = {
+            "goal_pixel": np.array(goal or (0, 0), np.float32),
+            "goal_mask": goal is not None,
+            "answer_class": sample["answer_class"],
+        }
+        if self.landmarks and sample["has_landmarks"]:
+            path = episode.frame_path("landmark", name.look_down_setting, sample["frame_index"])
+            targets["landmark_mask"] = open_mask(path)
+            # The mask is the look-down view's; with one pitch it fits the current view as well.
+            one_pitch = name.setting == name.look_down_setting
+            targets["num_landmark_images"] = int(goal is not None) + int(one_pitch)
+        return targets
+
+
+class System2Collator:
+    """Encoded samples to one batch; sequences are padded on the right.
+
+    Two samples, a pixel goal and a stop with one history frame each, at 384x384 and 640x480 pixels:
+
+        input_ids          (2, 899)      int64    padded with pad_token_id
+        attention_mask     (2, 899)      int64    1 on tokens, 0 on padding
+        labels             (2, 899)      int64    -100 wherever nothing is learnt
+        mm_token_type_ids  (2, 899)      int64    1 on image tokens
+        pixel_values       (4700, 1176)  float32  patches of all images, one after the other
+        image_grid_thw     (5, 3)        int64    [1, 28, 28] twice, [1, 34, 46], [1, 28, 28] twice
+        goal_pixel         (2, 2)        float32  [[330, 371], [0, 0]] in the look-down image
+        goal_mask          (2,)          bool     [True, False]
+        answer_class       (2,)          int64    [0, 2]
+
+    and, if a sample brings a `landmark_mask`, that as (2, rows, columns) and
+    `num_landmark_images` (2,): it belongs to so many of the sample's last images.
+    """
+
+    padding = {"labels": IGNORED_LABEL, "mm_token_type_ids": 0}
+
+    def __init__(self, pad_token_id: int):
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """The keys are the arguments of `System2Model.forward`."""
+        for position, sample in enumerate(samples):
+            _check_encoded(position, sample)
+        lengths = torch.tensor([len(sample["input_ids"]) for sample in samples])
+        batch = {
+            "input_ids": self._pad(samples, "input_ids", self.pad_token_id),
+            "attention_mask": (torch.arange(int(lengths.max())) < lengths[:, None]).long(),
+            **{key: self._pad(samples, key, value) for key, value in self.padding.items()},
+        }
+        for key in ("pixel_values", "image_grid_thw"):
+            batch[key] = torch.cat([torch.as_tensor(sample[key]) for sample in samples])
+        batch["goal_pixel"] = torch.stack([torch.as_tensor(s["goal_pixel"]) for s in samples])
+        batch["goal_mask"] = torch.tensor([bool(sample["goal_mask"]) for sample in samples])
+        batch["answer_class"] = torch.tensor([int(sample["answer_class"]) for sample in samples])
+        return batch | _stack_landmarks(samples)
+
+    def _pad(self, samples: Sequence[dict[str, Any]], key: str, value: int) -> torch.Tensor:
+        rows = [torch.as_tensor(sample[key], dtype=torch.long) for sample in samples]
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+
+
+def join_indexes(indexes: list[Index], seed: int) -> tuple[pa.Table, pa.Table]:
+    """Episodes of all datasets with the dataset's number, and their samples after `%N`, which point
+    to them.
+    """
+    episodes, samples, first_episode = [], [], 0
+    for number, index in enumerate(indexes):
+        column = pa.array(np.full(index.episodes.num_rows, number, np.int16))
+        episodes.append(index.episodes.append_column("dataset", column))
+        kept = index.samples
+        if index.name.percent < 100:
+            key = (seed, *str(index.name).encode())
+            kept = kept.take(pa.array(subsample(kept.num_rows, index.name.percent, key)))
+        if first_episode:
+            kept = shift_episodes(kept, first_episode)
+        samples.append(kept)
+        first_episode += index.episodes.num_rows
+    return pa.concat_tables(episodes), pa.concat_tables(samples)
+
+
+def open_once(path: Path, opened: dict[Path, Image.Image], size: tuple[int, int]) -> Image.Image:
+    """With a camera of one pitch the look-down image is the current one."""
+    if path not in opened:
+        image = open_image(path)
+        if image.size != size:
+            raise broken(path, "size", image.size, f"{size} as when the index was built")
+        opened[path] = image
+    return opened[path]
+
+
+def _goal_pixel(sample: dict[str, Any]) -> tuple[int, int] | None:
+    is_goal = sample["answer_class"] == PIXEL_GOAL
+    return (sample["goal_u"], sample["goal_v"]) if is_goal else None
+
+
+def _answer(sample: dict[str, Any]) -> Answer:
+    kind = AnswerKind(sample["answer_class"])
+    return Answer(kind, _goal_pixel(sample), tuple(sample["actions"]))
+
+
+def _agreed(key: str, given: Any, processor: Encoder | None, published: Any) -> Any:
+    """The argument, which must not contradict the processor."""
+    if processor is None:
+        return published if given is None else given
+    stored = getattr(processor, key)
+    if given is not None and tuple(np.atleast_1d(given)) != tuple(np.atleast_1d(stored)):
+        raise ValueError(f"{key} is {given}, but the processor was made for {stored}")
+    return stored
+
+
+def _only_image_size(indexes: list[Index]) -> tuple[int, int]:
+    """(width, height) of all images of all datasets."""
+    examples = {}
+    for index in indexes:
+        sizes = index.episodes.select(["width", "height"]).combine_chunks()
+        for row in sizes.group_by(["width", "height"]).aggregate([]).to_pylist():
+            examples.setdefault((row["width"], row["height"]), str(index.name))
+    if len(examples) > 1:
+        found = ", ".join(f"{w}x{h} in {name}" for (w, h), name in sorted(examples.items()))
+        raise ValueError(f"All images must have one size; found {found}")
+    return next(iter(examples))
+
+
+def _camera(index: Index, image_size: tuple[int, int]) -> CameraSpec:
+    width, height = image_size
+    spec = {} if index.hfov_deg is None else {"hfov_deg": index.hfov_deg}
+    return CameraSpec(
+        width=width,
+        height=height,
+        height_m=index.name.height_cm / 100,
+        pitch_deg=float(index.name.pitch_deg),
+        look_down_pitch_deg=float(index.name.look_down_pitch_deg),
+        **spec,
+    )
+
+
+def _check_encoded(position: int, sample: dict[str, Any]) -> None:
+    """One message for what would otherwise fail deep in the model."""
+    needed = ["input_ids", "labels", "mm_token_type_ids", "pixel_values", "image_grid_thw"]
+    needed += ["goal_pixel", "goal_mask", "answer_class"]
+    missing = [key for key in needed if key not in sample]
+    if missing:
+        raise ValueError(
+            f"sample {position} of the batch has no {', '.join(missing)}; it has {sorted(sample)}."
+            " Was its dataset made with processor=...?"
+        )
+    lengths = {key: len(sample[key]) for key in needed[:3]}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"sample {position} of the batch: lengths differ: {lengths}")
+    grid = torch.as_tensor(sample["image_grid_thw"])
+    num_patches = int(grid.prod(dim=-1).sum())
+    if len(sample["pixel_values"]) != num_patches:
+        raise ValueError(
+            f"sample {position} of the batch: pixel_values has {len(sample['pixel_values'])}"
+            f" patches, image_grid_thw {grid.tolist()} asks for {num_patches}"
+        )
+
+
+def _stack_landmarks(samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Zeros, for no image, where a sample has no mask."""
+    masks = [sample.get("landmark_mask") for sample in samples]
+    shapes = {tuple(mask.shape) for mask in masks if mask is not None}
+    if not shapes:
+        return {}
+    if len(shapes) > 1:
+        raise ValueError(f"landmark_mask: shapes differ in the batch: {sorted(shapes)}")
+    none = torch.zeros(shapes.pop())
+    rows = [none if mask is None else torch.as_tensor(mask) for mask in masks]
+    num_images = torch.tensor([sample.get("num_landmark_images", 0) for sample in samples])
+    return {"landmark_mask": torch.stack(rows), "num_landmark_images": num_images}

@@ -1,0 +1,1 @@
+"""Open-loop evaluation: a model's answers to held-out samples."""

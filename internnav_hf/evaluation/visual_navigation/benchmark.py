@@ -1,0 +1,267 @@
+"""Drive a System1 through rooms it has never seen, beside simple baselines and the oracle.
+
+    python scripts/evaluate.py --task point-goal image-goal --model outputs/demo-navdp/model
+    python scripts/evaluate.py --task point-goal --model straight-line --density hard
+
+The tasks and rules are those of NavDP's visual-navigation benchmark; what is published is said with
+each option, and what differs, with the scenes and episodes. Our rooms are smaller than the
+published clutter: nearer goals are drawn by default. Writes metrics.json, metrics.md and
+report.html to --out. An interrupted run goes on where it was when it is started again with the same
+arguments.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from internnav_hf.arguments.training import option
+from internnav_hf.camera import CameraSpec
+from internnav_hf.command_line import output_folder
+from internnav_hf.data.readers.json_files import read_json
+from internnav_hf.evaluation.report import read_log_history
+from internnav_hf.evaluation.rollout import RolloutStore, file_stamps, finish_tasks
+from internnav_hf.evaluation.visual_navigation.agents import (
+    NavDPAgent,
+    Oracle,
+    RandomPath,
+    StraightLine,
+    System1Agent,
+)
+from internnav_hf.evaluation.visual_navigation.drive import Drive, DrivingRules
+from internnav_hf.evaluation.visual_navigation.episodes import (
+    TASKS,
+    EpisodeRules,
+    System1Course,
+    System1Episode,
+)
+from internnav_hf.evaluation.visual_navigation.metrics import summarize_system1
+from internnav_hf.evaluation.visual_navigation.report import (
+    NUM_EPISODES,
+    Rollouts,
+    write_system1_metrics,
+    write_system1_report,
+)
+from internnav_hf.evaluation.visual_navigation.rollout import System1Rollout, Task, run_system1
+from internnav_hf.policies.navdp import NavDPPolicy
+from internnav_hf.sim.scene_sets import camera_of, unseen_scenes
+from internnav_hf.sim.scenes import DENSITIES, load_scene, scene_config
+from internnav_hf.weights.loading import check_is_checkpoint
+
+VLN = "vln"
+BASELINES = ("straight-line", "random", "oracle")
+MODEL_TYPE = "internnav_navdp"
+POLICY_SETTINGS = ("num_samples", "num_inference_steps", "memory_stride", "stop_threshold", "seed")
+PUBLISHED_CAMERA = CameraSpec(
+    width=640, height=360, hfov_deg=67.8, height_m=0.3, depth_scale=10_000
+)
+
+
+@dataclass
+class System1Arguments:
+    """What to evaluate, and where."""
+
+    task: list[str] = field(
+        default_factory=lambda: list(TASKS),
+        metadata={"help": f"Of {', '.join(TASKS)}; several go in one table."},
+    )
+    out: str = option("outputs/eval-system1", "Folder of metrics.json, metrics.md, report.html.")
+    model: str | None = option(
+        None, f"Folder, released file or Hub name of a NavDP; or one of {', '.join(BASELINES)}."
+    )
+    baselines: list[str] = field(
+        default_factory=lambda: list(BASELINES),
+        metadata={"help": f"Who drives besides, of {', '.join(BASELINES)}; or none."},
+    )
+    scenes: int = option(10, "Number of generated scenes (published: 10 or 20 of each kind).")
+    episodes: int = option(10, "Episodes in each scene (published: 100).")
+    seed: int = option(0, "Of scenes, episodes, and all that agents draw.")
+    density: str = option("medium", f"Of the clutter in generated scenes: {', '.join(DENSITIES)}.")
+    scene: str | None = option(None, "A mesh file (GLB, PLY, OBJ) instead of generated scenes.")
+    num_parallel: int = option(8, "Robots that plan in one call.")
+    num_samples: int = option(16, "Trajectories to choose from. NavDP repository: 16.")
+    num_inference_steps: int | None = option(
+        None, "Of the diffusion; default: as in training.", low=1
+    )
+    memory_stride: int = option(1, "Plans from one frame in the memory to the next.")
+    stop_threshold: float | None = option(
+        None, "If no trajectory has this value the robot turns; NavDP's clients choose one."
+    )
+    camera_height_m: float | None = option(None, "Instead of the model's camera height.")
+    camera_pitch_deg: float | None = option(None, "Instead of its pitch.")
+    camera_hfov_deg: float | None = option(None, "Instead of its horizontal field of view.")
+    camera_width: int | None = option(None, "Instead of its width in pixels.", low=8, high=8192)
+    camera_height: int | None = option(None, "Instead of its height in pixels.", low=8, high=8192)
+    trainer_state: str | None = option(None, "A trainer_state.json; its curve joins the report.")
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.task) - set(TASKS))
+        if VLN in unknown:
+            raise ValueError(f"--task: {VLN} is measured by itself, without {', '.join(TASKS)}.")
+        if unknown or not self.task:
+            raise ValueError(
+                f"--task: found {' '.join(unknown) or 'nothing'}, expected {VLN}, or some of "
+                f"{', '.join(TASKS)}."
+            )
+        self.baselines = [] if self.baselines == ["none"] else self.baselines
+        for name in self.baselines:
+            if name not in BASELINES:
+                raise ValueError(
+                    f"--baselines: found {name}, expected some of {', '.join(BASELINES)}, or none."
+                )
+        if self.model is None and not self.baselines:
+            raise ValueError("--model, --baselines: found none of either; nobody would drive.")
+        if self.density not in DENSITIES:
+            raise ValueError(f"--density: found {self.density}, expected {', '.join(DENSITIES)}.")
+        for name in ("scenes", "episodes", "num_parallel", "num_samples", "memory_stride"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name}: found {getattr(self, name)}, expected 1 or more.")
+        for name in ("trainer_state", "scene"):
+            path = getattr(self, name)
+            if path is not None and not Path(path).is_file():
+                raise ValueError(f"--{name} {path}: there is no such file.")
+
+
+def asked_tasks(options: list[str]) -> list[str]:
+    """What --task says among the options of scripts/evaluate.py; it decides which others exist."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--task", nargs="*", default=[VLN])
+    return parser.parse_known_args(options)[0].task
+
+
+def evaluate_system1(
+    args: System1Arguments, episode_rules: EpisodeRules, driving: DrivingRules
+) -> Path:
+    """Drive, measure, report; returns the report."""
+    out = output_folder("--out", args.out)
+    log_history = read_log_history(args.trainer_state)
+    policy = None if args.model in (None, *BASELINES) else load_policy(args)
+    agents = make_agents(args, policy)
+    camera = choose_camera(args, policy)
+    course = make_course(args, camera)
+    # All before anybody drives: rules that no place fits fail at once.
+    tasks_of = {t: course.tasks(t, episode_rules, args.episodes, args.seed) for t in args.task}
+    out.mkdir(parents=True, exist_ok=True)
+    rules = {**asdict(episode_rules), **asdict(driving)}
+    rollouts: Rollouts = {}
+    for task, tasks in tasks_of.items():
+        found, digest = {}, course.digest(tasks)
+        for agent in (agent for agent in agents if task in agent.tasks):
+            settings = rollout_settings(args, agent) | rules | {"course": digest}
+            found[agent.name] = drive_all(args, agent, task, tasks, course, driving, settings)
+        rollouts[task] = found
+    results = {
+        "tasks": {
+            task: {
+                name: summarize_system1(drives, driving.success_radius, args.seed)
+                for name, drives in by_agent.items()
+            }
+            for task, by_agent in rollouts.items()
+        },
+        "model": args.model,
+        "command": shlex.join(["python", *sys.argv]),
+        "settings": {
+            **asdict(args),
+            **rules,
+            "camera": camera.to_dict(),
+            "num_scenes": len(course.places),
+        },
+    }
+    write_system1_metrics(out, results)
+    return write_system1_report(out, results, rollouts, course, driving.success_radius, log_history)
+
+
+def load_policy(args: System1Arguments) -> NavDPPolicy:
+    """Of --model; a folder with another model, or with none, is one clear ValueError."""
+    path = args.model
+    assert path is not None
+    if not Path(path).is_file() and check_is_checkpoint("--model", path):
+        config = Path(path, "config.json")
+        found = read_json(config).get("model_type") if config.is_file() else MODEL_TYPE
+        if found != MODEL_TYPE:
+            raise ValueError(
+                f"--model {path}: found a model of type {found!r}, expected {MODEL_TYPE!r}; "
+                f"--task {VLN} is for those that follow instructions."
+            )
+    settings = {name: getattr(args, name) for name in POLICY_SETTINGS}
+    policy = NavDPPolicy.from_pretrained(path, **settings)
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    policy.model.to(device)
+    return policy
+
+
+def make_agents(args: System1Arguments, policy: NavDPPolicy | None) -> list[System1Agent]:
+    """The model first, then the baselines. ValueError for a task that the first cannot do."""
+    known: dict[str, Callable[[], System1Agent]] = {
+        "straight-line": StraightLine,
+        "random": lambda: RandomPath(args.seed),
+        "oracle": Oracle,
+    }
+    names = [name for name in BASELINES if name in (args.model, *args.baselines)]
+    names.sort(key=lambda name: name != args.model)
+    agents = [known[name]() for name in names]
+    if policy is not None:
+        agents.insert(0, NavDPAgent(policy))
+    for task in args.task:
+        if task not in agents[0].tasks:
+            raise ValueError(
+                f"--task {task}: {args.model or agents[0].name} can do {', '.join(agents[0].tasks)}"
+                "; other goals it was not made or trained for."
+            )
+    return agents
+
+
+def choose_camera(args: System1Arguments, policy: NavDPPolicy | None) -> CameraSpec:
+    """The camera that the model was trained with, changed by --camera_* with a warning; without a
+    model, the published benchmark's.
+    """
+    changes = {
+        "height_m": args.camera_height_m,
+        "pitch_deg": args.camera_pitch_deg,
+        "hfov_deg": args.camera_hfov_deg,
+        "width": args.camera_width,
+        "height": args.camera_height,
+    }
+    model, stored = (None, None) if policy is None else (args.model, policy.model.config.camera)
+    return camera_of(model, stored, changes, PUBLISHED_CAMERA)
+
+
+def make_course(args: System1Arguments, camera: CameraSpec) -> System1Course:
+    """Generated scenes with seeds of their own, or the mesh file."""
+    if args.scene is not None:
+        return System1Course([load_scene(args.scene)], camera)
+    return System1Course(unseen_scenes(args.scenes, args.seed, scene_config(args.density)), camera)
+
+
+def drive_all(
+    args: System1Arguments,
+    agent: System1Agent,
+    task: str,
+    tasks: list[Task],
+    course: System1Course,
+    driving: DrivingRules,
+    settings: dict,
+) -> list[System1Rollout]:
+    """Rollouts of one agent; finished ones are read from the output folder."""
+
+    def start(name: str, episode: System1Episode) -> Drive:
+        return Drive(course.places[name], course.camera, driving, task, episode)
+
+    def run(remaining: list[Task], on_finished: Callable[[System1Rollout], None]) -> None:
+        run_system1(agent, remaining, start, args.num_parallel, on_finished)
+
+    store = RolloutStore(Path(args.out), driving.success_radius, NUM_EPISODES, System1Rollout)
+    return finish_tasks(run, tasks, store, {"agent": agent.name, "task": task, **settings})
+
+
+def rollout_settings(args: System1Arguments, agent: System1Agent) -> dict:
+    """What an agent's rollouts depend on besides the rules, the scenes and the episodes."""
+    settings: dict = {"seed": args.seed}
+    if agent.needs_images:
+        settings |= {name: getattr(args, name) for name in POLICY_SETTINGS}
+        settings |= {"model": args.model, "files": file_stamps(Path(args.model or ""))}
+    return settings

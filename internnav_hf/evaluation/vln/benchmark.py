@@ -1,0 +1,125 @@
+"""Instruction following in rooms that nobody has seen: walk, measure, report."""
+
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.command_line import output_folder
+from internnav_hf.data.tasks.dual_system import DualSystemDataset
+from internnav_hf.data.tasks.system2 import System2Dataset
+from internnav_hf.evaluation.agents import Agent
+from internnav_hf.evaluation.metrics import episode_metrics, summarize
+from internnav_hf.evaluation.open_loop.dual_system import evaluate_dual_open_loop
+from internnav_hf.evaluation.open_loop.system2 import evaluate_open_loop
+from internnav_hf.evaluation.records import STEP, Rollout
+from internnav_hf.evaluation.report import read_log_history, write_metrics, write_report
+from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent
+from internnav_hf.evaluation.vln.arguments import VLNArguments
+from internnav_hf.evaluation.vln.models import (
+    Models,
+    Policy,
+    choose_camera,
+    load_models,
+    main_agent,
+    make_agents,
+    rollout_settings,
+    system2_of,
+)
+from internnav_hf.policies import DualSystemPolicy
+from internnav_hf.sim.scene_sets import Course, unseen_scenes
+from internnav_hf.sim.scenes import SceneConfig, load_scene
+
+
+def evaluate_vln(args: VLNArguments) -> Path:
+    """Walk, measure, report; returns the report."""
+    out = output_folder("--out", args.out)
+    log_history = read_log_history(args.trainer_state)
+    models = load_models(args)
+    course = make_course(args)
+    agents, measure = make_agents(args, models, course), open_loops(args, models.policy)
+    camera = choose_camera(args, models)
+    out.mkdir(parents=True, exist_ok=True)
+    rollouts = walk(args, agents, course, camera, out, models)
+    results = {
+        "agents": {name: metrics_of(found, args) for name, found in rollouts.items()},
+        "model": args.model or ", ".join(path for path, _ in models.vln.values()) or None,
+        "command": shlex.join(["python", *sys.argv]),
+        "settings": {
+            **asdict(args),
+            "camera": camera.to_dict(),
+            "num_scenes": len(course.scenes),
+            "scene_names": list(course.scenes),
+        },
+    }
+    how_many = (args.num_samples, args.batch_size, args.seed)
+    results |= {name: evaluate(*inputs, *how_many) for name, (evaluate, *inputs) in measure.items()}
+    write_metrics(out, results)
+    main = main_agent(models)
+    shown = dict(sorted(rollouts.items(), key=lambda item: item[0] != main))
+    page = (out, results, shown, course.scene, args.success_distance, log_history, camera)
+    return write_report(*page)
+
+
+def open_loops(args: VLNArguments, policy: Policy | None) -> dict[str, tuple]:
+    """Name in the results -> what measures there, its policy and data.
+
+    The data are opened before anybody walks: a wrong path fails at once.
+    """
+    if policy is None or args.data_root is None:
+        return {}
+    source = (args.data_root, args.datasets, policy.processor)
+    options = {"sample_step": args.sample_step, "cache_dir": args.cache_dir}
+    held_out = System2Dataset(*source, stop_repeat=1, **options)
+    found: dict[str, tuple] = {"open_loop": (evaluate_open_loop, system2_of(policy), held_out)}
+    if isinstance(policy, DualSystemPolicy):
+        config = policy.expert.config
+        options |= {"image_size": config.image_size, "action_horizon": config.action_horizon}
+        ways = DualSystemDataset(*source, depth=policy.needs_depth, **options)
+        found["dual_open_loop"] = (evaluate_dual_open_loop, policy, ways)
+    return found
+
+
+def make_course(args: VLNArguments) -> Course:
+    """Generated scenes with seeds of their own, or the mesh file."""
+    if args.scene is not None:
+        return Course([load_scene(args.scene)], args.episodes, args.seed, args.min_distance)
+    config = SceneConfig(num_rooms=tuple(args.num_rooms), num_objects=tuple(args.num_objects))
+    scenes = unseen_scenes(args.scenes, args.seed, config)
+    return Course(scenes, args.episodes, args.seed, args.min_distance)
+
+
+def walk(
+    args: VLNArguments,
+    agents: list[Agent],
+    course: Course,
+    camera: CameraSpec,
+    out: Path,
+    models: Models,
+) -> dict[str, list[Rollout]]:
+    """Rollouts of every agent by name; finished ones are read from the output folder."""
+    store = RolloutStore(out, args.success_distance)
+    rollouts, digest = {}, course.digest()
+    for agent in agents:
+
+        def make_env(name: str, see: bool = agent.needs_images):
+            rules = (args.success_distance, args.max_steps, see, args.allow_sliding)
+            return course.make_env(name, camera, *rules)
+
+        settings = rollout_settings(args, agent, camera, models) | {"course": digest}
+        parallel = args.num_parallel
+        rollouts[agent.name] = evaluate_agent(
+            agent, course.tasks, make_env, store, settings, parallel
+        )
+    return rollouts
+
+
+def metrics_of(rollouts: list[Rollout], args: VLNArguments) -> dict:
+    """The summary of one agent, with how much System2 said that could not be parsed."""
+    summary = summarize([episode_metrics(r, args.success_distance) for r in rollouts], args.seed)
+    num_decisions = sum(d.kind != STEP for rollout in rollouts for d in rollout.decisions)
+    if num_decisions:
+        summary["decisions"] = num_decisions
+        summary["unparsable_share"] = sum(r.num_unparsable for r in rollouts) / num_decisions
+    return summary

@@ -1,0 +1,226 @@
+"""System2 and NavDP in the simulator, decoupled: System2 points, NavDP walks there.
+
+The published "InternVLA-N1 (System2) + decoupled System1". Nothing but the goal passes between the
+two, so that any System2 goes with any NavDP:
+
+* System2 is asked when there is no goal, when the robot has taken `max_steps_per_goal` actions
+  towards it, or when NavDP's path ends: nothing of it leads forward. What it says of turns and STOP
+  is done.
+* Its pixel goal is NavDP's. `system1_goal="pixel"`: as the pixel. When the robot has moved, a NavDP
+  that reads two views (7 channels) is shown the pixel in the view in which System2 marked it; one
+  that reads a single view, the place that the pixel showed, marked in the current view. `"point"`:
+  as that place in the robot's frame. The place is found by depth, by the floor plane where there is
+  none, and kept by the robot's odometry.
+* The path that NavDP's critic likes best becomes discrete actions, of which the first
+  `actions_per_path` are taken before the next path. Where the critic trusts no path it turns.
+* Where no action follows from a new answer it turns left once; that is never taken for STOP.
+
+NavDP sees the look-down view of every step. All environments that need System2 at the same moment
+share one call, and so do all that need NavDP.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from internnav_hf.evaluation.agents import checked_sights, episodes_of
+from internnav_hf.evaluation.records import DecisionRecord
+from internnav_hf.evaluation.visual_navigation.drive import goal_pixel
+from internnav_hf.evaluation.vln.system2_agent import FALLBACK_ACTION, lift_pixel, record_of
+from internnav_hf.geometry import Action, robot_to_world, world_to_robot
+from internnav_hf.models.system2.dialogue import AnswerKind
+from internnav_hf.policies import FrameHistory, Goal, NavDPEpisode, NavDPStep, PixelGoal, PointGoal
+from internnav_hf.policies.observations import checked_instruction
+from internnav_hf.sim.env import NavigationEnv, episode_name
+from internnav_hf.trajectory import follow
+
+System1Goal = Literal["pixel", "point"]
+
+
+@dataclass
+class _Goal:
+    """Where System2 pointed: a pixel of a look-down `view`, and the `place` (2,) in the world that
+    it shows, if it shows any. `age` counts the actions since.
+    """
+
+    pixel: tuple[float, float]
+    view: np.ndarray
+    place: np.ndarray | None
+    age: int = 0
+
+
+@dataclass
+class _Walk:
+    """One environment's episode; `memory` is NavDP's, `actions` are still to take."""
+
+    env: NavigationEnv
+    instruction: str
+    memory: NavDPEpisode
+    history: FrameHistory = field(default_factory=FrameHistory)
+    goal: _Goal | None = None
+    actions: list[int] = field(default_factory=list)
+    num_steps: int = 0
+    records: list[DecisionRecord] = field(default_factory=list)
+
+
+@dataclass
+class _Sight:
+    """What one environment shows now; `down` is the look-down view with its depth."""
+
+    frame: Image.Image
+    down: dict[str, np.ndarray]
+    info: dict
+
+
+class DecoupledAgent:
+    """See the module. `system2` is a `System2Policy`, `system1` a `NavDPPolicy`."""
+
+    name = "system2_navdp"
+    needs_images = True
+
+    def __init__(
+        self,
+        system2: Any,
+        system1: Any,
+        system1_goal: System1Goal = "pixel",
+        max_steps_per_goal: int = 8,
+        actions_per_path: int = 4,
+        use_depth: bool = True,
+    ):
+        if not use_depth:
+            raise ValueError("use_depth: found False, but NavDP was trained with depth.")
+        if system1_goal not in get_args(System1Goal):
+            raise ValueError(f"system1_goal: found {system1_goal!r}, expected 'pixel' or 'point'.")
+        if system1_goal not in system1.model.config.goal_kinds:
+            raise ValueError(
+                f"system1_goal: found {system1_goal!r}, but this NavDP was trained for "
+                f"{', '.join(system1.model.config.goal_kinds)}."
+            )
+        self.system2, self.system1 = system2, system1
+        self.system1_goal = system1_goal
+        self.reads_earlier_views = system1.model.config.num_pixel_goal_channels == 7
+        self.max_steps_per_goal = max_steps_per_goal
+        self.actions_per_path = actions_per_path
+        self.walks: dict[int, _Walk] = {}
+
+    def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
+        """Forget the past; random numbers are those of the episode, whatever runs beside it."""
+        instruction = checked_instruction(instruction, self.name)
+        memory = self.system1.start(episode_name(env))
+        self.walks[env_index] = _Walk(env, instruction, memory)
+
+    def decisions(self, env_index: int) -> list[DecisionRecord]:
+        """With pictures and the trajectories that NavDP drew at once, with their values."""
+        return self.walks[env_index].records
+
+    def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
+        """One action each; asks System2, or NavDP, for all that have none left, at once."""
+        given = {"observations": observations, "infos": infos}
+        walks = episodes_of(self.name, self.walks, env_indices, **given)
+        checked_sights(self.name, observations, infos, ("rgb", "depth"))
+        shown = zip(walks, observations, infos, strict=True)
+        sights = [_look(walk.env, observation, info) for walk, observation, info in shown]
+        pairs = list(zip(walks, sights, strict=True))
+        for walk, sight in pairs:
+            self.system1.observe(walk.memory, sight.down)
+        self._think([pair for pair in pairs if not pair[0].actions])
+        for walk, sight in pairs:
+            walk.history.append(self.system2.prepare(sight.frame))
+            walk.num_steps += 1
+            if walk.goal is not None:
+                walk.goal.age += 1
+        return [walk.actions.pop(0) for walk in walks]
+
+    def _think(self, pairs: list[tuple[_Walk, _Sight]]) -> None:
+        """Fill `actions` of walks that have none."""
+        for walk, _ in pairs:
+            if walk.goal is not None and walk.goal.age >= self.max_steps_per_goal:
+                walk.goal = None
+        self._drive([pair for pair in pairs if pair[0].goal is not None])
+        asking = [pair for pair in pairs if not pair[0].actions]
+        self._ask(asking)
+        pointed = [pair for pair in asking if pair[0].goal is not None]
+        for (walk, sight), step in zip(pointed, self._drive(pointed), strict=True):
+            _remember_ways(walk.records[-1], step, sight.info)
+        for walk, _ in pairs:
+            walk.actions = walk.actions or [int(FALLBACK_ACTION)]
+
+    def _ask(self, pairs: list[tuple[_Walk, _Sight]]) -> None:
+        """System2's answers: actions, or a goal."""
+        if not pairs:
+            return
+        decisions = self.system2.decide(
+            [sight.frame for _, sight in pairs],
+            [walk.instruction for walk, _ in pairs],
+            [walk.history.frames for walk, _ in pairs],
+            [Image.fromarray(sight.down["rgb"]) for _, sight in pairs],
+        )
+        for (walk, sight), decision in zip(pairs, decisions, strict=True):
+            picture, place = sight.frame, None
+            if decision.kind == AnswerKind.PIXEL_GOAL:
+                place = _place(walk.env, decision.goal_pixel, sight)
+                if place is not None or self.system1_goal == "pixel":
+                    walk.goal = _Goal(decision.goal_pixel, sight.down["rgb"], place)
+                picture = Image.fromarray(sight.down["rgb"])
+            elif decision.kind in (AnswerKind.TURN, AnswerKind.STOP):
+                walk.actions = [int(a) for a in decision.actions if a != Action.LOOK_DOWN]
+            walk.records.append(record_of(decision, walk.num_steps, sight.info, picture, place))
+
+    def _drive(self, pairs: list[tuple[_Walk, _Sight]]) -> list[NavDPStep]:
+        """NavDP's next actions towards the goals. One whose path leads nowhere is dropped."""
+        steps = self.system1.steps(
+            [walk.memory for walk, _ in pairs],
+            [sight.down for _, sight in pairs],
+            [self._goal_now(walk, sight.info) for walk, sight in pairs],
+            observed=True,
+        )
+        for (walk, _), step in zip(pairs, steps, strict=True):
+            walk.actions = self._actions(step)
+            if not walk.actions:
+                walk.goal = None
+        return steps
+
+    def _goal_now(self, walk: _Walk, info: dict) -> Goal:
+        """As NavDP is told it from where the robot is."""
+        goal, pose = walk.goal, (*info["position"], info["yaw"])
+        assert goal is not None, "only walks with a goal are driven"
+        if self.system1_goal == "point" and goal.place is not None:
+            x, y = world_to_robot(goal.place, pose)
+            return PointGoal((float(x), float(y)))
+        if goal.place is None or goal.age == 0 or self.reads_earlier_views:
+            return PixelGoal(goal.pixel, goal.view)
+        camera = walk.env.camera
+        down = replace(camera, pitch_deg=camera.look_down_pitch_deg)
+        return PixelGoal(goal_pixel(goal.place, pose, down))
+
+    def _actions(self, step: NavDPStep) -> list[int]:
+        """The first few along the path; none if nothing leads forward."""
+        if step.turn:
+            return [int(Action.TURN_LEFT if step.turn > 0 else Action.TURN_RIGHT)]
+        actions = follow(step.path)
+        found = actions if Action.FORWARD in actions else []
+        return [int(action) for action in found[: self.actions_per_path]]
+
+
+def _look(env: NavigationEnv, observation: dict, info: dict) -> _Sight:
+    """With the look-down view, rendered unless it is the ordinary one."""
+    camera, down = env.camera, {name: observation[name] for name in ("rgb", "depth")}
+    if camera.pitch_deg != camera.look_down_pitch_deg:
+        view = env.render_view(camera.look_down_pitch_deg)
+        down = {"rgb": view.rgb, "depth": view.depth}
+    return _Sight(Image.fromarray(observation["rgb"]), down, info)
+
+
+def _place(env: NavigationEnv, pixel: tuple[float, float], sight: _Sight) -> np.ndarray | None:
+    """(2,) of what the pixel shows; None if it shows no place."""
+    T_world_camera = env.camera_pose(env.camera.look_down_pitch_deg)
+    point = lift_pixel(pixel, sight.down["depth"], T_world_camera, env.camera)
+    return None if point is None else point[:2]
+
+
+def _remember_ways(record: DecisionRecord, step: NavDPStep, info: dict) -> None:
+    places = robot_to_world(step.trajectories, (*info["position"], info["yaw"]))
+    record.trajectories = np.round(places, 3).tolist()
+    record.values = np.round(step.values, 3).tolist()

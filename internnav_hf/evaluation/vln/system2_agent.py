@@ -1,0 +1,190 @@
+"""System2 with a shortest-path follower to its goal: the published "S2 + ShortestPathFollower".
+
+System2 is asked when nothing is left to do of its last answer:
+
+* Turns are executed one by one, STOP ends the episode.
+* A pixel goal is lifted with the look-down view's depth (with the floor plane where there is none),
+  moved to the nearest place where the robot can be, and followed for at most `max_steps_per_goal`
+  actions or until 0.25 m before it.
+* Where no action follows - text that cannot be parsed, a pixel above the horizon without depth, a
+  goal where the robot already stands - it turns left once, as the published loop does when its
+  follower refuses. It is never taken for STOP. Unparsable answers are counted.
+
+As in training, the policy samples its history from every frame the robot has seen, not only from
+those at which it was asked; look-down views are no part of it. All environments that need an
+answer at the same moment share one call of `policy.decide`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.evaluation.agents import checked_sights, episodes_of
+from internnav_hf.evaluation.drawing import jpeg
+from internnav_hf.evaluation.records import DecisionRecord
+from internnav_hf.geometry import Action, lift, pixel_to_floor
+from internnav_hf.models.system2.dialogue import AnswerKind
+from internnav_hf.policies import Decision, FrameHistory
+from internnav_hf.policies.observations import checked_instruction
+from internnav_hf.sim.env import NavigationEnv
+from internnav_hf.sim.follower import next_action
+from internnav_hf.sim.render import View
+
+FALLBACK_ACTION = Action.TURN_LEFT
+
+
+@dataclass
+class _Walk:
+    """One environment's episode: `frame` is the ordinary view, `history` the ones before it in the
+    size in which System2 is shown them, `plan` actions to take.
+    """
+
+    env: NavigationEnv
+    instruction: str
+    frame: Image.Image = field(default_factory=Image.Image)
+    num_steps: int = 0
+    history: FrameHistory = field(default_factory=FrameHistory)
+    plan: list[int] = field(default_factory=list)
+    distance_to_goal: Any = None
+    goal_steps_left: int = 0
+    records: list[DecisionRecord] = field(default_factory=list)
+
+    def planned_action(self, info: dict) -> int | None:
+        """The next action of the last answer; None when System2 must be asked."""
+        if self.plan:
+            return self.plan.pop(0)
+        if self.goal_steps_left == 0:
+            return None
+        self.goal_steps_left -= 1
+        action = next_action(self.env.space, self.distance_to_goal, info["position"], info["yaw"])
+        if action is None:
+            self.goal_steps_left = 0
+        return None if action is None else int(action)
+
+
+class System2Agent:
+    """See the module. `policy` is a `System2Policy`, or anything with its `decide`, `prepare`."""
+
+    name = "system2"
+    needs_images = True
+
+    def __init__(self, policy: Any, max_steps_per_goal: int = 8, use_depth: bool = True):
+        self.policy = policy
+        self.max_steps_per_goal = max_steps_per_goal
+        self.use_depth = use_depth
+        self.walks: dict[int, _Walk] = {}
+
+    def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
+        """Forget the past."""
+        self.walks[env_index] = _Walk(env, checked_instruction(instruction, self.name))
+
+    def decisions(self, env_index: int) -> list[DecisionRecord]:
+        """With pictures: `view` is what System2 pointed in or judged."""
+        return self.walks[env_index].records
+
+    def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
+        """One action each; asks System2 for all that have none left, at once."""
+        given = {"observations": observations, "infos": infos}
+        walks = episodes_of(self.name, self.walks, env_indices, **given)
+        for walk, sight in zip(walks, checked_sights(self.name, observations, infos), strict=True):
+            walk.frame = sight["rgb"]
+        actions = [walk.planned_action(info) for walk, info in zip(walks, infos, strict=True)]
+        undecided = [i for i, action in enumerate(actions) if action is None]
+        if undecided:
+            self._decide([walks[i] for i in undecided], [infos[i] for i in undecided])
+        for i in undecided:
+            actions[i] = walks[i].planned_action(infos[i])
+        for walk in walks:
+            walk.history.append(self.policy.prepare(walk.frame))
+            walk.num_steps += 1
+        return [int(FALLBACK_ACTION) if action is None else action for action in actions]
+
+    def _decide(self, walks: list[_Walk], infos: list[dict]) -> None:
+        views: dict[int, View] = {}
+
+        def look_down(indices: list[int]) -> list[Image.Image]:
+            for i in indices:
+                env = walks[i].env
+                views[i] = env.render_view(env.camera.look_down_pitch_deg)
+            return [Image.fromarray(views[i].rgb) for i in indices]
+
+        decisions = self.policy.decide(
+            [walk.frame for walk in walks],
+            [walk.instruction for walk in walks],
+            [walk.history.frames for walk in walks],
+            look_down,
+        )
+        for i, (walk, decision) in enumerate(zip(walks, decisions, strict=True)):
+            self._follow(walk, decision, infos[i], views.get(i))
+
+    def _follow(self, walk: _Walk, decision: Decision, info: dict, view: View | None) -> None:
+        """Turn an answer into something to do, and remember it."""
+        walk.plan, walk.goal_steps_left, goal = [], 0, None
+        if decision.kind == AnswerKind.PIXEL_GOAL:
+            assert view is not None, "a pixel goal without the view that it points in"
+            goal = self._goal_position(walk.env, decision.goal_pixel, view)
+            if goal is not None:
+                walk.distance_to_goal = walk.env.space.distance_field(goal)
+                walk.goal_steps_left = self.max_steps_per_goal
+        elif decision.kind in (AnswerKind.TURN, AnswerKind.STOP):
+            walk.plan = [int(a) for a in decision.actions if a != Action.LOOK_DOWN]
+        picture = walk.frame if view is None else Image.fromarray(view.rgb)
+        walk.records.append(record_of(decision, walk.num_steps, info, picture, goal))
+
+    def _goal_position(
+        self, env: NavigationEnv, goal_pixel: tuple[float, float], view: View
+    ) -> np.ndarray | None:
+        """(2,) the reachable place nearest to what the pixel shows; None if it shows no place."""
+        depth = view.depth if self.use_depth else None
+        T_world_camera = env.camera_pose(env.camera.look_down_pitch_deg)
+        point = lift_pixel(goal_pixel, depth, T_world_camera, env.camera)
+        return None if point is None else env.space.nearest(point[:2])
+
+
+def lift_pixel(
+    goal_pixel: tuple[float, float],
+    depth: np.ndarray | None,
+    T_world_camera: np.ndarray,
+    camera: CameraSpec,
+) -> np.ndarray | None:
+    """World point (3,) of a pixel by its depth, by the floor where that is 0; None above it."""
+    column = min(max(int(goal_pixel[0]), 0), camera.width - 1)
+    row = min(max(int(goal_pixel[1]), 0), camera.height - 1)
+    uv = np.array([goal_pixel], dtype=float)
+    if depth is not None and depth[row, column] > 0:
+        return lift(uv, depth[row, column][None], T_world_camera, camera.intrinsics)[0]
+    point = pixel_to_floor(uv, T_world_camera, camera.intrinsics)[0]
+    return point if np.all(np.isfinite(point)) else None
+
+
+def record_of(
+    decision: Decision,
+    num_steps: int,
+    info: dict,
+    picture: Image.Image,
+    goal: np.ndarray | None = None,
+) -> DecisionRecord:
+    """What to remember of an answer after `num_steps` actions.
+
+    It judged, or pointed in, `picture`; `goal` (2,) is where a follower goes.
+    """
+    heatmap = decision.heatmap
+    return DecisionRecord(
+        step=num_steps,
+        kind=decision.kind.name,
+        text=decision.text,
+        position=_pair(info["position"]),
+        yaw=float(info["yaw"]),
+        goal_pixel=None if decision.goal_pixel is None else _pair(decision.goal_pixel),
+        goal_position=None if goal is None else _pair(goal),
+        goal_confidence=decision.goal_confidence,
+        heatmap=None if heatmap is None else np.round(heatmap, 4).tolist(),
+        view=jpeg(picture),
+    )
+
+
+def _pair(values: Any) -> tuple[float, float]:
+    return float(values[0]), float(values[1])

@@ -1,0 +1,152 @@
+"""DINOv2 patch tokens of frames: transformers' `Dinov2Model`, as InternVLA-N1 and NavDP use it.
+
+Differs from `Dinov2Model`: the position table is resized as in the original code, whose scale
+factor has an offset of 0.1, so that released weights give the same numbers; the class token, which
+nobody reads, and the mask token, which only pre-training reads, are dropped.
+
+Legend: N images, S image size, P patches of an image, C width.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+from transformers import DepthAnythingForDepthEstimation, Dinov2Config
+from transformers.models.dinov2.modeling_dinov2 import Dinov2Model
+
+from internnav_hf.weights.checkpoints import load_published, published_type
+from internnav_hf.weights.inert_pickle import read_tensors
+from internnav_hf.weights.loading import check_loading
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Names in the original DINOv2 -> transformers 5.23's, in this order.
+_ORIGINAL_NAMES = (
+    (r"^cls_token$", "embeddings.cls_token"),
+    (r"^pos_embed$", "embeddings.position_embeddings"),
+    (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+    (r"^blocks\.", "encoder.layer."),
+    (r"\.attn\.proj\.", ".attention.o_proj."),
+    (r"\.ls([12])\.gamma$", r".layer_scale\1.lambda1"),
+    (r"^norm\.", "layernorm."),
+)
+_FILES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
+_MASK_TOKENS = ("mask_token", "embeddings.mask_token")
+
+
+class DinoEncoder(Dinov2Model):
+    """Patch tokens of images, the final LayerNorm applied.
+
+    `normalise` says whether images come in [0, 1] and the encoder applies ImageNet's mean and
+    deviation, or as they are.
+    """
+
+    def __init__(self, config: Dinov2Config, normalise: bool = True):
+        super().__init__(config)
+        self.embeddings.mask_token = None
+        self.normalise = normalise
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, P, C) of `images` (N, 3, S, S), floats. Raises ValueError unless patches tile S."""
+        num_rows = self._num_rows(images)
+        images = images.to(self.dtype)
+        if self.normalise:
+            mean, std = (images.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+            images = (images - mean) / std
+        patches = self.embeddings.patch_embeddings(images)
+        class_token = self.embeddings.cls_token.expand(len(patches), -1, -1)
+        hidden = torch.cat([class_token, patches], dim=1) + self.positions(num_rows)
+        hidden = self.encoder(self.embeddings.dropout(hidden)).last_hidden_state
+        return self.layernorm(hidden)[:, 1:]
+
+    def positions(self, num_rows: int) -> Tensor:
+        """(1, 1 + P, C): the position table for square images of `num_rows` rows of patches."""
+        table = self.embeddings.position_embeddings
+        table_rows = round((table.shape[1] - 1) ** 0.5)
+        if num_rows == table_rows:
+            return table
+        grid = rearrange(table[:, 1:], "n (row column) c -> n c row column", row=table_rows)
+        scale = (num_rows + 0.1) / table_rows
+        # In float32: bicubic weights in half precision shift the table.
+        grid = F.interpolate(grid.float(), scale_factor=(scale, scale), mode="bicubic")
+        patches = rearrange(grid.to(table.dtype), "n c row column -> n (row column) c")
+        return torch.cat([table[:, :1], patches], dim=1)
+
+    def _num_rows(self, images: Tensor) -> int:
+        height, width = images.shape[-2:]
+        patch_size = self.embeddings.patch_embeddings.projection.kernel_size[0]
+        if height != width or height % patch_size:
+            raise ValueError(
+                f"Images must be square and a multiple of vision_config.patch_size="
+                f"{patch_size} pixels wide; these are {width}x{height}."
+            )
+        return height // patch_size
+
+
+def to_unit(rgb: Tensor) -> Tensor:
+    """`rgb` as floats in [0, 1]: bytes are divided by 255, floats are in it already."""
+    return rgb if rgb.is_floating_point() else rgb.float() / 255
+
+
+def released_dino_keys(
+    state_dict: Mapping[str, Tensor], prefix: str = "", target: str = ""
+) -> dict[str, Tensor]:
+    """Tensors of an original DINOv2 under `prefix`, renamed for a `DinoEncoder` under `target`.
+
+    Other tensors are left out. The joint projection to queries, keys and values becomes three; the
+    mask token is dropped. A name that DINOv2 does not have stays, for strict loading to find.
+    """
+    converted = {}
+    for key, value in state_dict.items():
+        name = key.removeprefix(prefix)
+        if not key.startswith(prefix) or name in _MASK_TOKENS:
+            continue
+        for pattern, replacement in _ORIGINAL_NAMES:
+            name = re.sub(pattern, replacement, name)
+        if ".attn.qkv." in name:
+            for letter, part in zip("qkv", value.chunk(3), strict=True):
+                converted[target + name.replace(".attn.qkv.", f".attention.{letter}_proj.")] = part
+        else:
+            converted[target + name] = value
+    return converted
+
+
+def load_dino(encoder: DinoEncoder, path: str | Path) -> None:
+    """Start `encoder` from pretrained weights.
+
+    `path` is an original DINOv2 or Depth-Anything-V2 file, or the folder or Hub name of a DINOv2
+    or Depth-Anything-V2 in transformers' form. Raises ValueError if anything does not fit.
+    """
+    if str(path).endswith(_FILES) or Path(path).is_file():
+        state_dict = read_tensors(path)
+        prefix = "pretrained." if any(key.startswith("pretrained.") for key in state_dict) else ""
+        state_dict = released_dino_keys(state_dict, prefix)
+    else:
+        state_dict = _transformers_weights(path)
+    expected = encoder.state_dict()
+    shared = expected.keys() & state_dict.keys()
+    report = {
+        "missing_keys": expected.keys() - state_dict.keys(),
+        "unexpected_keys": state_dict.keys() - expected.keys(),
+        "mismatched_keys": [(k,) for k in shared if state_dict[k].shape != expected[k].shape],
+    }
+    check_loading(path, report)
+    encoder.load_state_dict(state_dict)
+
+
+def _transformers_weights(path: str | Path) -> dict[str, Tensor]:
+    model_type = published_type(path)
+    if model_type == "depth_anything":
+        model, info = load_published(DepthAnythingForDepthEstimation, path)
+        model = model.backbone
+    elif model_type == "dinov2":
+        model, info = load_published(Dinov2Model, path)
+    else:
+        raise ValueError(f"{path} holds a {model_type!r}; expected 'dinov2' or 'depth_anything'.")
+    check_loading(path, info)
+    return {key: value for key, value in model.state_dict().items() if key not in _MASK_TOKENS}

@@ -1,0 +1,1 @@
+"""The dual system: System2, latent queries and an action expert."""

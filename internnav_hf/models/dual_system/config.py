@@ -1,0 +1,151 @@
+"""Configuration of the dual system: System2, and any action expert.
+
+Apart from the model's file so that `import internnav_hf` can register it without importing
+modelling code.
+"""
+
+import copy
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+from internnav_hf.models.common.config import OwnFieldsWin, refuse_unknown
+from internnav_hf.models.system2.config import System2Config
+from internnav_hf.weights.checkpoints import hub_arguments, open_weights, weight_names
+
+RELEASED_MODEL_TYPE = "internvla_n1"
+# Action experts by the names that recipes and released configurations (`system1`) call them.
+SYSTEM1: dict[str, dict[str, Any]] = {
+    "nextdit_async": {"model_type": "internnav_nextdit", "use_images": True},
+    "nextdit": {"model_type": "internnav_nextdit", "use_images": False},
+    "navdp_async": {"model_type": "internnav_navdp_action_expert"},
+}
+_OLDEST_MODEL_TYPE = "qwen2_5_vl"
+_QUERIES = "model.latent_queries"
+# How names of the weights of each released System1 start, in the order to look.
+_STARTS = {
+    "navdp_async": "model.navdp.",
+    "nextdit_async": "model.rgb_model.",
+    "nextdit": "model.traj_dit.",
+}
+_SYSTEM1_KEYS = (*_STARTS.values(), _QUERIES)
+
+
+class DualSystemConfig(OwnFieldsWin, PreTrainedConfig):
+    """System2 + `num_queries` latent queries + an action expert.
+
+    Fields:
+        system2_config: a `System2Config`, or a dict of one.
+        action_expert_config: configuration of the expert, or a dict of it with its `model_type`.
+        num_queries: query tokens in which System2 leaves its plan.
+
+    `from_pretrained` also reads the configuration of a released InternVLA-N1 that has a System1.
+    Raises ValueError for an unknown field, and for an expert made for plans of another width.
+    """
+
+    model_type = "internnav_dual_system"
+    sub_configs = {"system2_config": System2Config, "action_expert_config": AutoConfig}  # pyright: ignore[reportAssignmentType]
+
+    system2_config: dict | PreTrainedConfig | None = None
+    action_expert_config: dict | PreTrainedConfig | None = None
+    num_queries: int = 4
+
+    def __post_init__(self, **kwargs):
+        refuse_unknown(type(self), kwargs)
+        system2 = self.system2_config if self.system2_config is not None else {}
+        system2 = System2Config(**system2) if isinstance(system2, dict) else copy.deepcopy(system2)
+        self.system2_config = system2
+        width = system2.get_text_config().hidden_size
+        expert = self.action_expert_config
+        if expert is None:
+            expert = SYSTEM1["nextdit_async"] | {"plan_hidden_size": width}
+        if isinstance(expert, dict):
+            expert = AutoConfig.for_model(**expert)
+        self.action_expert_config = copy.deepcopy(expert)
+        super().__post_init__(**kwargs)
+        if self.num_queries < 1:
+            raise ValueError(f"num_queries: found {self.num_queries}, expected 1 or more.")
+        if expert.plan_hidden_size != width:
+            raise ValueError(
+                f"The action expert's plan_hidden_size is {expert.plan_hidden_size}, but System2's "
+                f"hidden_size is {width}."
+            )
+
+    @property
+    def hidden_size(self) -> int:
+        """Of System2's language model; DeepSpeed's `auto` sizes follow it."""
+        return self.get_text_config().hidden_size
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """The dict on disk; that of a released InternVLA-N1 is translated."""
+        given = dict(kwargs)
+        config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        found = config_dict.get("model_type", cls.model_type)
+        path, hub = pretrained_model_name_or_path, hub_arguments(given)
+        if found == RELEASED_MODEL_TYPE or (
+            found != cls.model_type and holds_dual_system(config_dict, path, **hub)
+        ):
+            config_dict = _translate(_with_system1(config_dict, path, **hub), path)
+        elif found != cls.model_type:
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: model_type: found {found!r}, expected "
+                f"{cls.model_type!r} or a released InternVLA-N1. Make a dual system of a System2 "
+                "with recipes/train_dual_system.py."
+            )
+        return config_dict, kwargs
+
+    def get_text_config(self, *args, **kwargs):
+        """The language model's part of System2's configuration."""
+        return self.system2_config.get_text_config(*args, **kwargs)
+
+
+def holds_dual_system(stored: dict, path, **hub) -> bool:
+    """Whether the checkpoint in `path`, a folder or Hub name, whose configuration is `stored`, is a
+    dual system, ours or a released one.
+
+    The oldest, InternVLA-N1-wo-dagger, calls itself a Qwen2.5-VL: only its weights tell.
+    """
+    found = stored.get("model_type")
+    if found in (DualSystemConfig.model_type, RELEASED_MODEL_TYPE):
+        return True
+    if stored.get("system1") is not None:
+        return True
+    if found != _OLDEST_MODEL_TYPE:
+        return False
+    return any(name.startswith(_SYSTEM1_KEYS) for name in weight_names(path, **hub))
+
+
+def _with_system1(released: dict, path, **hub) -> dict:
+    """`released` with `system1` and `n_query`, as the weights tell them where it does not."""
+    if released.get("system1") is not None:
+        return released
+    weights = open_weights(path, **hub)
+    entries = {} if weights is None else weights.entries
+    names = [name for name, starts in _STARTS.items() if any(k.startswith(starts) for k in entries)]
+    queries = entries.get(_QUERIES)
+    if not names or queries is None or len(queries.shape) != 3:
+        raise ValueError(
+            f"{path}: system1: found None, expected one of {', '.join(SYSTEM1)}, and its weights "
+            "hold no action expert: open it as a System2."
+        )
+    return released | {"system1": names[0], "n_query": queries.shape[1]}
+
+
+def _translate(released: dict, path) -> dict:
+    """The released flat configuration of a Qwen2.5-VL with `system1` and `n_query` as ours."""
+    released = dict(released)
+    system1, num_queries = released.pop("system1", None), released.pop("n_query", 4)
+    text = released.get("text_config", released)
+    if system1 not in SYSTEM1:
+        raise ValueError(
+            f"{path}: system1: found {system1!r}, expected one of {', '.join(SYSTEM1)}."
+        )
+    released |= {"model_type": "qwen2_5_vl"}
+    released.pop("architectures", None)
+    return {
+        "model_type": DualSystemConfig.model_type,
+        "system2_config": {"vlm_config": released, "use_pixel_goal_head": False},
+        "action_expert_config": SYSTEM1[system1] | {"plan_hidden_size": text["hidden_size"]},
+        "num_queries": num_queries,
+    }

@@ -1,0 +1,399 @@
+"""The dual system: System2 thinks slowly, an action expert walks fast (InternVLA-N1, DualVLN:
+arXiv 2512.08186).
+
+Behind its dialogue System2 reads a few query tokens; their final hidden states are the plan, from
+which the expert makes trajectories. Differs from the published code in how it is computed, not in
+what: attention is causal, so a frozen System2 reads the dialogue without gradient into a key-value
+cache, and only the query tokens run with gradient; the same loss and the same gradients. Visual
+features and the cache are made once per sample, not once per frame. No logits are computed.
+
+Legend: B samples, L tokens, Q query tokens, K plans of a sample, D width of System2, P patches,
+T frames, H horizon, S image size.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from transformers import AutoModel, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
+from internnav_hf.models.common.counted_losses import CountedLosses
+from internnav_hf.models.dual_system.action_expert import ActionExpertOutput
+from internnav_hf.models.dual_system.config import DualSystemConfig, holds_dual_system
+from internnav_hf.models.dual_system.released import dual_system_keys
+from internnav_hf.models.system2.model import System2Model
+from internnav_hf.models.system2.session import System2Session
+from internnav_hf.publishing.pushing import PushesWithCard
+from internnav_hf.weights.adapters import FRESH
+from internnav_hf.weights.checkpoints import (
+    check_size,
+    hub_arguments,
+    no_weights,
+    open_weights,
+    stored_config,
+)
+from internnav_hf.weights.loading import (
+    StrictLoading,
+    check_fit,
+    loading_arguments,
+    named,
+    no_loss,
+    open_if_adapter,
+    read_config,
+)
+from internnav_hf.weights.weight_files import map_tensors
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class DualSystemOutput(ActionExpertOutput):
+    """`ActionExpertOutput`, and the `plan` (B, Q, D), or (B, K, Q, D) where K were asked for."""
+
+    plan: Tensor | None = None
+
+
+class LatentQueries(nn.Module):
+    """The query tokens' embeddings (Q, D): a module, so that PEFT can keep it trainable."""
+
+    def __init__(self, num_queries: int, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_queries, width))
+
+
+class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
+    """System2, latent queries and an action expert.
+
+    While no parameter of System2's language and vision model learns, training takes the short way
+    of the frozen prefix; else the whole dialogue runs with gradient.
+    """
+
+    config_class = DualSystemConfig
+    config: DualSystemConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    loss_count_keys = {"frame_mask": "num_frames_in_batch"}
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+    def __init__(
+        self,
+        config: DualSystemConfig,
+        system2: System2Model | None = None,
+        action_expert: PreTrainedModel | None = None,
+    ):
+        """Random weights, or those of the parts that are given."""
+        super().__init__(config)
+        if is_deepspeed_zero3_enabled():
+            raise ValueError(
+                "The dual system cannot be built under ZeRO-3, whose weights are shared out from "
+                "the start: use ZeRO-2 (recipes/accelerate/zero2.yaml). A frozen System2 needs "
+                "neither gradients nor optimiser states."
+            )
+        self.system2 = System2Model(config.system2_config) if system2 is None else system2
+        self._no_split_modules = self.system2._no_split_modules
+        width = config.get_text_config().hidden_size
+        self.latent_queries = LatentQueries(config.num_queries, width)
+        self.action_expert = (
+            AutoModel.from_config(config.action_expert_config)
+            if action_expert is None
+            else action_expert
+        )
+        self._told_full_pass = False
+        self.post_init()
+
+    def _init_weights(self, module):
+        if isinstance(module, LatentQueries):
+            init.normal_(module.weight)
+
+    @classmethod
+    def from_parts(
+        cls, system2: System2Model, action_expert: PreTrainedConfig | PreTrainedModel, **fields
+    ) -> "DualSystemModel":
+        """A trained System2 with an expert, fresh from its configuration or trained before.
+
+        `fields` are those of `DualSystemConfig`. Raises ValueError for an expert made for plans of
+        another width.
+        """
+        model = action_expert if isinstance(action_expert, PreTrainedModel) else None
+        config = DualSystemConfig(
+            system2_config=system2.config,
+            action_expert_config=action_expert if model is None else model.config,
+            **fields,
+        )
+        if model is None:
+            model = AutoModel.from_config(config.action_expert_config)
+            model.to(device=system2.device, dtype=system2.dtype)
+        dual = cls(config, system2, model)
+        dual.name_or_path = system2.name_or_path  # what an adapter of it names as its base
+        dual.latent_queries.to(device=system2.device, dtype=system2.dtype)
+        return dual
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path, *args, config=None, output_loading_info=False, **kwargs
+    ):
+        """Our checkpoint, or a released one such as `InternRobotics/InternVLA-N1-DualVLN`.
+
+        Fields of `DualSystemConfig` are accepted as keyword arguments. Any missing, unexpected or
+        misshapen key is a ValueError.
+        """
+        path, kwargs = loading_arguments(pretrained_model_name_or_path, kwargs)
+        source = path
+        if path is not None:
+            adapted = open_if_adapter(cls, path, config, kwargs, cls.open_base)
+            if adapted is not None:
+                return (adapted, no_loss()) if output_loading_info else adapted
+            if config is None:
+                config, kwargs = read_config(DualSystemConfig, path, **kwargs)
+            hub = hub_arguments(kwargs)
+            if stored_config(path, **hub).get("model_type") != DualSystemConfig.model_type:
+                kwargs["state_dict"] = cls._released(path, config, **hub)
+                kwargs, source = {k: v for k, v in kwargs.items() if k not in hub}, None
+        told = {"output_loading_info": output_loading_info}
+        return named(super().from_pretrained(source, *args, config=config, **told, **kwargs), path)
+
+    @classmethod
+    def _released(cls, path, config: DualSystemConfig, **hub) -> dict[str, Tensor]:
+        """The weights of a released checkpoint under our names, mapped and not copied."""
+        weights = open_weights(path, **hub)
+        if weights is None:
+            raise no_weights(path)
+        skeleton = check_size(path, weights, config, cls)
+        assert skeleton is not None
+        tensors = map_tensors(weights.files) if weights.tensors is None else weights.tensors
+        converted = dual_system_keys(tensors, config)
+        check_fit(path, converted, skeleton)
+        return converted
+
+    @classmethod
+    def open_base(cls, path, config: DualSystemConfig | None = None, **kwargs) -> Any:
+        """What an adapter stands on: a dual system, or a System2 of which one is made, whose
+        expert and queries the adapter brings.
+        """
+        hub = hub_arguments(kwargs)
+        if config is None or holds_dual_system(stored_config(path, **hub), path, **hub):
+            return cls.from_pretrained(path, config=config, **kwargs)
+        system2 = System2Model.from_pretrained(path, config=config.system2_config, **kwargs)
+        expert, num_queries = config.action_expert_config, config.num_queries
+        dual = cls.from_parts(system2, expert, num_queries=num_queries)
+        setattr(dual, FRESH, ["latent_queries", "action_expert"])
+        return dual
+
+    def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
+        """As for every model, under the names that the weights have in memory."""
+        super().save_pretrained(
+            save_directory, *args, save_original_format=save_original_format, **kwargs
+        )
+
+    @property
+    def system2_is_frozen(self) -> bool:
+        """Whether nothing that the plan depends on learns, but for the queries."""
+        return not any(parameter.requires_grad for parameter in self.system2.vlm.parameters())
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """What each named loss weighs in `loss`."""
+        return {"action_loss": 1.0}
+
+    def get_input_embeddings(self):
+        """The VLM's token embeddings."""
+        return self.system2.get_input_embeddings()
+
+    def set_input_embeddings(self, value):
+        """Replace the VLM's token embeddings."""
+        self.system2.set_input_embeddings(value)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_grid_thw: Tensor | None = None,
+        mm_token_type_ids: Tensor | None = None,
+        rgb: Tensor | None = None,
+        depth: Tensor | None = None,
+        actions: Tensor | None = None,
+        frame_mask: Tensor | None = None,
+        plan_position: Tensor | None = None,
+        num_frames_in_batch: Tensor | int | None = None,
+        noise: Tensor | None = None,
+        timesteps: Tensor | None = None,
+    ) -> DualSystemOutput:
+        """The plan behind each dialogue, and with `actions` the expert's loss for it.
+
+        `input_ids, attention_mask, mm_token_type_ids` (B, L), padded on either side; `pixel_values`
+        (P, C); `image_grid_thw` (images, 3); the others as in `ActionExpert.forward`.
+        `plan_position` (B, K) asks for several plans of a sample, each behind so many columns of
+        `input_ids`; then the expert's arguments have a dimension K after B.
+        """
+        plan = self.latent_plan(
+            input_ids,
+            attention_mask,
+            pixel_values,
+            image_grid_thw,
+            mm_token_type_ids,
+            plan_position,
+        )
+        if actions is None:
+            return DualSystemOutput(plan=plan)
+        self.check_counts(num_frames_in_batch=num_frames_in_batch)
+        arguments = [plan, rgb, depth, actions, frame_mask]
+        if plan_position is not None:
+            arguments = [_flat(argument) for argument in arguments]
+            noise, timesteps = _flat(noise), _flat(timesteps)
+        output = self.action_expert(
+            *arguments, num_frames_in_batch=num_frames_in_batch, noise=noise, timesteps=timesteps
+        )
+        return DualSystemOutput(
+            loss=output.loss,
+            action_loss=output.action_loss,
+            loss_counts=output.loss_counts,
+            plan=plan,
+        )
+
+    def latent_plan(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_grid_thw: Tensor | None = None,
+        mm_token_type_ids: Tensor | None = None,
+        plan_position: Tensor | None = None,
+    ) -> Tensor:
+        """The plan (B, Q, D), or (B, K, Q, D) for `plan_position` (B, K); see `forward`."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if mm_token_type_ids is None:
+            image_token = self.config.system2_config.vlm_config.image_token_id
+            mm_token_type_ids = (input_ids == image_token).long()
+        positions, _ = self.system2.vlm.model.get_rope_index(
+            input_ids,
+            mm_token_type_ids=mm_token_type_ids.int(),
+            image_grid_thw=image_grid_thw,
+            attention_mask=attention_mask,
+        )
+        layout = _Layout(attention_mask, positions, plan_position, self.config.num_queries)
+        queries = self.latent_queries.weight
+        queries = queries.expand(*layout.ends.shape, -1, -1).flatten(1, 2)
+        images = {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw}
+        if self.system2_is_frozen:
+            hidden = self._read_frozen(input_ids, queries, layout, images)
+        else:
+            hidden = self._read_whole(input_ids, queries, layout, images)
+        if plan_position is None:
+            return hidden
+        return rearrange(hidden, "b (k q) d -> b k q d", q=self.config.num_queries)
+
+    def plan(self, session: System2Session) -> Tensor:
+        """The plan (B, Q, D) behind what `session` has read so far, on its key-value cache.
+
+        The session is left as it was.
+        """
+        return session.peek(self.latent_queries.weight)
+
+    def _read_frozen(self, input_ids, queries, layout: "_Layout", images) -> Tensor:
+        """The dialogue without gradient into a cache, then the queries with."""
+        # Gradient checkpointing, which works while training only, would drop the cache silently.
+        self.system2.eval()
+        vlm = self.system2.vlm.model
+        cache = DynamicCache(config=self.config.get_text_config())
+        with torch.no_grad():
+            vlm(
+                input_ids=input_ids,
+                attention_mask=layout.attention_mask,
+                position_ids=layout.positions,
+                past_key_values=cache,
+                use_cache=True,
+                **images,
+            )
+        return vlm.language_model(
+            inputs_embeds=queries,
+            attention_mask=layout.mask(queries.dtype, whole=False),
+            position_ids=layout.query_positions,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+
+    def _read_whole(self, input_ids, queries, layout: "_Layout", images) -> Tensor:
+        """Dialogue and queries as one sequence, with gradient."""
+        if torch.is_grad_enabled() and not self._told_full_pass:
+            logger.warning(
+                "System2 learns too: every step runs the whole dialogue with gradient, which takes "
+                "several times as long as with System2 frozen."
+            )
+            self._told_full_pass = True
+        embeddings = torch.cat([self.get_input_embeddings()(input_ids), queries], dim=1)
+        hidden = self.system2.vlm.model(
+            inputs_embeds=embeddings,
+            attention_mask=layout.mask(queries.dtype, whole=True),
+            position_ids=torch.cat([layout.positions, layout.query_positions], dim=2),
+            use_cache=False,
+            **images,
+        ).last_hidden_state
+        return hidden[:, -queries.shape[1] :]
+
+
+class _Layout:
+    """Where K plans of Q query tokens stand behind L tokens: positions and masks.
+
+    The queries' columns follow all tokens of the batch, padding too; what a query sees are the
+    tokens before its plan's end and the queries before it of the same plan.
+    """
+
+    def __init__(
+        self,
+        attention_mask: Tensor,
+        positions: Tensor,
+        plan_position: Tensor | None,
+        num_queries: int,
+    ):
+        """`attention_mask` (B, L), M-RoPE `positions` (3, B, L), `plan_position` (B, K) in columns;
+        None is one plan behind all of them.
+        """
+        self.attention_mask, self.positions = attention_mask, positions
+        self.num_queries = num_queries
+        self.plans_are_last = plan_position is None
+        whole = torch.full_like(attention_mask[:, :1], attention_mask.shape[1])
+        self.ends = whole if plan_position is None else plan_position  # (B, K)
+        index = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+        visible = (index < self.ends[..., None]) & attention_mask[:, None].bool()
+        self.visible = visible.repeat_interleave(num_queries, dim=1)  # (B, K Q, L)
+        last = positions.amax(0)[:, None].masked_fill(~visible, -1).amax(-1)  # (B, K)
+        steps = torch.arange(1, num_queries + 1, device=positions.device)
+        self.query_positions = (last[..., None] + steps).flatten(1).expand(3, -1, -1)
+
+    def mask(self, dtype: torch.dtype, whole: bool) -> Tensor:
+        """For the queries, or the whole sequence: (B, L + Q) for one plan behind each sample, else
+        (B, 1, rows, L + K Q) to be added to the scores.
+        """
+        if self.plans_are_last:
+            return torch.cat([self.attention_mask, self.attention_mask.new_ones(self._block)], 1)
+        num_plans, device = self.ends.shape[1], self.attention_mask.device
+        causal = torch.ones(self.num_queries, self.num_queries, device=device).tril()
+        own = torch.block_diag(*[causal] * num_plans).bool().expand(len(self.ends), -1, -1)
+        rows = torch.cat([self.visible, own], dim=2)
+        if whole:
+            length = self.attention_mask.shape[1]
+            causal = torch.ones(length, length, device=device).tril().bool()
+            tokens = causal & self.attention_mask[:, None].bool()
+            none = tokens.new_zeros(len(tokens), length, own.shape[2])
+            rows = torch.cat([torch.cat([tokens, none], dim=2), rows], dim=1)
+        hidden = torch.finfo(dtype).min
+        return torch.zeros_like(rows, dtype=dtype).masked_fill(~rows, hidden)[:, None]
+
+    @property
+    def _block(self) -> tuple[int, int]:
+        return len(self.ends), self.num_queries
+
+
+def _flat(argument: Tensor | None) -> Tensor | None:
+    """(B, K, ...) as (B K, ...)."""
+    return None if argument is None else argument.flatten(0, 1)

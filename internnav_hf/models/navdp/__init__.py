@@ -1,0 +1,1 @@
+"""NavDP, and NavDP* (the action expert that shares its trunk)."""

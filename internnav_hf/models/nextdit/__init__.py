@@ -1,0 +1,1 @@
+"""NextDiT, the action expert of DualVLN."""

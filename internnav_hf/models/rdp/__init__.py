@@ -1,0 +1,1 @@
+"""RDP, the recurrent diffusion policy."""

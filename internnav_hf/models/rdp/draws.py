@@ -1,0 +1,69 @@
+"""What RDP draws, in training and in sampling.
+
+Legend: B episodes, T steps, H horizon, K diffusion steps.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from internnav_hf.models.common.diffusion import NUM_ACTION_CHANNELS
+from internnav_hf.models.common.steady_draws import SteadyDraws
+from internnav_hf.models.rdp.config import RDPConfig
+
+
+def draw_for_training(
+    config: RDPConfig,
+    shape: tuple[int, int],
+    device: torch.device,
+    given: dict[str, Tensor | None],
+    targets: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """`noise` (B, T, H, 3), `timesteps`, `image_drop` and `condition_drop` (B, T): the given ones,
+    or drawn; see `RDPModel.forward`. In evaluation there are `targets` (B, T, ...) of the steps: by
+    them it is drawn, so that losses depend on neither luck nor the batch, and nothing is dropped.
+    """
+    steady = None if targets is None else SteadyDraws(targets.flatten(0, 1))
+    draws: dict[str, Any] = dict(given)
+    if draws["noise"] is None:
+        size = (config.action_horizon, NUM_ACTION_CHANNELS)
+        drawn = (
+            torch.randn(*shape, *size, device=device) if steady is None else steady.normal(*size)
+        )
+        draws["noise"] = drawn.view(*shape, *size)
+    if draws["timesteps"] is None:
+        num_steps = config.num_diffusion_steps
+        if steady is None:
+            draws["timesteps"] = torch.randint(num_steps, shape, device=device)
+        else:
+            draws["timesteps"] = steady.below(num_steps).view(shape)
+    shares = {"image_drop": config.view_drop_share, "condition_drop": config.condition_drop_share}
+    for name, share in shares.items():
+        if draws[name] is None:
+            draws[name] = torch.rand(shape, device=device) < (share if steady is None else 0)
+    return {name: value.to(device) for name, value in draws.items()}
+
+
+def draw_for_sampling(
+    config: RDPConfig,
+    shape: Sequence[int],
+    device: torch.device,
+    generator: torch.Generator | list[torch.Generator] | None,
+) -> tuple[Tensor, Tensor]:
+    """Where sampling starts (B, T, H, 3), and what it adds between its steps
+    (K - 1, chains, B, T, H, 3). A list of generators has one for each of the B.
+    """
+    chains = num_chains(config)
+    num_draws = 1 + (config.num_diffusion_steps - 1) * chains
+    size = (*shape, num_draws, config.action_horizon, NUM_ACTION_CHANNELS)
+    drawn = randn_tensor(size, generator, device, torch.float32)
+    between = drawn[:, :, 1:].unflatten(2, (-1, chains))
+    return drawn[:, :, 0], between.movedim((2, 3), (0, 1))
+
+
+def num_chains(config: RDPConfig) -> int:
+    """Samples that are denoised for one: 2 where published guidance lets them drift apart."""
+    return 2 if config.guidance_drifts and config.guidance_scale != 1 else 1

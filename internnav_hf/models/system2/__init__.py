@@ -1,0 +1,1 @@
+"""System2: a Qwen-VL model with a pixel-goal head."""

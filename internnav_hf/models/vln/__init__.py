@@ -1,0 +1,1 @@
+"""Seq2Seq and CMA, the recurrent models of vision-and-language navigation."""

@@ -1,0 +1,181 @@
+"""CMA (VLN-CE, arXiv 2004.02857): a state asks the instruction, and the answer asks the views.
+
+With `use_clip` it reads with CLIP's towers and cross-modal encoders, see `cma_clip`. See
+`recurrent_vln` for what differs from the published code.
+
+Legend besides: K cells of a grid of features, C channels.
+"""
+
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from internnav_hf.models.common.clip import ClipImageEncoder, ClipTextEncoder
+from internnav_hf.models.common.clip_config import NUM_IMAGE_TOKENS
+from internnav_hf.models.common.depth_resnet import depth_grid_size
+from internnav_hf.models.common.recurrent import StateEncoder
+from internnav_hf.models.vln.base import NUM_ACTIONS, RecurrentVLNModel, Steps
+from internnav_hf.models.vln.cma_clip import ClipReader
+from internnav_hf.models.vln.cma_clip_released import (
+    released_cma_clip_fields,
+    released_cma_clip_keys,
+)
+from internnav_hf.models.vln.cma_config import CMAConfig
+from internnav_hf.models.vln.released import CLIP_VARIANT, Release
+
+RGB_GRID = 4  # cells in a row, of colours
+POSITION_SIZE = 64  # channels that say which cell it is
+
+
+class CMAModel(RecurrentVLNModel):
+    """See the module. `rgb_features` are (B, T, C, 4, 4), over CLIP (B, T, 5, C)."""
+
+    config_class = CMAConfig
+    config: CMAConfig
+    released_variant = "CMA"
+    num_recurrent_layers = 2
+    has_bidirectional_instruction = True
+
+    def __init__(self, config: CMAConfig):
+        super().__init__(config)
+        hidden, rgb_size, depth_size = (
+            config.hidden_size,
+            config.rgb_hidden_size,
+            config.depth_hidden_size,
+        )
+        depth_cells = depth_grid_size(config.depth_size, len(config.depth_num_blocks)) ** 2
+        depth_channels = config.depth_feature_channels + POSITION_SIZE
+        if config.use_clip:
+            self.clip_reader = ClipReader(config, depth_channels)
+            rgb_channels, found_size = hidden, 3 * hidden
+        else:
+            rgb_channels = config.rgb_config.hidden_sizes[-1] + POSITION_SIZE
+            found_size = self._add_attention(rgb_channels, depth_channels)
+        self.depth_positions = nn.Embedding(depth_cells, POSITION_SIZE)
+        self.previous_action_embedding = nn.Embedding(1 + NUM_ACTIONS, config.action_embedding_size)
+        self.rgb_projection = nn.Linear(rgb_channels, rgb_size)
+        self.depth_projection = nn.Linear(depth_channels * depth_cells, depth_size)
+        self.state_encoder = StateEncoder(
+            rgb_size + depth_size + config.action_embedding_size, hidden
+        )
+        second = hidden + found_size + config.action_embedding_size
+        self.second_projection = nn.Linear(second, hidden)
+        self.second_state_encoder = StateEncoder(hidden, hidden)
+        self.post_init()
+        self.train(self.training)  # freezes what the configuration says
+
+    @classmethod
+    def convert_release(cls, release: Release, unused: tuple[str, ...]):
+        """See `ReleasedModel`."""
+        if release.variant != CLIP_VARIANT:
+            return super().convert_release(release, unused)
+        weights = released_cma_clip_keys(release.weights, unused)
+        return weights, released_cma_clip_fields(weights)
+
+    def add_encoders(self, config: CMAConfig) -> None:
+        """Those of the instruction and of colours."""
+        if not config.use_clip:
+            super().add_encoders(config)
+            return
+        self.text_encoder = ClipTextEncoder(config.text_config)  # pyright: ignore[reportArgumentType]
+        self.rgb_encoder = ClipImageEncoder(config.vision_config)  # pyright: ignore[reportArgumentType]
+
+    def freeze_words(self) -> None:
+        """Of what reads the instruction, what the configuration says."""
+        if not self.config.use_clip:
+            super().freeze_words()
+            return
+        if not self.config.train_text_encoder:
+            self.text_encoder.requires_grad_(False).eval()
+        if not self.config.train_rgb_encoder:
+            self.rgb_encoder.eval()  # a tower may have dropout
+
+    def encode_instruction(self, instruction_ids: Tensor) -> Tensor:
+        """Of ids (B, L): what `act` takes in their place, so that it is made once an episode."""
+        if not self.config.use_clip:
+            return super().encode_instruction(instruction_ids)
+        return self.text_encoder(instruction_ids)
+
+    @property
+    def rgb_feature_shape(self) -> tuple[int, ...]:
+        """Of what `pool_rgb` keeps of a frame."""
+        config: Any = self.config
+        if config.use_clip:
+            return (NUM_IMAGE_TOKENS, config.vision_config.hidden_size)
+        return (config.rgb_config.hidden_sizes[-1], RGB_GRID, RGB_GRID)
+
+    def pool_rgb(self, features: Tensor) -> Tensor:
+        """(F, C, 4, 4) of `features` (F, C, h, w); those of CLIP are tokens, and stay."""
+        return features if self.config.use_clip else F.adaptive_avg_pool2d(features, RGB_GRID)
+
+    def advance(self, steps: Steps, state: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, H) for the heads, and all states (B, T, 2, H), from `state` (B, 2, H)."""
+        assert steps.previous_actions is not None
+        if self.config.use_clip:
+            rgb, read = self.clip_reader.project(steps.rgb), self.clip_reader
+        else:
+            rgb, read = with_positions(steps.rgb, self.rgb_positions), self._read
+        depth = with_positions(steps.depth, self.depth_positions)
+        rgb_seen = F.relu(self.rgb_projection(rgb.mean(1)))
+        depth_seen = F.relu(self.depth_projection(rearrange(depth, "f k c -> f (c k)")))
+        seen = steps.to_steps(torch.cat([rgb_seen, depth_seen], dim=-1))
+        first = self.state_encoder(
+            torch.cat([seen, steps.previous_actions], dim=-1), state[:, 0], steps.reset_mask
+        )
+        found = read(first, rgb, depth, steps)
+        second = torch.cat([first, found, steps.previous_actions], dim=-1)
+        second = self.second_state_encoder(
+            F.relu(self.second_projection(second)), state[:, 1], steps.reset_mask
+        )
+        return second, torch.stack([first, second], dim=2)
+
+    def _add_attention(self, rgb_channels: int, depth_channels: int) -> int:
+        """How many numbers `_read` finds."""
+        config = self.config
+        width, text_size = config.hidden_size // 2, 2 * config.instruction_hidden_size
+        rgb_size, depth_size = config.rgb_hidden_size, config.depth_hidden_size
+        self.rgb_positions = nn.Embedding(RGB_GRID**2, POSITION_SIZE)
+        self.state_query = nn.Linear(config.hidden_size, width)
+        self.text_key = nn.Linear(text_size, width)
+        self.text_query = nn.Linear(text_size, width)
+        self.rgb_key_value = nn.Linear(rgb_channels, width + rgb_size)
+        self.depth_key_value = nn.Linear(depth_channels, width + depth_size)
+        return text_size + rgb_size + depth_size
+
+    def _read(self, states: Tensor, rgb: Tensor, depth: Tensor, steps: Steps) -> Tensor:
+        """(B, T, C): what `states` (B, T, H) find in the instruction, and that in the views `rgb`
+        and `depth` (F, K, C).
+        """
+        instruction = steps.instruction  # (B, L, C), zeros at padding
+        is_word = instruction.any(-1)[:, None]
+        keys = self.text_key(instruction)
+        text = attend(self.state_query(states), keys, instruction, is_word)
+        query = self.text_query(text)[steps.step_mask][:, None]  # of frames, as the views are
+        width = query.shape[-1]
+        rgb_found = attend(query, *self.rgb_key_value(rgb).tensor_split([width], dim=-1))
+        depth_found = attend(query, *self.depth_key_value(depth).tensor_split([width], dim=-1))
+        views = steps.to_steps(torch.cat([rgb_found[:, 0], depth_found[:, 0]], dim=-1))
+        return torch.cat([text, views], dim=-1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """(..., Q, C) of `query` (..., Q, W), `key` (..., K, W), `value` (..., K, C) and, True where
+    valid, `mask` (..., 1, K). A row without anything valid finds the mean.
+    """
+    logits = query @ key.mT / query.shape[-1] ** 0.5
+    if mask is not None:
+        logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+    return logits.softmax(-1) @ value
+
+
+def with_positions(features: Tensor, positions: nn.Embedding) -> Tensor:
+    """(F, K, C + P) of `features` (F, C, G, G) with the table of `positions` (K, P).
+
+    As published the table is read as (P, K), not transposed.
+    """
+    cells = rearrange(features, "f c row column -> f (row column) c")
+    table = positions.weight.view(positions.embedding_dim, -1).T
+    return torch.cat([cells, table.expand(len(cells), -1, -1)], dim=-1)

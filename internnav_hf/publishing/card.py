@@ -1,0 +1,363 @@
+"""The README.md of a model: what it is, what it was made from, under which licence, how to use it.
+
+Its head is read again when somebody trains on the model: `made_from` lists all that it was made
+from, with the licence of each.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+
+from internnav_hf.publishing.licences import (
+    NON_COMMERCIAL,
+    PERMISSIVE,
+    RESTRICTED,
+    Licence,
+    permits,
+    strictest,
+)
+from internnav_hf.publishing.origins import (
+    CARD,
+    HEADER,
+    LIBRARY,
+    Origin,
+    fields_of,
+    licences_of_card,
+    read_head,
+    texts,
+)
+
+PLACE = "this/repository"
+_POLICIES = {
+    "internnav_system2": "System2Policy",
+    "internnav_dual_system": "DualSystemPolicy",
+    "internnav_navdp": "NavDPPolicy",
+    "internnav_rdp": "RDPPolicy",
+    "internnav_seq2seq": "VLNPolicy",
+    "internnav_cma": "VLNPolicy",
+}
+_PAPERS = {
+    "internnav_system2": ("DualVLN", "2512.08186"),
+    "internnav_dual_system": ("DualVLN", "2512.08186"),
+    "internnav_navdp": ("NavDP", "2505.08712"),
+    "internnav_rdp": ("VLN-PE", "2507.13019"),
+    "internnav_seq2seq": ("VLN-PE", "2507.13019"),
+    "internnav_cma": ("VLN-PE", "2507.13019"),
+}
+_CAMERA_UNITS = {"hfov_deg": "°", "height_m": " m", "pitch_deg": "°", "look_down_pitch_deg": "°"}
+
+
+@dataclass
+class CardFacts:
+    """What a card tells of a model with `config`; `chosen` is the licence that its owner states."""
+
+    config: Any
+    origins: Sequence[Origin]
+    chosen: Licence | None = None
+    command: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    cameras: Sequence[Mapping[str, Any]] = ()
+    base_models: Sequence[str] = ()
+    """of the Hub"""
+    repository: str = PLACE
+    is_adapter: bool = False
+    limits: Sequence[str] = ()
+
+    @property
+    def licence(self) -> Licence | None:
+        """What the model must carry, else what its owner states, else what its base has."""
+        known = [origin.licence for origin in self.origins if origin.licence]
+        required = strictest(known)
+        if self.chosen is not None:
+            keeps_terms = required is not None and self.chosen.id == required.id
+            return required if keeps_terms else self.chosen
+        if required is not None:
+            return required
+        weights = {one.licence for one in self.origins if one.kind == "weights"}
+        free = {one for one in weights if one and one.id != "unrestricted"}
+        return free.pop() if len(free) == 1 and not self.unknown else None
+
+    @property
+    def unknown(self) -> list[Origin]:
+        """What nobody has told the licence of."""
+        return [origin for origin in self.origins if origin.licence is None]
+
+
+def check_licence(facts: CardFacts) -> None:
+    """Raise ValueError where the model must not carry the licence that its owner states."""
+    if facts.chosen is not None:
+        _check_chosen(facts.chosen, facts.origins)
+
+
+def check_published(facts: CardFacts) -> None:
+    """Raise ValueError where the licence of a model that is to be published is not known."""
+    check_licence(facts)
+    if facts.licence is None and facts.unknown:
+        names = ", ".join(dict.fromkeys(one.name for one in facts.unknown))
+        raise ValueError(
+            f"--license: the licence of {names} is not known, so it cannot follow from it: pass "
+            f"--license, as {NON_COMMERCIAL.id} or apache-2.0, if its terms allow it."
+        )
+
+
+def is_by_hand(card: Mapping[str, Any]) -> bool:
+    """Whether the head of a card was written by a person: not by us, nor by a trainer."""
+    tags = texts(card.get("tags"))
+    return bool(card) and not (
+        "made_from" in card
+        or "generated_from_trainer" in tags
+        or card.get("library_name") == "peft"
+    )
+
+
+def check_kept(card: Mapping[str, Any], place: str, origins: Sequence[Origin]) -> None:
+    """Raise ValueError where a card by hand, which stays, frees what `origins` restrict, or says
+    nothing of it.
+    """
+    for stated in licences_of_card(card) or [None]:
+        freed = _freed(stated, origins)
+        if freed is not None:
+            raise ValueError(
+                f"its card says {stated or 'no licence'}, but {freed.name}, which the model is "
+                f"made from, is {freed.licence}: expected {_required(origins)}; put "
+                f"the licence in {place}'s README.md right."
+            )
+
+
+def settle(
+    text: str, folder: str | Path, origins: Sequence[Origin], chosen: Licence | None = None
+) -> str:
+    """`text`, the card in `folder` of a model that was made from `origins`, with the licence that
+    it must have: `chosen`, else what it says, else what follows.
+
+    Raises ValueError where it is freer than it may be, and where nobody knows.
+    """
+    head, required = read_head(text, folder), _required(origins)
+    if not head:
+        raise ValueError(f"{folder}: {CARD}: found no head that can be read, expected its fields.")
+    stated = licences_of_card(head)
+    if chosen is not None:
+        _check_chosen(chosen, origins)
+        keeps_terms = required is not None and required.id == chosen.id
+        return _with_licence(text, head, required if required and keeps_terms else chosen)
+    if stated:
+        check_kept(head, str(folder), origins)
+        strange = [one for one in stated if one.id not in PERMISSIVE | RESTRICTED]
+        return _with_licence(text, head, strange[0]) if strange else text
+    if required is not None:
+        return _with_licence(text, head, required)
+    if not origins or not all(origin.licence for origin in origins):
+        raise ValueError(f"{folder}: {CARD} says no licence, and none follows: pass --license.")
+    return text
+
+
+def _check_chosen(chosen: Licence, origins: Sequence[Origin]) -> None:
+    freed = _freed(chosen, origins)
+    if freed is not None:
+        raise ValueError(
+            f"--license {chosen.id}: the model is made from {freed.name}, which is "
+            f"{freed.licence}: expected {_required(origins)}, or leave --license out."
+        )
+
+
+def _required(origins: Sequence[Origin]) -> Licence | None:
+    return strictest(origin.licence for origin in origins if origin.licence)
+
+
+def _freed(stated: Licence | None, origins: Sequence[Origin]) -> Origin | None:
+    """The first of `origins` whose terms `stated` does not keep."""
+    required = _required(origins)
+    if required is None or (stated is not None and permits(required, stated)):
+        return None
+    binding = [one for one in origins if one.licence and one.licence.restricts]
+    strange = [one for one in binding if stated is None or not permits(one.licence, stated)]
+    return (strange or binding)[0]
+
+
+def _with_licence(text: str, head: Mapping[str, Any], licence: Licence) -> str:
+    rest = {name: value for name, value in head.items() if not name.startswith("license")}
+    fields = yaml.safe_dump(_licence_fields(licence) | rest, sort_keys=False, allow_unicode=True)
+    told = HEADER.sub("", text, count=1)
+    told = re.sub(r"(\n## Licence\n\n)[^\n]*", rf"\g<1>{licence}.", told, count=1)
+    return f"---\n{fields}---\n{told}"
+
+
+def _licence_fields(licence: Licence) -> dict[str, str]:
+    """For the head of a card; the Hub takes only identifiers that it knows."""
+    if licence.id in PERMISSIVE | RESTRICTED:
+        name = licence.name or "see-below" if licence.id == "other" else ""
+        told = {"license": licence.id, "license_name": name, "license_link": licence.link}
+    else:
+        told = {"license": "other", "license_name": re.sub(r"[^a-z0-9.-]+", "-", licence.id)}
+    return {key: value for key, value in told.items() if value}
+
+
+def render_card(facts: CardFacts) -> str:
+    """The text of README.md."""
+    body = [
+        f"# {_title(facts.config)}",
+        "",
+        *describe(facts.config),
+        *(["", "This is a LoRA adapter of the base model."] if facts.is_adapter else []),
+        *_usage(facts),
+        *_licence(facts),
+        *_made_from(facts),
+        *_cameras(facts.cameras),
+        *_table("## Settings", ("setting", "value"), _plain_rows(facts.settings)),
+        *(["", "## Command", "", "```bash", facts.command, "```"] if facts.command else []),
+        *_table("## Metrics", ("metric", "value"), _numbers(facts.metrics)),
+        *_limits(facts),
+        *_citation(facts.config),
+        "",
+    ]
+    return str(ModelCard(f"---\n{_head(facts).to_yaml()}\n---\n\n" + "\n".join(body)))
+
+
+def describe(config: Any) -> list[str]:
+    """What the model is, in some lines."""
+    kind = config.model_type
+    if kind == "internnav_navdp":
+        size, goals = f"{config.image_size}x{config.image_size}", ", ".join(config.goal_kinds)
+        seen = f"{config.num_memory_frames} frames of {size} pixels and depth"
+        return [f"A NavDP for the goals {goals}. It sees {seen}."]
+    if kind in ("internnav_seq2seq", "internnav_cma", "internnav_rdp"):
+        size = f"{config.image_size}x{config.image_size}"
+        name = _title(config).removesuffix("Model")
+        return [f"A {name}: views of {size} pixels, depth and an instruction in, actions out."]
+    if kind not in ("internnav_system2", "internnav_dual_system"):
+        return [f"A {kind}."]
+    is_dual = kind == "internnav_dual_system"
+    system2 = config.system2_config if is_dual else config
+    head = " and a pixel-goal head." if system2.use_pixel_goal_head else "."
+    lines = [f"A {system2.vlm_config.model_type} with System2's dialogue{head}"]
+    lines += [
+        f"Goals are pixels of a {system2.image_width}x{system2.image_height} look-down image."
+    ]
+    if is_dual:
+        expert = config.action_expert_config.model_type.removeprefix("internnav_")
+        lines += [f"Its plans, of {config.num_queries} tokens, are walked by a {expert}."]
+    return lines
+
+
+def plain(text: str) -> str:
+    """`text` of others for a line of a card: no line breaks, no markup of its own."""
+    return re.sub(r"[`|<>\x00-\x1f\x7f\u2028\u2029]+", " ", str(text)).strip()
+
+
+def _head(facts: CardFacts) -> ModelCardData:
+    kind, licence = facts.config.model_type, facts.licence
+    task = "visual" if kind == "internnav_navdp" else "vision-and-language"
+    data = [one.repository for one in facts.origins if one.kind == "data" and one.repository]
+    base = list(dict.fromkeys(facts.base_models))
+    relation = {"base_model_relation": "adapter" if facts.is_adapter else "finetune"}
+    return ModelCardData(
+        library_name=LIBRARY,
+        pipeline_tag="robotics",
+        base_model=base or None,
+        datasets=list(dict.fromkeys(data)) or None,
+        tags=["embodied-navigation", f"{task}-navigation"],
+        made_from=fields_of(facts.origins),
+        **(_licence_fields(licence) if licence else {}),
+        **(relation if base else {}),
+    )
+
+
+def _title(config: Any) -> str:
+    architectures = getattr(config, "architectures", None)
+    if architectures:
+        return str(architectures[0])
+    return type(config).__name__.removesuffix("Config") + "Model"
+
+
+def _usage(facts: CardFacts) -> list[str]:
+    policy = _POLICIES.get(facts.config.model_type)
+    if policy is None:
+        return []
+    return [
+        "",
+        "```python",
+        f"from internnav_hf.policies import {policy}",
+        f'policy = {policy}.from_pretrained("{facts.repository}")',
+        "```",
+    ]
+
+
+def _licence(facts: CardFacts) -> list[str]:
+    licence = facts.licence
+    if licence is not None:
+        text = f"{licence}, as it follows from the table below."
+        text = f"{licence}, as its owner states." if licence == facts.chosen else text
+    elif facts.unknown:
+        text = "Not known: it follows from what the table below calls unknown. Ask before use."
+    else:
+        text = "Nothing that it was made from restricts it; its owner has not stated one."
+    return ["", "## Licence", "", text]
+
+
+def _made_from(facts: CardFacts) -> list[str]:
+    rows = [
+        (
+            f"{one.kind}: `{plain(one.name)}`",
+            plain(str(one.licence or "unknown")),
+            plain(one.version),
+        )
+        for one in dict.fromkeys(facts.origins)
+    ]
+    return _table("## Made from", ("what", "licence", "version"), rows)
+
+
+def _cameras(cameras: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One column for each camera."""
+    if not cameras:
+        return []
+    names = list(dict.fromkeys(name for camera in cameras for name in camera))
+    rows = [
+        (plain(name), *(_measure(name, camera.get(name)) for camera in cameras)) for name in names
+    ]
+    heads = [f"camera {i}" for i in range(1, len(cameras) + 1)]
+    return _table("## Camera", ("", *(heads if len(cameras) > 1 else ["value"])), rows)
+
+
+def _measure(name: str, value: Any) -> str:
+    return plain(f"{value}{_CAMERA_UNITS.get(name, '')}")
+
+
+def _plain_rows(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(plain(name), plain(value)) for name, value in fields.items()]
+
+
+def _numbers(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+    return [(plain(name), f"{value:.4g}") for name, value in metrics.items()]
+
+
+def _table(title: str, heads: Sequence[str], rows) -> list[str]:
+    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    if not lines:
+        return []
+    return ["", title, "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *lines]
+
+
+def _limits(facts: CardFacts) -> list[str]:
+    given = [
+        "It was made for research. It has no notion of safety: what drives a robot by it must stop "
+        "for people and stairs by other means.",
+        "It knows views like those that it was trained on; another camera, height or pitch may "
+        "lead it astray.",
+    ]
+    return ["", "## Limits", "", *(f"- {line}" for line in [*given, *facts.limits])]
+
+
+def _citation(config: Any) -> list[str]:
+    if config.model_type not in _PAPERS:
+        return []
+    name, number = _PAPERS[config.model_type]
+    key = name.lower().replace("-", "")
+    entry = [f"@misc{{{key},", f"  title = {{{name}}},", f"  eprint = {{{number}}},"]
+    entry += ["  archivePrefix = {arXiv}", "}"]
+    return ["", "## Citation", "", "```bibtex", *entry, "```"]

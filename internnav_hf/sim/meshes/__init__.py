@@ -1,0 +1,1 @@
+"""Surfaces: furniture, rooms, and the mesh files of users."""

@@ -1,0 +1,125 @@
+"""Where agents are compared: scenes nobody has trained in, and the episodes in them."""
+
+import hashlib
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from internnav_hf.camera import CameraSpec, cameras_of, difference_from_all
+from internnav_hf.sim.env import NavigationEnv
+from internnav_hf.sim.episodes import NavigationEpisode, sample_episodes, scene_seeds
+from internnav_hf.sim.navigation import NavigableSpace
+from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene
+
+Task = tuple[str, NavigationEpisode]  # scene name, episode
+
+logger = logging.getLogger(__name__)
+
+# Agents that see nothing need no image, and the simulator need not render one.
+BLIND_SIZE = {"width": 8, "height": 6}
+
+SPLIT = "evaluation"  # of `scene_seeds`; datasets have other splits, so no scene is shared
+
+
+@dataclass
+class CourseScene:
+    """A scene, where one can be in it, and the episodes."""
+
+    scene: Scene
+    space: NavigableSpace
+    episodes: list[NavigationEpisode]
+
+
+class Course:
+    """Scenes by name, and environments in them."""
+
+    def __init__(
+        self, scenes: list[Scene], num_episodes: int, seed: int, min_distance_m: float = 2.0
+    ):
+        """`num_episodes` in each scene, drawn with `seed`, `min_distance_m` of walking or more."""
+        self.scenes: dict[str, CourseScene] = {}
+        for position, scene in enumerate(scenes):
+            space = NavigableSpace(scene)
+            episodes = sample_episodes(scene, space, num_episodes, seed + position, min_distance_m)
+            self.scenes[scene.name] = CourseScene(scene, space, episodes)
+
+    def scene(self, name: str) -> Scene:
+        """By name."""
+        return self.scenes[name].scene
+
+    @property
+    def tasks(self) -> list[Task]:
+        """Every episode, scene by scene."""
+        return [(name, episode) for name, s in self.scenes.items() for episode in s.episodes]
+
+    def digest(self) -> str:
+        """Differs wherever scenes or episodes do, whatever their names and seeds."""
+        content = hashlib.sha256()
+        for name, place in self.scenes.items():
+            content.update(name.encode())
+            hash_scene(content, place.scene)
+            for episode in place.episodes:
+                task = (episode.episode_id, episode.start, episode.goal_xy, episode.instructions)
+                content.update(repr(task).encode())
+        return content.hexdigest()
+
+    def make_env(
+        self,
+        name: str,
+        camera: CameraSpec,
+        success_distance: float,
+        max_steps: int,
+        see: bool = True,
+        allow_sliding: bool = False,
+    ) -> NavigationEnv:
+        """An environment in the named scene; with `see=False` its images are tiny."""
+        place = self.scenes[name]
+        camera = camera if see else replace(camera, **BLIND_SIZE)
+        return NavigationEnv(
+            place.scene,
+            camera,
+            place.episodes,
+            success_distance_m=success_distance,
+            max_steps=max_steps,
+            space=place.space,
+            allow_sliding=allow_sliding,
+        )
+
+
+def hash_scene(content: Any, scene: Scene) -> None:
+    """Adds all that is seen of a scene to a hash."""
+    arrays = [scene.vertices, scene.faces, scene.face_colors]
+    if scene.textures is not None:
+        arrays += [*scene.textures.images, scene.textures.face_texture, scene.textures.face_uv]
+    for array in arrays:
+        content.update(repr((array.shape, array.dtype.str)).encode())
+        content.update(np.ascontiguousarray(array).tobytes())
+
+
+def unseen_scenes(num_scenes: int, seed: int, config: SceneConfig | None = None) -> list[Scene]:
+    """Generated scenes that are in no dataset, whatever its seed."""
+    seeds = scene_seeds(seed, SPLIT, num_scenes)
+    scenes = [generate_scene(scene_seed, config) for scene_seed in seeds]
+    return [replace(scene, name=f"unseen_{i:03d}") for i, scene in enumerate(scenes)]
+
+
+def camera_of(
+    model: str | None, stored: dict | list[dict] | None, changes: dict, otherwise: CameraSpec
+) -> CameraSpec:
+    """The camera that `model` says it was trained with (`stored`; the first of several), or else
+    `otherwise`, with `changes` (those that are not None); what is not as in training is a warning.
+    """
+    trained = cameras_of(stored)
+    camera = trained[0] if trained else otherwise
+    if model is not None and not trained:
+        logger.warning("%s does not say which camera it was trained with: %s.", model, camera)
+    if len(trained) > 1:
+        logger.warning("%s was trained with %d cameras: %s.", model, len(trained), camera)
+    given = {name: value for name, value in changes.items() if value is not None}
+    chosen = replace(camera, **given)
+    difference = difference_from_all(trained or [camera], chosen)
+    if model is not None and difference is not None:
+        logger.warning("Another camera than the model's: %s.", difference)
+    return chosen

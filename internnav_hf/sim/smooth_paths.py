@@ -1,0 +1,146 @@
+"""Smooth ways through a scene, as robots that move continuously drive them: the teacher of NavDP.
+
+    field of planning costs -> straightened -> smoothed -> poses that face along it
+
+Published in InternData-N1 (`vln_n1`): global paths that keep clear of obstacles, frames about
+0.06 m apart. How they were planned is not documented; the noise of the heading is ours, so that a
+learner also sees the way from beside.
+
+Legend: K points of a path, T frames.
+"""
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from internnav_hf.sim.navigation import DistanceField, NavigableSpace, densify
+from internnav_hf.trajectory import chord_length, resample
+
+CLEARANCE_WEIGHT = 3.0
+STEERING_ROOM_M = 0.07
+"""On both sides of a robot; gaps with less are taken only for want of a better way."""
+_NARROW_WEIGHT = 30.0
+FRAME_SPACING_M = 0.06  # published
+_FINE_M = 0.02
+_SMOOTHINGS_M = (0.3, 0.15, 0.07)
+"""Standard deviations of the smoothing, the first that touches nothing counts."""
+_LONGEST_LINE_M = 6.0
+_NOISE_LENGTH_M = 0.5  # of way, over which the heading's noise changes
+_TRIES = 60
+
+
+class WaySampler:
+    """Draws ways between random places of one scene."""
+
+    def __init__(
+        self,
+        space: NavigableSpace,
+        frame_spacing_m: float = FRAME_SPACING_M,
+        min_length_m: float = 2.5,
+        max_length_m: float = 12.0,
+        heading_noise: float = float(np.radians(8)),
+    ) -> None:
+        self._space, self._roomy = space, space.wider(STEERING_ROOM_M)
+        self._frame_spacing_m = frame_spacing_m
+        self._min_length_m, self._max_length_m = min_length_m, max_length_m
+        self._heading_noise = heading_noise
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray | None:
+        """(T, 3) poses x, y, yaw every `frame_spacing_m`; None where the scene is too small."""
+        for _ in range(_TRIES):
+            goal = self._roomy.sample(rng)
+            field = planning_field(self._space, goal)
+            for start in (self._roomy.sample(rng) for _ in range(4)):
+                if self._min_length_m <= float(field(start)) < np.inf:
+                    way = smooth_way(field, start, self._frame_spacing_m)
+                    length_m = float(chord_length(way)[-1])
+                    if self._min_length_m <= length_m <= self._max_length_m:
+                        return self._walk(way, rng)
+        return None
+
+    def _walk(self, way: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Faces along the way, but for noise that comes and goes."""
+        steps = np.gradient(way, axis=0)
+        correlation = _NOISE_LENGTH_M / self._frame_spacing_m
+        noise = gaussian_filter1d(rng.normal(size=len(way)), correlation, mode="wrap")
+        # The filter leaves this standard deviation of what was 1 (Gaussian, continuous).
+        noise *= self._heading_noise * np.sqrt(2 * correlation * np.sqrt(np.pi))
+        yaw = np.arctan2(steps[:, 1], steps[:, 0]) + noise
+        return np.column_stack([way, (yaw + np.pi) % (2 * np.pi) - np.pi])
+
+
+def planning_field(space: NavigableSpace, goal_xy: np.ndarray) -> DistanceField:
+    """Costs of the way to a goal from everywhere, for `smooth_way`."""
+    margin = space.clearance - space.robot_radius_m
+    costs = 1.0 + CLEARANCE_WEIGHT * np.clip(1 - space.clearance / 0.45, 0, 1)
+    costs += _NARROW_WEIGHT * np.clip(1 - margin / STEERING_ROOM_M, 0, 1)
+    return space.field_of(costs, space.cells_near(goal_xy))
+
+
+def smooth_way(field: DistanceField, start: np.ndarray, spacing_m: float) -> np.ndarray:
+    """(K, 2) from `start` to the goal of a planning field, about `spacing_m` apart, evenly.
+
+    It keeps clear of obstacles where that is cheap and never touches one; for following with
+    `tracking.track` too.
+    """
+    path = straighten(field, np.concatenate([[start], field.path_from(start)[1:]]))
+    fine = densify(path, _FINE_M)
+    space = field.space
+    enough_m = min(space.robot_radius_m + STEERING_ROOM_M, _least_clearance(space, fine))
+    for smoothing_m in _SMOOTHINGS_M:
+        way = _even(_smooth(fine, smoothing_m / _FINE_M), spacing_m)
+        if space.is_navigable(way).all() and _least_clearance(space, way) >= enough_m:
+            return way
+    return _even(path, spacing_m)
+
+
+def _least_clearance(space: NavigableSpace, points: np.ndarray) -> float:
+    return float(space.lookup(space.clearance, points, outside=0.0).min())
+
+
+def straighten(field: DistanceField, path: np.ndarray) -> np.ndarray:
+    """Corners (K, 2) of `path` (N, 2) where straight lines between them are free and cost no more.
+
+    A path over eight neighbours bends where nothing is; `NavigableSpace.tighten` would pull it
+    taut around every corner, and this keeps the clearance that the planner paid for.
+    """
+    space, costs = field.space, field.costs
+    spent = np.zeros(len(path))
+    lengths = np.linalg.norm(np.diff(path, axis=0), axis=1)
+    at_points = space.lookup(costs, path, outside=np.inf)
+    spent[1:] = np.cumsum(lengths * (at_points[1:] + at_points[:-1]) / 2)
+    window = max(2, int(_LONGEST_LINE_M / space.resolution_m))
+    kept, anchor = [0], 0
+    while anchor < len(path) - 1:
+        rest = path[anchor + 1 : anchor + 1 + window]
+        straight = _line_cost(space, costs, path[anchor], rest)
+        worth = straight <= 1.001 * (spent[anchor + 1 : anchor + 1 + window] - spent[anchor])
+        chosen = np.flatnonzero(worth)
+        anchor += int(chosen[-1]) + 1 if len(chosen) else 1
+        kept.append(anchor)
+    return path[kept]
+
+
+def _line_cost(
+    space: NavigableSpace, costs: np.ndarray, start: np.ndarray, ends: np.ndarray
+) -> np.ndarray:
+    """(N,) planning cost of straight lines from `start` (2,) to `ends` (N, 2); inf if blocked."""
+    lengths = np.linalg.norm(ends - start, axis=1)
+    num_points = int(np.ceil(lengths.max() / (0.5 * space.resolution_m))) + 2
+    fractions = np.linspace(0, 1, num_points)[:, None]
+    points = start + (ends - start)[:, None, :] * fractions
+    blocked = ~space.is_navigable(points).all(axis=1)
+    cost = lengths * space.lookup(costs, points, outside=np.inf).mean(axis=1)
+    return np.where(blocked, np.inf, cost)
+
+
+def _smooth(points: np.ndarray, deviation: float) -> np.ndarray:
+    """Gaussian, over indices; the ends stay because the path goes on point-symmetrically there."""
+    padding = int(4 * deviation) + 1 if len(points) > 1 else 0
+    longer = np.pad(points, ((padding, padding), (0, 0)), mode="reflect", reflect_type="odd")
+    return gaussian_filter1d(longer, deviation, axis=0)[padding : padding + len(points)]
+
+
+def _even(path: np.ndarray, spacing_m: float) -> np.ndarray:
+    length_m = float(chord_length(path)[-1])
+    num_steps = max(1, round(length_m / spacing_m))
+    return resample(path, length_m / num_steps, num_steps + 1)

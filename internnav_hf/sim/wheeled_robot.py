@@ -1,0 +1,110 @@
+"""A wheeled robot that moves continuously: the visual-navigation benchmark's counterpart of `env`.
+
+A unicycle: for one control period it drives at a speed and turns at a rate, exactly along the arc.
+Published (NavDP's benchmark): Dingo base in IsaacSim, control every 0.15 s, at most 0.5 m/s and
+0.5 rad/s. Differs from there: no dynamics, so that speeds are reached at once, and an obstacle
+stops the robot, or lets it slide, where the published one is pushed back.
+"""
+
+import numpy as np
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.geometry import camera_pose, wrap_angle
+from internnav_hf.sim.navigation import NavigableSpace
+from internnav_hf.sim.render import Renderer, View
+from internnav_hf.sim.scenes import Scene
+
+_LONGEST_CHORD_TURN = 0.1  # rad; arcs are checked for obstacles in straight pieces
+
+
+class Rover:
+    """One robot in one scene; `space` and `renderer` are made when they are not given.
+
+    Attributes, all of the present: `pose` (3,) x, y, yaw in the world, `time_s` driven so far,
+    `speed` (forward m/s, turn rad/s) that the last step really had, `collided` in the last step.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        camera: CameraSpec,
+        space: NavigableSpace | None = None,
+        renderer: Renderer | None = None,
+        period_s: float = 0.15,
+        max_speed: float = 0.5,
+        max_turn_rate: float = 0.5,
+        allow_sliding: bool = False,
+    ) -> None:
+        limits = {"period_s": period_s, "max_speed": max_speed, "max_turn_rate": max_turn_rate}
+        for name, value in limits.items():
+            if value <= 0:
+                raise ValueError(f"Rover: {name} must be positive; found {value}.")
+        self.scene, self.camera = scene, camera
+        self.space = space or NavigableSpace(scene)
+        self.period_s, self.max_speed, self.max_turn_rate = period_s, max_speed, max_turn_rate
+        self._renderer = renderer or Renderer(scene)
+        self._walk = self.space.slide if allow_sliding else self.space.move
+        self.place((*self.space.nearest(np.mean(scene.bounds, axis=0)[:2]), 0.0))
+
+    def place(self, pose: tuple[float, float, float] | np.ndarray) -> None:
+        """Puts the robot at (x, y, yaw), at rest, and sets its clock to 0."""
+        x, y, yaw = (float(value) for value in pose)
+        if not self.space.is_navigable(np.array([x, y])):
+            raise ValueError(f"Scene {self.scene.name}: a robot cannot stand at ({x:.2f}, {y:.2f})")
+        self.pose = np.array([x, y, wrap_angle(yaw)])
+        self.time_s, self.speed, self.collided = 0.0, (0.0, 0.0), False
+
+    def step(self, forward_speed: float, turn_rate: float) -> bool:
+        """Drives for one period, in m/s and rad/s; returns whether an obstacle was in the way.
+
+        Speeds beyond the robot's limits are cut. A blocked robot still turns: it is round.
+        """
+        if not np.isfinite([forward_speed, turn_rate]).all():
+            raise ValueError(f"Rover: a speed is not a number: {forward_speed}, {turn_rate}.")
+        forward = float(np.clip(forward_speed, -self.max_speed, self.max_speed))
+        turn = float(np.clip(turn_rate, -self.max_turn_rate, self.max_turn_rate))
+        before, xy = self.pose, self.pose[:2]
+        self.collided = False
+        targets = arc(before, forward * self.period_s, turn * self.period_s)
+        for step in np.diff(targets[:, :2], axis=0, prepend=before[None, :2]):
+            xy, collided = self._walk(xy, xy + step)
+            self.collided |= collided
+        self.pose = np.array([*xy, wrap_angle(targets[-1, 2])])
+        chord_yaw = before[2] + turn * self.period_s / 2
+        moved = (xy - before[:2]) @ (np.cos(chord_yaw), np.sin(chord_yaw))
+        self.speed = (float(moved) / self.period_s, turn)
+        self.time_s += self.period_s
+        return self.collided
+
+    @property
+    def T_world_camera(self) -> np.ndarray:
+        """(4, 4) at the present place and the camera's ordinary pitch."""
+        return self._camera_pose(self.pose)
+
+    def observe(self) -> dict[str, np.ndarray]:
+        """The view from here, rendered now: rgb (H, W, 3) uint8, depth (H, W) float32 in metres,
+        0 where nothing is.
+        """
+        view = self.render_at(self.pose)
+        return {"rgb": view.rgb, "depth": view.depth}
+
+    def render_at(self, pose: tuple[float, float, float] | np.ndarray) -> View:
+        """What the robot would see at (x, y, yaw), wherever it is: a goal's image, for example."""
+        return self._renderer.render(self._camera_pose(pose), self.camera)
+
+    def _camera_pose(self, pose: tuple[float, float, float] | np.ndarray) -> np.ndarray:
+        x, y, yaw = pose
+        return camera_pose(x, y, yaw, self.camera.height_m, np.radians(self.camera.pitch_deg))
+
+
+def arc(pose: np.ndarray, length_m: float, turn: float) -> np.ndarray:
+    """(N, 3) poses along the arc from `pose` (3,), without it; `turn` radians are turned in all."""
+    num_parts = int(np.ceil(abs(turn) / _LONGEST_CHORD_TURN)) or 1
+    fractions = np.arange(1, num_parts + 1) / num_parts
+    x, y, yaw = pose
+    # The chord of a part of an arc points half-way and is sinc(half the turn) of its length.
+    chord = fractions * length_m * np.sinc(fractions * turn / 2 / np.pi)
+    heading = yaw + fractions * turn / 2
+    return np.stack(
+        [x + chord * np.cos(heading), y + chord * np.sin(heading), yaw + fractions * turn], axis=1
+    )

@@ -1,0 +1,127 @@
+"""Writes episodes in InternData-N1's `vln_ce` layout (LeRobot v2.1 dialect), a folder for each
+scene.
+
+    SCENE/meta/{info.json, episodes.jsonl, tasks.jsonl, episodes_stats.jsonl}
+    SCENE/data/chunk-000/episode_000000.parquet
+    SCENE/videos/chunk-000/observation.images.{rgb,depth}.125cm_30deg/episode_000000_0.{jpg,png}
+
+A scene is written to a hidden folder and renamed when it is complete: a killed run leaves no half
+scene. What the published layout does not have: `observation.images.landmark.*`, masks of the named
+object, on request.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.geometry import camera_pose
+from internnav_hf.sim.episodes import NavigationEpisode
+from internnav_hf.sim.expert import NO_GOAL, Walk, pixel_goals
+from internnav_hf.sim.render import Renderer, View
+from internnav_hf.sim.writers.lerobot_folder import MATRIX, lerobot_folder
+
+INSTRUCTION_SEPARATOR = "<INSTRUCTION_SEP>"
+LARGEST_DEPTH_M = 10.0
+LANDMARK_SHRINK = 8  # a landmark mask is this many times smaller than the image
+JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is written for each episode."""
+
+    camera: CameraSpec
+    depth: bool = True
+    landmarks: bool = False
+
+    @property
+    def pitches(self) -> dict[str, float]:
+        """Column and folder suffix, 125cm_30deg, -> pitch in degrees; one if both are equal."""
+        camera = self.camera
+        pairs = [(False, camera.pitch_deg), (True, camera.look_down_pitch_deg)]
+        return {camera.pitch_setting(look_down): pitch for look_down, pitch in pairs}
+
+
+class SceneWriter:
+    """Writes the episodes of one scene; use as a context, which completes or removes the folder."""
+
+    def __init__(self, folder: Path, renderer: Renderer, recording: Recording, info: dict) -> None:
+        self._renderer, self._recording = renderer, recording
+        self._folder = lerobot_folder(folder, recording.camera, info)
+
+    def __enter__(self) -> "SceneWriter":
+        self._lerobot = self._folder.__enter__()
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        self._folder.__exit__(kind, error, traceback)
+
+    def add(self, episode: NavigationEpisode, walk: Walk) -> None:
+        """Render and write one episode; `action` is the one that LED TO each frame, -1 first."""
+        actions = np.concatenate([[-1], walk.actions[:-1]]).astype(np.int32)
+        columns = {"action": pa.array(actions)}
+        for setting, pitch in self._recording.pitches.items():
+            poses = [self._pose(pose, pitch) for pose in walk.poses]
+            views = [self._renderer.render(pose, self._recording.camera) for pose in poses]
+            self._write_images(setting, views, episode)
+            columns |= self._setting_columns(setting, pitch, poses, views, walk)
+        task = INSTRUCTION_SEPARATOR.join(episode.instructions)
+        self._lerobot.add(columns, [{"task": task}], {"stats": _statistics(actions)})
+
+    def _pose(self, pose: np.ndarray, pitch_deg: float) -> np.ndarray:
+        x, y, yaw = pose
+        return camera_pose(x, y, yaw, self._recording.camera.height_m, np.radians(pitch_deg))
+
+    def _setting_columns(
+        self, setting: str, pitch: float, poses: list[np.ndarray], views: list[View], walk: Walk
+    ) -> dict[str, pa.Array]:
+        """Poses; goals in the look-down setting, none in the other, as published."""
+        camera = self._recording.camera
+        if pitch == camera.look_down_pitch_deg:
+            goals, ahead = pixel_goals(walk, views, camera, pitch)
+        else:
+            goals, ahead = np.full((len(views), 2), NO_GOAL), np.full(len(views), NO_GOAL)
+        matrices = [pose.astype(np.float32).tolist() for pose in poses]
+        return {
+            f"pose.{setting}": pa.array(matrices, MATRIX),
+            f"goal.{setting}": pa.array(goals.tolist(), pa.list_(pa.int32())),
+            f"relative_goal_frame_id.{setting}": pa.array(ahead.astype(np.int32)),
+        }
+
+    def _write_images(self, setting: str, views: list[View], episode: NavigationEpisode) -> None:
+        kinds = {"rgb": True, "depth": self._recording.depth, "landmark": self._recording.landmarks}
+        goal = episode.goal_object
+        for kind in (kind for kind, wanted in kinds.items() if wanted):
+            lerobot = self._lerobot
+            name = f"observation.images.{kind}.{setting}"
+            folder = lerobot.folder / "videos" / lerobot.chunk / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for frame, view in enumerate(views):
+                stem = folder / f"episode_{lerobot.num_episodes:06d}_{frame}"
+                if kind == "rgb":
+                    Image.fromarray(view.rgb).save(f"{stem}.jpg", quality=JPEG_QUALITY)
+                elif kind == "depth":
+                    depth_mm = (
+                        np.clip(view.depth, 0, LARGEST_DEPTH_M) * self._recording.camera.depth_scale
+                    )
+                    Image.fromarray(depth_mm.astype(np.uint16)).save(f"{stem}.png")
+                else:
+                    _landmark(view, 0 if goal is None else goal.instance_id).save(f"{stem}.png")
+
+
+def _landmark(view: View, instance_id: int) -> Image.Image:
+    """Share (0 to 255) of each area that shows the object; all 0 for no object (id 0)."""
+    shows = (view.instances == instance_id) & (instance_id > 0)
+    height, width = view.instances.shape
+    size = (max(1, width // LANDMARK_SHRINK), max(1, height // LANDMARK_SHRINK))
+    return Image.fromarray((shows * 255).astype(np.uint8)).resize(size, Image.Resampling.BOX)
+
+
+def _statistics(actions: np.ndarray) -> dict:
+    kinds = {"min": np.min, "max": np.max, "mean": np.mean, "std": np.std}
+    numbers = {name: [float(function(actions))] for name, function in kinds.items()}
+    return {"action": numbers | {"count": [len(actions)]}}

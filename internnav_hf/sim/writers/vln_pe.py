@@ -1,0 +1,200 @@
+"""Writes walks in InternData-N1's `vln_pe` layout (v0.5), which the followers of instructions are
+trained on, a folder for each scene, or for each walk.
+
+    SCENE/meta/{info.json, episodes.jsonl, tasks.jsonl, episodes_stats.jsonl}
+    SCENE/data/chunk-000/episode_000000.parquet
+    SCENE/videos/chunk-000/observation.images.rgb/episode_000000.npy      uint8 (T, H, W, 3)
+    SCENE/videos/chunk-000/observation.images.depth/episode_000000.npy    float32 (T, H, W)
+
+Depth is in tens of metres, 0 where nothing is seen. `observation.action` is the expert's AT the
+frame; each instruction is a line of tasks.jsonl, and episodes_stats.jsonl tells the first and the
+last line of an episode. Orientations are (w, x, y, z) of axes x forward, y left, z up.
+
+Differs from the published folders: where something else was done than the expert's action,
+`observation.previous_action` is there, `observation.expert_actions`, the expert's next eight from
+each frame, and `observation.expert_steps`, how many it needs yet, for then no later frame tells
+where it would have gone and when it would have arrived; `instruction_tokens` are left out, for they
+number the words of a vocabulary that knows none of these; `meta/info.json` is about these walks. On
+request images are files (JPEG, and 16-bit PNG of millimetres): a seventh of the size at 128x96, and
+slower to read.
+
+Legend: T frames of an episode.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.geometry import FORWARD_STEP_M, camera_pose
+from internnav_hf.sim.episodes import NavigationEpisode
+from internnav_hf.sim.expert import Walk, expert_plan
+from internnav_hf.sim.navigation import DistanceField, NavigableSpace
+from internnav_hf.sim.render import Renderer
+from internnav_hf.sim.writers.lerobot_folder import LeRobotFolder, lerobot_folder
+from internnav_hf.sim.writers.vln_ce import JPEG_QUALITY, LARGEST_DEPTH_M
+
+FRAMES_PER_SECOND = 6  # nominal, as published
+SIMULATOR_STEPS = 50  # of physics, for each action, as published
+MM_PER_M = 1000
+PLANNED_STEPS = 8  # RDP's horizon
+VECTOR = pa.list_(pa.float64())
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedWalk:
+    """`poses` (T, 3) as (x, y, yaw); `rgb` (T, H, W, 3) uint8; `depth` (T, H, W) metres, 0 unknown.
+
+    `actions` (T,) are the expert's at each frame, `executed` (T,) what was done instead (None: the
+    same), `plans` the expert's actions from each frame to its STOP, where others were done;
+    `progress` (T,) is the share of the way that is done, see `progress_of`.
+    """
+
+    instructions: tuple[str, ...]
+    poses: np.ndarray
+    rgb: np.ndarray
+    depth: np.ndarray
+    actions: np.ndarray
+    progress: np.ndarray
+    executed: np.ndarray | None = None
+    plans: Sequence[list[int]] | None = None
+    finish_status: str = "success"
+    fail_reason: str = ""
+
+
+class RecordedWalkWriter:
+    """Adds walks to a folder; `vln_pe_folder` makes one."""
+
+    def __init__(self, lerobot: LeRobotFolder, image_files: bool = False) -> None:
+        self._lerobot, self._image_files = lerobot, image_files
+
+    def add(self, walk: RecordedWalk) -> None:
+        """Writes one episode."""
+        self._write_images(walk)
+        ends = {"finish_status": walk.finish_status, "fail_reason": walk.fail_reason}
+        tasks = [{"task": text, **ends} for text in walk.instructions]
+        first = self._lerobot.num_tasks
+        numbers = {"min": first, "max": first + len(tasks) - 1, "count": len(walk.poses)}
+        self._lerobot.add(_columns(walk, self._lerobot.camera), tasks, {"task_index": numbers})
+
+    def _write_images(self, walk: RecordedWalk) -> None:
+        depth = np.clip(walk.depth, 0, LARGEST_DEPTH_M)
+        if not self._image_files:
+            np.save(f"{self._stem('rgb')}.npy", walk.rgb)
+            np.save(f"{self._stem('depth')}.npy", (depth / LARGEST_DEPTH_M).astype(np.float32))
+            return
+        for frame, (rgb, metres) in enumerate(zip(walk.rgb, depth, strict=True)):
+            image = Image.fromarray((metres * MM_PER_M).astype(np.uint16))
+            image.save(f"{self._stem('depth')}_{frame}.png", compress_level=1)
+            Image.fromarray(rgb).save(f"{self._stem('rgb')}_{frame}.jpg", quality=JPEG_QUALITY)
+
+    def _stem(self, kind: str) -> Path:
+        lerobot = self._lerobot
+        folder = lerobot.folder / "videos" / lerobot.chunk / f"observation.images.{kind}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"episode_{lerobot.num_episodes:06d}"
+
+
+@contextmanager
+def vln_pe_folder(
+    folder: Path, camera: CameraSpec, info: dict, image_files: bool = False
+) -> Iterator[RecordedWalkWriter]:
+    """To add walks to; they are in `folder` when all went well, and nothing is if not."""
+    with lerobot_folder(folder, camera, info, FRAMES_PER_SECOND) as lerobot:
+        yield RecordedWalkWriter(lerobot, image_files)
+
+
+def record(
+    episode: NavigationEpisode,
+    walk: Walk,
+    space: NavigableSpace,
+    renderer: Renderer,
+    camera: CameraSpec,
+    field: DistanceField,
+) -> RecordedWalk:
+    """The expert's walk by its planning `field`, with what it saw."""
+    explored = walk.exploring.any()
+    plans = [
+        expert_plan(space, field, episode, np.array([x, y]), yaw)
+        for x, y, yaw in (walk.poses if explored else ())
+    ]
+    left = distances_to(space, np.array(episode.goal_xy), walk.poses[:, :2])
+    return RecordedWalk(
+        episode.instructions,
+        walk.poses,
+        *render_poses(renderer, camera, walk.poses),
+        actions=walk.expert_actions,
+        progress=progress_of(left),
+        executed=walk.actions if explored else None,
+        plans=plans or None,
+    )
+
+
+def render_poses(
+    renderer: Renderer, camera: CameraSpec, poses: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """rgb (T, H, W, 3) and depth (T, H, W) in metres of the ordinary view from (T, 3) poses."""
+    pitch = np.radians(camera.pitch_deg)
+    T_world_camera = [camera_pose(x, y, yaw, camera.height_m, pitch) for x, y, yaw in poses]
+    views = [renderer.render(pose, camera) for pose in T_world_camera]
+    return np.stack([view.rgb for view in views]), np.stack([view.depth for view in views])
+
+
+def progress_of(distances: np.ndarray) -> np.ndarray:
+    """(d_0 - d_t) / d_0 of the metres (T,) that are left to walk, as VLN-CE has it: 0 at the start,
+    1 at the goal, negative farther away. A way shorter than a step counts as one.
+    """
+    distances = np.asarray(distances, np.float64)
+    return (distances[0] - distances) / max(distances[0], FORWARD_STEP_M)
+
+
+def distances_to(space: NavigableSpace, goal_xy: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """(T,) metres to walk from points (T, 2): straight where the way is free, on the grid
+    otherwise.
+    """
+    goal_xy = np.asarray(goal_xy, np.float64)
+    straight = np.linalg.norm(xy - goal_xy, axis=-1)
+    around = space.distance_field(goal_xy)(xy)
+    return np.where(space.straight_line_is_free(xy, goal_xy), straight, around)
+
+
+def _columns(walk: RecordedWalk, camera: CameraSpec) -> dict[str, pa.Array]:
+    """All but LeRobot's own, in the published order."""
+    x, y, yaw = np.asarray(walk.poses, np.float64).T
+    floor = np.stack([x, y, np.zeros_like(x)], axis=1)
+    columns = {
+        "camera_position": _vectors(floor + np.array([0, 0, camera.height_m])),
+        "camera_orientation": _vectors(quaternions(yaw, np.radians(camera.pitch_deg))),
+        "camera_yaw": pa.array(yaw),
+        "robot_position": _vectors(floor),
+        "robot_orientation": _vectors(quaternions(yaw, 0.0)),
+        "robot_yaw": pa.array(yaw),
+        "progress": pa.array(np.asarray(walk.progress, np.float64)),
+        "step": pa.array(SIMULATOR_STEPS * np.arange(len(x))),
+        "action": pa.array(np.asarray(walk.actions, np.int64)),
+    }
+    if walk.executed is not None:
+        led = np.concatenate([[-1], walk.executed[:-1]]).astype(np.int64)
+        columns["previous_action"] = pa.array(led)
+    if walk.plans is not None:
+        stops = [0] * PLANNED_STEPS
+        planned = [(plan + stops)[:PLANNED_STEPS] for plan in walk.plans]
+        columns["expert_actions"] = pa.array(planned, pa.list_(pa.int64()))
+        columns["expert_steps"] = pa.array([len(plan) for plan in walk.plans])
+    return {f"observation.{name}": column for name, column in columns.items()}
+
+
+def quaternions(yaw: np.ndarray, pitch: float) -> np.ndarray:
+    """(T, 4) as (w, x, y, z): first down by the pitch, then round by the yaw (T,)."""
+    sin_yaw, cos_yaw = np.sin(yaw / 2), np.cos(yaw / 2)
+    sin, cos = np.sin(pitch / 2), np.cos(pitch / 2)
+    return np.stack([cos_yaw * cos, -sin_yaw * sin, cos_yaw * sin, sin_yaw * cos], axis=1)
+
+
+def _vectors(values: np.ndarray) -> pa.Array:
+    return pa.array(values.tolist(), VECTOR)

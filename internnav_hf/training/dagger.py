@@ -1,0 +1,193 @@
+"""DAgger's walks: a policy walks, and at every step the expert says what it would have done.
+
+VLN-CE's (arXiv 2004.02857): at each step the expert's action is executed with probability beta, and
+the policy's otherwise; either way the policy learns the expert's. The expert is that of the
+recorded walks: the shortest way that keeps off walls, and a turn to the goal at its end.
+
+Walks are written as `vln_pe`: `observation.action` is the expert's, `observation.previous_action`
+what was executed; `observation.expert_actions` and `expert_steps` say what the expert would do next
+and for how long, for RDP, which learns several steps at a time, and when to stop. A walk ends when
+STOP is executed or after `max_steps`.
+"""
+
+import json
+import logging
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.data.features import encoder_digest
+from internnav_hf.data.readers.json_files import read_json
+from internnav_hf.files import remove_stale, write_whole
+from internnav_hf.geometry import Action
+from internnav_hf.sim.env import NavigationEnv, episode_name
+from internnav_hf.sim.episodes import GoalFields
+from internnav_hf.sim.expert import MAX_STEPS, expert_plan
+from internnav_hf.sim.navigation import DistanceField
+from internnav_hf.sim.scene_sets import Course, CourseScene
+from internnav_hf.sim.writers.vln_pe import RecordedWalk, distances_to, progress_of, vln_pe_folder
+
+logger = logging.getLogger(__name__)
+
+SCAN = "simulated_dagger"  # folder of the scenes in the data root
+SETTINGS_FILE = "dagger.json"
+
+
+@dataclass
+class _Walker:
+    """One robot in the middle of an episode; the lists have an entry for each step."""
+
+    env: NavigationEnv
+    to_goal: DistanceField
+    memory: Any
+    rng: np.random.Generator
+    observation: dict
+    info: dict
+    poses: list[tuple[float, float, float]] = field(default_factory=list)
+    rgb: list[np.ndarray] = field(default_factory=list)
+    depth: list[np.ndarray] = field(default_factory=list)
+    plans: list[list[int]] = field(default_factory=list)
+    executed: list[int] = field(default_factory=list)
+
+    def shown(self) -> dict:
+        """What the policy sees, and what was done last."""
+        pose = (*self.info["position"], self.info["yaw"])
+        last = {"previous_action": self.executed[-1]} if self.executed else {}
+        return {**self.observation, "pose": pose, **last}
+
+    def step(self, policy_action: int, beta: float) -> bool:
+        """Note the step, execute one of the two actions; True when the walk is over."""
+        env, position, yaw = self.env, self.info["position"], self.info["yaw"]
+        plan = expert_plan(env.space, self.to_goal, env.episode, np.array(position), yaw)
+        action = plan[0] if self.rng.random() < beta else policy_action
+        self.poses.append((*position, yaw))
+        self.rgb.append(self.observation["rgb"])
+        self.depth.append(self.observation["depth"])
+        self.plans.append(plan)
+        self.executed.append(action)
+        self.observation, _, terminated, truncated, self.info = env.step(Action(action))
+        return terminated or truncated
+
+    def recorded(self) -> RecordedWalk:
+        """All of it."""
+        poses, episode = np.array(self.poses), self.env.episode
+        left = distances_to(self.env.space, np.array(episode.goal_xy), poses[:, :2])
+        return RecordedWalk(
+            episode.instructions,
+            poses,
+            np.stack(self.rgb),
+            np.stack(self.depth),
+            actions=np.array([plan[0] for plan in self.plans]),
+            progress=progress_of(left),
+            executed=np.array(self.executed),
+            plans=self.plans,
+        )
+
+
+def collect(
+    policy: Any,
+    course: Course,
+    camera: CameraSpec,
+    out: str | Path,
+    beta: float,
+    seed: int,
+    num_episodes: int,
+    num_parallel: int = 8,
+    max_steps: int = MAX_STEPS,
+) -> Path:
+    """Walk the first `num_episodes` of `course`; returns `out`, a data root.
+
+    `policy` is a `VLNPolicy` or `RDPPolicy`; the probability `beta` of the expert's action is that
+    of every step. `seed` says, with the name of an episode, who acts when. A scene is whole or not
+    there: what a killed run has finished stays. Raises ValueError where `out` has walks of other
+    settings, or of a policy with other weights.
+    """
+    if not 0 <= beta <= 1:
+        raise ValueError(f"beta: found {beta}, expected a probability.")
+    out = Path(out)
+    tasks = course.tasks[:num_episodes]
+    settings = {
+        "beta": beta,
+        "seed": seed,
+        "max_steps": max_steps,
+        "camera": camera.to_dict(),
+        "course": course.digest(),
+        "num_episodes": len(tasks),
+        "policy": encoder_digest(policy.model.state_dict(), {}),
+    }
+    _check_settings(out, settings)
+    remove_stale(out / SCAN)
+    with tqdm(total=len(tasks), desc="DAgger", unit="episode") as progress:
+        for name, place in course.scenes.items():
+            episodes = [episode for scene, episode in tasks if scene == name]
+            folder = out / SCAN / name
+            if episodes and not folder.exists():
+                walks = _walk(policy, place, episodes, camera, beta, seed, num_parallel, max_steps)
+                with vln_pe_folder(folder, camera, {"scene": name, "beta": beta}) as writer:
+                    for walk in walks:
+                        writer.add(walk)
+            progress.update(len(episodes))
+    return out
+
+
+def _walk(
+    policy: Any,
+    place: CourseScene,
+    episodes: list,
+    camera: CameraSpec,
+    beta: float,
+    seed: int,
+    num_parallel: int,
+    max_steps: int,
+) -> Iterator[RecordedWalk]:
+    """In the order of `episodes`, at most `num_parallel` at a time, in one call of the policy. A
+    walk is large, and leaves as soon as those before it have.
+    """
+    fields = GoalFields(place.scene, place.space)
+    waiting, walkers = deque(enumerate(episodes)), dict[int, _Walker]()
+    walks: dict[int, RecordedWalk] = {}
+    num_given = 0
+    while waiting or walkers:
+        while waiting and len(walkers) < num_parallel:
+            index, episode = waiting.popleft()
+            env = NavigationEnv(
+                place.scene, camera, [episode], max_steps=max_steps, space=place.space
+            )
+            observation, info = env.reset(options={"episode": episode})
+            name = episode_name(env)
+            walkers[index] = _Walker(
+                env,
+                fields.of(episode),
+                policy.start(info["instruction"], name),
+                np.random.default_rng([seed, *name.encode()]),
+                observation,
+                info,
+            )
+        indices = sorted(walkers)
+        memories = [walkers[index].memory for index in indices]
+        steps = policy.steps(memories, [walkers[index].shown() for index in indices])
+        for index, step in zip(indices, steps, strict=True):
+            if walkers[index].step(step.action, beta):
+                walks[index] = walkers.pop(index).recorded()
+        while num_given in walks:
+            yield walks.pop(num_given)
+            num_given += 1
+
+
+def _check_settings(out: Path, settings: dict) -> None:
+    """Those of the walks that are there already; else they are written."""
+    path = out / SETTINGS_FILE
+    if path.is_file():
+        stored = read_json(path)
+        changed = [name for name in settings if stored.get(name) != settings[name]]
+        if changed:
+            told = ", ".join(f"{n} was {stored.get(n)}, is {settings[n]}" for n in changed)
+            raise ValueError(f"{out}: found walks of other settings ({told}); choose another.")
+        return
+    write_whole(path, lambda part: part.write_text(json.dumps(settings, indent=2) + "\n"))

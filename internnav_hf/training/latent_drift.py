@@ -1,0 +1,113 @@
+"""How far System2's plans move while System2 learns below an action expert, and what holds them.
+
+An expert learns to read the plans of one System2. Once that moves, plans mean something else: for
+the expert, and for whatever else of System2 was in them. So the plans of a fixed set of dialogues,
+the probes, are recorded before the first step; later they are compared with what System2 then
+makes of the same probes. The latent queries, which learn by themselves, are put back to what they
+were for that, so that it is System2's drift alone. No second copy of the model is kept.
+
+Legend: B samples, Q query tokens, D width.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from internnav_hf.models.dual_system.model import DualSystemModel
+
+PROMPT_KEYS = (
+    "input_ids",
+    "attention_mask",
+    "mm_token_type_ids",
+    "pixel_values",
+    "image_grid_thw",
+)
+
+
+class LatentDrift:
+    """Drift of the plans for `probes`, batches of a `DualSystemModel`; only the dialogue is kept.
+
+    `weight` above 0 makes `loss` a term of the training loss, which holds the plans: distillation
+    from the model's own past. Each process measures all probes.
+    """
+
+    def __init__(self, probes: Sequence[Mapping[str, Tensor]], weight: float = 0.0):
+        if not probes:
+            raise ValueError("Latent drift: expected at least one probe batch, found none.")
+        if weight < 0:
+            raise ValueError(f"distillation_weight: found {weight}, expected 0 or more.")
+        self.probes = [{key: batch[key] for key in PROMPT_KEYS} for batch in probes]
+        self.weight = weight
+        self._plans: list[Tensor] = []  # (B, Q, D) each
+        self._queries: Tensor | None = None  # (Q, D)
+
+    @torch.no_grad()
+    def record(self, model: nn.Module) -> None:
+        """Take plans and queries of `model` as they are now for the base."""
+        self._queries = dict(model.named_parameters())[_query_name(model)].detach().clone()
+        was_training = model.training
+        model.eval()
+        self._plans = [self._plan(model, probe) for probe in self.probes]
+        model.train(was_training)
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module) -> float:
+        """1 - cosine of the plans now and those recorded, mean over samples and query tokens."""
+        was_training = model.training
+        model.eval()
+        cosines = [
+            F.cosine_similarity(self._plan(model, probe), plan, dim=-1).flatten()
+            for probe, plan in zip(self.probes, self._plans, strict=True)
+        ]
+        model.train(was_training)
+        return 1 - torch.cat(cosines).mean().item()
+
+    def loss(self, model: nn.Module, step: int) -> Tensor | None:
+        """`weight` times the squared error of one probe batch's plans over their mean square, with
+        gradient; None if `weight` is 0. Probe batches take turns by `step`.
+        """
+        if self.weight == 0:
+            return None
+        plan = self._plans[step % len(self.probes)]
+        now = self._plan(model, self.probes[step % len(self.probes)])
+        return self.weight * F.mse_loss(now, plan) / plan.square().mean()
+
+    def _plan(self, model: nn.Module, probe: Mapping[str, Tensor]) -> Tensor:
+        assert self._queries is not None, "record() comes first"
+        inputs = {key: value.to(self._queries.device) for key, value in probe.items()}
+        queries = {_query_name(model): self._queries}
+        return functional_call(model, queries, kwargs=inputs).plan.float()
+
+
+def drift_of(
+    model: DualSystemModel,
+    dataset: Dataset,
+    collator: Callable[[list], Mapping[str, Tensor]],
+    num_probes: int,
+    batch_size: int,
+    seed: int,
+    weight: float = 0.0,
+) -> LatentDrift | None:
+    """`LatentDrift` over `num_probes` samples drawn with `seed`; None while System2 is frozen.
+
+    Raises ValueError for a `weight` that would then do nothing.
+    """
+    if model.system2_is_frozen:
+        if weight > 0:
+            raise ValueError(f"distillation_weight: found {weight}, but System2 is frozen: use 0.")
+        return None
+    samples: Any = dataset  # sized
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
+    chosen = Subset(dataset, order[:num_probes].tolist())
+    return LatentDrift(list(DataLoader(chosen, batch_size, collate_fn=collator)), weight)
+
+
+def _query_name(model: nn.Module) -> str:
+    """Of the latent queries' weight; PEFT keeps a frozen original besides, and renames both."""
+    names = (name for name, _ in model.named_parameters() if "latent_queries." in name)
+    return next(name for name in names if ".original_module." not in name)

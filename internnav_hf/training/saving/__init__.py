@@ -1,0 +1,1 @@
+"""Checkpoints, resuming, interruptions, and what is recorded about a training."""

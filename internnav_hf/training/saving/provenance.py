@@ -1,0 +1,170 @@
+"""What a training makes its model from: starting weights and data, with the licence of each; and
+what its card tells besides.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+from torch.utils.data import ConcatDataset, Subset
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.data import NavDPDataset, System2Dataset, VLNDataset
+from internnav_hf.data.episode import is_simulated
+from internnav_hf.publishing.licences import (
+    NON_COMMERCIAL,
+    SCANS,
+    UNRESTRICTED,
+    Licence,
+    licence_of_name,
+    restriction_of_name,
+    strictest,
+)
+from internnav_hf.publishing.origins import CARD, Origin, cached_name, licences_of_card, read_card
+
+INTERN_DATA = "InternRobotics/InternData-N1"
+SIMULATED = re.compile(r"simulated(_.*)?|dagger")
+"""Names that scripts/make_dataset.py gives."""
+_SIMULATOR = "simulator of internnav_hf"
+# Scans of Matterport3D are named by eleven letters and digits, those of HM3D with a number before.
+_SCAN = re.compile(r"(\d{5}-)?(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[A-Za-z0-9]{11}(\.basis)?")
+_CARDS_ABOVE = 3
+
+
+def data_origins(dataset: Any) -> list[Origin]:
+    """One for each data set, group of scenes or scan that `dataset` reads."""
+    if isinstance(dataset, ConcatDataset):
+        found = [origin for part in dataset.datasets for origin in data_origins(part)]
+        return list(dict.fromkeys(found))
+    if isinstance(dataset, Subset):
+        return data_origins(dataset.dataset)
+    return [_origin(name, scenes) for name, scenes in sorted(_groups(dataset).items())]
+
+
+def cameras_of(dataset: Any) -> list[dict[str, Any]]:
+    """All different cameras that recorded what `dataset` reads, where it says so."""
+    parts = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]
+    found: Iterable[CameraSpec] = (
+        camera for part in parts for camera in getattr(part, "cameras", ())
+    )
+    return [camera.to_dict() for camera in dict.fromkeys(found)]
+
+
+def settings_of(args: Any) -> dict[str, Any]:
+    """How a run with these training arguments learns, for its card."""
+    total = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    length = {"epochs": args.num_train_epochs}
+    if args.max_steps > 0:
+        length = {"steps": args.max_steps}
+    precision = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
+    return length | {
+        "samples a step": total,
+        "learning rate": args.learning_rate,
+        **{f"learning rate of {name}": rate for name, rate in args.rates_by_module.items()},
+        "schedule": args.lr_scheduler_type.value,
+        "warm-up": args.warmup_steps,
+        "weight decay": args.weight_decay,
+        "optimiser": args.optim.value,
+        "precision": precision,
+        "seed": args.seed,
+        "processes": args.world_size,
+        "versions": f"internnav_hf {version('internnav-hf')}, transformers "
+        f"{transformers.__version__}, torch {torch.__version__}",
+    }
+
+
+def _groups(dataset: Any) -> dict[str, list[Path]]:
+    """Name -> folders of its scenes."""
+    groups: dict[str, list[Path]] = {}
+    if isinstance(dataset, System2Dataset):
+        scenes = dataset.episodes.select(["dataset", "scene"]).group_by(["dataset", "scene"])
+        for row in scenes.aggregate([]).to_pylist():
+            name = dataset.names[row["dataset"]]
+            folder = dataset.data_root / name.folder / row["scene"]
+            groups.setdefault(str(name), []).append(folder)
+    elif isinstance(dataset, NavDPDataset | VLNDataset):
+        for root, unit in _units(dataset):
+            groups.setdefault(unit.split("/")[0], []).append(root / unit)
+    else:
+        groups[type(dataset).__name__] = []
+    return groups
+
+
+def _units(dataset: NavDPDataset | VLNDataset) -> Iterator[tuple[Path, str]]:
+    """The first folder of each scene, with its data root."""
+    is_walks = isinstance(dataset, VLNDataset)
+    names = ["root", "unit"] if is_walks else ["unit"]
+    rows = dataset.episodes.select(names).group_by(names).aggregate([]).to_pylist()
+    first: dict[tuple, tuple[Path, str]] = {}
+    for row in sorted(rows, key=lambda row: (row.get("root", 0), row["unit"])):
+        root = dataset.data_roots[row["root"]] if is_walks else dataset.data_root
+        first.setdefault((root, *row["unit"].split("/")[:2]), (root, row["unit"]))
+    yield from first.values()
+
+
+def _origin(name: str, scenes: Sequence[Path]) -> Origin:
+    if scenes and all(map(is_simulated, scenes)):
+        return Origin(name, "data", UNRESTRICTED, _SIMULATOR)
+    places = [_above(scene) for scene in {scene.parent: scene for scene in scenes}.values()]
+    told = [licence for place in places for licence in place.licences]
+    paths = [str(scene.resolve()) for scene in scenes[:1]]
+    known = [restriction_of_name(one) for one in (name, *paths)]
+    if not any(told + known) and _are_scans(scenes):
+        known.append(SCANS)
+    licence = strictest(one for one in (*told, *known) if one)
+    if licence is None and told and all(place.licences for place in places):
+        licence = told[0]
+    if licence is None and SIMULATED.fullmatch(name):
+        return Origin(name, "data", UNRESTRICTED, _SIMULATOR)
+    repository, revision = next(
+        ((one.repository, one.revision) for one in places if one.repository), ("", "")
+    )
+    if not repository and NON_COMMERCIAL in known:
+        repository = INTERN_DATA
+    return Origin(name, "data", licence, revision or _version(scenes), repository)
+
+
+class _Place(NamedTuple):
+    """Where scenes lie: the licences that are told of it, and what it is on the Hub."""
+
+    licences: list[Licence]
+    repository: str
+    revision: str
+
+
+def _above(scene: Path) -> _Place:
+    """What the card of the data set that `scene` lies in tells, and where it comes from."""
+    repository, revision = max(cached_name(scene), cached_name(scene.resolve()))
+    told: list[Licence] = []
+    for folder in scene.absolute().parents[: _CARDS_ABOVE + 1]:
+        card = read_card(folder / CARD)
+        if card and "pipeline_tag" not in card:  # a model's says how that was made
+            text = Path(folder, CARD).read_text(encoding="utf-8", errors="replace")
+            repository = repository or (INTERN_DATA if "InternData-N1" in text else "")
+            told = licences_of_card(card)
+            break
+    known = licence_of_name(repository) if repository else None
+    return _Place([*told, *([known] if known else [])], repository, revision)
+
+
+def _are_scans(scenes: Sequence[Path]) -> bool:
+    """Whether most are named as scans of Matterport3D or HM3D are."""
+    named = [any(map(_SCAN.fullmatch, scene.parts[-2:])) for scene in scenes]
+    return sum(named) * 2 > len(named)
+
+
+def _version(scenes: Sequence[Path]) -> str:
+    path = Path(scenes[0], "meta", "info.json") if scenes else None
+    if path is None or not path.is_file():
+        return ""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return ""
+    stated = told.get("codebase_version") if isinstance(told, dict) else None
+    return f"LeRobot {stated}" if stated else ""

@@ -1,0 +1,226 @@
+"""What learns, and how fast: freezing, LoRA, and learning rates by module for the optimiser."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from torch import Tensor, nn
+
+from internnav_hf.arguments.training import NavTrainingArguments, option
+from internnav_hf.training.lora import adapted_model
+
+# Parts of a System2, and of a dual system, where System2's names have SYSTEM2 in front. The longest
+# name wins: the merger is apart from the vision tower.
+PARTS = {
+    "vision_tower": ("vlm.model.visual",),
+    "merger": ("vlm.model.visual.merger", "vlm.model.visual.deepstack_merger_list"),
+    "language_model": ("vlm.model.language_model",),
+    "output_layer": ("vlm.lm_head",),
+    "heads": ("pixel_goal_head", "landmark_head"),
+    "latent_queries": ("latent_queries",),
+    "action_expert": ("action_expert",),
+}
+SYSTEM2 = "system2."
+_SAVED = ".modules_to_save.default."
+
+
+@dataclass
+class TuningArguments:
+    """What learns in a System2, and how fast; see `choose_what_learns`."""
+
+    tune_vision_tower: bool = option(True, "Train the vision tower.")
+    tune_merger: bool = option(True, "Train the merger of vision tower and language model.")
+    tune_language_model: bool = option(True, "Train the language model and its output layer.")
+    tune_heads: bool = option(True, "Train the heads that are ours.")
+    vision_tower_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    merger_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    language_model_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    heads_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    lora_rank: int = option(
+        0,
+        "Above 0: train LoRA of this rank in the language model, and the heads; nothing else.",
+        low=0,
+    )
+
+    def choices(self) -> dict[str, tuple[bool, float | None]]:
+        """Part -> (whether it learns, its learning rate if it has one of its own)."""
+        return {
+            "vision_tower": (self.tune_vision_tower, self.vision_tower_learning_rate),
+            "merger": (self.tune_merger, self.merger_learning_rate),
+            "language_model": (self.tune_language_model, self.language_model_learning_rate),
+            "output_layer": (self.tune_language_model, self.language_model_learning_rate),
+            "heads": (self.tune_heads, self.heads_learning_rate),
+        }
+
+
+@dataclass
+class DualTuningArguments:
+    """What learns in a dual system: published, the action expert and the latent queries alone."""
+
+    tune_vision_tower: bool = option(False, "Train System2's vision tower.")
+    tune_merger: bool = option(False, "Train the merger of vision tower and language model.")
+    tune_language_model: bool = option(False, "Train System2's language model, whole.")
+    tune_latent_queries: bool = option(True, "Train the query tokens' embeddings.")
+    tune_action_expert: bool = option(True, "Train the action expert.")
+    vision_tower_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    merger_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    language_model_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    latent_queries_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    action_expert_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    lora_rank: int = option(
+        0, "Above 0: train LoRA of this rank in System2's language model too.", low=0
+    )
+
+    def choices(self) -> dict[str, tuple[bool, float | None]]:
+        """Part -> (whether it learns, its learning rate if it has one of its own).
+
+        No plan depends on System2's heads and output layer.
+        """
+        return {
+            "vision_tower": (self.tune_vision_tower, self.vision_tower_learning_rate),
+            "merger": (self.tune_merger, self.merger_learning_rate),
+            "language_model": (self.tune_language_model, self.language_model_learning_rate),
+            "output_layer": (False, None),
+            "heads": (False, None),
+            "latent_queries": (self.tune_latent_queries, self.latent_queries_learning_rate),
+            "action_expert": (self.tune_action_expert, self.action_expert_learning_rate),
+        }
+
+
+def choose_what_learns(
+    model: nn.Module, tuning: TuningArguments | DualTuningArguments, args: NavTrainingArguments
+) -> None:
+    """Freezes the parts that are not to be tuned, and enters the learning rate of every part in
+    `args.module_learning_rates`, where a rate that is there already stays. What a model has frozen
+    by itself stays frozen.
+    """
+    choices = tuning.choices()
+    part_of = {module: part for part in choices for module in _modules(model, part)}
+    for name, parameter in model.named_parameters():
+        module = _longest(part_of, name)
+        if module is not None and not choices[part_of[module]][0]:
+            parameter.requires_grad_(False)
+    given = {module: choices[part][1] for module, part in part_of.items()}
+    rates = {m: args.learning_rate if rate is None else rate for m, rate in given.items()}
+    args.module_learning_rates = rates | args.rates_by_module
+
+
+def add_lora(model: nn.Module, rank: int) -> nn.Module:
+    """LoRA beside the language model's projections. Of the rest, our heads, latent queries and
+    action expert train as they would have without; the VLM itself does not.
+
+    Raises ValueError if the language model of a System2 is frozen, which contradicts LoRA; in a
+    dual system that is the default.
+    """
+    from peft import LoraConfig
+
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    language_model = _modules(model, "language_model")[0]
+    is_dual = language_model.startswith(SYSTEM2)
+    if not is_dual and not any(_is_in(language_model, name) for name in trained):
+        raise ValueError("lora_rank adapts the language model; tune_language_model is false.")
+    whole = [
+        module
+        for part in ("heads", "latent_queries", "action_expert")
+        for module in _modules(model, part)
+        if any(_is_in(module, name) for name in trained)
+    ]
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules=re.escape(language_model) + r"\..*_proj",
+        modules_to_save=whole or None,
+    )
+    adapted = adapted_model(model, config)
+    for name, parameter in adapted.named_parameters():
+        if _SAVED in name:  # what was frozen in a part stays so in PEFT's copy of it
+            parameter.requires_grad_(_plain(name) in trained)
+    return adapted
+
+
+def _modules(model: nn.Module, part: str) -> list[str]:
+    """Names of the modules of `part` that `model` has."""
+    names = [name for name, _ in model.named_parameters()]
+    modules = [f"{prefix}{module}" for module in PARTS[part] for prefix in ("", SYSTEM2)]
+    return [module for module in modules if any(_is_in(module, name) for name in names)]
+
+
+def parameter_groups(
+    model: nn.Module,
+    learning_rate: float,
+    module_learning_rates: Mapping[str, float],
+    weight_decay: float,
+) -> list[dict]:
+    """All parameters in groups: `name`, `params`, `lr`, `weight_decay`, `trainable`.
+
+    A parameter belongs to the longest of the module names that its own name starts with, else to
+    "other", which has `learning_rate`. Vectors (norms and biases) have no weight decay. Groups with
+    `learning_rate` come first, because Trainer logs the rate of the first group.
+    """
+    groups: dict[tuple, dict] = {}
+    found: set[str] = set()
+    for name, parameter in model.named_parameters():
+        found.update(module for module in module_learning_rates if _is_in(module, name))
+        module = _longest(module_learning_rates, name) or "other"
+        group = {
+            "name": module,
+            "params": [],
+            "lr": float(module_learning_rates.get(module, learning_rate)),
+            "weight_decay": weight_decay if len(_shape(parameter)) > 1 else 0.0,
+            "trainable": parameter.requires_grad,
+        }
+        key = (module, group["weight_decay"], parameter.requires_grad)
+        groups.setdefault(key, group)["params"].append(parameter)
+    for module in module_learning_rates:
+        if module not in found:
+            _refuse_module(model, module)
+    if not any(group["trainable"] for group in groups.values()):
+        raise ValueError("Every parameter is frozen: there is nothing to train.")
+    return sorted(groups.values(), key=lambda group: group["lr"] != learning_rate)
+
+
+def parameter_table(groups: list[dict]) -> str:
+    """The groups as lines: module, number of parameters, learning rate or "frozen", decay."""
+    rows = [("module", "parameters", "learning rate", "weight decay")]
+    for group in groups:
+        number = sum(math.prod(_shape(parameter)) for parameter in group["params"])
+        rate, decay = f"{group['lr']:g}", f"{group['weight_decay']:g}"
+        rate, decay = (rate, decay) if group["trainable"] else ("frozen", "")
+        rows.append((group["name"], f"{number:,}", rate, decay))
+    first, *widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *cells in rows:
+        right = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)]
+        lines.append("  ".join([f"{name:<{first}}", *right]).rstrip())
+    return "\n".join(lines)
+
+
+def _longest(modules: Iterable[str], parameter_name: str) -> str | None:
+    """The longest of the names that this parameter is in."""
+    return max((m for m in modules if _is_in(m, parameter_name)), key=len, default=None)
+
+
+def _is_in(module: str, parameter_name: str) -> bool:
+    name = _plain(parameter_name)
+    return name == module or name.startswith(f"{module}.")
+
+
+def _plain(parameter_name: str) -> str:
+    """Without what PEFT puts in front, and in the middle of a part that is saved whole."""
+    return parameter_name.removeprefix("base_model.model.").replace(_SAVED, ".")
+
+
+def _refuse_module(model: nn.Module, module: str) -> None:
+    names = [name.removeprefix("base_model.model.") for name, _ in model.named_modules() if name]
+    close = get_close_matches(module, names, n=1, cutoff=0.0)
+    raise ValueError(
+        f"module_learning_rates names {module!r}, which {type(model).__name__} does not have; "
+        f"did you mean {', '.join(close)!r}?"
+    )
+
+
+def _shape(parameter: Tensor) -> tuple[int, ...]:
+    # ZeRO-3 leaves an empty tensor in the place of a parameter, and its shape beside it
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))

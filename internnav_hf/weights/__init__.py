@@ -1,0 +1,1 @@
+"""Weights that come from outside: read without running anything, checked before they are used."""

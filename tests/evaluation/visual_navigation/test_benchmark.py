@@ -1,0 +1,165 @@
+"""The visual-navigation benchmark's command."""
+
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import trimesh
+
+from internnav_hf.evaluation.visual_navigation.benchmark import (
+    PUBLISHED_CAMERA,
+    System1Arguments,
+    asked_tasks,
+    choose_camera,
+    evaluate_system1,
+    load_policy,
+)
+from internnav_hf.evaluation.visual_navigation.drive import DrivingRules
+from internnav_hf.evaluation.visual_navigation.episodes import TASKS, EpisodeRules
+from scripts import evaluate
+from tests.evaluation.visual_navigation.scenes import BLOCK, CAMERA
+from tests.tiny.navdp import tiny_navdp_model
+from tests.tiny.system2 import tiny_system2
+
+EPISODES = EpisodeRules(min_distance=2.0, max_distance=5.0)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("navdp")
+    tiny_navdp_model(camera=CAMERA.to_dict()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def mesh(tmp_path):
+    path = tmp_path / "hall.ply"
+    trimesh.Trimesh(BLOCK.vertices, BLOCK.faces, process=False).export(path)
+    return path
+
+
+def arguments(out, **changes) -> System1Arguments:
+    small = {"scenes": 1, "episodes": 2, "density": "easy", "num_samples": 2, "num_parallel": 2}
+    return System1Arguments(out=str(out), **(small | changes))
+
+
+def drive(args: System1Arguments, time_limit=3.0):
+    return evaluate_system1(args, EPISODES, DrivingRules(time_limit=time_limit))
+
+
+def test_the_task_decides_which_options_there_are():
+    assert asked_tasks(["--out", "x"]) == ["vln"]
+    options = ["--task", "point-goal", "no-goal", "--out", "x"]
+    assert asked_tasks(options) == ["point-goal", "no-goal"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": ["point-gaol"]}, "--task: found point-gaol, expected vln, or some of point-goal"),
+        ({"task": ["vln", "no-goal"]}, "--task: vln is measured by itself"),
+        ({"task": []}, "--task: found nothing"),
+        ({"baselines": ["oracel"]}, "--baselines: found oracel"),
+        ({"baselines": ["none"]}, "nobody would drive"),
+        ({"density": "dense"}, "--density: found dense, expected easy, medium, hard"),
+        ({"episodes": 0}, "--episodes: found 0"),
+        ({"scene": "home.glb"}, "--scene home.glb: there is no such file"),
+    ],
+)
+def test_bad_arguments_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        System1Arguments(**changes)
+
+
+def test_all_tasks_of_a_model_and_the_baselines_in_one_table(model, tmp_path):
+    page = drive(arguments(tmp_path, model=str(model)))
+    assert page == tmp_path / "report.html"
+    results = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(results["tasks"]) == list(TASKS)
+    for agents in results["tasks"].values():
+        assert list(agents) == ["navdp", "straight-line", "random", "oracle"]
+        assert {summary["num_episodes"] for summary in agents.values()} == {2}
+    assert results["settings"]["camera"] == CAMERA.to_dict()
+    assert results["settings"]["time_limit"] == 3.0
+    assert len((tmp_path / "metrics.md").read_text().splitlines()) == 2 + 16
+
+
+def test_a_rerun_drives_only_what_changed(tmp_path):
+    rollouts = tmp_path / "rollouts.jsonl"
+    counts = []
+    changes = [{}, {}, {"num_samples": 3}, {"seed": 1}, {"task": ["no-goal"]}]
+    for change in changes:
+        values = {"model": "straight-line", "baselines": ["none"], "task": ["point-goal"]}
+        drive(arguments(tmp_path, **(values | change)))
+        counts.append(len(rollouts.read_text().splitlines()))
+    assert counts == [2, 2, 2, 4, 6]
+
+
+def test_a_retrained_model_drives_again(model, tmp_path):
+    own = tmp_path / "model"
+    counts = []
+    for _ in range(2):
+        tiny_navdp_model(camera=CAMERA.to_dict()).save_pretrained(own)
+        drive(arguments(tmp_path, model=str(own), task=["point-goal"], baselines=["none"]), 0.6)
+        counts.append(len((tmp_path / "rollouts.jsonl").read_text().splitlines()))
+    assert counts == [2, 4]
+
+
+def test_rules_that_no_place_fits_fail_before_anybody_drives(tmp_path):
+    args = arguments(tmp_path / "out", task=["no-goal", "point-goal"], baselines=["random"])
+    with pytest.raises(ValueError, match="--task point-goal: no scene has a start and a goal"):
+        evaluate_system1(args, EpisodeRules(min_distance=90, max_distance=99), DrivingRules())
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_baseline_alone_and_any_mesh(mesh, tmp_path):
+    args = arguments(tmp_path, model="oracle", baselines=["none"], scene=str(mesh))
+    args.task = ["point-goal"]
+    drive(args, time_limit=60)
+    agents = json.loads((tmp_path / "metrics.json").read_text())["tasks"]["point-goal"]
+    assert list(agents) == ["oracle"]
+    assert agents["oracle"]["sr"] == 1
+    assert agents["oracle"]["spl"] > 0.8
+
+
+def test_the_command_line_reaches_everything(tmp_path, capsys):
+    options = "--task point-goal --model oracle --baselines straight-line --density hard"
+    options += " --scenes 1 --episodes 1 --min-distance 2 --max-distance 4 --time-limit 30"
+    evaluate.run([*options.split(), "--out", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "| point-goal | oracle | 100.0% |" in shown
+    assert "| point-goal | straight-line |" in shown
+    assert "report.html" in shown
+    with pytest.raises(ValueError, match="unknown field 'max-stepz'"):
+        evaluate.run(["--task", "point-goal", "--max-stepz", "3"])
+
+
+def test_a_goal_that_the_model_was_not_trained_for_is_named(tmp_path):
+    tiny_navdp_model(goal_kinds=("point", "none")).save_pretrained(tmp_path / "model")
+    args = arguments(tmp_path / "out", model=str(tmp_path / "model"))
+    with pytest.raises(ValueError, match="--task image-goal: .* can do point-goal, no-goal; other"):
+        drive(args)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_kind_of_model_is_named(tmp_path):
+    tiny_system2().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="found a model of type 'internnav_system2'"):
+        load_policy(arguments(tmp_path, model=str(tmp_path)))
+    with pytest.raises(ValueError, match="nowhere: there is no such folder"):
+        load_policy(arguments(tmp_path, model=str(tmp_path / "nowhere")))
+
+
+def test_the_camera_is_the_models_or_the_published_one(model, tmp_path, caplog):
+    args = arguments(tmp_path, model=str(model))
+    policy = load_policy(args)
+    with caplog.at_level(logging.WARNING):
+        assert choose_camera(args, policy) == CAMERA
+        assert not caplog.text
+        changed = choose_camera(replace(args, camera_pitch_deg=5.0), policy)
+    assert changed.pitch_deg == 5
+    assert "Another camera" in caplog.text
+    assert choose_camera(arguments(tmp_path, camera_width=64), None).width == 64
+    assert np.isclose(PUBLISHED_CAMERA.intrinsics[0, 0], 476, atol=1)

@@ -1,0 +1,85 @@
+"""The numbers of the visual-navigation benchmark."""
+
+import numpy as np
+import pytest
+
+from internnav_hf.evaluation.visual_navigation.metrics import (
+    SUMMARY_NAMES,
+    efficiency,
+    summarize_system1,
+    system1_metrics,
+)
+from internnav_hf.evaluation.visual_navigation.rollout import System1Rollout
+
+
+def rollout(length=5.0, distance: float | None = 0.5, ending="arrived", hits=0) -> System1Rollout:
+    """Straight along x in ten control steps."""
+    return System1Rollout(
+        agent="a",
+        scene="s",
+        episode_id="e",
+        task="point-goal",
+        ending=ending,
+        control_period=0.15,
+        positions=np.stack([np.linspace(0, length, 11), np.zeros(11)], axis=1),
+        collisions=np.arange(10) < hits,
+        start_yaw=0.0,
+        reference_path=np.array([[0, 0], [0, 3], [4, 3]]) * 1.0,
+        goal=None if distance is None else (4.0, 3.0, 0.0),
+        goal_distance=distance,
+        straight_distance=5.0,
+        geodesic_distance=7.0,
+        explored_area=12.5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("length", "distance", "success", "spl", "geodesic_spl"),
+    [
+        (10.0, 0.5, 1, 0.5, 0.7),
+        (6.0, 1.49, 1, 5 / 6, 1),
+        (4.0, 1.0, 1, 1, 1),  # the radius shortens the way: at most 1
+        (10.0, 1.51, 0, 0, 0),
+    ],
+)
+def test_success_and_its_weights(length, distance, success, spl, geodesic_spl):
+    metrics = system1_metrics(rollout(length, distance), 1.5)
+    assert metrics["success"] == success
+    assert metrics["spl"] == pytest.approx(spl)
+    assert metrics["geodesic_spl"] == pytest.approx(geodesic_spl)
+    assert metrics["goal_distance"] == distance
+    assert metrics["explored_area"] is None
+
+
+def test_a_timeout_near_the_goal_counts_as_published():
+    assert system1_metrics(rollout(ending="time limit"), 1.5)["success"] == 1
+
+
+def test_time_and_contacts():
+    metrics = system1_metrics(rollout(hits=3), 1.5)
+    assert metrics["time"] == pytest.approx(1.5)
+    assert metrics["collided"] == 1
+    assert metrics["contact_share"] == pytest.approx(0.3)
+    assert system1_metrics(rollout(), 1.5)["collided"] == 0
+    assert efficiency(3.0, 0.0) == 1  # stood in the goal from the start
+
+
+def test_a_summary():
+    rollouts = [rollout(), rollout(distance=3.0, ending="stuck", hits=5), rollout()]
+    summary = summarize_system1(rollouts, 1.5, seed=0)
+    assert summary["sr"] == pytest.approx(2 / 3)
+    assert summary["endings"] == {"arrived": 2, "stuck": 1}
+    assert summary["collided_share"] == pytest.approx(1 / 3)
+    assert summary["sr_interval"][0] <= summary["sr"] <= summary["sr_interval"][1]
+    assert summary["explored_area_m2"] is None
+    assert set(SUMMARY_NAMES.values()) <= set(summary)
+
+
+def test_exploring_has_area_and_time_only():
+    found = [rollout(distance=None, ending=ending) for ending in ("contact", "time limit")]
+    summary = summarize_system1(found, 1.5, seed=0)
+    assert summary["sr"] is None
+    assert summary["spl"] is None
+    assert "sr_interval" not in summary
+    assert summary["explored_area_m2"] == 12.5
+    assert summary["time_s"] == pytest.approx(1.5)

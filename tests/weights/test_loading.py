@@ -1,0 +1,32 @@
+"""A checkpoint fits, or one message says what does not."""
+
+import pytest
+
+from internnav_hf.weights.loading import check_is_checkpoint, check_loading
+
+FITS = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": []}
+
+
+def test_what_fits_passes():
+    check_loading("x", FITS)
+    check_loading("x", FITS | {"missing_keys": ["head.a"]}, may_be_missing=("head.",))
+
+
+@pytest.mark.parametrize(
+    ("report", "message"),
+    [
+        ({"missing_keys": ["b", "a"]}, r"lacks 2 key\(s\): a, b\."),
+        ({"unexpected_keys": ["c"]}, r"unexpected 1 key\(s\): c"),
+        ({"mismatched_keys": [("d", (1,), (2,))]}, r"other shapes for 1 key\(s\): d"),
+        ({"missing_keys": [str(i) for i in range(9)]}, r"0, 1, 2, 3, 4, …"),
+    ],
+)
+def test_what_does_not_fit_is_named(report, message):
+    with pytest.raises(ValueError, match=message):
+        check_loading("some/folder", FITS | report, may_be_missing=("head.",))
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "model.pth").touch()
+    with pytest.raises(ValueError, match=r"--model .*model.pth: found a file, expected a folder"):
+        check_is_checkpoint("--model", str(tmp_path / "model.pth"))
