@@ -205,6 +205,11 @@ class NavDPPolicy:
         """The first of `cameras`."""
         return next(iter(self.cameras), None)
 
+    @property
+    def goal_kinds(self) -> tuple[str, ...]:
+        """Kinds of goals that the model was trained for."""
+        return tuple(self.model.config.goal_kinds)
+
     def reset(self) -> None:
         """Start an episode of one robot."""
         self.episode = self.start()
@@ -279,7 +284,7 @@ class NavDPPolicy:
         """Views and goals, each as it is expected."""
         seen, checked, count = [], [], len(episodes)
         for row, (observation, goal) in enumerate(zip(observations, goals, strict=True)):
-            where, kinds = place_of(self.contract.policy, row, count), self.model.config.goal_kinds
+            where, kinds = place_of(self.contract.policy, row, count), self.goal_kinds
             checked.append(checked_goal(goal, kinds, where.replace("observation", "goal")))
             marks_this_view = isinstance(goal, PixelGoal) and goal.view is None
             needed = ("depth",) if observed and not marks_this_view else ("rgb", "depth")

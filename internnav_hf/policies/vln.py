@@ -64,6 +64,11 @@ class VLNStep:
     progress: float | None = None
     path: np.ndarray | None = None
 
+    @property
+    def actions(self) -> tuple[int, ...]:
+        """`action`, as every policy that follows instructions gives it."""
+        return (self.action,)
+
 
 @dataclass
 class VLNEpisode:
