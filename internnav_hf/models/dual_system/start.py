@@ -90,7 +90,8 @@ def start_dual_system(
     if model is not None:
         loaded: Any = DualSystemModel.from_pretrained(model, **loading)
         return loaded
-    slow = System2Model.from_pretrained(system2, landmark_loss_weight=0.0, **loading)
+    slow = System2Model.from_pretrained(system2, **loading)
+    slow.drop_landmark_head()
     dual = DualSystemModel.from_parts(
         slow, config.action_expert_config, num_queries=config.num_queries
     )

@@ -166,6 +166,12 @@ class System2Model(PushesWithCard, CountedLosses, PreTrainedModel):
         """Replace the VLM's language-model head."""
         self.vlm.set_output_embeddings(new_embeddings)
 
+    def drop_landmark_head(self) -> None:
+        """Remove the head that only System2's own training uses, if there is one."""
+        if self.config.landmark_loss_weight > 0:
+            del self.landmark_head
+            self.config.landmark_loss_weight = 0.0
+
     def forward(
         self,
         input_ids: Tensor,

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from peft import LoraConfig
 from transformers import AutoConfig, AutoModel
 
 from internnav_hf.models.dual_system.config import SYSTEM1
@@ -12,6 +13,7 @@ from internnav_hf.models.dual_system.start import (
     starting_config,
     system1_of,
 )
+from internnav_hf.training.lora import adapted_model
 from tests.recipes.dual import EXPERTS
 from tests.tiny.system2 import tiny_processor, tiny_system2
 from tests.tiny.toy_expert import ToyExpertConfig
@@ -127,3 +129,16 @@ def test_data_of_another_image_size_are_refused(system2):
     config = starting_config("nextdit", system2)
     with pytest.raises(ValueError, match="640x480, but .* points in images of 112x84"):
         start_dual_system(config, system2, image_size=(640, 480))
+
+
+def test_an_adapter_that_brings_a_landmark_head_is_a_system2_like_any(tmp_path):
+    """The checkpoint of a System2's LoRA training, whose base has no such head."""
+    tiny_system2().save_pretrained(tmp_path / "base")
+    model = tiny_system2(landmark_loss_weight=1.0)
+    model.name_or_path = str(tmp_path / "base")
+    heads = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["landmark_head"])
+    adapted_model(model, heads).save_pretrained(tmp_path / "adapter")
+    path = str(tmp_path / "adapter")
+    dual = start_dual_system(starting_config("nextdit", path), path)
+    assert dual.config.system2_config.landmark_loss_weight == 0
+    assert not [name for name, _ in dual.named_modules() if "landmark" in name]
