@@ -17,9 +17,9 @@ _EXPERT_PREFIX = re.compile(
     r"|memory_encoder|rgb_resampler)\.))"
 )
 _EXPERT_MODULES = {
-    "internnav_nextdit": ".nextdit",
-    "internnav_navdp_action_expert": ".navdp_action_expert",
-    "internnav_navdp": ".navdp_released",
+    "internnav_nextdit": "..nextdit.model",
+    "internnav_navdp_action_expert": "..navdp.expert",
+    "internnav_navdp": "..navdp.released",
 }
 
 
