@@ -160,64 +160,48 @@ class RDPModel(CountedLosses, RDPEncoders):
             step_mask = torch.ones(shape, dtype=torch.bool, device=instruction_ids.device)
         # what does not count may be anything, even NaN
         batch = {name: _masked(value, step_mask) for name, value in batch.items()}
-        draws = draw_for_training(
-            self.config,
-            shape,
-            step_mask.device,
-            {
-                "noise": noise,
-                "timesteps": timesteps,
-                "image_drop": image_drop,
-                "condition_drop": condition_drop,
-            },
-            None if self.training else _targets(batch),
-        )
+        given = {"noise": noise, "timesteps": timesteps}
+        given |= {"image_drop": image_drop, "condition_drop": condition_drop}
+        fixed = None if self.training else _targets(batch)
+        draws = draw_for_training(self.config, shape, step_mask.device, given, fixed)
         self.check_counts(num_steps_in_batch=num_steps_in_batch)
         counted = torch.ones_like(step_mask) if self.config.padded_loss else step_mask
         is_seen = step_mask & ~draws["image_drop"]
         check_words(instruction_ids, self._vocab_size, step_mask.any(1))
         instruction = self.encode_instruction(instruction_ids)
         resets = reset_mask_of(reset_mask, recurrent_state, shape, step_mask)
-        scene = self.advance(
-            self._features("rgb", rgb, rgb_features, is_seen, counted),
-            self._features("depth", depth, depth_features, is_seen, counted),
-            batch["previous_displacements"],
-            batch["relative_pose"],
-            recurrent_state,
-            resets,
-        )
+        images = self._features("rgb", rgb, rgb_features, is_seen, counted)
+        depths = self._features("depth", depth, depth_features, is_seen, counted)
+        moved = batch["previous_displacements"], batch["relative_pose"]
+        scene = self.advance(images, depths, *moved, recurrent_state, resets)
         condition, summary = self._fuse(instruction, scene, counted)
-        noise = draws["noise"][counted]
-        if self.config.use_diffusion:
-            target, steps = noise, draws["timesteps"][counted]
-            schedule = noise_schedule(self.config.num_diffusion_steps)
-            noisy = schedule.add_noise(self._scaled(batch["displacements"])[counted], noise, steps)
-            dropped = self._droppable(noise.device) & draws["condition_drop"][counted][:, None]
-            memory = self.denoiser.read(condition, self._kinds(), steps[:, None])
-            predicted = self.denoiser(noisy, memory, dropped)
-        else:
-            target = self._scaled(batch["displacements"])[counted]
-            memory = self.denoiser.read(condition, self._kinds(), None)
-            predicted = self.denoiser(None, memory)
-        output = rdp_losses(
-            self.config,
-            {
-                "action": _spread(predicted, counted),
-                "progress": _spread(self.progress_head(summary), counted),
-                "stop": _spread(self.stop_head(summary), counted),
-            },
-            {
-                "action": _spread(target, counted),
-                # as published: what is padding has arrived
-                "progress": batch["progress"].masked_fill(~step_mask, 1),
-                "stop": batch["stop_progress"],
-            },
-            step_mask,
-            num_steps_in_batch,
-        )
+        predicted, target = self._predict(condition, batch["displacements"], draws, counted)
+        heads = {"progress": self.progress_head(summary), "stop": self.stop_head(summary)}
+        predictions = {
+            name: _spread(value, counted) for name, value in {"action": predicted, **heads}.items()
+        }
+        # as published: what is padding has arrived
+        arrived = batch["progress"].masked_fill(~step_mask, 1)
+        targets = {"action": _spread(target, counted), "progress": arrived}
+        targets["stop"] = batch["stop_progress"]
+        output = rdp_losses(self.config, predictions, targets, step_mask, num_steps_in_batch)
         initial = self._state(recurrent_state, scene.states)
         output.recurrent_state = last_states(scene.states, initial, step_mask)[:, None]
         return output
+
+    def _predict(
+        self, condition: Tensor, displacements: Tensor, draws: dict[str, Tensor], counted: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the denoiser answers and should have, (N, H, 3) each, for the N counted steps."""
+        if not self.config.use_diffusion:
+            memory = self.denoiser.read(condition, self._kinds(), None)
+            return self.denoiser(None, memory), self._scaled(displacements)[counted]
+        noise, steps = draws["noise"][counted], draws["timesteps"][counted]
+        schedule = noise_schedule(self.config.num_diffusion_steps)
+        noisy = schedule.add_noise(self._scaled(displacements)[counted], noise, steps)
+        dropped = self._droppable(noise.device) & draws["condition_drop"][counted][:, None]
+        memory = self.denoiser.read(condition, self._kinds(), steps[:, None])
+        return self.denoiser(noisy, memory, dropped), noise
 
     @torch.no_grad()
     def sample(
