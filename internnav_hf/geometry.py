@@ -108,6 +108,25 @@ def pixel_to_floor(
     return T_world_camera[:3, 3] + directions * depth[:, None]
 
 
+def lift_pixel(
+    pixel: tuple[float, float],
+    depth: np.ndarray | None,
+    T_world_camera: np.ndarray,
+    intrinsics: np.ndarray,
+) -> np.ndarray | None:
+    """World point (3,) that a pixel (u, v) shows: by `depth` (H, W), or by the floor plane without
+    depth or where it is 0; None for a pixel without either, at or above the horizon.
+    """
+    uv = np.array([pixel], dtype=float)
+    if depth is not None:
+        column = min(max(int(pixel[0]), 0), depth.shape[1] - 1)
+        row = min(max(int(pixel[1]), 0), depth.shape[0] - 1)
+        if depth[row, column] > 0:
+            return lift(uv, depth[row, column][None], T_world_camera, intrinsics)[0]
+    point = pixel_to_floor(uv, T_world_camera, intrinsics)[0]
+    return point if np.all(np.isfinite(point)) else None
+
+
 def pixel_directions(
     uv: np.ndarray, T_world_camera: np.ndarray, intrinsics: np.ndarray
 ) -> np.ndarray:

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -6,6 +7,7 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import (
     camera_pose,
     lift,
+    lift_pixel,
     pixel_to_floor,
     project,
     robot_pose,
@@ -94,3 +96,21 @@ def test_what_a_robot_calls_ahead_and_left_is_so_in_the_world(x, y, yaw):
     np.testing.assert_allclose(left, [x - np.sin(yaw), y + np.cos(yaw)], atol=1e-9)
     back = world_to_robot(np.stack([ahead, left]), (x, y, yaw))
     np.testing.assert_allclose(back, [[2, 0], [0, 1]], atol=1e-9)
+
+
+def test_lifting_by_depth_and_by_the_floor_agree_on_the_floor():
+    camera = CameraSpec(width=64, height=48)
+    pose = camera_pose(1.0, 2.0, 0.4, camera.height_m, np.radians(30))
+    floor = lift_pixel((40.0, 30.0), None, pose, camera.intrinsics)
+    depth = np.full((48, 64), project(floor[None], pose, camera.intrinsics)[1][0])
+    assert lift_pixel((40.0, 30.0), depth, pose, camera.intrinsics) == pytest.approx(floor)
+    assert floor[2] == pytest.approx(0)
+    assert lift_pixel((40.0, 30.0), np.zeros((48, 64)), pose, camera.intrinsics) == pytest.approx(
+        floor
+    )
+
+
+def test_a_pixel_above_the_horizon_has_no_place_without_depth():
+    camera = CameraSpec(width=64, height=48)
+    pose = camera_pose(0.0, 0.0, 0.0, camera.height_m, 0.0)
+    assert lift_pixel((32.0, 5.0), None, pose, camera.intrinsics) is None

@@ -1,17 +1,42 @@
-"""What open-loop evaluations share: the choice of samples and its split over processes."""
+"""What open-loop evaluations share: the choice of samples and its split over processes, random
+numbers of a sample, errors of paths, and what a path hits.
+
+Under several processes each answers its share, and all return the result of all. Paths begin where
+the robot is. Legend: P paths, H horizon.
+"""
 
 import functools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from internnav_hf.camera import CameraSpec, cameras_of, difference_from_all
 from internnav_hf.training.saving.interruption import leave_together
 
 logger = logging.getLogger(__name__)
+
+
+def answer_samples(
+    answer: Callable[[list[int]], list],
+    dataset: Sized,
+    num_samples: int | None,
+    batch_size: int,
+    seed: int,
+) -> list:
+    """This process's share of the answers to `num_samples` samples drawn with `seed` (None: all);
+    `answer` takes the indices of a batch. ValueError for an empty dataset.
+    """
+    if not len(dataset):
+        raise ValueError("There is no sample to evaluate; the dataset is empty.")
+    chosen = choose_samples(len(dataset), num_samples, seed)
+    return [row for batch in own_batches(chosen, batch_size) for row in answer(batch)]
 
 
 def choose_samples(num_available: int, num_samples: int | None, seed: int) -> np.ndarray:
@@ -23,8 +48,8 @@ def choose_samples(num_available: int, num_samples: int | None, seed: int) -> np
 
 
 def own_batches(chosen: np.ndarray, batch_size: int) -> Iterator[list[int]]:
-    """Of this process's share of `chosen`. All processes take as many rounds, and leave before the
-    same one where a training is asked to end.
+    """Batches of this process's share of `chosen`. All processes take as many rounds, and leave
+    before the same one if a training is asked to end.
     """
     state = PartialState()
     mine = chosen[state.process_index :: state.num_processes].tolist()
@@ -36,21 +61,72 @@ def own_batches(chosen: np.ndarray, batch_size: int) -> Iterator[list[int]]:
             yield batch
 
 
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """`model` in evaluation mode, and then as it was."""
+    was_training = model.training
+    model.eval()
+    yield
+    model.train(was_training)
+
+
+def sample_generator(seed: int, index: int) -> torch.Generator:
+    """Random numbers of one sample, the same in every batch and process."""
+    state = np.random.SeedSequence([seed, index]).generate_state(1)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+def summarize_rows(rows: list[dict[str, float]], counts: Collection[str] = ()) -> dict[str, float]:
+    """Of the rows of all processes: means by name over the rows that have it, sums of `counts`, and
+    `num_samples`.
+    """
+    rows = gather_object(rows)
+    names = sorted({name for row in rows for name in row} - {*counts})
+    result = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+    result |= {name: float(sum(row[name] for row in rows)) for name in counts}
+    return {**result, "num_samples": float(len(rows))}
+
+
+def path_errors(paths: np.ndarray, expert: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distances (P,) in metres of `paths` (P, H + 1, 2) to the path `expert` (H + 1, 2): the mean
+    over all points but the first (ADE), and that of the last (FDE).
+    """
+    distances = np.linalg.norm(paths - expert, axis=-1)
+    return distances[:, 1:].mean(axis=1), distances[:, -1]
+
+
+def hit_share(
+    paths: np.ndarray, is_free: Callable[[np.ndarray], np.ndarray], points_per_step: int
+) -> float:
+    """Of `paths` (P, H + 1, 2), those on which the robot would meet an obstacle.
+
+    `is_free` says of points (P, K, 2), `points_per_step` on each step, whether the robot can be
+    there, (P, K). It may leave a place where it should not be; a robot that stands hits nothing.
+    """
+    fractions = np.arange(1, points_per_step + 1)[:, None] / points_per_step
+    steps = np.diff(paths, axis=1)[:, :, None]
+    points = (paths[:, :-1, None] + steps * fractions).reshape(len(paths), -1, 2)
+    free = is_free(np.concatenate([paths[:, :1], points], axis=1))
+    free |= np.cumsum(free, axis=1) == 0
+    moved = np.linalg.norm(paths - paths[:, :1], axis=-1).max(axis=1) > 0
+    return float(((~free).any(axis=1) & moved).mean())
+
+
 def check_cameras(stored: dict | list[dict] | None, cameras: Iterable[CameraSpec]) -> None:
-    """Raise ValueError where a dataset shows another camera than the one that a model was trained
+    """Raise ValueError if a dataset shows another camera than the one that a model was trained
     with; one that is not among several is a warning.
     """
     trained = cameras_of(stored)
     for camera in cameras:
         difference = difference_from_all(trained, camera)
         if difference is not None:
-            told = f"dataset: another camera than the model's: {difference}."
+            problem = f"dataset: another camera than the model's: {difference}."
             if len(trained) == 1:
-                raise ValueError(told)
-            _warn_once(told)
+                raise ValueError(problem)
+            _warn_once(problem)
 
 
 @functools.cache
-def _warn_once(told: str) -> None:
+def _warn_once(problem: str) -> None:
     """Not at every evaluation of a training."""
-    logger.warning(told)
+    logger.warning(problem)

@@ -1,22 +1,23 @@
 """Open loop: NavDP's trajectories on held-out samples of a dataset, without a simulator.
 
 Each sample is answered once for every kind of goal that the model was trained for, from the same
-views. The trajectory that the critic likes best is compared with the way that the expert took,
+views. The trajectory that the critic likes best is compared with the path that the expert took,
 beside others in the same table:
 
     straight    along a line to the point goal, as fast as the experts of this set on average
-    constant    always the mean of the true ways of this set, whatever is seen
-    label       the true way itself, only for what it runs into
+    constant    always the mean path of the experts of this set, whatever is seen
+    label       the expert's path itself, only for what it runs into
 
-The critic is judged by the order in which it puts trajectories: the true way, the perturbed one
+The critic is judged by the order in which it puts trajectories: the expert's, the perturbed one
 and all that were sampled, by what the obstacles around say that each is worth. What a path hits is
 known from the scene's obstacle points: it hits something if the robot, a disc, could not be
-everywhere on it. Under several processes each answers its share, and all return the result of all.
+everywhere on it.
 
 Legend: B samples of a batch, N trajectories, H horizon, K points of a path, P paths.
 """
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,22 @@ from torch import Tensor
 
 from internnav_hf.data import NavDPCollator, NavDPDataset
 from internnav_hf.data.obstacles import ObstacleField, path_value
-from internnav_hf.evaluation.open_loop.common import check_cameras, choose_samples, own_batches
+from internnav_hf.evaluation.open_loop.common import (
+    answer_samples,
+    check_cameras,
+    evaluating,
+    hit_share,
+    path_errors,
+    sample_generator,
+    summarize_rows,
+)
 from internnav_hf.geometry import robot_to_world
 from internnav_hf.models.navdp.model import NavDPModel
 from internnav_hf.trajectory import path_of, resample
 
 ROBOT_RADIUS_M = 0.18  # the embedded simulator's
 POINTS_PER_STEP = 4  # of a path, at which is tested whether the robot could be there
+EXPERT_NAME = "label"  # of the expert's path in the result
 GOAL_KEYS = {"point": "goal_point", "image": "goal_image", "pixel": "goal_pixel_map"}
 
 
@@ -48,9 +58,9 @@ def evaluate_navdp_open_loop(
 ) -> dict[str, float]:
     """Means over `num_samples` samples drawn with `seed` (None: all). For each goal kind K:
 
-    * `K_ade_m`, `K_fde_m`: distance of the critic's favourite to the true way, over all points
-      and at the end; `K_best_ade_m`, `K_best_fde_m`: of the nearest trajectory; `K_mean_ade_m`: of
-      all trajectories, which tells how far they go by the goal
+    * `K_ade_m`, `K_fde_m`: distance of the critic's favourite to the expert's path, over all
+      points and at the end; `K_best_ade_m`, `K_best_fde_m`: of the nearest trajectory, each by
+      itself; `K_mean_ade_m`: of all trajectories, which shows how far they go by the goal
     * `K_collision_share`: of the trajectories, those that hit something; `K_chosen_collision_share`
       of the favourites
     * the same of the others as far as they have it: `straight_ade_m`, `constant_ade_m`,
@@ -61,25 +71,22 @@ def evaluate_navdp_open_loop(
     * `num_pixel_goals`: samples whose pixel goal is in view; only they count for that kind
     """
     check_comparable(model, dataset)
-    chosen = choose_samples(len(dataset), num_samples, seed)
     collator = NavDPCollator(channel_order=model.config.channel_order)
-    was_training = model.training
-    model.eval()
-    samples: list[dict] = []
-    for batch in own_batches(chosen, batch_size):
-        samples += _answer_batch(model, dataset, collator, batch, num_trajectories, seed)
-    model.train(was_training)
-    ways = np.array(gather_object([sample["label"][0] for sample in samples]))
+    answer = partial(_answer_batch, model, dataset, collator, num_trajectories, seed)
+    with evaluating(model):
+        samples = answer_samples(answer, dataset, num_samples, batch_size, seed)
+    experts = np.array(gather_object([sample["expert"][0] for sample in samples]))
+    rows, judged = [], []
     for sample in samples:
-        sample |= _baselines(sample["goal_point"], ways)
-    rows = gather_object([_row(sample, robot_radius_m) for sample in samples])
-    return _summary(rows)
+        sample |= _baselines(sample["goal_point"], experts)
+        rows.append(_row(sample, robot_radius_m))
+        judged.append(_judged(sample))
+    correlations = _correlations(gather_object(judged))
+    return {**summarize_rows(rows, ["num_pixel_goals"]), **correlations}
 
 
 def check_comparable(model: NavDPModel, dataset: NavDPDataset) -> None:
     """Raise ValueError where `dataset` shows another size or camera than the model's training."""
-    if not len(dataset):
-        raise ValueError("There is no sample to evaluate; the dataset is empty.")
     for name in ("action_horizon", "image_size", "num_memory_frames", "num_pixel_goal_channels"):
         found, expected = getattr(dataset, name), getattr(model.config, name)
         if found != expected:
@@ -92,9 +99,9 @@ def _answer_batch(
     model: NavDPModel,
     dataset: NavDPDataset,
     collator: NavDPCollator,
-    indices: list[int],
     num_trajectories: int,
     seed: int,
+    indices: list[int],
 ) -> list[dict[str, Any]]:
     """Of each sample all paths (P, H + 1, 2) by name, and the critic's values of some."""
     batch = {k: v.to(model.device) for k, v in collator([dataset[i] for i in indices]).items()}
@@ -108,7 +115,7 @@ def _answer_batch(
         paths = path_of(pair[row].cpu().numpy())
         samples.append(
             {
-                "label": decision["path"][None],
+                "expert": decision["path"][None],
                 "goal_point": batch["goal_point"][row].cpu().numpy(),
                 "goal_is_in_view": _is_in_view(decision),
                 "robot_pose": decision["robot_pose"],
@@ -120,7 +127,7 @@ def _answer_batch(
     for kind in model.config.goal_kinds:
         goals = [_goal(kind, batch, row) for row in range(len(indices))]
         # of the sample, so that batches, processes and kinds of goals make no difference
-        generators = [_generator(seed, index) for index in indices]
+        generators = [sample_generator(seed, index) for index in indices]
         answer = model.sample(
             goals, rgb, depth, num_trajectories, generators, rgb_tokens=rgb_tokens
         )
@@ -142,75 +149,53 @@ def _goal(kind: str, batch: dict[str, Tensor], row: int) -> dict[str, Tensor]:
     return {} if kind == "none" else {kind: batch[GOAL_KEYS[kind]][row]}
 
 
-def _generator(seed: int, index: int) -> torch.Generator:
-    state = np.random.SeedSequence([seed, index]).generate_state(1)
-    return torch.Generator().manual_seed(int(state[0]))
-
-
 def _with_origin(xy: Tensor) -> np.ndarray:
     """(P, H + 1, 2) of (P, H, 2)."""
     points = xy.float().cpu().numpy().astype(np.float64)
     return np.concatenate([np.zeros_like(points[:, :1]), points], axis=1)
 
 
-def _baselines(goal_point: np.ndarray, ways: np.ndarray) -> dict[str, np.ndarray]:
-    """What needs no model; `ways` (S, H + 1, 2) are the true ones of the whole set."""
-    steps = np.linalg.norm(np.diff(ways, axis=1), axis=-1)
+def _baselines(goal_point: np.ndarray, experts: np.ndarray) -> dict[str, np.ndarray]:
+    """What needs no model; `experts` (S, H + 1, 2) are the experts' paths of the whole set."""
+    steps = np.linalg.norm(np.diff(experts, axis=1), axis=-1)
     spacing = steps[steps > 0].mean() if (steps > 0).any() else 0.0
     line = np.stack([np.zeros(2), goal_point[:2]])
     return {
-        "constant": ways.mean(axis=0, keepdims=True),
-        "straight": resample(line, spacing, ways.shape[1])[None],
+        "constant": experts.mean(axis=0, keepdims=True),
+        "straight": resample(line, spacing, experts.shape[1])[None],
     }
 
 
-def _row(sample: dict[str, Any], robot_radius_m: float) -> dict[str, Any]:
-    """The metrics of one sample by name, and all values of its trajectories."""
-    truth, pose, obstacles = sample["label"][0], sample["robot_pose"], sample["obstacles"]
+def _row(sample: dict[str, Any], robot_radius_m: float) -> dict[str, float]:
+    """The metrics of one sample by name."""
+    expert, pose, obstacles = sample["expert"][0], sample["robot_pose"], sample["obstacles"]
+
+    def is_free(points: np.ndarray) -> np.ndarray:
+        return ~touches(points, obstacles, robot_radius_m)
 
     def share(paths: np.ndarray) -> float:
-        return hit_share(robot_to_world(paths, pose), obstacles, robot_radius_m)
+        return hit_share(robot_to_world(paths, pose), is_free, POINTS_PER_STEP)
 
-    row: dict[str, Any] = {"num_pixel_goals": float(sample["goal_is_in_view"])}
+    row = {"num_pixel_goals": float(sample["goal_is_in_view"])}
     for kind, paths in sample["answers"].items():
-        row |= {f"{kind}_{name}": value for name, value in path_errors(paths[:1], truth).items()}
-        nearest = path_errors(paths, truth)
-        row |= {f"{kind}_best_{name}": value for name, value in nearest.items()}
-        each = [path_errors(path[None], truth)["ade_m"] for path in paths]
-        row[f"{kind}_mean_ade_m"] = float(np.mean(each))
+        ade_m, fde_m = path_errors(paths, expert)
+        row |= {f"{kind}_ade_m": float(ade_m[0]), f"{kind}_fde_m": float(fde_m[0])}
+        row |= {f"{kind}_best_ade_m": float(ade_m.min()), f"{kind}_best_fde_m": float(fde_m.min())}
+        row[f"{kind}_mean_ade_m"] = float(ade_m.mean())
         row[f"{kind}_collision_share"] = share(paths)
         row[f"{kind}_chosen_collision_share"] = share(paths[:1])
     for name in ("straight", "constant"):
-        errors = path_errors(sample[name], truth)
-        row |= {f"{name}_{error}": value for error, value in errors.items()}
-    for name in ("straight", "constant", "label"):
+        (ade_m,), (fde_m,) = path_errors(sample[name], expert)
+        row |= {f"{name}_ade_m": float(ade_m), f"{name}_fde_m": float(fde_m)}
         row[f"{name}_collision_share"] = share(sample[name])
+    return row | {f"{EXPERT_NAME}_collision_share": share(sample["expert"])}
+
+
+def _judged(sample: dict[str, Any]) -> np.ndarray:
+    """(P, 2) the critic's and the true value of each of a sample's trajectories."""
     paths, values = (np.concatenate(parts) for parts in zip(*sample["judged"], strict=True))
-    row["judged"] = np.stack([values, path_value(robot_to_world(paths, pose), obstacles)], axis=1)
-    return row
-
-
-def path_errors(paths: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """`ade_m`, `fde_m` of the nearest of `paths` (P, H + 1, 2), each in its own way."""
-    distances = np.linalg.norm(paths - truth, axis=-1)
-    return {
-        "ade_m": float(distances[:, 1:].mean(axis=1).min()),
-        "fde_m": float(distances[:, -1].min()),
-    }
-
-
-def hit_share(paths_world: np.ndarray, obstacles: ObstacleField, robot_radius_m: float) -> float:
-    """Of `paths_world` (P, K, 2), those on which a disc would touch an obstacle point. It may leave
-    a place where it should not be.
-    """
-    fractions = np.arange(1, POINTS_PER_STEP + 1)[:, None] / POINTS_PER_STEP
-    steps = np.diff(paths_world, axis=1)[:, :, None]
-    points = (paths_world[:, :-1, None] + steps * fractions).reshape(len(paths_world), -1, 2)
-    points = np.concatenate([paths_world[:, :1], points], axis=1)
-    free = ~touches(points, obstacles, robot_radius_m)
-    free |= np.cumsum(free, axis=1) == 0
-    moved = np.linalg.norm(paths_world - paths_world[:, :1], axis=-1).max(axis=1) > 0
-    return float(((~free).any(axis=1) & moved).mean())
+    paths_world = robot_to_world(paths, sample["robot_pose"])
+    return np.stack([values, path_value(paths_world, sample["obstacles"])], axis=1)
 
 
 def touches(points: np.ndarray, obstacles: ObstacleField, radius_m: float) -> np.ndarray:
@@ -232,15 +217,9 @@ def rank_correlation(judged: np.ndarray) -> float | None:
     return None if np.isnan(correlation) else correlation
 
 
-def _summary(rows: list[dict[str, Any]]) -> dict[str, float]:
-    judged = [row.pop("judged") for row in rows]
-    names = sorted({name for row in rows for name in row} - {"num_pixel_goals"})
-    result = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+def _correlations(judged: list[np.ndarray]) -> dict[str, float]:
+    """Within the samples and over all of them, as far as there are any."""
     inside = [found for found in map(rank_correlation, judged) if found is not None]
-    if inside:
-        result["critic_rank_correlation"] = float(np.mean(inside))
+    result = {"critic_rank_correlation": float(np.mean(inside))} if inside else {}
     pooled = rank_correlation(np.concatenate(judged))
-    if pooled is not None:
-        result["critic_pooled_correlation"] = pooled
-    result["num_pixel_goals"] = sum(row["num_pixel_goals"] for row in rows)
-    return {**result, "num_samples": float(len(rows))}
+    return result if pooled is None else result | {"critic_pooled_correlation": pooled}

@@ -1,25 +1,23 @@
 """Open loop: System2's answers on held-out samples of a dataset, without a simulator.
 
 Each sample is asked twice. Once as it is: the kind of the answer is compared with the expert's. And
-where the expert points at a pixel, once with "↓" put in System2's mouth, so that every pixel goal
+where the expert points at a pixel, once with "↓" as a forced answer, so that every pixel goal
 counts, also where System2 would rather have turned; `pixel_error_own_px` is the error where "↓" was
-its own answer. Under several processes each answers its share, and all return the result of all.
+its own answer.
 """
 
-import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from accelerate.utils import gather_object
 
 from internnav_hf.data.tasks.system2 import System2Dataset
-from internnav_hf.evaluation.open_loop.common import choose_samples, own_batches
+from internnav_hf.evaluation.open_loop.common import answer_samples
 from internnav_hf.geometry import Action
 from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.policies import Decision, System2Policy
-
-logger = logging.getLogger(__name__)
 
 WITHIN_PX = 20
 CLASSES = ("pixel goal", "turn", "stop")
@@ -41,9 +39,8 @@ def evaluate_open_loop(
     `constant_goal` (u, v) is the answer to beat, for example the median of the training goals; None
     takes `median_goal`, the best constant. For fair shares make the dataset with `stop_repeat=1`.
     """
-    rows: list[dict] = []
-    for batch in own_batches(choose_samples(len(dataset), num_samples, seed), batch_size):
-        rows += _answer_batch(policy, [dataset.decision(index) for index in batch])
+    answer = partial(_answer_batch, policy, dataset)
+    rows = answer_samples(answer, dataset, num_samples, batch_size, seed)
     constant = median_goal(dataset) if constant_goal is None else np.asarray(constant_goal)
     result = summarize_answers(gather_object(rows), constant)
     return {**result, "image_size": list(dataset.image_size)}
@@ -69,7 +66,8 @@ def geometric_median(points: np.ndarray, num_iterations: int = 50) -> np.ndarray
     return center
 
 
-def _answer_batch(policy: System2Policy, samples: list[dict]) -> list[dict]:
+def _answer_batch(policy: System2Policy, dataset: System2Dataset, indices: list[int]) -> list[dict]:
+    samples = [dataset.decision(index) for index in indices]
     free = policy.decide(*_questions(samples))
     pointing = [i for i, sample in enumerate(samples) if sample["goal_pixel"] is not None]
     asked = [samples[i] for i in pointing]
@@ -127,8 +125,6 @@ def summarize_answers(rows: list[dict], constant_goal: np.ndarray | None) -> dic
     * `format_validity`: share of samples of which every answer could be parsed
     * `confusion`: `counts` of expert classes (rows) and answers (columns)
     """
-    if not rows:
-        raise ValueError("There is no sample to evaluate; the dataset is empty.")
     counts = np.zeros((len(CLASSES), len(ANSWERS)), dtype=int)
     for row in rows:
         counts[row["class"], row["answer"]] += 1

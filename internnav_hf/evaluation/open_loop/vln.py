@@ -1,14 +1,14 @@
-"""Open loop: what Seq2Seq, CMA and RDP would do at each frame of held-out walks, no simulator.
+"""Open loop: what Seq2Seq, CMA and RDP would do at each frame of held-out episodes, no simulator.
 
-The views are those of the walk, whatever the model would have done: teacher forcing. Beside the
-model stand, for the same frames,
+The views are those of the episode, whatever the model would have done: teacher forcing. The model
+is compared, on the same frames, with
 
     majority    always the action that is most frequent in this set
     repeat      the action before once more, which is often right and never gets anywhere
     constant    always the mean progress, and for RDP the mean of the true displacements
 
-Recalls by class tell what an accuracy hides: who never stops is right at all but one frame of a
-walk. Under several processes each answers its share, and all return the result of all.
+Recalls by class show what an accuracy hides: a model that never stops is right at all but one frame
+of an episode.
 
 Legend: B episodes of a batch, T frames, H horizon, N frames of the whole set.
 """
@@ -20,28 +20,30 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from internnav_hf.evaluation.open_loop.common import choose_samples, own_batches
+from internnav_hf.evaluation.open_loop.common import (
+    answer_samples,
+    evaluating,
+    sample_generator,
+)
 from internnav_hf.geometry import Action, wrap_angle
 from internnav_hf.models.rdp.displacements import discrete_actions
-from internnav_hf.models.rdp.model import RDPModel
 
 CLASSES = (Action.STOP, Action.FORWARD, Action.TURN_LEFT, Action.TURN_RIGHT)
 Answer = dict[str, np.ndarray]
-"""Of one walk: labels, previous, actions (T,), progress, true_progress (T,); RDP's poses besides,
+"""One episode: labels, previous, actions (T,), progress, true_progress (T,); and RDP's poses,
 (T, H, 3) as seen from each frame: `poses`, `true_poses`."""
 
 
 def evaluate_vln_open_loop(
     model: Any,
-    dataset: Dataset,
+    dataset: Any,
     collator: Callable[[list], dict[str, Tensor]],
     num_samples: int | None = None,
     batch_size: int = 16,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Means over the frames of `num_samples` walks drawn with `seed` (None: all).
+    """Means over the frames of `num_samples` episodes drawn with `seed` (None: all).
 
     * `action_accuracy`, `stop_recall`, `forward_recall`, `turn_left_recall`, `turn_right_recall`,
       `stop_precision`; `majority_accuracy`, `repeat_accuracy`
@@ -50,28 +52,24 @@ def evaluate_vln_open_loop(
       `heading_error_deg` at its end; `constant_ade_m`. Its action is the first that its
       displacements come to.
 
-    What a set has nothing of is left out: no walk ends in a stop, so there is no `stop_recall`.
+    What a set has nothing of is left out: without a stop in it there is no `stop_recall`.
     """
-    chosen = choose_samples(len(dataset), num_samples, seed)  # type: ignore[arg-type]
-    if not len(chosen):
-        raise ValueError("There is no walk to evaluate; the dataset is empty.")
-    answer = _answer_displacements if isinstance(model, RDPModel) else _answer_actions
-    was_training = model.training
-    model.eval()
-    answers: list[Answer] = []
-    for rows in own_batches(chosen, batch_size):
+
+    def answer(rows: list[int]) -> list[Answer]:
         batch = collator([dataset[row] for row in rows])
         batch = {name: value.to(model.device) for name, value in batch.items()}
-        answers += _by_walk(batch, answer(model, batch, rows, seed))
-    model.train(was_training)
+        if "displacements" in batch:
+            return _by_episode(batch, _answer_displacements(model, batch, rows, seed))
+        return _by_episode(batch, _answer_actions(model, batch))
+
+    with evaluating(model):
+        answers = answer_samples(answer, dataset, num_samples, batch_size, seed)
     return summarize(gather_object(answers))
 
 
 @torch.no_grad()
-def _answer_actions(
-    model: Any, batch: dict[str, Tensor], rows: list[int], seed: int
-) -> dict[str, Tensor]:
-    """One pass over whole walks."""
+def _answer_actions(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """One pass over whole episodes."""
     output = model(**batch)
     answers = {"actions": output.logits.argmax(-1)}
     return answers if output.progress is None else answers | {"progress": output.progress}
@@ -79,10 +77,10 @@ def _answer_actions(
 
 @torch.no_grad()
 def _answer_displacements(
-    model: RDPModel, batch: dict[str, Tensor], rows: list[int], seed: int
+    model: Any, batch: dict[str, Tensor], rows: list[int], seed: int
 ) -> dict[str, Tensor]:
-    """Displacements at every frame, in draws that belong to the walk; what they come to as actions,
-    as the true ones do.
+    """RDP: displacements at every frame, drawn with random numbers of the episode, and the actions
+    that they, and the true ones, come to.
     """
     scene = model.advance(
         _features(model, batch, "rgb"),
@@ -90,7 +88,7 @@ def _answer_displacements(
         batch["previous_displacements"],
         batch["relative_pose"],
     )
-    generators = [_generator(seed, row) for row in rows]
+    generators = [sample_generator(seed, row) for row in rows]
     found = model.sample(batch["instruction_ids"], scene, batch["step_mask"], generators)
     labels = _first_action(batch["displacements"], batch["stop_progress"])
     return {
@@ -109,7 +107,7 @@ def _first_action(displacements: Tensor, stop_progress: Tensor) -> Tensor:
     return actions[:, 0].unflatten(0, displacements.shape[:2])
 
 
-def _features(model: RDPModel, batch: dict[str, Tensor], name: str) -> Tensor:
+def _features(model: Any, batch: dict[str, Tensor], name: str) -> Tensor:
     """(B, T, ...), kept ones or of the views."""
     if f"{name}_features" in batch:
         return batch[f"{name}_features"]
@@ -117,12 +115,7 @@ def _features(model: RDPModel, batch: dict[str, Tensor], name: str) -> Tensor:
     return encode(batch[name].flatten(0, 1)).unflatten(0, batch[name].shape[:2])
 
 
-def _generator(seed: int, row: int) -> torch.Generator:
-    state = np.random.SeedSequence([seed, row]).generate_state(1)
-    return torch.Generator().manual_seed(int(state[0]))
-
-
-def _by_walk(batch: dict[str, Tensor], answers: dict[str, Tensor]) -> list[Answer]:
+def _by_episode(batch: dict[str, Tensor], answers: dict[str, Tensor]) -> list[Answer]:
     """Without the padding."""
     names = {"labels": "actions", "previous": "previous_actions", "true_progress": "progress"}
     columns = {ours: batch[key] for ours, key in names.items() if key in batch} | answers
@@ -132,7 +125,7 @@ def _by_walk(batch: dict[str, Tensor], answers: dict[str, Tensor]) -> list[Answe
 
 
 def summarize(answers: list[Answer]) -> dict[str, float]:
-    """Of all walks together."""
+    """The metrics of all episodes together."""
     all_of = {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
     labels, actions = all_of["labels"], all_of["actions"]
     right = actions == labels
@@ -158,7 +151,7 @@ def summarize(answers: list[Answer]) -> dict[str, float]:
 
 
 def _pose_errors(poses: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Of poses (N, H, 3)."""
+    """Errors of poses (N, H, 3)."""
     distances = np.linalg.norm(poses[..., :2] - truth[..., :2], axis=-1)
     constant = truth.mean(axis=0, keepdims=True)
     turned = np.abs(wrap_angle(poses[:, -1, 2] - truth[:, -1, 2]))

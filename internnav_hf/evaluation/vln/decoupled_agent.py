@@ -28,8 +28,8 @@ from PIL import Image
 from internnav_hf.evaluation.agents import checked_sights, episodes_of
 from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.evaluation.visual_navigation.drive import goal_pixel
-from internnav_hf.evaluation.vln.system2_agent import FALLBACK_ACTION, lift_pixel, record_of
-from internnav_hf.geometry import Action, robot_to_world, world_to_robot
+from internnav_hf.evaluation.vln.system2_agent import FALLBACK_ACTION, record_of
+from internnav_hf.geometry import Action, lift_pixel, robot_to_world, world_to_robot
 from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.policies import FrameHistory, Goal, NavDPEpisode, NavDPStep, PixelGoal, PointGoal
 from internnav_hf.policies.observations import checked_instruction
@@ -216,7 +216,7 @@ def _look(env: NavigationEnv, observation: dict, info: dict) -> _Sight:
 def _place(env: NavigationEnv, pixel: tuple[float, float], sight: _Sight) -> np.ndarray | None:
     """(2,) of what the pixel shows; None if it shows no place."""
     T_world_camera = env.camera_pose(env.camera.look_down_pitch_deg)
-    point = lift_pixel(pixel, sight.down["depth"], T_world_camera, env.camera)
+    point = lift_pixel(pixel, sight.down["depth"], T_world_camera, env.camera.intrinsics)
     return None if point is None else point[:2]
 
 

@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.agents import checked_sights, episodes_of
 from internnav_hf.evaluation.drawing import jpeg
 from internnav_hf.evaluation.records import DecisionRecord
-from internnav_hf.geometry import Action, lift, pixel_to_floor
+from internnav_hf.geometry import Action, lift_pixel
 from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.policies import Decision, FrameHistory
 from internnav_hf.policies.observations import checked_instruction
@@ -140,24 +139,8 @@ class System2Agent:
         """(2,) the reachable place nearest to what the pixel shows; None if it shows no place."""
         depth = view.depth if self.use_depth else None
         T_world_camera = env.camera_pose(env.camera.look_down_pitch_deg)
-        point = lift_pixel(goal_pixel, depth, T_world_camera, env.camera)
+        point = lift_pixel(goal_pixel, depth, T_world_camera, env.camera.intrinsics)
         return None if point is None else env.space.nearest(point[:2])
-
-
-def lift_pixel(
-    goal_pixel: tuple[float, float],
-    depth: np.ndarray | None,
-    T_world_camera: np.ndarray,
-    camera: CameraSpec,
-) -> np.ndarray | None:
-    """World point (3,) of a pixel by its depth, by the floor where that is 0; None above it."""
-    column = min(max(int(goal_pixel[0]), 0), camera.width - 1)
-    row = min(max(int(goal_pixel[1]), 0), camera.height - 1)
-    uv = np.array([goal_pixel], dtype=float)
-    if depth is not None and depth[row, column] > 0:
-        return lift(uv, depth[row, column][None], T_world_camera, camera.intrinsics)[0]
-    point = pixel_to_floor(uv, T_world_camera, camera.intrinsics)[0]
-    return point if np.all(np.isfinite(point)) else None
 
 
 def record_of(

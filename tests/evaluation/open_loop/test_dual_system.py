@@ -10,14 +10,12 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.data.tasks.dual_system import DualSystemDataset
 from internnav_hf.evaluation.open_loop.dual_system import (
     evaluate_dual_open_loop,
-    hit_share,
-    path_errors,
+    heading_error_deg,
     straight_path,
 )
 from internnav_hf.geometry import camera_pose, project
 from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.policies import Decision, DualSystemPolicy
-from internnav_hf.sim.recorded_scenes import recorded_space
 from tests.data.vln_ce import straight_episode, write_scene
 from tests.tiny.dual_system import tiny_dual_system
 from tests.tiny.system2 import tiny_processor
@@ -132,35 +130,10 @@ def test_a_straight_line_leads_to_what_the_pixel_shows(with_depth):
     assert np.linalg.norm(path[1]) == pytest.approx(3.3 / 32)
 
 
-def test_errors_of_paths():
-    truth = np.stack([np.linspace(0, 1, 5), np.zeros(5)], axis=1)
-    errors = path_errors(truth[:, ::-1], truth)
-    assert errors["heading_error_deg"] == pytest.approx(90)
-    assert errors["fde_m"] == pytest.approx(np.sqrt(2))
-    assert errors["ade_m"] == pytest.approx(np.sqrt(2) * np.mean([0.25, 0.5, 0.75, 1]))
-    assert "heading_error_deg" not in path_errors(np.zeros((5, 2)), truth)
-
-
-def test_a_path_through_a_wall_hits_it(dataset):
-    sample = dataset.decision(0)
-    space = recorded_space(sample["scene_folder"])
-    far = np.stack([np.linspace(0, 30, 9), np.zeros(9)], axis=1)
-    paths = np.stack([far, 0 * far, dataset.decision(0)["path"]])
-    assert hit_share(paths[:1], sample["robot_pose"], space) == 1
-    assert hit_share(paths[1:2], sample["robot_pose"], space) == 0
-    assert hit_share(paths, sample["robot_pose"], space) in (1 / 3, 2 / 3)
-
-
-def test_a_wall_right_before_the_robot_counts():
-    class HalfSpace:
-        def is_navigable(self, points):
-            return points[..., 0] < 0.02
-
-    ahead = np.stack([np.linspace(0, 3.3, 33), np.zeros(33)], axis=1)[None]
-    assert hit_share(ahead, (0.0, 0.0, 0.0), HalfSpace()) == 1
-    assert hit_share(-ahead, (0.0, 0.0, 0.0), HalfSpace()) == 0
-    # it stands where it should not be, and leaves
-    assert hit_share(-ahead, (0.5, 0.0, 0.0), HalfSpace()) == 0
+def test_the_heading_error_is_the_angle_between_both_ends():
+    expert = np.stack([np.linspace(0, 1, 5), np.zeros(5)], axis=1)
+    assert heading_error_deg(expert[:, ::-1], expert) == pytest.approx(90)
+    assert heading_error_deg(np.zeros((5, 2)), expert) is None
 
 
 def test_another_camera_than_the_models_is_refused(dataset):

@@ -10,8 +10,6 @@ from internnav_hf.data import NavDPDataset
 from internnav_hf.data.obstacles import make_field, path_value
 from internnav_hf.evaluation.open_loop.navdp import (
     evaluate_navdp_open_loop,
-    hit_share,
-    path_errors,
     rank_correlation,
     touches,
 )
@@ -20,31 +18,6 @@ from internnav_hf.models.navdp.model import NavDPSamples
 from internnav_hf.trajectory import path_of
 from tests.data.vln_n1 import write_root
 from tests.tiny.navdp import tiny_navdp_model
-
-WALL = make_field(np.stack([np.full(81, 1.0), np.linspace(-2, 2, 81)], axis=1))
-
-
-def straight(angle: float, length: float = 2.0) -> np.ndarray:
-    return np.linspace(0, length, 9)[:, None] * [np.cos(angle), np.sin(angle)]
-
-
-def test_errors_are_of_the_nearest_path():
-    truth = straight(0.0)
-    errors = path_errors(straight(np.pi / 2)[None], truth)
-    assert errors["fde_m"] == pytest.approx(np.sqrt(8))
-    assert errors["ade_m"] == pytest.approx(np.sqrt(2) * np.linspace(0, 2, 9)[1:].mean())
-    both = path_errors(np.stack([straight(np.pi / 2), truth]), truth)
-    assert both == {"ade_m": 0.0, "fde_m": 0.0}
-
-
-def test_a_path_through_a_wall_hits_it():
-    paths = np.stack([straight(0.0), straight(np.pi), straight(0.0, 0.7), straight(0.0, 0.9)])
-    assert hit_share(paths, WALL, 0.18) == 0.5
-    assert hit_share(paths, WALL, 0.05) == 0.25
-    assert hit_share(0 * paths, WALL, 2.0) == 0  # who stands still hits nothing
-    away = straight(np.pi)[None] + np.array([0.9, 0.0])
-    assert hit_share(away, WALL, 0.18) == 0  # who is too near may leave
-    assert hit_share(paths, make_field(np.zeros((0, 2))), 0.18) == 0
 
 
 def test_a_disc_touches_what_lies_within_its_radius():

@@ -118,7 +118,7 @@ def test_who_samples_the_true_displacements_has_no_error(root, monkeypatch):
 
 
 def test_an_empty_set_is_one_clear_error():
-    with pytest.raises(ValueError, match="no walk to evaluate"):
+    with pytest.raises(ValueError, match="no sample to evaluate"):
         evaluate(KnowingSeq2Seq(), [])
 
 

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.metrics import episode_metrics
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent, resample
-from internnav_hf.evaluation.vln.system2_agent import System2Agent, lift_pixel
-from internnav_hf.geometry import Action, camera_pose, project, robot_pose
+from internnav_hf.evaluation.vln.system2_agent import System2Agent
+from internnav_hf.geometry import Action, project, robot_pose
 from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.policies import Decision
 from internnav_hf.sim.follower import next_action
@@ -109,19 +108,3 @@ def test_views_of_a_few_episodes_are_kept(course, make_env, tmp_path):
     assert all((tmp_path / decision.image).is_file() for decision in drawn[0].decisions)
     assert np.shape(drawn[0].decisions[0].heatmap) == (3, 4)
     assert all(d.heatmap is None for r in rollouts if r is not drawn[0] for d in r.decisions)
-
-
-def test_lifting_by_depth_and_by_the_floor_agree_on_the_floor():
-    camera = CameraSpec(width=64, height=48)
-    pose = camera_pose(1.0, 2.0, 0.4, camera.height_m, np.radians(30))
-    floor = lift_pixel((40.0, 30.0), None, pose, camera)
-    depth = np.full((48, 64), project(floor[None], pose, camera.intrinsics)[1][0])
-    assert lift_pixel((40.0, 30.0), depth, pose, camera) == pytest.approx(floor)
-    assert floor[2] == pytest.approx(0)
-    assert lift_pixel((40.0, 30.0), np.zeros((48, 64)), pose, camera) == pytest.approx(floor)
-
-
-def test_a_pixel_above_the_horizon_has_no_place_without_depth():
-    camera = CameraSpec(width=64, height=48)
-    pose = camera_pose(0.0, 0.0, 0.0, camera.height_m, 0.0)
-    assert lift_pixel((32.0, 5.0), None, pose, camera) is None
