@@ -1,47 +1,195 @@
-"""Makes transformers' Auto classes know our models before any of our model code is imported.
+"""The families of models, one line each: names, Auto classes, policies and model cards follow.
 
-Registering the real classes would import them, and with them transformers' modelling code: about
-as long again as `import torch, transformers`. So a `LazyClass` is registered in their place. And as
-the registry of processors comes with that modelling code, we wait for it: an import hook registers
-ours as soon as somebody imports `AutoProcessor`.
+A family X has XConfig in `models/<folder>/config.py`, XModel in `models/<folder>/model.py` and, if
+it drives a robot by itself, XPolicy in `policies/<folder>.py`; a line names what differs. Classes
+are written as `module.Class` below the package and imported when they are used: nothing here
+imports the code of a model.
 """
 
 import importlib
 import sys
-from importlib.abc import MetaPathFinder
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.abc import Loader, MetaPathFinder
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, PreTrainedConfig
 
-from internnav_hf.models.dual_system.config import DualSystemConfig
-from internnav_hf.models.navdp.config import NavDPConfig
-from internnav_hf.models.navdp.expert_config import NavDPActionExpertConfig
-from internnav_hf.models.nextdit.config import NextDiTConfig
-from internnav_hf.models.rdp.config import RDPConfig
-from internnav_hf.models.system2.config import System2Config
-from internnav_hf.models.vln.cma_config import CMAConfig
-from internnav_hf.models.vln.seq2seq_config import Seq2SeqConfig
-
-# Configuration -> module below `models` and name of the model.
-MODELS: dict[type[PreTrainedConfig], tuple[str, str]] = {
-    System2Config: ("system2.model", "System2Model"),
-    DualSystemConfig: ("dual_system.model", "DualSystemModel"),
-    NextDiTConfig: ("nextdit.model", "NextDiTActionExpert"),
-    NavDPActionExpertConfig: ("navdp.expert", "NavDPActionExpert"),
-    NavDPConfig: ("navdp.model", "NavDPModel"),
-    RDPConfig: ("rdp.model", "RDPModel"),
-    Seq2SeqConfig: ("vln.seq2seq", "Seq2SeqModel"),
-    CMAConfig: ("vln.cma", "CMAModel"),
-}
-PROCESSORS: dict[type[PreTrainedConfig], tuple[str, str]] = {
-    System2Config: ("system2.processor", "System2Processor"),
-    DualSystemConfig: ("system2.processor", "System2Processor"),
-    Seq2SeqConfig: ("vln.processor", "VLNProcessor"),
-    CMAConfig: ("vln.processor", "VLNProcessor"),
-    RDPConfig: ("vln.processor", "VLNProcessor"),
-}
+PACKAGE = __name__.partition(".")[0]
 PROCESSOR_REGISTRY = "transformers.models.auto.processing_auto"
+DUAL_VLN = ("DualVLN", "2512.08186")
+NAVDP = ("NavDP", "2505.08712")
+VLN_PE = ("VLN-PE", "2507.13019")
+SYSTEM2_PROCESSOR = "system2.processor.System2Processor"
+VLN_PROCESSOR = "vln.processor.VLNProcessor"
+NON_COMMERCIAL, MIT = "cc-by-nc-sa-4.0", "mit"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of model.
+
+    `processor` is the class that makes its inputs, None if its policy does that itself. `benchmark`
+    is the one that it enters, None for a part of another model. `licence` is the Hub's identifier
+    for the released weights, `paper` a title and its number at arXiv. `others` are more public
+    names.
+    """
+
+    name: str
+    folder: str
+    benchmark: Literal["vln", "visual_navigation"] | None = None
+    processor: str | None = None
+    licence: str | None = None
+    paper: tuple[str, str] | None = None
+    config: str = "config.{name}Config"
+    model: str = "model.{name}Model"
+    policy: str = "{folder}.{name}Policy"
+    others: tuple[str, ...] = ()
+
+    def places(self) -> dict[str, str | None]:
+        """`config`, `model`, `processor` and `policy` as `module.Class` below the package."""
+        written = {"config": self.config, "model": self.model, "policy": self.policy}
+        named = {part: place.format(**vars(self)) for part, place in written.items()}
+        return {
+            "config": f"models.{self.folder}.{named['config']}",
+            "model": f"models.{self.folder}.{named['model']}",
+            "processor": None if self.processor is None else f"models.{self.processor}",
+            "policy": None if self.benchmark is None else f"policies.{named['policy']}",
+        }
+
+    def load(self, part: str) -> Any:
+        """The class of a part; None if the family has no such part."""
+        place = self.places()[part]
+        return None if place is None else load(place)
+
+    @property
+    def model_type(self) -> str:
+        """The family's name in config.json."""
+        return self.load("config").model_type
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        name="System2",
+        folder="system2",
+        benchmark="vln",
+        processor=SYSTEM2_PROCESSOR,
+        paper=DUAL_VLN,
+        licence=NON_COMMERCIAL,
+        others=("models.system2.model.System2Output", "policies.system2.Decision"),
+    ),
+    Family(
+        name="DualSystem",
+        folder="dual_system",
+        benchmark="vln",
+        processor=SYSTEM2_PROCESSOR,
+        paper=DUAL_VLN,
+        licence=NON_COMMERCIAL,
+        others=("models.dual_system.model.DualSystemOutput",),
+    ),
+    Family("NextDiT", "nextdit", model="model.NextDiTActionExpert", licence=NON_COMMERCIAL),
+    Family(
+        name="NavDPActionExpert",
+        folder="navdp",
+        config="expert_config.NavDPActionExpertConfig",
+        model="expert.NavDPActionExpert",
+        licence=NON_COMMERCIAL,
+    ),
+    Family(
+        name="NavDP",
+        folder="navdp",
+        benchmark="visual_navigation",
+        paper=NAVDP,
+        licence=NON_COMMERCIAL,
+        others=("models.navdp.model.NavDPOutput", "models.navdp.model.NavDPSamples"),
+    ),
+    Family(
+        name="RDP",
+        folder="rdp",
+        benchmark="vln",
+        processor=VLN_PROCESSOR,
+        paper=VLN_PE,
+        licence=MIT,
+        others=(
+            "models.rdp.model.RDPAction",
+            "models.rdp.model.RDPOutput",
+            "models.rdp.model.RDPPrediction",
+        ),
+    ),
+    Family(
+        name="Seq2Seq",
+        folder="vln",
+        benchmark="vln",
+        processor=VLN_PROCESSOR,
+        config="seq2seq_config.Seq2SeqConfig",
+        model="seq2seq.Seq2SeqModel",
+        policy="vln.VLNPolicy",
+        paper=VLN_PE,
+        licence=MIT,
+        others=("models.vln.base.VLNAction", "models.vln.losses.VLNOutput"),
+    ),
+    Family(
+        name="CMA",
+        folder="vln",
+        benchmark="vln",
+        processor=VLN_PROCESSOR,
+        config="cma_config.CMAConfig",
+        model="cma.CMAModel",
+        policy="vln.VLNPolicy",
+        paper=VLN_PE,
+        licence=MIT,
+    ),
+)
+# Public names that belong to no family.
+OTHERS = (
+    "arguments.training.NavTrainingArguments",
+    "camera.CameraSpec",
+    "training.trainer.NavTrainer",
+)
+
+
+def public_names() -> dict[str, str]:
+    """Every public name and its place, `module.name` below the package."""
+    places = [place for family in FAMILIES for place in (*family.places().values(), *family.others)]
+    return {place.rpartition(".")[2]: place for place in (*places, *OTHERS) if place is not None}
+
+
+def load(place: str) -> Any:
+    """What stands at `module.name` below the package."""
+    module, _, name = place.rpartition(".")
+    return getattr(importlib.import_module(f"{PACKAGE}.{module}"), name)
+
+
+def exports(package: str) -> Callable[[str], Any]:
+    """`__getattr__` for the folder `package` of a family: its public names, from its modules.
+
+    Adapters that PEFT saved name the folder as where the class of their base model is.
+    """
+    inside = package.removeprefix(f"{PACKAGE}.")
+
+    def get(name: str) -> Any:
+        place = public_names().get(name, "")
+        if not place.startswith(f"{inside}."):
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return load(place)
+
+    return get
+
+
+def family_of(model_type: str | None) -> Family | None:
+    """The family whose configurations have this `model_type`."""
+    return next((family for family in FAMILIES if family.model_type == model_type), None)
+
+
+def families_of(policy: type) -> list[Family]:
+    """The families that `policy`, or else the nearest of its bases that drives any, drives."""
+    for base in policy.__mro__:
+        place = f"{base.__module__}.{base.__qualname__}"
+        found = [one for one in FAMILIES if place == f"{PACKAGE}.{one.places()['policy']}"]
+        if found:
+            return found
+    return []
 
 
 class LazyClass:
@@ -76,44 +224,70 @@ class LazyClass:
         return issubclass(subclass, self._resolve())
 
 
-class _ProcessorHook(MetaPathFinder):
-    """Registers our processors once their registry has been imported, then goes away."""
+class _RegistryFinder(MetaPathFinder):
+    """Finds the registry of processors once, with a loader that then registers ours.
+
+    Why a hook: `AutoProcessor.register` needs that registry imported, and it brings transformers'
+    modelling code with it. On a busy two-core machine that is 3.0 s of processor time and 1,500
+    modules, five times all that `import internnav_hf` takes with it (0.6 s after torch and
+    transformers). Processors are looked up by class name among those registered, and nowhere else.
+    """
 
     def find_spec(self, fullname, path=None, target=None):
-        """The registry's spec, its loader calling us when it has run; None for other modules."""
+        """The registry's spec; None for other modules."""
         if fullname != PROCESSOR_REGISTRY:
             return None
         sys.meta_path.remove(self)
         spec = find_spec(fullname)
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
-
-        def execute_and_register(module):
-            execute(module)
-            _register_processors(module)
-
-        spec.loader.exec_module = execute_and_register
+        if spec is not None and spec.loader is not None:
+            spec.loader = _RegistryLoader(spec.loader)
         return spec
 
 
+class _RegistryLoader(Loader):
+    """Loads the registry as `loader` does, then registers our processors."""
+
+    def __init__(self, loader: Any):
+        self.loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["loader"], name)
+
+    def create_module(self, spec):
+        """As `loader`."""
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module):
+        """As `loader`, and then ours."""
+        self.loader.exec_module(module)
+        _register_processors(module)
+
+
+def _lazy(family: Family, part: str) -> LazyClass:
+    module, _, name = str(family.places()[part]).rpartition(".")
+    return LazyClass(f"{PACKAGE}.{module}", name, family.load("config"))
+
+
 def _register_processors(registry) -> None:
-    for config_class, (module, name) in PROCESSORS.items():
-        processor = LazyClass(f"internnav_hf.models.{module}", name, config_class)
-        registry.AutoProcessor.register(config_class, processor, exist_ok=True)
+    for family in FAMILIES:
+        if family.processor is not None:
+            processor = _lazy(family, "processor")
+            registry.AutoProcessor.register(family.load("config"), processor, exist_ok=True)
 
 
 def register() -> None:
     """Enter our models in AutoConfig and AutoModel, System2 in AutoModelForImageTextToText, and the
-    processor in AutoProcessor.
+    processors in AutoProcessor.
+
+    The real classes would bring transformers' modelling code, so `LazyClass`es stand for them.
     """
-    for config_class, (module, name) in MODELS.items():
-        model = LazyClass(f"internnav_hf.models.{module}", name, config_class)
+    for family in FAMILIES:
+        config_class, model = family.load("config"), _lazy(family, "model")
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         AutoModel.register(config_class, model, exist_ok=True)
-        if config_class is System2Config:
+        if family.name == "System2":
             AutoModelForImageTextToText.register(config_class, model, exist_ok=True)
     if PROCESSOR_REGISTRY in sys.modules:
         _register_processors(sys.modules[PROCESSOR_REGISTRY])
-    else:
-        sys.meta_path.insert(0, _ProcessorHook())
+    elif not any(isinstance(finder, _RegistryFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _RegistryFinder())

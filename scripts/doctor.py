@@ -381,11 +381,13 @@ def shown(name: str, value: str) -> str:
 MODELS = """
 import json
 from transformers import AutoConfig, AutoModel
-from internnav_hf.catalog import MODELS
+from internnav_hf.catalog import FAMILIES
 found = {}
-for config, (_, name) in MODELS.items():
+for family in FAMILIES:
+    config = family.load("config")
     same = type(AutoConfig.for_model(config.model_type)) is config
-    found[config.model_type] = AutoModel._model_mapping[config]._resolve().__name__ if same else "?"
+    name = AutoModel._model_mapping[config]._resolve().__name__ if same else "?"
+    found[config.model_type] = name, family.licence
 print(json.dumps(found))
 """
 
@@ -396,8 +398,9 @@ def models() -> Iterator[Line]:
     if code:
         yield Line("Auto classes", last_line(errors, code), INSTALL, True)
         return
-    for model_type, name in json.loads(output.strip().splitlines()[-1]).items():
-        yield Line(model_type, name, "registered by another package" if name == "?" else "")
+    for model_type, (name, licence) in json.loads(output.strip().splitlines()[-1]).items():
+        found = f"{name}, released weights: {licence or 'none'}"
+        yield Line(model_type, found, "registered by another package" if name == "?" else "")
 
 
 TRAINING = """

@@ -24,11 +24,12 @@ PACKAGE = "internnav_hf"
 
 # Who may import whom, by the first part of a module's name in the package. A dot names one module.
 LAYERS: dict[str, set[str]] = {
-    name: set() for name in ("camera", "field_files", "files", "geometry", "signals")
+    name: set() for name in ("camera", "catalog", "field_files", "files", "geometry", "signals")
 }
 LAYERS |= {"trajectory": {"geometry"}, "command_line": {"files", "signals"}}
-LAYERS |= {"weights": {"field_files", "weights"}, "publishing": {"weights", "publishing"}}
-LAYERS["models"] = {"field_files", "weights", "publishing", "models"}
+LAYERS["weights"] = {"field_files", "weights"}
+LAYERS["publishing"] = {"catalog", "weights", "publishing"}
+LAYERS["models"] = {"catalog", "field_files", "weights", "publishing", "models"}
 LAYERS["data"] = {"camera", "files", "geometry", "signals", "trajectory", "data"}
 LAYERS["data"] |= {"models.system2.dialogue", "models.navdp.letterbox"}
 LAYERS["sim"] = {"camera", "files", "geometry", "trajectory", "data", "sim"}
@@ -39,8 +40,8 @@ LAYERS["training"] = BELOW | {"sim", "arguments", "policies", "training"}
 LAYERS["hub"] = BELOW | {"arguments", "training"}
 LAYERS["trainer"] = {"training"}  # an alias
 LAYERS["evaluation"] = LAYERS["training"] | {"evaluation"}
-# The package's front door names everything, lazily; nothing may come back through it.
-FRONT = {PACKAGE, f"{PACKAGE}.catalog"}
+# Public names come through the package itself; nothing inside may import from there.
+FRONT = {PACKAGE}
 # These come with an extra; only there may they be imported at the top of a module.
 WITH_SIM_EXTRA = ("sim", "evaluation")
 IMPORT_NAMES = {"pillow": "PIL", "scikit-image": "skimage", "pyyaml": "yaml"}

@@ -1,1 +1,1 @@
-"""One file per model (config, output, model), and beside them the parts that models share."""
+"""One folder per family of models, and `common` with the parts that families share."""

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
+from internnav_hf.catalog import family_of
 from internnav_hf.publishing.licences import (
     NON_COMMERCIAL,
     PERMISSIVE,
@@ -33,22 +34,6 @@ from internnav_hf.publishing.origins import (
 )
 
 PLACE = "this/repository"
-_POLICIES = {
-    "internnav_system2": "System2Policy",
-    "internnav_dual_system": "DualSystemPolicy",
-    "internnav_navdp": "NavDPPolicy",
-    "internnav_rdp": "RDPPolicy",
-    "internnav_seq2seq": "VLNPolicy",
-    "internnav_cma": "VLNPolicy",
-}
-_PAPERS = {
-    "internnav_system2": ("DualVLN", "2512.08186"),
-    "internnav_dual_system": ("DualVLN", "2512.08186"),
-    "internnav_navdp": ("NavDP", "2505.08712"),
-    "internnav_rdp": ("VLN-PE", "2507.13019"),
-    "internnav_seq2seq": ("VLN-PE", "2507.13019"),
-    "internnav_cma": ("VLN-PE", "2507.13019"),
-}
 _CAMERA_UNITS = {"hfov_deg": "°", "height_m": " m", "pitch_deg": "°", "look_down_pitch_deg": "°"}
 
 
@@ -251,8 +236,9 @@ def plain(text: str) -> str:
 
 
 def _head(facts: CardFacts) -> ModelCardData:
-    kind, licence = facts.config.model_type, facts.licence
-    task = "visual" if kind == "internnav_navdp" else "vision-and-language"
+    family, licence = family_of(facts.config.model_type), facts.licence
+    is_visual = family is not None and family.benchmark == "visual_navigation"
+    task = "visual" if is_visual else "vision-and-language"
     data = [one.repository for one in facts.origins if one.kind == "data" and one.repository]
     base = list(dict.fromkeys(facts.base_models))
     relation = {"base_model_relation": "adapter" if facts.is_adapter else "finetune"}
@@ -276,9 +262,11 @@ def _title(config: Any) -> str:
 
 
 def _usage(facts: CardFacts) -> list[str]:
-    policy = _POLICIES.get(facts.config.model_type)
-    if policy is None:
+    family = family_of(facts.config.model_type)
+    place = None if family is None else family.places()["policy"]
+    if place is None:
         return []
+    policy = place.rpartition(".")[2]
     return [
         "",
         "```python",
@@ -354,9 +342,10 @@ def _limits(facts: CardFacts) -> list[str]:
 
 
 def _citation(config: Any) -> list[str]:
-    if config.model_type not in _PAPERS:
+    family = family_of(config.model_type)
+    if family is None or family.paper is None:
         return []
-    name, number = _PAPERS[config.model_type]
+    name, number = family.paper
     key = name.lower().replace("-", "")
     entry = [f"@misc{{{key},", f"  title = {{{name}}},", f"  eprint = {{{number}}},"]
     entry += ["  archivePrefix = {arXiv}", "}"]
