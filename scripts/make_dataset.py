@@ -43,7 +43,7 @@ from internnav_hf.sim.expert import Walk, draw_walks
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene, scene_config
-from internnav_hf.sim.smooth_paths import FRAME_SPACING_M, WaySampler
+from internnav_hf.sim.smooth_paths import FRAME_SPACING_M, SmoothPathSampler
 from internnav_hf.sim.writers.vln_ce import Recording, SceneWriter
 from internnav_hf.sim.writers.vln_n1 import DEPTH_SCALE, WalkWriter, point_cloud
 from internnav_hf.sim.writers.vln_pe import record, vln_pe_folder
@@ -289,7 +289,7 @@ def _add_walks(
 def _write_vln_n1(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[int, int]:
     arguments, rng = job.arguments, np.random.default_rng(job.scene_seed)
     (shortest, longest), noise = arguments.distance, float(np.radians(arguments.heading_noise))
-    sampler = WaySampler(space, arguments.frame_spacing, shortest, longest, noise)
+    sampler = SmoothPathSampler(space, arguments.frame_spacing, shortest, longest, noise)
     drawn = (sampler.draw(rng) for _ in range(arguments.episodes))
     walks = [poses for poses in drawn if poses is not None]
     if not walks:

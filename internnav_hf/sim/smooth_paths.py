@@ -28,7 +28,7 @@ _NOISE_LENGTH_M = 0.5  # of way, over which the heading's noise changes
 _TRIES = 60
 
 
-class WaySampler:
+class SmoothPathSampler:
     """Draws ways between random places of one scene."""
 
     def __init__(
@@ -51,7 +51,7 @@ class WaySampler:
             field = planning_field(self._space, goal)
             for start in (self._roomy.sample(rng) for _ in range(4)):
                 if self._min_length_m <= float(field(start)) < np.inf:
-                    way = smooth_way(field, start, self._frame_spacing_m)
+                    way = smooth_path(field, start, self._frame_spacing_m)
                     length_m = float(chord_length(way)[-1])
                     if self._min_length_m <= length_m <= self._max_length_m:
                         return self._walk(way, rng)
@@ -69,14 +69,14 @@ class WaySampler:
 
 
 def planning_field(space: NavigableSpace, goal_xy: np.ndarray) -> DistanceField:
-    """Costs of the way to a goal from everywhere, for `smooth_way`."""
+    """Costs of the way to a goal from everywhere, for `smooth_path`."""
     margin = space.clearance - space.robot_radius_m
     costs = 1.0 + CLEARANCE_WEIGHT * np.clip(1 - space.clearance / 0.45, 0, 1)
     costs += _NARROW_WEIGHT * np.clip(1 - margin / STEERING_ROOM_M, 0, 1)
     return space.field_of(costs, space.cells_near(goal_xy))
 
 
-def smooth_way(field: DistanceField, start: np.ndarray, spacing_m: float) -> np.ndarray:
+def smooth_path(field: DistanceField, start: np.ndarray, spacing_m: float) -> np.ndarray:
     """(K, 2) from `start` to the goal of a planning field, about `spacing_m` apart, evenly.
 
     It keeps clear of obstacles where that is cheap and never touches one; for following with

@@ -23,7 +23,7 @@ from internnav_hf.evaluation.visual_navigation.drive import Drive
 from internnav_hf.evaluation.visual_navigation.episodes import GOAL_KINDS, TASKS
 from internnav_hf.geometry import camera_pose, pixel_to_floor, robot_to_world, world_to_robot
 from internnav_hf.policies.goals import Goal, PixelGoal, PointGoal
-from internnav_hf.sim.smooth_paths import FRAME_SPACING_M, planning_field, smooth_way
+from internnav_hf.sim.smooth_paths import FRAME_SPACING_M, planning_field, smooth_path
 
 STRAIGHT_AHEAD_M = 2.4  # and the length of random arcs, of ARC_STEPS pieces
 ARC_STEPS = 24
@@ -234,7 +234,7 @@ class Oracle:
 def way_to(drive: Drive, goal_xy: np.ndarray) -> np.ndarray:
     """(K, 2) from here, in the world."""
     field = planning_field(drive.place.space, goal_xy)
-    return smooth_way(field, drive.rover.pose[:2], FRAME_SPACING_M)
+    return smooth_path(field, drive.rover.pose[:2], FRAME_SPACING_M)
 
 
 def floor_at(pixel: tuple[float, float], camera: CameraSpec) -> np.ndarray:

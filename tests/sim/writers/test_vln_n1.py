@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import robot_pose
 from internnav_hf.sim.render import Renderer
-from internnav_hf.sim.smooth_paths import WaySampler
+from internnav_hf.sim.smooth_paths import SmoothPathSampler
 from internnav_hf.sim.writers.vln_n1 import DEPTH_SCALE, WalkWriter, extrinsic, point_cloud
 from tests.sim.boxes import hall
 
@@ -23,7 +23,7 @@ CAMERA = CameraSpec(
 @pytest.fixture(scope="module")
 def walks(space):
     sampler, rng = (
-        WaySampler(space, frame_spacing_m=0.2, max_length_m=4.0),
+        SmoothPathSampler(space, frame_spacing_m=0.2, max_length_m=4.0),
         np.random.default_rng(0),
     )
     return [sampler.draw(rng) for _ in range(2)]
