@@ -24,7 +24,7 @@ SPLIT = "evaluation"  # of `scene_seeds`; datasets have other splits, so no scen
 
 
 @dataclass
-class CourseScene:
+class SceneWithEpisodes:
     """A scene, where one can be in it, and the episodes."""
 
     scene: Scene
@@ -32,18 +32,18 @@ class CourseScene:
     episodes: list[NavigationEpisode]
 
 
-class Course:
+class SceneSet:
     """Scenes by name, and environments in them."""
 
     def __init__(
         self, scenes: list[Scene], num_episodes: int, seed: int, min_distance_m: float = 2.0
     ):
         """`num_episodes` in each scene, drawn with `seed`, `min_distance_m` of walking or more."""
-        self.scenes: dict[str, CourseScene] = {}
+        self.scenes: dict[str, SceneWithEpisodes] = {}
         for position, scene in enumerate(scenes):
             space = NavigableSpace(scene)
             episodes = sample_episodes(scene, space, num_episodes, seed + position, min_distance_m)
-            self.scenes[scene.name] = CourseScene(scene, space, episodes)
+            self.scenes[scene.name] = SceneWithEpisodes(scene, space, episodes)
 
     def scene(self, name: str) -> Scene:
         """By name."""

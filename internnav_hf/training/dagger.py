@@ -30,7 +30,7 @@ from internnav_hf.sim.env import NavigationEnv, episode_name
 from internnav_hf.sim.episodes import GoalFields
 from internnav_hf.sim.expert import MAX_STEPS, expert_plan
 from internnav_hf.sim.navigation import DistanceField
-from internnav_hf.sim.scene_sets import Course, CourseScene
+from internnav_hf.sim.scene_sets import SceneSet, SceneWithEpisodes
 from internnav_hf.sim.writers.vln_pe import RecordedWalk, distances_to, progress_of, vln_pe_folder
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class _Walker:
 
 def collect(
     policy: Any,
-    course: Course,
+    course: SceneSet,
     camera: CameraSpec,
     out: str | Path,
     beta: float,
@@ -138,7 +138,7 @@ def collect(
 
 def _walk(
     policy: Any,
-    place: CourseScene,
+    place: SceneWithEpisodes,
     episodes: list,
     camera: CameraSpec,
     beta: float,

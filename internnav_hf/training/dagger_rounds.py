@@ -21,7 +21,7 @@ from internnav_hf.models.rdp.model import RDPModel
 from internnav_hf.models.vln.processor import VLNProcessor
 from internnav_hf.policies import RDPPolicy, VLNPolicy
 from internnav_hf.sim.episodes import scene_seeds
-from internnav_hf.sim.scene_sets import Course
+from internnav_hf.sim.scene_sets import SceneSet
 from internnav_hf.sim.scenes import SceneConfig, generate_scene
 from internnav_hf.training.dagger import collect
 
@@ -128,11 +128,11 @@ def collect_round(
     return str(root)
 
 
-def _course(args: DaggerArguments, seed: int) -> Course:
+def _course(args: DaggerArguments, seed: int) -> SceneSet:
     """Scenes of this round, each with its share of the episodes, rounded up."""
     (fewest_rooms, most_rooms), (fewest, most) = args.dagger_num_rooms, args.dagger_num_objects
     config = SceneConfig(num_rooms=(fewest_rooms, most_rooms), num_objects=(fewest, most))
     seeds = scene_seeds(seed, SPLIT, args.dagger_scenes)
     scenes = [generate_scene(scene_seed, config) for scene_seed in seeds]
     named = [replace(scene, name=f"dagger_{i:05d}") for i, scene in enumerate(scenes)]
-    return Course(named, -(-args.dagger_episodes // len(named)), seed, args.dagger_min_distance)
+    return SceneSet(named, -(-args.dagger_episodes // len(named)), seed, args.dagger_min_distance)

@@ -6,7 +6,7 @@ import numpy as np
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.sim.episodes import scene_seeds
-from internnav_hf.sim.scene_sets import SPLIT, Course, unseen_scenes
+from internnav_hf.sim.scene_sets import SPLIT, SceneSet, unseen_scenes
 
 
 def test_no_dataset_has_these_scenes():
@@ -30,7 +30,7 @@ def test_scenes_repeat_with_their_seed_and_differ_by_it():
 
 def test_every_scene_has_its_episodes_far_enough_away(course):
     assert [name for name, _ in course.tasks] == ["unseen_000"] * 4
-    again = Course([course.scene("unseen_000")], num_episodes=4, seed=0)
+    again = SceneSet([course.scene("unseen_000")], num_episodes=4, seed=0)
     for (_, episode), (_, same) in zip(course.tasks, again.tasks, strict=True):
         assert episode.start == same.start
         assert episode.geodesic_distance >= 2.0
@@ -38,8 +38,8 @@ def test_every_scene_has_its_episodes_far_enough_away(course):
 
 def test_the_digest_differs_by_scene_and_by_episode(course):
     scene = course.scene("unseen_000")
-    same, others = Course([scene], 4, seed=0), [Course([scene], 4, seed=1)]
-    others.append(Course([replace(scene, face_colors=255 - scene.face_colors)], 4, seed=0))
+    same, others = SceneSet([scene], 4, seed=0), [SceneSet([scene], 4, seed=1)]
+    others.append(SceneSet([replace(scene, face_colors=255 - scene.face_colors)], 4, seed=0))
     assert same.digest() == course.digest()
     assert len({course.digest(), *(other.digest() for other in others)}) == 3
 

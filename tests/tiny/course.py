@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.sim.scene_sets import Course, unseen_scenes
+from internnav_hf.sim.scene_sets import SceneSet, unseen_scenes
 from internnav_hf.sim.scenes import SceneConfig
 from scripts import make_dataset
 
@@ -13,9 +13,9 @@ CAMERA = CameraSpec(width=64, height=48)
 
 
 @pytest.fixture(scope="session")
-def course() -> Course:
+def course() -> SceneSet:
     config = SceneConfig(num_rooms=(2, 2), num_objects=(3, 3))
-    return Course(unseen_scenes(1, seed=0, config=config), num_episodes=4, seed=0)
+    return SceneSet(unseen_scenes(1, seed=0, config=config), num_episodes=4, seed=0)
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from internnav_hf.evaluation.vln.models import (
     system2_of,
 )
 from internnav_hf.policies import DualSystemPolicy
-from internnav_hf.sim.scene_sets import Course, unseen_scenes
+from internnav_hf.sim.scene_sets import SceneSet, unseen_scenes
 from internnav_hf.sim.scenes import SceneConfig, load_scene
 
 
@@ -81,19 +81,19 @@ def open_loops(args: VLNArguments, policy: Policy | None) -> dict[str, tuple]:
     return found
 
 
-def make_course(args: VLNArguments) -> Course:
+def make_course(args: VLNArguments) -> SceneSet:
     """Generated scenes with seeds of their own, or the mesh file."""
     if args.scene is not None:
-        return Course([load_scene(args.scene)], args.episodes, args.seed, args.min_distance)
+        return SceneSet([load_scene(args.scene)], args.episodes, args.seed, args.min_distance)
     config = SceneConfig(num_rooms=tuple(args.num_rooms), num_objects=tuple(args.num_objects))
     scenes = unseen_scenes(args.scenes, args.seed, config)
-    return Course(scenes, args.episodes, args.seed, args.min_distance)
+    return SceneSet(scenes, args.episodes, args.seed, args.min_distance)
 
 
 def walk(
     args: VLNArguments,
     agents: list[Agent],
-    course: Course,
+    course: SceneSet,
     camera: CameraSpec,
     out: Path,
     models: Models,

@@ -27,7 +27,7 @@ from internnav_hf.policies import (
     vln_kind,
 )
 from internnav_hf.policies.camera_contract import ONE_VIEW
-from internnav_hf.sim.scene_sets import Course, camera_of
+from internnav_hf.sim.scene_sets import SceneSet, camera_of
 from internnav_hf.weights.loading import check_is_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ def system2_of(policy: Policy) -> System2Policy:
     return System2Policy(policy.system2.model, policy.processor, policy.system2.answer_with)
 
 
-def make_agents(args: VLNArguments, models: Models, course: Course) -> list[Agent]:
+def make_agents(args: VLNArguments, models: Models, course: SceneSet) -> list[Agent]:
     """In the order of AGENTS: those of --agents, or all that there are."""
     can_walk: dict[str, Callable[[], Agent]] = {
         "random": lambda: RandomWalker(args.seed),
@@ -210,7 +210,7 @@ def main_agent(models: Models) -> str | None:
     return "dual" if isinstance(models.policy, DualSystemPolicy) else "system2"
 
 
-def mean_steps(course: Course) -> int:
+def mean_steps(course: SceneSet) -> int:
     """Of the shortest ways of all episodes, walked forward."""
     ways = [episode.geodesic_distance for _, episode in course.tasks]
     return round(float(np.mean(ways)) / FORWARD_STEP_M)
