@@ -17,7 +17,7 @@ from internnav_hf.sim.scenes import Scene
 _LONGEST_CHORD_TURN = 0.1  # rad; arcs are checked for obstacles in straight pieces
 
 
-class Rover:
+class WheeledRobot:
     """One robot in one scene; `space` and `renderer` are made when they are not given.
 
     Attributes, all of the present: `pose` (3,) x, y, yaw in the world, `time_s` driven so far,
@@ -38,7 +38,7 @@ class Rover:
         limits = {"period_s": period_s, "max_speed": max_speed, "max_turn_rate": max_turn_rate}
         for name, value in limits.items():
             if value <= 0:
-                raise ValueError(f"Rover: {name} must be positive; found {value}.")
+                raise ValueError(f"WheeledRobot: {name} must be positive; found {value}.")
         self.scene, self.camera = scene, camera
         self.space = space or NavigableSpace(scene)
         self.period_s, self.max_speed, self.max_turn_rate = period_s, max_speed, max_turn_rate
@@ -60,7 +60,9 @@ class Rover:
         Speeds beyond the robot's limits are cut. A blocked robot still turns: it is round.
         """
         if not np.isfinite([forward_speed, turn_rate]).all():
-            raise ValueError(f"Rover: a speed is not a number: {forward_speed}, {turn_rate}.")
+            raise ValueError(
+                f"WheeledRobot: a speed is not a number: {forward_speed}, {turn_rate}."
+            )
         forward = float(np.clip(forward_speed, -self.max_speed, self.max_speed))
         turn = float(np.clip(turn_rate, -self.max_turn_rate, self.max_turn_rate))
         before, xy = self.pose, self.pose[:2]

@@ -5,7 +5,7 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import robot_pose
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.pure_pursuit import track
-from internnav_hf.sim.wheeled_robot import Rover, arc
+from internnav_hf.sim.wheeled_robot import WheeledRobot, arc
 from tests.sim.boxes import hall
 
 CAMERA = CameraSpec(width=32, height=24, height_m=0.6, pitch_deg=15)
@@ -13,7 +13,7 @@ CAMERA = CameraSpec(width=32, height=24, height_m=0.6, pitch_deg=15)
 
 @pytest.fixture
 def rover():
-    return Rover(hall(((3, 3, 0.5), (1, 1, 1))), CAMERA)
+    return WheeledRobot(hall(((3, 3, 0.5), (1, 1, 1))), CAMERA)
 
 
 def test_it_drives_exactly_along_an_arc(rover):
@@ -56,7 +56,7 @@ def test_a_wall_stops_it_but_it_still_turns(rover):
 
 
 def test_sliding_goes_on_along_the_wall():
-    rover = Rover(hall(), CAMERA, allow_sliding=True)
+    rover = WheeledRobot(hall(), CAMERA, allow_sliding=True)
     rover.place((0.3, 1.0, 3 * np.pi / 4))
     for _ in range(40):
         rover.step(0.5, 0.0)
@@ -82,7 +82,7 @@ def test_it_cannot_stand_in_a_wall_or_have_no_period(rover):
         rover.place((3.0, 3.0, 0.0))
     for name in ("period_s", "max_speed", "max_turn_rate"):
         with pytest.raises(ValueError, match=name):
-            Rover(rover.scene, CAMERA, space=rover.space, **{name: 0.0})
+            WheeledRobot(rover.scene, CAMERA, space=rover.space, **{name: 0.0})
 
 
 def test_placing_it_again_starts_the_clock_anew(rover):
@@ -95,7 +95,7 @@ def test_placing_it_again_starts_the_clock_anew(rover):
 def test_it_follows_a_planned_way_around_an_obstacle():
     scene = hall(((3, 3, 0.5), (2, 2, 1)))
     space = NavigableSpace(scene)
-    rover = Rover(scene, CAMERA, space=space)
+    rover = WheeledRobot(scene, CAMERA, space=space)
     start, goal = np.array([1.0, 3.0]), np.array([5.0, 3.2])
     field = space.distance_field(goal, clearance_weight=1.5)
     path = space.tighten(np.concatenate([[start], field.path_from(start)[1:], [goal]]))

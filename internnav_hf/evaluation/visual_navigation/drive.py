@@ -16,7 +16,7 @@ from internnav_hf.geometry import camera_pose, project, robot_to_world, world_to
 from internnav_hf.policies.goals import Goal, ImageGoal, NoGoal, PixelGoal, PointGoal
 from internnav_hf.sim.pure_pursuit import track
 from internnav_hf.sim.render import camera_rays
-from internnav_hf.sim.wheeled_robot import Rover
+from internnav_hf.sim.wheeled_robot import WheeledRobot
 
 ARRIVED, STUCK, CONTACT, TIME_LIMIT = "arrived", "stuck", "contact", "time limit"
 AREA_CELL_M = 0.1  # published
@@ -77,7 +77,7 @@ class Drive:
         episode: System1Episode,
     ):
         self.place, self.rules, self.task, self.episode = place, rules, task, episode
-        self.rover = Rover(
+        self.rover = WheeledRobot(
             place.scene,
             camera,
             place.space,
