@@ -16,7 +16,7 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import FORWARD_STEP_M, TURN_STEP, Action, camera_pose, wrap_angle
 from internnav_hf.sim.episodes import NavigationEpisode
 from internnav_hf.sim.navigation import NavigableSpace
-from internnav_hf.sim.render import Renderer, View
+from internnav_hf.sim.render import Renderer, Rendering
 from internnav_hf.sim.scenes import Scene
 
 Observation = dict[str, np.ndarray]
@@ -99,7 +99,7 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
         """The current view (H, W, 3) uint8."""
         return self._observe()["rgb"]
 
-    def render_view(self, pitch_deg: float) -> View:
+    def render_view(self, pitch_deg: float) -> Rendering:
         """What a camera at this place would see at another pitch; nothing changes."""
         return self._renderer.render(self.camera_pose(pitch_deg), self.camera)
 

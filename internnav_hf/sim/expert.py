@@ -25,7 +25,7 @@ from internnav_hf.geometry import (
 from internnav_hf.sim.episodes import EpisodeSampler, NavigationEpisode
 from internnav_hf.sim.follower import next_action
 from internnav_hf.sim.navigation import DistanceField, NavigableSpace
-from internnav_hf.sim.render import View
+from internnav_hf.sim.render import Rendering
 
 MAX_STEPS = 200
 MIN_FRAMES = 4  # System2's sampling rules skip shorter episodes
@@ -161,7 +161,7 @@ def expert_plan(
 
 
 def pixel_goals(
-    walk: Walk, views: list[View], camera: CameraSpec, pitch_deg: float
+    walk: Walk, views: list[Rendering], camera: CameraSpec, pitch_deg: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Goals (T, 2) int32 as (u, v), and how many frames ahead they lie (T,); -1 where there is
     none.
@@ -185,7 +185,7 @@ def pixel_goals(
 
 
 def _farthest_visible(
-    walk: Walk, t: int, last: int, view: View, camera: CameraSpec, pitch_deg: float
+    walk: Walk, t: int, last: int, view: Rendering, camera: CameraSpec, pitch_deg: float
 ) -> tuple[tuple[int, int], int] | None:
     """The pixel and the frames ahead of the farthest goal among frames t+3 ... last."""
     frames = np.arange(t + MIN_GOAL_FRAMES, min(last, t + MAX_GOAL_FRAMES) + 1)

@@ -16,7 +16,7 @@ BACKGROUND = (200, 215, 230)
 
 
 @dataclass(frozen=True)
-class View:
+class Rendering:
     """rgb (H, W, 3) uint8, depth (H, W) float32 in metres (0: nothing there), instances (H, W)."""
 
     rgb: np.ndarray
@@ -42,13 +42,13 @@ class Renderer:
         self._colors = np.concatenate([shaded, [BACKGROUND]]).clip(0, 255).astype(np.uint8)
         self._instances = np.append(scene.face_instance, 0).astype(np.int32)
 
-    def render(self, T_world_camera: np.ndarray, camera: CameraSpec) -> View:
+    def render(self, T_world_camera: np.ndarray, camera: CameraSpec) -> Rendering:
         """The view from one pose; the camera gives size and field of view, the pose all else."""
         rays = camera_rays(camera.width, camera.height, camera.hfov_deg)
         directions = rays @ T_world_camera[:3, :3].T.astype(np.float32)
         rgb, depth, instances = self.cast(T_world_camera[:3, 3], directions)
         shape = (camera.height, camera.width)
-        return View(rgb.reshape(*shape, 3), depth.reshape(shape), instances.reshape(shape))
+        return Rendering(rgb.reshape(*shape, 3), depth.reshape(shape), instances.reshape(shape))
 
     def cast(
         self, origins: np.ndarray, directions: np.ndarray

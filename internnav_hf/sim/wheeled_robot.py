@@ -11,7 +11,7 @@ import numpy as np
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import camera_pose, wrap_angle
 from internnav_hf.sim.navigation import NavigableSpace
-from internnav_hf.sim.render import Renderer, View
+from internnav_hf.sim.render import Renderer, Rendering
 from internnav_hf.sim.scenes import Scene
 
 _LONGEST_CHORD_TURN = 0.1  # rad; arcs are checked for obstacles in straight pieces
@@ -90,7 +90,7 @@ class WheeledRobot:
         view = self.render_at(self.pose)
         return {"rgb": view.rgb, "depth": view.depth}
 
-    def render_at(self, pose: tuple[float, float, float] | np.ndarray) -> View:
+    def render_at(self, pose: tuple[float, float, float] | np.ndarray) -> Rendering:
         """What the robot would see at (x, y, yaw), wherever it is: a goal's image, for example."""
         return self._renderer.render(self._camera_pose(pose), self.camera)
 

@@ -18,7 +18,7 @@ from internnav_hf.arguments.training import option
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import camera_pose, project, wrap_angle
 from internnav_hf.sim.navigation import NavigableSpace
-from internnav_hf.sim.render import Renderer, View
+from internnav_hf.sim.render import Renderer, Rendering
 from internnav_hf.sim.scene_sets import hash_scene
 from internnav_hf.sim.scenes import Scene
 from internnav_hf.sim.smooth_paths import STEERING_ROOM_M, planning_field
@@ -112,7 +112,7 @@ class System1Course:
         """By name."""
         return self.places[name].scene
 
-    def view(self, name: str, pose: Pose) -> View:
+    def view(self, name: str, pose: Pose) -> Rendering:
         """What a robot at `pose` sees in the named scene."""
         x, y, yaw = pose
         pitch = np.radians(self.camera.pitch_deg)

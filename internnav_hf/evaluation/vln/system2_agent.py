@@ -30,7 +30,7 @@ from internnav_hf.policies import Decision, FrameHistory
 from internnav_hf.policies.observations import checked_instruction
 from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.sim.follower import next_action
-from internnav_hf.sim.render import View
+from internnav_hf.sim.render import Rendering
 
 FALLBACK_ACTION = Action.TURN_LEFT
 
@@ -102,7 +102,7 @@ class System2Agent:
         return [int(FALLBACK_ACTION) if action is None else action for action in actions]
 
     def _decide(self, walks: list[_Walk], infos: list[dict]) -> None:
-        views: dict[int, View] = {}
+        views: dict[int, Rendering] = {}
 
         def look_down(indices: list[int]) -> list[Image.Image]:
             for i in indices:
@@ -119,7 +119,7 @@ class System2Agent:
         for i, (walk, decision) in enumerate(zip(walks, decisions, strict=True)):
             self._follow(walk, decision, infos[i], views.get(i))
 
-    def _follow(self, walk: _Walk, decision: Decision, info: dict, view: View | None) -> None:
+    def _follow(self, walk: _Walk, decision: Decision, info: dict, view: Rendering | None) -> None:
         """Turn an answer into something to do, and remember it."""
         walk.plan, walk.goal_steps_left, goal = [], 0, None
         if decision.kind == AnswerKind.PIXEL_GOAL:
@@ -134,7 +134,7 @@ class System2Agent:
         walk.records.append(record_of(decision, walk.num_steps, info, picture, goal))
 
     def _goal_position(
-        self, env: NavigationEnv, goal_pixel: tuple[float, float], view: View
+        self, env: NavigationEnv, goal_pixel: tuple[float, float], view: Rendering
     ) -> np.ndarray | None:
         """(2,) the reachable place nearest to what the pixel shows; None if it shows no place."""
         depth = view.depth if self.use_depth else None

@@ -21,7 +21,7 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import camera_pose
 from internnav_hf.sim.episodes import NavigationEpisode
 from internnav_hf.sim.expert import NO_GOAL, Walk, pixel_goals
-from internnav_hf.sim.render import Renderer, View
+from internnav_hf.sim.render import Renderer, Rendering
 from internnav_hf.sim.writers.lerobot_folder import MATRIX, lerobot_folder
 
 INSTRUCTION_SEPARATOR = "<INSTRUCTION_SEP>"
@@ -77,7 +77,12 @@ class SceneWriter:
         return camera_pose(x, y, yaw, self._recording.camera.height_m, np.radians(pitch_deg))
 
     def _setting_columns(
-        self, setting: str, pitch: float, poses: list[np.ndarray], views: list[View], walk: Walk
+        self,
+        setting: str,
+        pitch: float,
+        poses: list[np.ndarray],
+        views: list[Rendering],
+        walk: Walk,
     ) -> dict[str, pa.Array]:
         """Poses; goals in the look-down setting, none in the other, as published."""
         camera = self._recording.camera
@@ -92,7 +97,9 @@ class SceneWriter:
             f"relative_goal_frame_id.{setting}": pa.array(ahead.astype(np.int32)),
         }
 
-    def _write_images(self, setting: str, views: list[View], episode: NavigationEpisode) -> None:
+    def _write_images(
+        self, setting: str, views: list[Rendering], episode: NavigationEpisode
+    ) -> None:
         kinds = {"rgb": True, "depth": self._recording.depth, "landmark": self._recording.landmarks}
         goal = episode.goal_object
         for kind in (kind for kind, wanted in kinds.items() if wanted):
@@ -113,7 +120,7 @@ class SceneWriter:
                     _landmark(view, 0 if goal is None else goal.instance_id).save(f"{stem}.png")
 
 
-def _landmark(view: View, instance_id: int) -> Image.Image:
+def _landmark(view: Rendering, instance_id: int) -> Image.Image:
     """Share (0 to 255) of each area that shows the object; all 0 for no object (id 0)."""
     shows = (view.instances == instance_id) & (instance_id > 0)
     height, width = view.instances.shape

@@ -129,10 +129,12 @@ def test_images_hold_what_is_rendered(written, renderer, walks, camera):
 def test_far_things_are_clipped_to_ten_metres(tmp_path, walks):
     class FarAway:
         def render(self, pose, camera):
-            from internnav_hf.sim.render import View
+            from internnav_hf.sim.render import Rendering
 
             shape = (camera.height, camera.width)
-            return View(np.zeros((*shape, 3), np.uint8), np.full(shape, 80.0), np.zeros(shape, int))
+            return Rendering(
+                np.zeros((*shape, 3), np.uint8), np.full(shape, 80.0), np.zeros(shape, int)
+            )
 
     camera = CameraSpec(width=16, height=12)
     write(tmp_path / "scene", FarAway(), walks[:1], Recording(camera))
