@@ -29,7 +29,7 @@ from internnav_hf.data.features import DTYPES, cache_features
 from internnav_hf.models.vln.cma import CMAModel
 from internnav_hf.models.vln.cma_config import CMAConfig
 from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
-from internnav_hf.sim.writers.vln_pe import RecordedWalk, vln_pe_folder
+from internnav_hf.sim.writers.vln_pe import RecordedEpisode, vln_pe_folder
 
 LIMIT_RATIO = 5.0
 BATCH_SIZE = 2  # published
@@ -92,7 +92,7 @@ def write_walks(unit: Path, num_walks: int, num_frames: int) -> None:
             views = [synthetic_image(rng).resize((SIZE, SIZE)) for _ in range(num_frames)]
             x = 0.25 * np.arange(num_frames)
             writer.add(
-                RecordedWalk(
+                RecordedEpisode(
                     INSTRUCTIONS,
                     poses=np.stack([x, 0 * x, 0 * x], axis=1),
                     rgb=np.stack([np.asarray(view) for view in views]),

@@ -39,13 +39,13 @@ from internnav_hf.data.readers.json_files import read_json
 from internnav_hf.files import remove_stale, whole_folder, write_whole
 from internnav_hf.signals import end_with_parent
 from internnav_hf.sim.episodes import EpisodeSampler, GoalFields, NavigationEpisode, scene_seeds
-from internnav_hf.sim.expert import Walk, draw_walks
+from internnav_hf.sim.expert import Demonstration, draw_demonstrations
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene, scene_config
 from internnav_hf.sim.smooth_paths import FRAME_SPACING_M, SmoothPathSampler
 from internnav_hf.sim.writers.vln_ce import Recording, SceneWriter
-from internnav_hf.sim.writers.vln_n1 import DEPTH_SCALE, WalkWriter, point_cloud
+from internnav_hf.sim.writers.vln_n1 import DEPTH_SCALE, TrajectoryWriter, point_cloud
 from internnav_hf.sim.writers.vln_pe import record, vln_pe_folder
 
 SIMULATED = {"train": "simulated_train", "val_unseen": "simulated_val_unseen"}
@@ -266,7 +266,7 @@ def _write_vln_pe(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[i
     seen, fields = (space, Renderer(scene), camera), GoalFields(scene, space)
     with vln_pe_folder(job.folder, camera, job.info(scene), images) as writer:
 
-        def add(episode: NavigationEpisode, steps: Walk) -> None:
+        def add(episode: NavigationEpisode, steps: Demonstration) -> None:
             writer.add(record(episode, steps, *seen, fields.of(episode)))
 
         return _add_walks(job, scene, space, add)
@@ -276,11 +276,13 @@ def _add_walks(
     job: SceneJob,
     scene: Scene,
     space: NavigableSpace,
-    add: Callable[[NavigationEpisode, Walk], None],
+    add: Callable[[NavigationEpisode, Demonstration], None],
 ) -> tuple[int, int]:
     asked, rng, lengths = job.arguments, np.random.default_rng(job.scene_seed), []
     sampler = EpisodeSampler(scene, space, MIN_DISTANCE_M, asked.near_fraction, asked.instructions)
-    for episode, steps in draw_walks(space, sampler, asked.episodes, rng, asked.exploration):
+    for episode, steps in draw_demonstrations(
+        space, sampler, asked.episodes, rng, asked.exploration
+    ):
         add(episode, steps)
         lengths.append(len(steps.actions))
     return len(lengths), sum(lengths)
@@ -301,7 +303,7 @@ def _write_vln_n1(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[i
     parts = (Renderer(scene), point_cloud(scene), arguments.camera, job.info(scene))
 
     def write(folder: Path, some: list[np.ndarray]) -> None:
-        with WalkWriter(folder, *parts) as writer:
+        with TrajectoryWriter(folder, *parts) as writer:
             for poses in some:
                 writer.add(poses)
 

@@ -50,7 +50,7 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
         self.success_distance_m, self.max_steps = success_distance_m, max_steps
         self.render_mode = render_mode
         self.space = space or NavigableSpace(scene)
-        self.walk = self.space.slide if allow_sliding else self.space.move
+        self._move = self.space.slide if allow_sliding else self.space.move
         self._renderer = Renderer(scene)
         self._seed: int | None = seed
         self.action_space = spaces.Discrete(len(Action))
@@ -83,7 +83,7 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
         self.look_down = action == Action.LOOK_DOWN
         if action == Action.FORWARD:
             step = FORWARD_STEP_M * np.array([np.cos(self._yaw), np.sin(self._yaw)])
-            self._xy, self._collided = self.walk(self._xy, self._xy + step)
+            self._xy, self._collided = self._move(self._xy, self._xy + step)
             self._distance = self._geodesic_distance()
         elif action in (Action.TURN_LEFT, Action.TURN_RIGHT):
             turn = TURN_STEP if action == Action.TURN_LEFT else -TURN_STEP

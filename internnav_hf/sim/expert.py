@@ -29,7 +29,7 @@ from internnav_hf.sim.render import Rendering
 
 MAX_STEPS = 200
 MIN_FRAMES = 4  # System2's sampling rules skip shorter episodes
-_TRIES_PER_WALK = 20
+_TRIES_PER_DEMONSTRATION = 20
 MIN_GOAL_FRAMES, MAX_GOAL_FRAMES = 3, 16
 MAX_GOAL_DISTANCE_M = 3.0
 _OCCLUSION_TOLERANCE_M = 0.25
@@ -41,7 +41,7 @@ UNTAUGHT = 1
 
 
 @dataclass(frozen=True)
-class Walk:
+class Demonstration:
     """`poses` (T, 3) as (x, y, yaw); `actions` (T,) taken at each frame, the last one STOP.
 
     `exploring` (T,) marks frames whose action was drawn at random; `expert_actions` (T,) are what
@@ -54,13 +54,13 @@ class Walk:
     expert_actions: np.ndarray
 
 
-def walk(
+def demonstrate(
     space: NavigableSpace,
     field: DistanceField,
     episode: NavigationEpisode,
     rng: np.random.Generator,
     exploration: float = 0.0,
-) -> Walk | None:
+) -> Demonstration | None:
     """The expert's walk; None when it does not arrive within `MAX_STEPS`.
 
     With `exploration`, each step starts with that probability a burst of one to four random
@@ -81,7 +81,7 @@ def walk(
         if action == Action.STOP:
             if float(field(position)) > _ARRIVED_M:
                 return None
-            return Walk(*map(np.array, (poses, actions, exploring, expert_actions)))
+            return Demonstration(*map(np.array, (poses, actions, exploring, expert_actions)))
         position, yaw = _after(space, position, yaw, action)
     return None
 
@@ -97,20 +97,20 @@ def _after(
     return position, float(wrap_angle(yaw + turn))
 
 
-def draw_walks(
+def draw_demonstrations(
     space: NavigableSpace,
     sampler: EpisodeSampler,
-    num_walks: int,
+    num_demonstrations: int,
     rng: np.random.Generator,
     exploration: float = 0.0,
-) -> Iterator[tuple[NavigationEpisode, Walk]]:
+) -> Iterator[tuple[NavigationEpisode, Demonstration]]:
     """Episodes with the expert's walks, or fewer where the scene is small; ValueError if none."""
     found, scene_name = 0, sampler.scene.name
-    for _ in range(_TRIES_PER_WALK * num_walks):
-        if found == num_walks:
+    for _ in range(_TRIES_PER_DEMONSTRATION * num_demonstrations):
+        if found == num_demonstrations:
             return
         drawn = sampler.draw(rng, f"{scene_name}_{found:06d}")
-        steps = drawn and walk(space, drawn[1], drawn[0], rng, exploration)
+        steps = drawn and demonstrate(space, drawn[1], drawn[0], rng, exploration)
         if drawn and steps and len(steps.actions) >= MIN_FRAMES:
             yield drawn[0], steps
             found += 1
@@ -161,21 +161,21 @@ def expert_plan(
 
 
 def pixel_goals(
-    walk: Walk, views: list[Rendering], camera: CameraSpec, pitch_deg: float
+    demonstration: Demonstration, views: list[Rendering], camera: CameraSpec, pitch_deg: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Goals (T, 2) int32 as (u, v), and how many frames ahead they lie (T,); -1 where there is
     none.
 
     Frames that random actions disturb get `UNTAUGHT` and the image's centre.
     """
-    num_frames = len(walk.poses)
+    num_frames = len(demonstration.poses)
     goals = np.full((num_frames, 2), NO_GOAL, dtype=np.int32)
     ahead = np.full(num_frames, NO_GOAL, dtype=np.int32)
-    explored = np.append(np.flatnonzero(walk.exploring), num_frames)
+    explored = np.append(np.flatnonzero(demonstration.exploring), num_frames)
     for t in range(num_frames):
         next_explored = int(explored[np.searchsorted(explored, t)])
         goal = _farthest_visible(
-            walk, t, min(next_explored, num_frames - 1), views[t], camera, pitch_deg
+            demonstration, t, min(next_explored, num_frames - 1), views[t], camera, pitch_deg
         )
         if goal is not None:
             goals[t], ahead[t] = goal
@@ -185,15 +185,20 @@ def pixel_goals(
 
 
 def _farthest_visible(
-    walk: Walk, t: int, last: int, view: Rendering, camera: CameraSpec, pitch_deg: float
+    demonstration: Demonstration,
+    t: int,
+    last: int,
+    view: Rendering,
+    camera: CameraSpec,
+    pitch_deg: float,
 ) -> tuple[tuple[int, int], int] | None:
     """The pixel and the frames ahead of the farthest goal among frames t+3 ... last."""
     frames = np.arange(t + MIN_GOAL_FRAMES, min(last, t + MAX_GOAL_FRAMES) + 1)
     if not len(frames):
         return None
-    here, there = walk.poses[t, :2], walk.poses[frames, :2]
+    here, there = demonstration.poses[t, :2], demonstration.poses[frames, :2]
     points = np.concatenate([there, np.zeros((len(frames), 1))], axis=1)
-    x, y, yaw = walk.poses[t]
+    x, y, yaw = demonstration.poses[t]
     pose = camera_pose(x, y, yaw, camera.height_m, np.radians(pitch_deg))
     uv, depth = project(points, pose, camera.intrinsics)
     uv = np.nan_to_num(uv, nan=-1.0)

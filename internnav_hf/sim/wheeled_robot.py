@@ -43,7 +43,7 @@ class WheeledRobot:
         self.space = space or NavigableSpace(scene)
         self.period_s, self.max_speed, self.max_turn_rate = period_s, max_speed, max_turn_rate
         self._renderer = renderer or Renderer(scene)
-        self._walk = self.space.slide if allow_sliding else self.space.move
+        self._move = self.space.slide if allow_sliding else self.space.move
         self.place((*self.space.nearest(np.mean(scene.bounds, axis=0)[:2]), 0.0))
 
     def place(self, pose: tuple[float, float, float] | np.ndarray) -> None:
@@ -69,7 +69,7 @@ class WheeledRobot:
         self.collided = False
         targets = arc(before, forward * self.period_s, turn * self.period_s)
         for step in np.diff(targets[:, :2], axis=0, prepend=before[None, :2]):
-            xy, collided = self._walk(xy, xy + step)
+            xy, collided = self._move(xy, xy + step)
             self.collided |= collided
         self.pose = np.array([*xy, wrap_angle(targets[-1, 2])])
         chord_yaw = before[2] + turn * self.period_s / 2

@@ -31,7 +31,12 @@ from internnav_hf.sim.episodes import GoalFields
 from internnav_hf.sim.expert import MAX_STEPS, expert_plan
 from internnav_hf.sim.navigation import DistanceField
 from internnav_hf.sim.scene_sets import SceneSet, SceneWithEpisodes
-from internnav_hf.sim.writers.vln_pe import RecordedWalk, distances_to, progress_of, vln_pe_folder
+from internnav_hf.sim.writers.vln_pe import (
+    RecordedEpisode,
+    distances_to,
+    progress_of,
+    vln_pe_folder,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +79,11 @@ class _Walker:
         self.observation, _, terminated, truncated, self.info = env.step(Action(action))
         return terminated or truncated
 
-    def recorded(self) -> RecordedWalk:
+    def recorded(self) -> RecordedEpisode:
         """All of it."""
         poses, episode = np.array(self.poses), self.env.episode
         left = distances_to(self.env.space, np.array(episode.goal_xy), poses[:, :2])
-        return RecordedWalk(
+        return RecordedEpisode(
             episode.instructions,
             poses,
             np.stack(self.rgb),
@@ -145,13 +150,13 @@ def _walk(
     seed: int,
     num_parallel: int,
     max_steps: int,
-) -> Iterator[RecordedWalk]:
+) -> Iterator[RecordedEpisode]:
     """In the order of `episodes`, at most `num_parallel` at a time, in one call of the policy. A
     walk is large, and leaves as soon as those before it have.
     """
     fields = GoalFields(place.scene, place.space)
     waiting, walkers = deque(enumerate(episodes)), dict[int, _Walker]()
-    walks: dict[int, RecordedWalk] = {}
+    walks: dict[int, RecordedEpisode] = {}
     num_given = 0
     while waiting or walkers:
         while waiting and len(walkers) < num_parallel:

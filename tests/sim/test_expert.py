@@ -11,11 +11,11 @@ from internnav_hf.sim.expert import (
     MIN_FRAMES,
     MIN_GOAL_FRAMES,
     UNTAUGHT,
-    Walk,
-    draw_walks,
+    Demonstration,
+    demonstrate,
+    draw_demonstrations,
     expert_action,
     pixel_goals,
-    walk,
 )
 from internnav_hf.sim.follower import next_action
 from internnav_hf.sim.navigation import NavigableSpace
@@ -45,7 +45,7 @@ def render_walk(renderer, steps, camera):
 def walks(scene, space):
     rng = np.random.default_rng(0)
     pairs = draw(EpisodeSampler(scene, space), rng, 12)
-    return [(episode, walk(space, field, episode, rng)) for episode, field in pairs]
+    return [(episode, demonstrate(space, field, episode, rng)) for episode, field in pairs]
 
 
 @pytest.mark.parametrize("exploration", [0.0, 0.1])
@@ -55,7 +55,7 @@ def test_the_expert_arrives_in_nearly_every_episode(exploration):
         scene = generate_scene(seed, SceneConfig(num_rooms=(1, 4)))
         space, rng = NavigableSpace(scene), np.random.default_rng(seed)
         for episode, field in draw(EpisodeSampler(scene, space), rng, 8):
-            steps = walk(space, field, episode, rng, exploration)
+            steps = demonstrate(space, field, episode, rng, exploration)
             if steps is not None:
                 last = steps.poses[-1, :2]
                 assert episode.goal_object.distance(last) < 1.0
@@ -123,7 +123,7 @@ def test_a_place_behind_an_obstacle_is_no_goal():
     camera = CameraSpec(width=128, height=96)
     poses = np.array([[1 + 0.25 * t, 3, 0] for t in range(10)])
     actions = np.array([Action.FORWARD] * 9 + [Action.STOP])
-    steps = Walk(poses, actions, np.zeros(10, dtype=bool), actions)
+    steps = Demonstration(poses, actions, np.zeros(10, dtype=bool), actions)
     farthest = []
     for screens in ((), (((2.4, 3, 0.5), (0.05, 3, 1.0)),)):
         views = render_walk(Renderer(hall(*screens)), steps, camera)
@@ -137,7 +137,7 @@ def test_frames_that_chance_disturbs_teach_nothing(scene, space, renderer, camer
     rng = np.random.default_rng(1)
     disturbed = 0
     for episode, field in draw(EpisodeSampler(scene, space), rng, 6):
-        steps = walk(space, field, episode, rng, exploration=0.2)
+        steps = demonstrate(space, field, episode, rng, exploration=0.2)
         if steps is None:
             continue
         views = render_walk(renderer, steps, camera)
@@ -185,16 +185,18 @@ def test_the_follower_goes_round_a_wall():
 
 
 def test_walks_are_drawn_until_there_are_enough(scene, space):
-    drawn = list(draw_walks(space, EpisodeSampler(scene, space), 3, np.random.default_rng(0)))
+    drawn = list(
+        draw_demonstrations(space, EpisodeSampler(scene, space), 3, np.random.default_rng(0))
+    )
     assert [episode.episode_id[-6:] for episode, _ in drawn] == ["000000", "000001", "000002"]
     assert all(len(steps.actions) >= MIN_FRAMES for _, steps in drawn)
     far = EpisodeSampler(scene, space, min_distance_m=99.0)
     with pytest.raises(ValueError, match=f"Scene {scene.name} is too small: no episode fits"):
-        list(draw_walks(space, far, 3, np.random.default_rng(0)))
+        list(draw_demonstrations(space, far, 3, np.random.default_rng(0)))
 
 
 def test_an_expert_that_cannot_arrive_says_so(scene, space):
     rng = np.random.default_rng(0)
     (episode, field), *_ = draw(EpisodeSampler(scene, space), rng, 1)
     nowhere = replace(field, values=np.full_like(field.values, np.inf))
-    assert walk(space, nowhere, episode, rng) is None
+    assert demonstrate(space, nowhere, episode, rng) is None

@@ -20,7 +20,7 @@ from PIL import Image
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import camera_pose
 from internnav_hf.sim.episodes import NavigationEpisode
-from internnav_hf.sim.expert import NO_GOAL, Walk, pixel_goals
+from internnav_hf.sim.expert import NO_GOAL, Demonstration, pixel_goals
 from internnav_hf.sim.render import Renderer, Rendering
 from internnav_hf.sim.writers.lerobot_folder import MATRIX, lerobot_folder
 
@@ -60,15 +60,15 @@ class SceneWriter:
     def __exit__(self, kind, error, traceback) -> None:
         self._folder.__exit__(kind, error, traceback)
 
-    def add(self, episode: NavigationEpisode, walk: Walk) -> None:
+    def add(self, episode: NavigationEpisode, demonstration: Demonstration) -> None:
         """Render and write one episode; `action` is the one that LED TO each frame, -1 first."""
-        actions = np.concatenate([[-1], walk.actions[:-1]]).astype(np.int32)
+        actions = np.concatenate([[-1], demonstration.actions[:-1]]).astype(np.int32)
         columns = {"action": pa.array(actions)}
         for setting, pitch in self._recording.pitches.items():
-            poses = [self._pose(pose, pitch) for pose in walk.poses]
+            poses = [self._pose(pose, pitch) for pose in demonstration.poses]
             views = [self._renderer.render(pose, self._recording.camera) for pose in poses]
             self._write_images(setting, views, episode)
-            columns |= self._setting_columns(setting, pitch, poses, views, walk)
+            columns |= self._setting_columns(setting, pitch, poses, views, demonstration)
         task = INSTRUCTION_SEPARATOR.join(episode.instructions)
         self._lerobot.add(columns, [{"task": task}], {"stats": _statistics(actions)})
 
@@ -82,12 +82,12 @@ class SceneWriter:
         pitch: float,
         poses: list[np.ndarray],
         views: list[Rendering],
-        walk: Walk,
+        demonstration: Demonstration,
     ) -> dict[str, pa.Array]:
         """Poses; goals in the look-down setting, none in the other, as published."""
         camera = self._recording.camera
         if pitch == camera.look_down_pitch_deg:
-            goals, ahead = pixel_goals(walk, views, camera, pitch)
+            goals, ahead = pixel_goals(demonstration, views, camera, pitch)
         else:
             goals, ahead = np.full((len(views), 2), NO_GOAL), np.full(len(views), NO_GOAL)
         matrices = [pose.astype(np.float32).tolist() for pose in poses]

@@ -33,7 +33,7 @@ CLOUD_SPACING_M = 0.05
 _CAMERA_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
-class WalkWriter:
+class TrajectoryWriter:
     """Writes walks through one scene; use as a context, which completes or removes the folder."""
 
     def __init__(
@@ -47,7 +47,7 @@ class WalkWriter:
         self._renderer, self._cloud, self._camera = renderer, cloud, camera
         self._folder = lerobot_folder(folder, camera, info)
 
-    def __enter__(self) -> "WalkWriter":
+    def __enter__(self) -> "TrajectoryWriter":
         self._lerobot = self._folder.__enter__()
         return self
 

@@ -33,7 +33,7 @@ from PIL import Image
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import FORWARD_STEP_M, camera_pose
 from internnav_hf.sim.episodes import NavigationEpisode
-from internnav_hf.sim.expert import Walk, expert_plan
+from internnav_hf.sim.expert import Demonstration, expert_plan
 from internnav_hf.sim.navigation import DistanceField, NavigableSpace
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.writers.lerobot_folder import LeRobotFolder, lerobot_folder
@@ -47,7 +47,7 @@ VECTOR = pa.list_(pa.float64())
 
 
 @dataclass(frozen=True, eq=False)
-class RecordedWalk:
+class RecordedEpisode:
     """`poses` (T, 3) as (x, y, yaw); `rgb` (T, H, W, 3) uint8; `depth` (T, H, W) metres, 0 unknown.
 
     `actions` (T,) are the expert's at each frame, `executed` (T,) what was done instead (None: the
@@ -67,28 +67,28 @@ class RecordedWalk:
     fail_reason: str = ""
 
 
-class RecordedWalkWriter:
+class RecordedEpisodeWriter:
     """Adds walks to a folder; `vln_pe_folder` makes one."""
 
     def __init__(self, lerobot: LeRobotFolder, image_files: bool = False) -> None:
         self._lerobot, self._image_files = lerobot, image_files
 
-    def add(self, walk: RecordedWalk) -> None:
+    def add(self, episode: RecordedEpisode) -> None:
         """Writes one episode."""
-        self._write_images(walk)
-        ends = {"finish_status": walk.finish_status, "fail_reason": walk.fail_reason}
-        tasks = [{"task": text, **ends} for text in walk.instructions]
+        self._write_images(episode)
+        ends = {"finish_status": episode.finish_status, "fail_reason": episode.fail_reason}
+        tasks = [{"task": text, **ends} for text in episode.instructions]
         first = self._lerobot.num_tasks
-        numbers = {"min": first, "max": first + len(tasks) - 1, "count": len(walk.poses)}
-        self._lerobot.add(_columns(walk, self._lerobot.camera), tasks, {"task_index": numbers})
+        numbers = {"min": first, "max": first + len(tasks) - 1, "count": len(episode.poses)}
+        self._lerobot.add(_columns(episode, self._lerobot.camera), tasks, {"task_index": numbers})
 
-    def _write_images(self, walk: RecordedWalk) -> None:
-        depth = np.clip(walk.depth, 0, LARGEST_DEPTH_M)
+    def _write_images(self, episode: RecordedEpisode) -> None:
+        depth = np.clip(episode.depth, 0, LARGEST_DEPTH_M)
         if not self._image_files:
-            np.save(f"{self._stem('rgb')}.npy", walk.rgb)
+            np.save(f"{self._stem('rgb')}.npy", episode.rgb)
             np.save(f"{self._stem('depth')}.npy", (depth / LARGEST_DEPTH_M).astype(np.float32))
             return
-        for frame, (rgb, metres) in enumerate(zip(walk.rgb, depth, strict=True)):
+        for frame, (rgb, metres) in enumerate(zip(episode.rgb, depth, strict=True)):
             image = Image.fromarray((metres * MM_PER_M).astype(np.uint16))
             image.save(f"{self._stem('depth')}_{frame}.png", compress_level=1)
             Image.fromarray(rgb).save(f"{self._stem('rgb')}_{frame}.jpg", quality=JPEG_QUALITY)
@@ -103,34 +103,34 @@ class RecordedWalkWriter:
 @contextmanager
 def vln_pe_folder(
     folder: Path, camera: CameraSpec, info: dict, image_files: bool = False
-) -> Iterator[RecordedWalkWriter]:
+) -> Iterator[RecordedEpisodeWriter]:
     """To add walks to; they are in `folder` when all went well, and nothing is if not."""
     with lerobot_folder(folder, camera, info, FRAMES_PER_SECOND) as lerobot:
-        yield RecordedWalkWriter(lerobot, image_files)
+        yield RecordedEpisodeWriter(lerobot, image_files)
 
 
 def record(
     episode: NavigationEpisode,
-    walk: Walk,
+    demonstration: Demonstration,
     space: NavigableSpace,
     renderer: Renderer,
     camera: CameraSpec,
     field: DistanceField,
-) -> RecordedWalk:
+) -> RecordedEpisode:
     """The expert's walk by its planning `field`, with what it saw."""
-    explored = walk.exploring.any()
+    explored = demonstration.exploring.any()
     plans = [
         expert_plan(space, field, episode, np.array([x, y]), yaw)
-        for x, y, yaw in (walk.poses if explored else ())
+        for x, y, yaw in (demonstration.poses if explored else ())
     ]
-    left = distances_to(space, np.array(episode.goal_xy), walk.poses[:, :2])
-    return RecordedWalk(
+    left = distances_to(space, np.array(episode.goal_xy), demonstration.poses[:, :2])
+    return RecordedEpisode(
         episode.instructions,
-        walk.poses,
-        *render_poses(renderer, camera, walk.poses),
-        actions=walk.expert_actions,
+        demonstration.poses,
+        *render_poses(renderer, camera, demonstration.poses),
+        actions=demonstration.expert_actions,
         progress=progress_of(left),
-        executed=walk.actions if explored else None,
+        executed=demonstration.actions if explored else None,
         plans=plans or None,
     )
 
@@ -163,9 +163,9 @@ def distances_to(space: NavigableSpace, goal_xy: np.ndarray, xy: np.ndarray) -> 
     return np.where(space.straight_line_is_free(xy, goal_xy), straight, around)
 
 
-def _columns(walk: RecordedWalk, camera: CameraSpec) -> dict[str, pa.Array]:
+def _columns(episode: RecordedEpisode, camera: CameraSpec) -> dict[str, pa.Array]:
     """All but LeRobot's own, in the published order."""
-    x, y, yaw = np.asarray(walk.poses, np.float64).T
+    x, y, yaw = np.asarray(episode.poses, np.float64).T
     floor = np.stack([x, y, np.zeros_like(x)], axis=1)
     columns = {
         "camera_position": _vectors(floor + np.array([0, 0, camera.height_m])),
@@ -174,18 +174,18 @@ def _columns(walk: RecordedWalk, camera: CameraSpec) -> dict[str, pa.Array]:
         "robot_position": _vectors(floor),
         "robot_orientation": _vectors(quaternions(yaw, 0.0)),
         "robot_yaw": pa.array(yaw),
-        "progress": pa.array(np.asarray(walk.progress, np.float64)),
+        "progress": pa.array(np.asarray(episode.progress, np.float64)),
         "step": pa.array(SIMULATOR_STEPS * np.arange(len(x))),
-        "action": pa.array(np.asarray(walk.actions, np.int64)),
+        "action": pa.array(np.asarray(episode.actions, np.int64)),
     }
-    if walk.executed is not None:
-        led = np.concatenate([[-1], walk.executed[:-1]]).astype(np.int64)
+    if episode.executed is not None:
+        led = np.concatenate([[-1], episode.executed[:-1]]).astype(np.int64)
         columns["previous_action"] = pa.array(led)
-    if walk.plans is not None:
+    if episode.plans is not None:
         stops = [0] * PLANNED_STEPS
-        planned = [(plan + stops)[:PLANNED_STEPS] for plan in walk.plans]
+        planned = [(plan + stops)[:PLANNED_STEPS] for plan in episode.plans]
         columns["expert_actions"] = pa.array(planned, pa.list_(pa.int64()))
-        columns["expert_steps"] = pa.array([len(plan) for plan in walk.plans])
+        columns["expert_steps"] = pa.array([len(plan) for plan in episode.plans])
     return {f"observation.{name}": column for name, column in columns.items()}
 
 

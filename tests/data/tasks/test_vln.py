@@ -15,7 +15,7 @@ from internnav_hf.data.formats.vln_pe.frames import RecordedFrames
 from internnav_hf.data.tasks.vln import read_texts
 from internnav_hf.data.vocabulary import recover_words
 from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
-from internnav_hf.sim.writers.vln_pe import RecordedWalk, vln_pe_folder
+from internnav_hf.sim.writers.vln_pe import RecordedEpisode, vln_pe_folder
 from tests.data import vln_pe
 
 IMAGE, DEPTH = 8, 6
@@ -288,7 +288,7 @@ def test_what_the_simulator_writes_is_read(tmp_path, open_dataset, image_files):
     actions, done = np.array(vln_pe.some_actions(6)), np.array([1, 3, 2, 1, 1, 0])
     rgb, depth = vln_pe.rgb_of(6), 10 * vln_pe.depth_of(6)
     poses = vln_pe.poses_of(done.tolist())
-    walk = RecordedWalk(("Walk on",), poses, rgb, depth, actions, np.arange(6) / 5, done)
+    walk = RecordedEpisode(("Walk on",), poses, rgb, depth, actions, np.arange(6) / 5, done)
     plans = [[1, 2, 1, 0]] * 6
     folder = tmp_path / "d" / "simulated_train" / "scene_00001"
     folder.parent.mkdir(parents=True)

@@ -9,7 +9,7 @@ from PIL import Image
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import robot_pose, wrap_angle
 from internnav_hf.sim.episodes import EpisodeSampler
-from internnav_hf.sim.expert import walk
+from internnav_hf.sim.expert import demonstrate
 from internnav_hf.sim.writers.vln_ce import Recording, SceneWriter
 
 NUM_EPISODES = 2
@@ -21,7 +21,7 @@ def walks(scene, space):
     rng, sampler, pairs = np.random.default_rng(0), EpisodeSampler(scene, space), []
     while len(pairs) < NUM_EPISODES:
         if (drawn := sampler.draw(rng, "episode")) is not None:
-            pairs.append((drawn[0], walk(space, drawn[1], drawn[0], rng)))
+            pairs.append((drawn[0], demonstrate(space, drawn[1], drawn[0], rng)))
     return pairs
 
 
