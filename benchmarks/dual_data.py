@@ -33,7 +33,6 @@ from benchmarks.data import (
 from internnav_hf.command_line import LineParser
 from internnav_hf.data import DualSystemDataset, System2Dataset
 from internnav_hf.data.episode import Episode, frame_folder, frame_name, parquet_path
-from internnav_hf.data.formats.vln_ce.reader import read_poses
 from internnav_hf.data.readers.images import open_depth, open_image
 from internnav_hf.geometry import FORWARD_STEP_M, camera_pose
 from internnav_hf.models.system2.processor import System2Processor
@@ -78,7 +77,7 @@ def measure(folder: Path, num_items: int) -> dict[str, float]:
         System2Dataset(folder, str(NAME), cache_dir=folder, pixel_goal_only=True).__getitem__
     )
     without_depth = cost(make(folder, depth=False).__getitem__)
-    targets = cost(lambda row: read_targets(*frames_of(plain, row)))
+    targets = cost(lambda row: make_targets(plain, row))
     whole = cost(plain.__getitem__)
     processor = System2Processor(image_processor(), qwen_tokenizer())
     encoded = cost(make(folder, processor=processor).__getitem__)
@@ -109,10 +108,10 @@ def frames_of(dataset: DualSystemDataset, row: int) -> tuple[Episode, int, int]:
     return found, sample["frame_index"], sample["end_frame"] - 1
 
 
-def read_targets(episode: Episode, start: int, goal: int) -> None:
-    """One column of one parquet file, and a spline for each frame."""
-    path = parquet_path(episode.root, episode.episode_index)
-    poses = read_poses(path, NAME.look_down_setting)
+def make_targets(dataset: DualSystemDataset, row: int) -> None:
+    """One column of the index, and a spline for each frame."""
+    _, start, goal = frames_of(dataset, row)
+    poses = dataset.camera_poses(dataset.samples["episode"][row].as_py())
     for frame in range(start, goal, 2):
         trajectory_actions(poses[frame : goal + 1], PITCH)
 

@@ -33,7 +33,7 @@ import torch
 from benchmarks.data_mutations import Mutation, all_mutations
 from internnav_hf.command_line import LineParser
 from internnav_hf.data import NavDPCollator, NavDPDataset, System2Dataset, VLNCollator, VLNDataset
-from internnav_hf.data.formats.vln_n1.reader import frame_file, read_poses
+from internnav_hf.data.formats.vln_n1.reader import frame_file
 from internnav_hf.data.index import row_of
 from internnav_hf.data.readers.images import open_depth, open_image
 from internnav_hf.data.tasks.system2_sampling import STOP
@@ -257,7 +257,7 @@ def navdp_items(root: Path, options: dict) -> tuple[dict, list[str]]:
             NavDPCollator()([dataset[episode]])
             files = [[unit / frame_file(row[k], n) for n in row["frames"]] for k in FILES]
             images = [*map(open_image, files[0]), *map(open_depth, files[1])]
-            return digest_of(row, read_poses(unit, row["episode_index"]), *images)
+            return digest_of(row, *images)
 
         items[row["unit"], row["episode_index"]].append(walk)
     return items, errors

@@ -25,7 +25,8 @@ from PIL import Image
 from benchmarks.data import milliseconds, synthetic_image
 from internnav_hf.command_line import LineParser
 from internnav_hf.data import NavDPDataset
-from internnav_hf.data.formats.vln_n1.reader import CLOUD_FILE, STATS_FILE, read_poses
+from internnav_hf.data.formats.vln_n1.reader import CLOUD_FILE, STATS_FILE
+from internnav_hf.data.index import array_of
 from internnav_hf.data.obstacles import read_obstacles
 from internnav_hf.data.readers.images import open_depth, open_image
 from internnav_hf.geometry import camera_pose
@@ -83,7 +84,7 @@ def measure(folder: Path, num_items: int) -> dict[str, float]:
             lambda _: letterbox_depth(open_depth(png, dtype=np.float64), 224)
         ),
         "    of it letterboxed": cost(lambda _: letterbox_depth(depth, 224)),
-        "  poses": cost(lambda _: read_poses(unit, 0)),
+        "  poses": cost(lambda _: array_of(dataset.episodes, 0, "poses", 3)),
         "  fifty distances, field opened": cost(lambda row: dataset.obstacles(row)(places)),
         "    of it field opened": cost(dataset.obstacles),
         "larger cloud": cost(larger.__getitem__),
@@ -137,7 +138,8 @@ def walk_table(length: int) -> pa.Table:
     """An arc between the walls."""
     yaw = np.linspace(0, 1, length)
     steps = FRAME_SPACING_M * np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
-    xy = 1 + np.cumsum(steps, axis=0) % 7
+    walls = 6  # m; it turns round at each
+    xy = 1 + np.abs((np.cumsum(steps, axis=0) + walls) % (2 * walls) - walls)
     opengl = np.diag([1.0, -1.0, -1.0, 1.0])
     poses = [
         camera_pose(x, y, angle, HEIGHT_M, PITCH) @ opengl

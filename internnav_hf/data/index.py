@@ -22,9 +22,12 @@ NUM_THREADS = min(16, os.cpu_count() or 1)
 DEFAULT_CACHE = Path(HF_HOME) / "internnav_hf" / "index"
 
 
-def described(name: str, kind: pa.DataType, meaning: str) -> pa.Field:
-    """A column with its meaning, which docs/DATA.md prints."""
-    return pa.field(name, kind, metadata={"meaning": meaning})
+def described(name: str, kind: pa.DataType, meaning: str, counted: bool = True) -> pa.Field:
+    """A column with its meaning, which docs/DATA.md prints. `content_digest` leaves out a column
+    that is not `counted`: it repeats what the data's files say, and came after runs had begun.
+    """
+    told = {"meaning": meaning} | ({} if counted else {"counted": "no"})
+    return pa.field(name, kind, metadata=told)
 
 
 def table_of(rows: Sequence[tuple], schema: pa.Schema) -> pa.Table:
@@ -52,6 +55,11 @@ def row_of(table: pa.Table, row: int) -> dict:
     return table.slice(row, 1).to_pylist()[0]
 
 
+def array_of(table: pa.Table, row: int, name: str, *shape: int) -> np.ndarray:
+    """(T, *shape) of one row of a column of lists of numbers, which have no Python objects."""
+    return table[name][row].values.to_numpy().reshape(-1, *shape)
+
+
 def build_once(folder: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a folder, unless it exists; a half-written one is never found.
 
@@ -75,7 +83,7 @@ def content_digest(tables: Iterable[pa.Table]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for table in tables:
         for field in table.schema:
-            if field.name not in _OF_THIS_DISK:
+            if field.name not in _OF_THIS_DISK and b"counted" not in (field.metadata or {}):
                 digest.update(field.name.encode())
                 _add_column(digest, table[field.name].combine_chunks())
     return digest.hexdigest()

@@ -7,7 +7,7 @@ the trajectory from there to the goal as its target. The text is System2's train
 its answer; the latent plan follows it.
 
 Differs from the published loader: only the frames that a sample shows are decoded, each once, and
-of an episode's table only the poses of one camera are read.
+poses are read from the index.
 
 T frames of a sample, S view size, H horizon, B batch.
 """
@@ -21,9 +21,9 @@ import torch
 from PIL import Image
 
 from internnav_hf.camera import CameraSpec, resize_view
-from internnav_hf.data.episode import Episode, parquet_path
+from internnav_hf.data.episode import Episode
 from internnav_hf.data.formats.vln_ce.names import DatasetName
-from internnav_hf.data.formats.vln_ce.reader import read_poses
+from internnav_hf.data.index import array_of
 from internnav_hf.data.readers.images import open_depth
 from internnav_hf.data.tasks.system2 import Encoder, System2Collator, System2Dataset, open_once
 from internnav_hf.geometry import robot_pose
@@ -95,7 +95,7 @@ class DualSystemDataset(System2Dataset):
         item["rgb"] = np.stack([self._rgb(episode, name, frame, opened) for frame in frames])
         if self.depth:
             item["depth"] = np.stack([self._depth(episode, name, frame) for frame in frames])
-        poses = self._poses(episode, name)
+        poses = self.camera_poses(sample["episode"])
         ways = [poses[frame : goal + 1] for frame in frames]
         item["actions"] = np.stack([self._actions(way, name) for way in ways]).astype(np.float32)
         return item
@@ -109,7 +109,7 @@ class DualSystemDataset(System2Dataset):
         """
         sample, episode, name = self._row(index)
         frame, end = sample["frame_index"], sample["end_frame"]
-        poses = self._poses(episode, name)
+        poses = self.camera_poses(sample["episode"])
         decision = super().decision(index) | {
             "path": path_of(self._actions(poses[frame:end], name)),
             "robot_pose": robot_pose(poses[frame]),
@@ -140,9 +140,11 @@ class DualSystemDataset(System2Dataset):
         depth = open_depth(path, self.view_size, self._camera_of(name).depth_scale)
         return np.minimum(depth, np.float32(LARGEST_DEPTH_M))
 
-    def _poses(self, episode: Episode, name: DatasetName) -> np.ndarray:
-        path = parquet_path(episode.root, episode.episode_index)
-        return read_poses(path, name.look_down_setting)
+    def camera_poses(self, episode: int) -> np.ndarray:
+        """(T, 4, 4) camera to world of a row of `episodes`."""
+        upper = array_of(self.episodes, episode, "camera_poses", 3, 4)
+        last = np.broadcast_to(np.array([[[0, 0, 0, 1]]], upper.dtype), (len(upper), 1, 4))
+        return np.concatenate([upper, last], axis=1)
 
     def _actions(self, T_world_camera: np.ndarray, name: DatasetName) -> np.ndarray:
         pitch = float(np.radians(name.look_down_pitch_deg))

@@ -31,10 +31,8 @@ from internnav_hf.data.formats.vln_n1.reader import (
     DEPTH_SCALE,
     View,
     frame_file,
-    read_poses,
-    robot_poses,
 )
-from internnav_hf.data.index import DEFAULT_CACHE, row_of
+from internnav_hf.data.index import DEFAULT_CACHE, array_of, row_of
 from internnav_hf.data.obstacles import ObstacleField, open_field, path_value
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.images import open_depth, open_image
@@ -142,6 +140,7 @@ class NavDPDataset(Dataset):
         self.rules = ReadingRules(names and tuple(names), frame_order, depth_scale)
         index = open_episodes(self.data_root, self.rules, self.cache_dir, max_broken_fraction)
         self.episodes = index.episodes
+        self._head = self.episodes.drop_columns("poses")
         self.num_broken_episodes = len(index.broken_episodes)
 
     def _check_options(self) -> None:
@@ -289,8 +288,9 @@ class NavDPDataset(Dataset):
         return f"{walk.unit}, episode {walk.row['episode_index']}, frame {draw.current}"
 
     def _walk(self, episode: int) -> "_Walk":
-        row = row_of(self.episodes, episode)
-        return _Walk(self.data_root / row["unit"], row)
+        row = row_of(self._head, episode)
+        poses = array_of(self.episodes, episode, "poses", 3)
+        return _Walk(self.data_root / row["unit"], row, poses)
 
     def _slots(self, rng: np.random.Generator) -> Tensor:
         """(3,) kinds of goal that are mixed."""
@@ -359,21 +359,15 @@ class _Way:
 
 
 class _Walk:
-    """One episode, opened: its row of the index and the poses (T, 3) of the robot."""
+    """One episode: its row of the index and the poses (T, 3) of the robot."""
 
-    def __init__(self, unit: Path, row: dict[str, Any]):
+    def __init__(self, unit: Path, row: dict[str, Any], poses: np.ndarray):
         self.unit = unit
         self.row = row
         self.size = (row["width"], row["height"])
         focal, center = tuple(row["focal"]), tuple(row["center"])
         self.view = View(focal, center, row["height_m"], row["pitch"])
-        self._poses: np.ndarray | None = None
-
-    @property
-    def poses(self) -> np.ndarray:
-        if self._poses is None:
-            self._poses = robot_poses(read_poses(self.unit, self.row["episode_index"]))
-        return self._poses
+        self.poses = poses
 
     def file(self, kind: str, frame: int) -> Path:
         return self.unit / frame_file(self.row[f"{kind}_file"], self.row["frames"][frame])

@@ -22,7 +22,7 @@ from internnav_hf.camera import CameraSpec, resize_view
 from internnav_hf.data.episode import Episode, is_simulated
 from internnav_hf.data.formats.vln_ce.index import Index, open_index, shift_episodes
 from internnav_hf.data.formats.vln_ce.names import DatasetName, parse_dataset_names
-from internnav_hf.data.index import DEFAULT_CACHE
+from internnav_hf.data.index import DEFAULT_CACHE, row_of
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.images import augment as augment_image
 from internnav_hf.data.readers.images import open_image, open_mask
@@ -115,6 +115,7 @@ class System2Dataset(Dataset):
         self.image_size = _only_image_size(indexes)
         self.cameras = [_camera(index, self.image_size) for index in indexes]
         self.episodes, self.samples = join_indexes(indexes, seed)
+        self._head = self.episodes.drop_columns(["poses", "camera_poses"])
         if landmarks and not any(self.episodes["has_landmarks"].to_pylist()):
             raise ValueError(
                 f"landmarks were asked for, but no episode of {datasets} in {data_root} has "
@@ -203,7 +204,7 @@ class System2Dataset(Dataset):
 
     def _row(self, index: int) -> tuple[dict[str, Any], Episode, DatasetName]:
         sample = self.samples.slice(self._position(index), 1).to_pylist()[0]
-        row = self.episodes.slice(sample["episode"], 1).to_pylist()[0]
+        row = row_of(self._head, sample["episode"])
         name = self.names[row["dataset"]]
         root = self.data_root / name.folder / row["scene"]
         sample["has_landmarks"] = row["has_landmarks"]

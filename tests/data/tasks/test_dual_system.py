@@ -183,6 +183,7 @@ def test_each_file_is_decoded_once_and_no_other(root, scene, monkeypatch):
     opened = []
     open_file = Image.open
     monkeypatch.setattr(Image, "open", logged(open_file, opened))
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile", lambda *_, **__: 1 / 0)
     dataset[row_of(dataset, 4, 9)]
     level = [image_of(scene, 0, frame, LEVEL) for frame in (0, 1, 3, 4)]
     down = [image_of(scene, 0, frame, DOWN) for frame in (4, 6)]

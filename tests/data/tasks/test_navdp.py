@@ -9,9 +9,11 @@ from safetensors.numpy import load_file
 from torch.utils.data import DataLoader
 
 from internnav_hf.data import NavDPCollator, NavDPDataset
-from internnav_hf.data.formats.vln_n1.reader import View, read_poses, robot_poses
+from internnav_hf.data.episode import parquet_path
+from internnav_hf.data.formats.vln_n1.reader import COLUMNS, POSE, View
 from internnav_hf.data.index import row_of
 from internnav_hf.data.obstacles import path_value
+from internnav_hf.data.readers.columns import read_columns, to_numpy
 from internnav_hf.data.tasks.navdp_targets import (
     Draw,
     draw_item,
@@ -20,7 +22,7 @@ from internnav_hf.data.tasks.navdp_targets import (
     steps_between,
     trajectory,
 )
-from internnav_hf.geometry import camera_pose, project, robot_to_world
+from internnav_hf.geometry import camera_pose, project, robot_poses, robot_to_world
 from internnav_hf.models.navdp.letterbox import goal_mask, letterbox
 from tests.data.vln_n1 import (
     FOCAL,
@@ -120,6 +122,13 @@ def test_an_item_has_a_row_of_each_key(root):
     assert all(torch.isfinite(value.float()).all() for value in item.values())
 
 
+def test_no_item_opens_a_parquet_file(root, monkeypatch):
+    dataset = make(root)
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile", lambda *_, **__: 1 / 0)
+    assert dataset[0].keys()
+    assert dataset.decision(1)
+
+
 def test_a_batch_trains_the_model(root):
     model = tiny_navdp_model()
     loader = DataLoader(make(root), batch_size=4, collate_fn=NavDPCollator(), num_workers=2)
@@ -215,7 +224,9 @@ def test_the_path_lies_on_the_walk_and_has_its_value(root):
 
 def walk_of(dataset, episode):
     row = row_of(dataset.episodes, episode)
-    return robot_poses(read_poses(dataset.data_root / row["unit"], row["episode_index"]))[:, :2]
+    path = parquet_path(dataset.data_root / row["unit"], row["episode_index"])
+    poses = to_numpy(read_columns(path, [POSE])[POSE], COLUMNS[POSE], path, POSE)
+    return robot_poses(poses)[:, :2]
 
 
 @pytest.mark.parametrize("height", [0.0, 0.2])

@@ -51,10 +51,11 @@ from internnav_hf.data.tasks.system2_sampling import (
     SamplingRules,
     sample_episode,
 )
+from internnav_hf.geometry import robot_poses
 
 logger = logging.getLogger(__name__)
 
-READER_VERSION = 4  # part of the cache's name; raise it when rules, checks or columns change
+READER_VERSION = 5  # part of the cache's name; raise it when rules, checks or columns change
 
 
 SAMPLE_SCHEMA = pa.schema(
@@ -80,6 +81,13 @@ EPISODE_SCHEMA = pa.schema(
         described("height", pa.int16(), "of the images, px"),
         described("has_landmarks", pa.bool_(), "whether masks of the named object exist"),
         described("instructions", pa.list_(pa.string()), "as written, verbatim"),
+        described("poses", pa.list_(pa.float64()), "x, y, yaw of each frame in a row", False),
+        described(
+            "camera_poses",
+            pa.list_(pa.float32()),
+            "look-down camera to world, the 3 upper rows of each frame's matrix in a row",
+            False,
+        ),
     ]
 )
 
@@ -250,7 +258,12 @@ def _tables(
         for instruction_index in range(len(episode.instructions)):
             samples += [(len(episodes), instruction_index, *sample) for sample in found]
         key = (scene.name, episode.episode_index, episode.length)
-        episodes.append((*key, *size, has_landmarks, episode.instructions))
+        T_world_camera = episode.columns[f"pose.{name.look_down_setting}"]
+        poses = (
+            robot_poses(T_world_camera.astype(np.float64)).ravel(),
+            T_world_camera[:, :3].ravel(),
+        )
+        episodes.append((*key, *size, has_landmarks, episode.instructions, *poses))
     return table_of(samples, SAMPLE_SCHEMA), table_of(episodes, EPISODE_SCHEMA)
 
 

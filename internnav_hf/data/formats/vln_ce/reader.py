@@ -172,12 +172,6 @@ def read_episode(
     return Episode(record.root, record.episode_index, record.instructions, columns)
 
 
-def read_poses(path: Path, setting: str) -> np.ndarray:
-    """(T, 4, 4) camera to world of one episode; no other column of the parquet file is read."""
-    name = f"pose.{setting}"
-    return to_numpy(read_columns(path, [name])[name], COLUMNS["pose.S"], path, name)
-
-
 def settings_of(record: EpisodeRecord) -> list[str]:
     """Camera settings that have a pose column in the episode's parquet, sorted."""
     names = column_names(parquet_path(record.root, record.episode_index))

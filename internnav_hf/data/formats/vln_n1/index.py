@@ -50,10 +50,11 @@ from internnav_hf.data.obstacles import ObstacleField, field_name, open_field
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.folders import all_broken, check_name, each_once, unlisted
 from internnav_hf.data.readers.images import open_depth
+from internnav_hf.geometry import robot_poses
 
 logger = logging.getLogger(__name__)
 
-INDEX_VERSION = 5  # part of the cache's name; raise it when checks or columns change
+INDEX_VERSION = 6  # part of the cache's name; raise it when checks or columns change
 DEPTH_MEDIAN_M = (0.4, 20.0)
 """Of what the probes see: in rooms, 1 mm read as 0.1 mm lies below. Where the camera looks at floor
 nearer than a metre, the lower limit shrinks as much."""
@@ -75,6 +76,7 @@ EPISODE_SCHEMA = pa.schema(
         described("pitch", pa.float64(), "rad; positive looks down"),
         described("cloud", pa.string(), "file of the point cloud, below the unit"),
         described("field", pa.string(), "cache folder of the scene's obstacles"),
+        described("poses", pa.list_(pa.float64()), "x, y, yaw of each frame in a row", False),
     ]
 )
 
@@ -168,7 +170,8 @@ def index_unit(
             _check_near(cloud, columns[POSE][:, :2, 3], path)
             view, size = view_of(columns, path), _image_size(record, files)
             check_intrinsics(view.focal, view.center, size, path, INTRINSIC)
-            rows[record] = _row(data_root, record, view, size, files, field)
+            row = _row(data_root, record, view, size, files, field)
+            rows[record] = (*row, robot_poses(columns[POSE]).ravel())
             views[record] = FloorView(
                 view.height_m, view.pitch, view.focal[1] / size[1], view.center[1] / size[1]
             )

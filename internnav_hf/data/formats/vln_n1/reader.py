@@ -207,12 +207,6 @@ def read_episode_columns(record: FrameRange) -> dict[str, np.ndarray]:
     return columns
 
 
-def read_poses(unit: Path, episode_index: int) -> np.ndarray:
-    """(T, 4, 4) camera to world of one episode; no other column is read."""
-    path = parquet_path(unit, episode_index)
-    return to_numpy(read_columns(path, [POSE])[POSE], COLUMNS[POSE], path, POSE)
-
-
 def view_of(columns: dict[str, np.ndarray], path: Path) -> View:
     """The camera of an episode, from the first row."""
     intrinsic, extrinsic = columns[INTRINSIC][0], columns[EXTRINSIC][0]
