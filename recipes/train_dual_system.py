@@ -11,33 +11,27 @@ or the released one; --model goes on from a dual system instead.
 
 Defaults are the publication's (DualVLN: arXiv 2512.08186): System2 frozen, action expert and latent
 queries at 1e-4 with cosine decay to 1e-5, 64 GPUs x 2 samples. NavDP*'s colour encoder is frozen
-too, its depth encoder learns, as does NextDiT's DINOv2. --published documented takes the steps that
-gave the best result, 15,000 of nextdit_async or 30,000 of navdp_async; executed takes three epochs,
-as the published script does. With fewer GPUs keep 128 samples a step by accumulation. Where System2
-learns too (--lora_rank, ...), `latent_drift` is logged, and --distillation_weight holds it.
+too, its depth encoder learns, as does NextDiT's DINOv2. --published documented (default) takes the
+steps that gave the best result, 15,000 of nextdit_async or 30,000 of navdp_async; executed takes
+three epochs, as the published script does. With fewer GPUs keep 128 samples a step by accumulation.
+If System2 learns too (--lora_rank, ...), `latent_drift` is logged; --distillation_weight holds it.
 
 Not taken over: subsets and orders that differed by rank, checkpoints that no run could go on from.
 """
 
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from torch.utils.data import Subset
 from transformers import set_seed
 
 from internnav_hf import DualSystemPolicy
+from internnav_hf.arguments.data import DialogueArguments
 from internnav_hf.arguments.training import NavTrainingArguments, option, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import DualSystemCollator, DualSystemDataset
 from internnav_hf.data.formats.vln_ce.names import check_datasets
-from internnav_hf.evaluation.open_loop.common import choose_samples
 from internnav_hf.evaluation.open_loop.dual_system import evaluate_dual_open_loop
-from internnav_hf.models.dual_system.start import (
-    load_processor,
-    parents_of,
-    start_dual_system,
-    starting_config,
-)
+from internnav_hf.models.dual_system import start
 from internnav_hf.training.latent_drift import drift_of
 from internnav_hf.training.trainer import NavTrainer, checkpoint_to_resume
 from internnav_hf.training.tuning import DualTuningArguments, add_lora, choose_what_learns
@@ -59,28 +53,21 @@ class ModelArguments(DualTuningArguments):
     model: str | None = option(None, "A dual system to go on from, instead of --system2.")
     action_expert_config: str | None = option(None, "YAML or JSON file with other sizes.")
     vision_encoder: str = option("published", "What DINOv2 starts from: random, a path, a name.")
-    published: Literal["documented", "executed"] = option("documented", "See the docstring.")
+    published: Literal["documented", "executed"] = option(
+        "documented", "The steps that gave the best result, or executed: three epochs."
+    )
     num_queries: int = option(4, "Tokens of a plan.", low=1)
     num_probes: int = option(8, "Samples on which latent drift is measured.", low=1)
     distillation_weight: float = option(0.0, "Above 0, plans are held to the first.", low=0)
 
 
 @dataclass
-class DataArguments:
+class DataArguments(DialogueArguments):
     """The samples."""
 
-    data_root: str = field(metadata={"help": "Folder that holds r2r/, rxr/, ..."})
     datasets: str = option(str(DATASETS), "Names with their camera; %%30 keeps 30 percent.")
-    eval_datasets: str | None = option(None, "Held-out scenes, for metrics while training.")
-    num_eval_samples: int = option(500, "At most so many are evaluated.", low=1)
     num_trajectories: int = option(32, "Paths that the expert then samples for each.", low=1)
-    sample_step: int = option(4, "Frames between two samples of an episode.", low=1)
     num_frames: int = option(12, "Most views of a sample, each with its path.", low=1)
-    augment: bool = option(True, "Vary colour, contrast and sharpness of what System2 sees.")
-    max_broken_fraction: float = option(
-        0.01, "Refuse to start if more episodes are broken.", low=0, high=1
-    )
-    cache_dir: str | None = option(None, "Where the index is kept.")
 
 
 @dataclass
@@ -113,54 +100,70 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
     if model_args.published == "documented" and args.max_steps < 0 and not args.num_train_epochs:
         args.max_steps = BEST_STEPS[model_args.system1]
     args.num_train_epochs = args.num_train_epochs or EPOCHS
-    start = (model_args.system2, model_args.model)
-    sizes = (model_args.action_expert_config, model_args.num_queries)
-    config = starting_config(model_args.system1, *start, *sizes)
+    config = start.starting_config(
+        model_args.system1,
+        model_args.system2,
+        model_args.model,
+        expert_file=model_args.action_expert_config,
+        num_queries=model_args.num_queries,
+    )
 
     # ---------------------------------- data ----------------------------------
-    base = model_args.model or model_args.system2
-    processor = load_processor(base)
-    expert = config.action_expert_config
-    data = asdict(data_args) | {
+    processor = start.load_processor(model_args.model or model_args.system2)
+    shared = {
+        "data_root": data_args.data_root,
         "processor": processor,
         "seed": args.seed,
-        "image_size": expert.image_size,
-        "action_horizon": expert.action_horizon,
-        "depth": expert.uses_depth,
+        "image_size": config.action_expert_config.image_size,
+        "action_horizon": config.action_expert_config.action_horizon,
+        "depth": config.action_expert_config.uses_depth,
+        "num_frames": data_args.num_frames,
+        "sample_step": data_args.sample_step,
+        "max_broken_fraction": data_args.max_broken_fraction,
+        "cache_dir": data_args.cache_dir,
     }
-    names, num_eval_samples = data.pop("eval_datasets"), data.pop("num_eval_samples")
-    del data["num_trajectories"]
-    train_dataset = DualSystemDataset(**data)
-    held_out = DualSystemDataset(**data | {"datasets": names, "augment": False}) if names else None
+    names, augment = data_args.datasets, data_args.augment
+    train_dataset = DualSystemDataset(datasets=names, augment=augment, **shared)
+    held_out = None
+    if data_args.eval_datasets:
+        held_out = DualSystemDataset(datasets=data_args.eval_datasets, augment=False, **shared)
     processor.camera = stored_cameras(train_dataset.cameras)
     collator = DualSystemCollator(processor.pad_token_id)
 
     # ---------------------------------- model ---------------------------------
-    encoder, size = model_args.vision_encoder, train_dataset.image_size
-    model = start_dual_system(config, *start, encoder, size, dtype=args.weights_dtype)
+    model = start.start_dual_system(
+        config,
+        model_args.system2,
+        model_args.model,
+        vision_encoder=model_args.vision_encoder,
+        image_size=train_dataset.image_size,
+        dtype=args.weights_dtype,
+    )
     choose_what_learns(model, model_args, args)
     trained = add_lora(model, model_args.lora_rank) if model_args.lora_rank else model
 
     # -------------------------------- training --------------------------------
-    def open_loop(_) -> dict[str, float]:
+    def open_loop(dataset: DualSystemDataset, **drawn: Any) -> dict[str, float]:
         policy = DualSystemPolicy(model, processor, data_args.num_trajectories)
-        return evaluate_dual_open_loop(policy, held_out, *how_many, args.seed)
+        return evaluate_dual_open_loop(policy, dataset, **drawn)
 
-    how_many = (num_eval_samples, args.eval_batch_size)
-    chosen = choose_samples(len(held_out or ()), num_eval_samples, args.seed).tolist()
-    probes = (model_args.num_probes, args.train_batch_size, args.seed)
-    trainer = NavTrainer(
+    drift = drift_of(
+        model, train_dataset, collator, args, model_args.num_probes, model_args.distillation_weight
+    )
+    NavTrainer(
         model=trained,
         args=args,
-        parents=parents_of(config, *start, encoder),
+        parents=start.parents_of(
+            config, model_args.system2, model_args.model, model_args.vision_encoder
+        ),
         train_dataset=train_dataset,
-        eval_dataset=Subset(held_out, chosen) if held_out else None,
+        eval_dataset=held_out,
+        num_eval_samples=data_args.num_eval_samples,
         data_collator=collator,
         processing_class=processor,
-        open_loop=open_loop if held_out else None,
-        drift=drift_of(model, train_dataset, collator, *probes, model_args.distillation_weight),
-    )
-    trainer.run(resume_from_checkpoint=checkpoint)
+        open_loop=open_loop,
+        drift=drift,
+    ).run(resume_from_checkpoint=checkpoint)
 
 
 if __name__ == "__main__":

@@ -8,35 +8,32 @@
 
 DATA/vln_n1 holds groups of scenes of InternData-N1's `vln_n1`: hssd_d435i/, ... Defaults are the
 publication's (arXiv 2505.08712; 8 GPUs): 1,000 epochs of 50 draws an episode, Adam at 1e-4 in
-float32, no decay or warm-up, 8 checkpoints kept. --published tells its code from its tutorial:
+float32, no decay or warm-up, 8 checkpoints kept. --published takes its tutorial or its code:
 
-                           executed (default)             documented
-    samples on a GPU       32                             16
-    colour encoder         frozen                         learns (finetune: True)
-    optimiser, schedule    Adam, 5e-5 after 10,000 steps  AdamW, cosine to 0
+                           documented (default)      executed
+    samples on a GPU       16                        32
+    colour encoder         learns (finetune: True)   frozen
+    optimiser, schedule    AdamW, cosine to 0        Adam, 5e-5 after 10,000 steps
 
 Not taken over: one order for all epochs, goals that go by the row in a batch, and how pixels are
 marked (as published: --pixel_goal_frame start --pixel_goal_height 0.2 --invisible_pixel none).
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch.utils.data import Subset
 from transformers import set_seed
 
+from internnav_hf.arguments import data
 from internnav_hf.arguments.training import NavTrainingArguments, option, read_fields, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import NavDPCollator, NavDPDataset
 from internnav_hf.data.formats.vln_n1.reader import check_groups, training_groups
-from internnav_hf.evaluation.open_loop.common import choose_samples
 from internnav_hf.evaluation.open_loop.navdp import check_comparable, evaluate_navdp_open_loop
 from internnav_hf.models.navdp.start import COLOUR_ENCODER, start_navdp
 from internnav_hf.training.trainer import NavTrainer, checkpoint_to_resume
 
-BATCH_SIZE = {"executed": 32, "documented": 16}
-EVALUATION = ("num_eval_samples", "num_trajectories", "eval_groups")
-SIZES = ("image_size", "num_memory_frames", "action_horizon", "num_pixel_goal_channels")
+BATCH_SIZE = {"documented": 16, "executed": 32}
 
 
 @dataclass
@@ -50,13 +47,12 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
+class DataArguments(data.DataArguments):
     """The samples."""
 
     data_root: str = field(metadata={"help": "Folder that holds groups of scenes."})
     groups: list[str] | None = option(None, "Train on these; default: all but --eval_groups.")  # noqa: RUF009
     eval_groups: list[str] | None = option(None, "Held out, for metrics while training.")  # noqa: RUF009
-    num_eval_samples: int = option(500, "At most so many are evaluated.", low=1)
     num_trajectories: int = option(16, "Sampled for each of them and each kind of goal.", low=1)
     samples_per_episode: int = option(50, "Draws from an episode in an epoch.", low=1)
     memory_stride: int = option(4, "Frames between two that are remembered.", low=1)
@@ -65,23 +61,21 @@ class DataArguments:
         0.0, "Share of samples that do not mix kinds of goals.", low=0, high=1
     )
     goal_at_end_fraction: float = option(
-        0.0, "Share of samples whose goal is where a walk ends.", low=0, high=1
+        0.0, "Share of samples whose goal is where an episode ends.", low=0, high=1
     )
     pixel_goal_frame: str | None = option(None, "Where it is marked.", choices=("start", "current"))
     pixel_goal_height: float = option(0.0, "In camera heights above the floor.")
     invisible_pixel: str = option("edge", "Mask of one outside.", choices=("edge", "none"))
     depth_scale: float = option(10_000.0, "Units of a depth image per metre.", above=0)
-    max_broken_fraction: float = option(
-        0.01, "Refuse to start if more episodes are broken.", low=0, high=1
-    )
-    cache_dir: str | None = option(None, "Where the index is kept.")
 
 
 @dataclass
 class NavDPTrainingArguments(NavTrainingArguments):
     """The published hyper-parameters."""
 
-    published: Literal["executed", "documented"] = option("executed", "See the docstring.")
+    published: Literal["documented", "executed"] = option(
+        "documented", "Batch size, colour encoder and schedule: of the tutorial, or of its code."
+    )
     per_device_train_batch_size: int | None = option(None, "Default: as --published.")  # pyright: ignore[reportIncompatibleVariableOverride]
     lr_scheduler_type: str | None = option(None, "Default: as --published.")  # pyright: ignore[reportIncompatibleVariableOverride]
     output_dir: str = option("outputs/train_navdp", "Checkpoints, logs and the final model.")
@@ -124,31 +118,49 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTraini
     config = model.config
 
     # ---------------------------------- data ----------------------------------
-    data = asdict(data_args) | {name: getattr(config, name) for name in SIZES}
-    data |= {"seed": args.seed, "slot_kinds": [k for k in config.goal_kinds if k != "none"] or None}
-    num_samples, num_trajectories, names = map(data.pop, EVALUATION)
-    train_dataset = NavDPDataset(**data | {"groups": groups})
-    held_out = NavDPDataset(**data | {"groups": names, "training": False}) if names else None
+    shared = {
+        "data_root": data_args.data_root,
+        "seed": args.seed,
+        "image_size": config.image_size,
+        "num_memory_frames": config.num_memory_frames,
+        "memory_stride": data_args.memory_stride,
+        "action_horizon": config.action_horizon,
+        "action_stride": data_args.action_stride,
+        "samples_per_episode": data_args.samples_per_episode,
+        "num_pixel_goal_channels": config.num_pixel_goal_channels,
+        "pixel_goal_frame": data_args.pixel_goal_frame,
+        "pixel_goal_height": data_args.pixel_goal_height,
+        "invisible_pixel": data_args.invisible_pixel,
+        "slot_kinds": [kind for kind in config.goal_kinds if kind != "none"] or None,
+        "single_goal_fraction": data_args.single_goal_fraction,
+        "goal_at_end_fraction": data_args.goal_at_end_fraction,
+        "depth_scale": data_args.depth_scale,
+        "max_broken_fraction": data_args.max_broken_fraction,
+        "cache_dir": data_args.cache_dir,
+    }
+    train_dataset = NavDPDataset(groups=groups, **shared)
+    held_out = None
+    if data_args.eval_groups:
+        held_out = NavDPDataset(groups=data_args.eval_groups, training=False, **shared)
     config.camera = stored_cameras(train_dataset.cameras)
     if held_out:
         check_comparable(model, held_out)
 
     # -------------------------------- training --------------------------------
-    def open_loop(_) -> dict[str, float]:
-        how_many = (num_samples, args.eval_batch_size, num_trajectories)
-        return evaluate_navdp_open_loop(model, held_out, *how_many, args.seed)
+    def open_loop(dataset: NavDPDataset, **drawn: Any) -> dict[str, float]:
+        num_trajectories = data_args.num_trajectories
+        return evaluate_navdp_open_loop(model, dataset, num_trajectories=num_trajectories, **drawn)
 
-    chosen = choose_samples(len(held_out or ()), num_samples, args.seed).tolist()
-    trainer = NavTrainer(
+    NavTrainer(
         model=model,
         args=args,
         parents=[model_args.model or model_args.rgb_encoder],
         train_dataset=train_dataset,
-        eval_dataset=Subset(held_out, chosen) if held_out else None,
+        eval_dataset=held_out,
+        num_eval_samples=data_args.num_eval_samples,
         data_collator=NavDPCollator(config.channel_order, config.action_scale),
-        open_loop=open_loop if held_out else None,
-    )
-    trainer.run(resume_from_checkpoint=checkpoint)
+        open_loop=open_loop,
+    ).run(resume_from_checkpoint=checkpoint)
 
 
 if __name__ == "__main__":

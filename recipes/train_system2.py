@@ -12,23 +12,23 @@ epochs of R2R and RxR from four cameras, AdamW at 2e-5 with cosine decay, 64 GPU
 fewer keep 128 a step by --gradient_accumulation_steps: the result is the same. This and the joint
 stage took 1,500 GPU hours, as reported. --pixel_goal_loss_weight 1 adds our pixel-goal head.
 
---published documented | executed: the vision tower was meant to learn at 5e-6; the code used
-learning_rate. Not taken over from it: ignored image bounds, a limit of 8,192 tokens (a sample has
-2,300), `%N` subsets and orders that differed by rank and run, checkpoints without image processor.
+--published documented (default) lets the vision tower learn at 5e-6, as was meant; executed at
+learning_rate, as the code did. Not taken over from it: ignored image bounds, a limit of 8,192
+tokens (a sample has 2,300), `%N` subsets and orders that differed by rank and run, checkpoints
+without image processor.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch.utils.data import Subset
 from transformers import set_seed
 
 from internnav_hf import System2Model, System2Policy, System2Processor
+from internnav_hf.arguments.data import DialogueArguments
 from internnav_hf.arguments.training import NavTrainingArguments, option, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import System2Collator, System2Dataset
 from internnav_hf.data.formats.vln_ce.names import check_datasets
-from internnav_hf.evaluation.open_loop.common import choose_samples
 from internnav_hf.evaluation.open_loop.system2 import evaluate_open_loop, scalars
 from internnav_hf.training.trainer import NavTrainer, checkpoint_to_resume
 from internnav_hf.training.tuning import TuningArguments, add_lora, choose_what_learns
@@ -43,7 +43,9 @@ class ModelArguments(TuningArguments):
     """The base model, what is added to it, and (inherited) what of it learns."""
 
     vlm: str = option("Qwen/Qwen2.5-VL-7B-Instruct", "A Qwen-VL or System2: folder or Hub name.")
-    published: Literal["documented", "executed"] = option("documented", "See the docstring.")
+    published: Literal["documented", "executed"] = option(
+        "documented", "The vision tower learns at 5e-6 (documented) or learning_rate (executed)."
+    )
     pixel_goal_loss_weight: float = option(0.0, "Above 0, a pixel-goal head learns too.", low=0)
     landmark_loss_weight: float = option(0.0, "Above 0, learn where the object is seen.", low=0)
     head_hidden_size: int = option(512, "Width of a new pixel-goal head.", low=1)
@@ -51,25 +53,16 @@ class ModelArguments(TuningArguments):
 
 
 @dataclass
-class DataArguments:
+class DataArguments(DialogueArguments):
     """The samples."""
 
-    data_root: str = field(metadata={"help": "Folder that holds r2r/, rxr/, ..."})
     datasets: str = option(str(DATASETS), "Names with their camera; %%30 keeps 30 percent.")
-    eval_datasets: str | None = option(None, "Held-out scenes, for metrics while training.")
-    num_eval_samples: int = option(500, "At most so many are evaluated.", low=1)
     num_history: int | None = option(None, "Past frames; default: as --vlm was, or 8.", low=0)
     history_size: list[int] | None = option(  # noqa: RUF009
         None, "Width, height; default: as --vlm, or 384.", low=1
     )
-    sample_step: int = option(4, "Frames between two samples of an episode.", low=1)
     stop_repeat: int = option(5, "How often each stop counts.", low=1)
     pixel_goal_only: bool = option(False, "Leave turns out.")
-    augment: bool = option(True, "Vary colour, contrast and sharpness.")
-    max_broken_fraction: float = option(
-        0.01, "Refuse to start if more episodes are broken.", low=0, high=1
-    )
-    cache_dir: str | None = option(None, "Where the index is kept.")
 
 
 @dataclass
@@ -94,9 +87,12 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
     set_seed(args.seed)
 
     # ---------------------------------- data ----------------------------------
-    history = {"num_history": data_args.num_history, "history_size": data_args.history_size}
-    given = {name: value for name, value in history.items() if value is not None}
-    processor = System2Processor.from_pretrained(model_args.vlm, **given)
+    history: dict[str, Any] = {}
+    if data_args.num_history is not None:
+        history["num_history"] = data_args.num_history
+    if data_args.history_size is not None:
+        history["history_size"] = data_args.history_size
+    processor = System2Processor.from_pretrained(model_args.vlm, **history)
     shared = {
         "data_root": data_args.data_root,
         "processor": processor,
@@ -107,11 +103,16 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
         "max_broken_fraction": data_args.max_broken_fraction,
         "cache_dir": data_args.cache_dir,
     }
-    own = {"stop_repeat": data_args.stop_repeat, "augment": data_args.augment}
-    train_dataset = System2Dataset(datasets=data_args.datasets, **own, **shared)
+    train_dataset = System2Dataset(
+        datasets=data_args.datasets,
+        stop_repeat=data_args.stop_repeat,
+        augment=data_args.augment,
+        **shared,
+    )
+    held_out = None
+    if data_args.eval_datasets:
+        held_out = System2Dataset(datasets=data_args.eval_datasets, stop_repeat=1, **shared)
     processor.camera = stored_cameras(train_dataset.cameras)
-    names = data_args.eval_datasets
-    held_out = System2Dataset(datasets=names, stop_repeat=1, **shared) if names else None
 
     # ---------------------------------- model ---------------------------------
     head = {"use_pixel_goal_head": True, "head_hidden_size": model_args.head_hidden_size}
@@ -129,24 +130,23 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
         model_args.vision_tower_learning_rate = 5e-6
     choose_what_learns(model, model_args, args)
 
-    # -------------------------------- training --------------------------------
-    def open_loop(_) -> dict[str, float]:
-        assert held_out is not None
-        policy, num, batch_size = System2Policy(model, processor), len(chosen), args.eval_batch_size
-        return scalars(evaluate_open_loop(policy, held_out, num, batch_size, args.seed))
+    trained = add_lora(model, model_args.lora_rank) if model_args.lora_rank else model
 
-    chosen = choose_samples(len(held_out or ()), data_args.num_eval_samples, args.seed).tolist()
-    trainer = NavTrainer(
-        model=add_lora(model, model_args.lora_rank) if model_args.lora_rank else model,
+    # -------------------------------- training --------------------------------
+    def open_loop(dataset: System2Dataset, **drawn: Any) -> dict[str, float]:
+        return scalars(evaluate_open_loop(System2Policy(model, processor), dataset, **drawn))
+
+    NavTrainer(
+        model=trained,
         args=args,
         parents=[model_args.vlm],
         train_dataset=train_dataset,
-        eval_dataset=Subset(held_out, chosen) if held_out else None,
+        eval_dataset=held_out,
+        num_eval_samples=data_args.num_eval_samples,
         data_collator=System2Collator(processor.pad_token_id),
         processing_class=processor,
-        open_loop=open_loop if held_out else None,
-    )
-    trainer.run(resume_from_checkpoint=checkpoint)
+        open_loop=open_loop,
+    ).run(resume_from_checkpoint=checkpoint)
 
 
 if __name__ == "__main__":

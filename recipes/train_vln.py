@@ -1,4 +1,4 @@
-"""Train Seq2Seq, CMA or RDP: the views of a whole walk and its instruction in, actions out.
+"""Train Seq2Seq, CMA or RDP: the views of a whole episode and its instruction in, actions out.
 
     accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/train_vln.py --model cma \\
         --data_root DATA/vln_pe/traj_data --vocabulary train.json.gz
@@ -8,32 +8,33 @@
 
 DATA/vln_pe/traj_data holds scans of InternData-N1's `vln_pe`: r2r/, ... or what make_dataset.py
 writes. Defaults are the publication's (VLN-PE: arXiv 2507.13019), AdamW in float32 at 1e-4 with a
-cosine, 2 walks a GPU, at most 200 steps of each, inflections weighing 3.2, a checkpoint an epoch:
+cosine, 2 episodes a GPU, at most 200 steps of each, inflections weighing 3.2, a checkpoint an
+epoch. --published documented (default) takes warm-up and weight decay as they were configured;
+executed takes neither, because the published code did not read them:
 
-                        seq2seq, cma    seq2seq_plus, cma_plus    rdp
-    epochs, GPUs        80, 1           55, 1                     50, 4
-    documented, not executed (--published documented): warm-up 10% (cma, cma_plus: 5%) and weight
-    decay 1e-4 (cma, cma_plus: 1e-5)
+                           seq2seq    cma     seq2seq_plus    cma_plus    rdp
+    epochs, GPUs           80, 1      80, 1   55, 1           55, 1       50, 4
+    warm-up (documented)   10%        5%      10%             5%          10%
+    decay (documented)     1e-4       1e-5    1e-4            1e-5        1e-4
 
-Encoders start from DD-PPO's depth network, torchvision's ResNet-50 and Long-CLIP where their files
-are named. Those that stay frozen, as published, see each frame once; what they see is kept.
+Encoders start from DD-PPO's depth network, torchvision's ResNet-50 and Long-CLIP if their files are
+named. Those that stay frozen, as published, encode each frame once; these features are kept.
 
 --dagger_iterations N goes on in the simulator, N times: collect with the model, then train on all.
 Round i is in OUTPUT_DIR/dagger/i; OUTPUT_DIR has the model before. VLN-CE: 10 rounds of 5,000
 episodes and 4 epochs, p = 0.75.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch.utils.data import Subset
 from transformers import set_seed
 
 from internnav_hf.arguments.training import NavTrainingArguments, option, run_recipe
 from internnav_hf.camera import stored_cameras
-from internnav_hf.data import VLNCollator
+from internnav_hf.data import VLNCollator, VLNDataset
 from internnav_hf.data.formats.vln_n1.reader import training_groups
-from internnav_hf.evaluation.open_loop.common import choose_samples
 from internnav_hf.evaluation.open_loop.vln import evaluate_vln_open_loop
 from internnav_hf.training.dagger_rounds import (
     DaggerArguments,
@@ -44,10 +45,10 @@ from internnav_hf.training.dagger_rounds import (
 from internnav_hf.training.trainer import NavTrainer, checkpoint_to_resume
 from internnav_hf.training.vln import (
     StartArguments,
-    WalkArguments,
-    WalkSets,
+    VLNDataArguments,
+    VLNDatasets,
     check_scans,
-    open_walks,
+    open_dataset,
     start,
 )
 
@@ -66,15 +67,17 @@ class VLNTrainingArguments(NavTrainingArguments):
     """The published hyper-parameters."""
 
     model: Literal["seq2seq", "cma", "rdp", "seq2seq_plus", "cma_plus"] = option("cma", "Which.")
-    published: Literal["executed", "documented"] = option("executed", "See the docstring.")
+    published: Literal["documented", "executed"] = option(
+        "documented", "Warm-up and weight decay as configured, or executed: none of either."
+    )
     num_train_epochs: float | None = option(None, "Default: as published.")  # pyright: ignore[reportIncompatibleVariableOverride]
     warmup_steps: float | None = option(None, "Default: as --published.")  # pyright: ignore[reportIncompatibleVariableOverride]
     weight_decay: float | None = option(None, "Default: as --published.")  # pyright: ignore[reportIncompatibleVariableOverride]
     output_dir: str = option("outputs/train_vln", "Checkpoints, logs and the final model.")
     learning_rate: float = option(1e-4, "Of every module without its own.")
     lr_scheduler_type: str = option("cosine", "Schedule of all learning rates.")
-    per_device_train_batch_size: int = option(2, "Walks on a GPU at a time.")
-    train_sampling_strategy: str = option("group_by_length", "Equally long walks, or random.")
+    per_device_train_batch_size: int = option(2, "Episodes on a GPU at a time.")
+    train_sampling_strategy: str = option("group_by_length", "Equally long episodes, or random.")
     save_strategy: str = option("epoch", "When to write a checkpoint.")
     save_total_limit: int | None = option(8, "How many checkpoints to keep.")
     eval_strategy: str = option("epoch", "When to evaluate, if there is something to evaluate on.")
@@ -92,7 +95,7 @@ class VLNTrainingArguments(NavTrainingArguments):
 
 def main(
     start_args: StartArguments,
-    data_args: WalkArguments,
+    data_args: VLNDataArguments,
     dagger_args: DaggerArguments,
     args: VLNTrainingArguments,
 ):
@@ -108,29 +111,29 @@ def main(
     model, processor = start(args.model, start_args, scans)
 
     # ---------------------------------- data ----------------------------------
-    shared = (model, processor, data_args, args)
-    sets = [open_walks(root, chosen, *shared) for root, chosen in scans.items()]
-    held_out = open_walks(roots[0], held_out_scans, *shared) if held_out_scans else None
-    processor.camera = stored_cameras(camera for walks in sets for camera in walks.cameras)
+    def opened(root: str, scans: Sequence[str] | None) -> VLNDataset:
+        return open_dataset(root, scans, model, processor, data_args, args)
+
+    datasets = [opened(root, chosen) for root, chosen in scans.items()]
+    held_out = opened(roots[0], held_out_scans) if held_out_scans else None
+    processor.camera = stored_cameras(camera for part in datasets for camera in part.cameras)
     check_camera(dagger_args, processor.camera)
+    collator = VLNCollator()
 
     # -------------------------------- training --------------------------------
-    num_samples, collator = data_args.num_eval_samples, VLNCollator()
-    drawn = choose_samples(len(held_out or ()), num_samples, args.seed).tolist()
-
-    def open_loop(_) -> dict[str, float]:
-        size = args.per_device_eval_batch_size
-        return evaluate_vln_open_loop(model, held_out, collator, num_samples, size, args.seed)
+    def open_loop(dataset: VLNDataset, **drawn: Any) -> dict[str, float]:
+        return evaluate_vln_open_loop(model, dataset, collator, **drawn)
 
     def train(stage_args: VLNTrainingArguments, checkpoint: str | None) -> None:
         trainer = NavTrainer(
             model=model,
             args=stage_args,
-            train_dataset=WalkSets(sets),
-            eval_dataset=Subset(held_out, drawn) if held_out else None,
-            data_collator=collator,
             parents=start_args.parents,
-            open_loop=open_loop if held_out else None,
+            train_dataset=VLNDatasets(datasets),
+            eval_dataset=held_out,
+            num_eval_samples=data_args.num_eval_samples,
+            data_collator=collator,
+            open_loop=open_loop,
         )
         # as `processing_class`, Trainer would write its tokens into the model's configuration
         trainer.saved_beside.append(processor.save_pretrained)
@@ -141,10 +144,10 @@ def main(
         stage_args: Any = dagger_stage(args, dagger_args, iteration)
         checkpoint = checkpoint_to_resume(stage_args)
         root = collect_round(model, processor, dagger_args, stage_args, iteration)
-        sets.append(open_walks(root, None, *shared))
+        datasets.append(opened(root, None))
         train(stage_args, checkpoint)
 
 
 if __name__ == "__main__":
-    kinds = (StartArguments, WalkArguments, DaggerArguments, VLNTrainingArguments)
+    kinds = (StartArguments, VLNDataArguments, DaggerArguments, VLNTrainingArguments)
     run_recipe(main, kinds, __doc__)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from internnav_hf.arguments.training import NavTrainingArguments
 from internnav_hf.models.dual_system.model import DualSystemModel
 
 PROMPT_KEYS = (
@@ -88,12 +89,11 @@ def drift_of(
     model: DualSystemModel,
     dataset: Dataset,
     collator: Callable[[list], Mapping[str, Tensor]],
+    args: NavTrainingArguments,
     num_probes: int,
-    batch_size: int,
-    seed: int,
     weight: float = 0.0,
 ) -> LatentDrift | None:
-    """`LatentDrift` over `num_probes` samples drawn with `seed`; None while System2 is frozen.
+    """`LatentDrift` over `num_probes` samples drawn by the seed; None while System2 is frozen.
 
     Raises ValueError for a `weight` that would then do nothing.
     """
@@ -102,9 +102,10 @@ def drift_of(
             raise ValueError(f"distillation_weight: found {weight}, but System2 is frozen: use 0.")
         return None
     samples: Any = dataset  # sized
-    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(args.seed))
     chosen = Subset(dataset, order[:num_probes].tolist())
-    return LatentDrift(list(DataLoader(chosen, batch_size, collate_fn=collator)), weight)
+    loader = DataLoader(chosen, args.train_batch_size, collate_fn=collator)
+    return LatentDrift(list(loader), weight)
 
 
 def _query_name(model: nn.Module) -> str:

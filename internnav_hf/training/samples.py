@@ -1,9 +1,10 @@
-"""Which samples a batch is made of, so that a broken one can be named."""
+"""Which samples are evaluated, and which ones a batch is made of, so that a broken one is named."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
@@ -11,6 +12,32 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 logger = logging.getLogger(__name__)
 
 INDEX_KEY = "sample_index"
+
+NOT_FINITE = """Step {step}: {what}. Losses of this batch: {losses}.
+What helps: a lower --learning_rate, a longer --warmup_steps, --max_grad_norm 1, bf16 and not fp16.
+Checkpoints in {output_dir} are intact: --resume_from_checkpoint true goes on from the last one."""
+
+BROKEN_SAMPLES = """Step {step}: {what}, because of {samples}. Losses of this batch: {losses}.
+What helps: mend these samples, or take their episodes away (scripts/check_dataset.py looks at all).
+Checkpoints in {output_dir} are intact: --resume_from_checkpoint true goes on from the last one."""
+
+
+def choose_samples(num_available: int, num_samples: int | None, seed: int) -> np.ndarray:
+    """Sorted indices without repetition; all of them if there are not more."""
+    if num_samples is None or num_samples >= num_available:
+        return np.arange(num_available)
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.choice(num_available, size=num_samples, replace=False))
+
+
+def some_samples(dataset: Any, num_samples: int, seed: int) -> Subset:
+    """At most `num_samples` of `dataset`, those that `choose_samples` draws.
+
+    Raises ValueError if it has none.
+    """
+    if not len(dataset):
+        raise ValueError("eval_dataset: found no sample in it.")
+    return Subset(dataset, choose_samples(len(dataset), num_samples, seed).tolist())
 
 
 class Numbered(Dataset):

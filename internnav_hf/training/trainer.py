@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,15 @@ from internnav_hf.training.evaluation import ExactEvaluation
 from internnav_hf.training.latent_drift import LatentDrift
 from internnav_hf.training.merging import merge_lora
 from internnav_hf.training.sampler import TellEpoch, length_groups
-from internnav_hf.training.samples import INDEX_KEY, Numbered, NumberedCollator, diagnose
+from internnav_hf.training.samples import (
+    BROKEN_SAMPLES,
+    INDEX_KEY,
+    NOT_FINITE,
+    Numbered,
+    NumberedCollator,
+    diagnose,
+    some_samples,
+)
 from internnav_hf.training.saving.publishing import PublishingTrainer
 from internnav_hf.training.saving.resume import checkpoint_to_resume, last_complete_checkpoint
 from internnav_hf.training.sums import Sums, mean_losses
@@ -55,14 +64,6 @@ What helps, cheapest first: a smaller --per_device_train_batch_size, and larger 
 ZeRO-2 or ZeRO-3 (recipes/accelerate/); freezing modules, or LoRA; a smaller base model.
 Checkpoints in {output_dir} are intact: --resume_from_checkpoint true goes on from the last one."""
 
-_NOT_FINITE = """Step {step}: {what}. Losses of this batch: {losses}.
-What helps: a lower --learning_rate, a longer --warmup_steps, --max_grad_norm 1, bf16 and not fp16.
-Checkpoints in {output_dir} are intact: --resume_from_checkpoint true goes on from the last one."""
-
-_BROKEN_SAMPLES = """Step {step}: {what}, because of {samples}. Losses of this batch: {losses}.
-What helps: mend these samples, or take their episodes away (scripts/check_dataset.py looks at all).
-Checkpoints in {output_dir} are intact: --resume_from_checkpoint true goes on from the last one."""
-
 
 class NavTrainer(PublishingTrainer, ExactEvaluation):
     """Trainer with named losses, exact accumulation, learning rates by module, and a guard."""
@@ -74,20 +75,29 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
         self,
         model: nn.Module,
         args: NavTrainingArguments,
-        open_loop: Callable[[nn.Module], dict[str, float]] | None = None,
+        eval_dataset: Any = None,
+        num_eval_samples: int | None = None,
+        open_loop: Callable[..., dict[str, float]] | None = None,
         drift: LatentDrift | None = None,
         **kwargs,
     ):
-        """`open_loop` gets the model in every evaluation, on every process, and returns metrics.
-
-        `drift` records the plans of `model` as it is now, before any checkpoint is loaded.
+        """At most `num_eval_samples` of `eval_dataset`, drawn by the seed, are evaluated; without
+        `eval_dataset` nothing is. In every evaluation, on every process, `open_loop(eval_dataset,
+        num_samples=..., batch_size=..., seed=...)` returns metrics of the same samples. `drift`
+        records the plans of `model` before a checkpoint is loaded.
         """
-        if kwargs.get("eval_dataset") is None:
-            args.eval_strategy = IntervalStrategy.NO
+        if eval_dataset is None:
+            args.eval_strategy, open_loop = IntervalStrategy.NO, None
+        if open_loop is not None:
+            drawn = {"num_samples": num_eval_samples, "seed": args.seed}
+            size = args.eval_batch_size
+            open_loop = partial(open_loop, eval_dataset, batch_size=size, **drawn)
+        if eval_dataset is not None and num_eval_samples is not None:
+            eval_dataset = some_samples(eval_dataset, num_eval_samples, args.seed)
         if kwargs.get("train_dataset") is not None:
             check_fit(args, model, kwargs["train_dataset"], kwargs.get("compute_loss_func"))
-        args.check_evaluation(kwargs.get("eval_dataset"))
-        super().__init__(model, args, **kwargs)
+        args.check_evaluation(eval_dataset)
+        super().__init__(model, args, eval_dataset=eval_dataset, **kwargs)
         self.open_loop = open_loop
         self.drift = drift
         if open_loop is not None and is_deepspeed_zero3_enabled():
@@ -185,9 +195,8 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None):
         """Trainer's, over `args.lr_scheduler_steps` where they are given."""
-        return super().create_scheduler(
-            self.args.lr_scheduler_steps or num_training_steps, optimizer
-        )
+        num_steps = self.args.lr_scheduler_steps or num_training_steps
+        return super().create_scheduler(num_steps, optimizer)
 
     # Exact accumulation
 
@@ -273,7 +282,7 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
         told = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
         samples, is_data = self._diagnosis(indices)
         raise FloatingPointError(
-            (_BROKEN_SAMPLES if is_data else _NOT_FINITE).format(
+            (BROKEN_SAMPLES if is_data else NOT_FINITE).format(
                 step=self.state.global_step + 1,
                 what=what,
                 losses=told or "see the log",
@@ -328,7 +337,7 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
                 metrics |= self._drift_now()
                 if self.open_loop is not None:
                     with torch.no_grad(), self.accelerator.autocast():
-                        metrics |= self.open_loop(self.model)
+                        metrics |= self.open_loop()
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         return output._replace(metrics=(output.metrics or {}) | named)
 

@@ -1,5 +1,5 @@
-"""How a training of Seq2Seq, CMA or RDP starts: its model, its processor, and what frozen encoders
-see.
+"""How a training of Seq2Seq, CMA or RDP starts: its model, its processor, and the features that
+frozen encoders give.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +14,7 @@ from accelerate import PartialState
 from torch.utils.data import ConcatDataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from internnav_hf.arguments.data import DataArguments
 from internnav_hf.arguments.training import NavTrainingArguments, option, read_fields
 from internnav_hf.data import FeatureStore, VLNDataset
 from internnav_hf.data.features import DEFAULT_CACHE, cache_features, encoder_digest
@@ -66,22 +67,17 @@ class StartArguments:
 
 
 @dataclass
-class WalkArguments:
-    """The walks that are learnt from."""
+class VLNDataArguments(DataArguments):
+    """The episodes that are learnt from."""
 
-    data_root: list[str] = field(metadata={"help": "Folders that hold scans; all are trained on."})
+    data_root: list[str] = field(metadata={"help": "Folders that hold scans; all are trained on."})  # pyright: ignore[reportIncompatibleVariableOverride]
     scans: list[str] | None = option(None, "Train on these; default: all but --eval_scans.")  # noqa: RUF009
     eval_scans: list[str] | None = option(None, "Held out, for metrics while training.")  # noqa: RUF009
-    num_eval_samples: int = option(500, "At most so many walks are evaluated.", low=1)
-    max_walk_steps: int = option(200, "A longer walk is cut.", low=1)
+    max_walk_steps: int = option(200, "A longer episode is cut.", low=1)
     inflection_coefficient: float = option(
         3.2, "Weight of a step that is not as the one before.", above=0
     )
-    cache_features: bool = option(True, "Keep what frozen encoders see.")
-    max_broken_fraction: float = option(
-        0.01, "Refuse to start if more episodes are broken.", low=0, high=1
-    )
-    cache_dir: str | None = option(None, "Where index and features are kept.")
+    cache_features: bool = option(True, "Keep the outputs of frozen encoders.")
 
 
 def check_scans(scans: Scans, held_out: Sequence[str] | None) -> None:
@@ -190,24 +186,24 @@ def _texts(scans: Scans) -> Iterator[str]:
                 yield from chain.from_iterable(texts)
 
 
-class WalkSets(ConcatDataset):
-    """Datasets after each other, with the `lengths` of all samples."""
+class VLNDatasets(ConcatDataset):
+    """Datasets one after another, with the `lengths` of all samples."""
 
     @property
     def lengths(self) -> np.ndarray:
         """(samples,) frames of each."""
-        return np.concatenate([walks.lengths for walks in self.datasets])  # type: ignore[attr-defined]
+        return np.concatenate([part.lengths for part in self.datasets])  # type: ignore[attr-defined]
 
 
-def open_walks(
+def open_dataset(
     root: str,
     scans: Sequence[str] | None,
     model: Any,
     processor: VLNProcessor,
-    data_args: WalkArguments,
+    data_args: VLNDataArguments,
     args: NavTrainingArguments,
 ) -> VLNDataset:
-    """Samples for `model`; where it has frozen encoders, with what they see instead of images."""
+    """Samples for `model`; features instead of images if its encoders are frozen."""
     cache_dir = data_args.cache_dir
     dataset = VLNDataset(
         root,

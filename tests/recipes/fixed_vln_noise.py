@@ -48,7 +48,7 @@ if __name__ == "__main__":
     recipe.VLNCollator = FixedNoiseCollator
     kinds = (
         recipe.StartArguments,
-        recipe.WalkArguments,
+        recipe.VLNDataArguments,
         recipe.DaggerArguments,
         recipe.VLNTrainingArguments,
     )

@@ -47,6 +47,7 @@ def options(base: Path, output_dir: Path, **changes) -> list[str]:
         "data_root": base / "data",
         "model_config": base / "model.yaml",
         "rgb_encoder": "random",
+        "published": "executed",
         "groups": GROUPS[0],
         "samples_per_episode": 4,  # 24 samples an epoch
         "output_dir": output_dir,
@@ -180,8 +181,8 @@ def test_two_processes_have_the_losses_of_one(
 # --------------------------------------------------------------------------- published settings
 
 
-def test_without_options_the_recipe_is_what_was_executed():
-    _, data_args, args = parse()
+def test_what_was_executed():
+    _, data_args, args = parse("--published=executed")
     assert args.per_device_train_batch_size == 32
     assert (args.learning_rate, args.num_train_epochs, args.weight_decay) == (1e-4, 1000, 0)
     assert args.lr_scheduler_type == "polynomial"
@@ -195,13 +196,13 @@ def test_without_options_the_recipe_is_what_was_executed():
 
 
 def test_the_end_of_the_schedule_can_be_chosen():
-    _, _, args = parse('--lr_scheduler_kwargs={"lr_end": 1e-6}')
+    _, _, args = parse("--published=executed", '--lr_scheduler_kwargs={"lr_end": 1e-6}')
     assert args.lr_scheduler_kwargs == {"lr_end": 1e-6}
     assert args.lr_scheduler_steps == 10_000
 
 
-def test_as_documented():
-    _, _, args = parse("--published=documented")
+def test_without_options_the_recipe_is_as_documented():
+    _, _, args = parse()
     assert args.per_device_train_batch_size == 16
     assert args.lr_scheduler_type == "cosine"
     assert args.lr_scheduler_steps is None

@@ -280,16 +280,16 @@ def test_encoders_of_another_model_are_shared(base, tmp_path):
     ],
 )
 def test_the_published_numbers(model, epochs, warmup, decay):
-    *_, data_args, dagger_args, args = parse(f"--model={model}")
+    *_, data_args, dagger_args, args = parse(f"--model={model}", "--published=executed")
     assert (args.num_train_epochs, args.learning_rate) == (epochs, 1e-4)
     assert (args.per_device_train_batch_size, args.lr_scheduler_type) == (2, "cosine")
-    assert (args.warmup_steps, args.weight_decay) == (0, 0)  # as executed
+    assert (args.warmup_steps, args.weight_decay) == (0, 0)
     assert (args.save_strategy, args.save_total_limit, args.bf16) == ("epoch", 8, False)
     assert (data_args.max_walk_steps, data_args.inflection_coefficient) == (200, 3.2)
     assert dagger_args.dagger_iterations == 0
-    *_, args = parse(f"--model={model}", "--published=documented")
+    *_, args = parse(f"--model={model}")
     assert (args.warmup_steps, args.weight_decay) == (warmup, decay)
-    *_, args = parse(f"--model={model}", "--published=documented", "--warmup_steps=3")
+    *_, args = parse(f"--model={model}", "--warmup_steps=3")
     assert (args.warmup_steps, args.weight_decay) == (3, decay)
 
 

@@ -15,7 +15,7 @@ from tests.tiny import vln as tiny_vln
 
 KINDS = (
     recipe.StartArguments,
-    recipe.WalkArguments,
+    recipe.VLNDataArguments,
     recipe.DaggerArguments,
     recipe.VLNTrainingArguments,
 )

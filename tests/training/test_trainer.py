@@ -113,15 +113,16 @@ def test_inputs_keep_their_type_whatever_deepspeed_computes_in(tmp_path):
 
 
 def test_evaluation_logs_named_losses_and_the_open_loop(tmp_path):
-    data = ToyDataset(seed=1)
+    data, model = ToyDataset(seed=1), toy_model()
     run = trainer(
         tmp_path,
+        model,
         eval_dataset=data,
         eval_strategy="steps",
         eval_steps=2,
         max_steps=2,
         per_device_eval_batch_size=5,
-        open_loop=lambda model: {"pixel_error": 7.0, "was_training": float(model.training)},
+        open_loop=lambda *_, **__: {"pixel_error": 7.0, "was_training": float(model.training)},
     )
     run.train()
     evaluation = next(entry for entry in run.state.log_history if "eval_loss" in entry)

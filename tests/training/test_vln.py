@@ -11,7 +11,13 @@ from safetensors.torch import load_file
 from internnav_hf.arguments.training import NavTrainingArguments
 from internnav_hf.models.rdp.model import RDPModel
 from internnav_hf.models.vln.cma import CMAModel
-from internnav_hf.training.vln import StartArguments, WalkArguments, WalkSets, open_walks, start
+from internnav_hf.training.vln import (
+    StartArguments,
+    VLNDataArguments,
+    VLNDatasets,
+    open_dataset,
+    start,
+)
 from tests.data.vln_pe import INSTRUCTIONS, WORDS, write_root
 from tests.recipes.vln import SCANS, write_base
 from tests.tiny import rdp as tiny_rdp
@@ -107,40 +113,40 @@ def test_what_a_card_names_as_base():
 
 def test_features_go_by_the_encoders(base, tmp_path):
     """One file an episode; other weights never find it, the same do."""
-    walks = WalkArguments([str(base / "data")], cache_dir=str(tmp_path))
+    walks = VLNDataArguments([str(base / "data")], cache_dir=str(tmp_path))
     args = NavTrainingArguments(str(tmp_path), use_cpu=True, dataloader_num_workers=0)
     model, processor = begin(base, "cma")
     shared = (str(base / "data"), [SCANS[0]], model, processor, walks, args)
-    dataset = open_walks(*shared)
+    dataset = open_dataset(*shared)
     files = list(tmp_path.glob("features/*/*/*.safetensors"))
     assert len(files) == 4
     assert "rgb" not in dataset[0]
     found = load_file(files[0])["rgb_features"]
     assert found.dtype == torch.float16
     stamps = [file.stat().st_mtime_ns for file in sorted(files)]
-    open_walks(*shared)
+    open_dataset(*shared)
     assert [file.stat().st_mtime_ns for file in sorted(files)] == stamps
     with torch.no_grad():
         next(model.depth_encoder.parameters()).add_(0.1)
-    open_walks(*shared)
+    open_dataset(*shared)
     assert len(list(tmp_path.glob("features/*/*/*.safetensors"))) == 8
     model.config.rgb_config.hidden_act = "gelu"  # as a model of the same weights might have
-    open_walks(*shared)
+    open_dataset(*shared)
     assert len(list(tmp_path.glob("features/*/*/*.safetensors"))) == 12
     walks.cache_features = False
-    assert "rgb" in open_walks(*shared)[0]
+    assert "rgb" in open_dataset(*shared)[0]
 
 
 def test_sets_after_each_other_have_all_lengths(base, tmp_path):
     write_root(tmp_path / "more", scenes=1, walks=1)
     model, processor = begin(base, "cma")
-    walks = WalkArguments(["unused"], cache_features=False, cache_dir=str(tmp_path))
+    walks = VLNDataArguments(["unused"], cache_features=False, cache_dir=str(tmp_path))
     args = NavTrainingArguments(str(tmp_path), use_cpu=True)
     opened = [
-        open_walks(str(root), None, model, processor, walks, args)
+        open_dataset(str(root), None, model, processor, walks, args)
         for root in (base / "data", tmp_path / "more")
     ]
-    sets = WalkSets(opened)
+    sets = VLNDatasets(opened)
     assert len(sets) == len(sets.lengths) == 24 + 3
     items: Any = sets
     assert [len(items[index]["actions"]) for index in (0, -1)] == sets.lengths[[0, -1]].tolist()

@@ -1,4 +1,4 @@
-"""What open-loop evaluations share: the choice of samples and its split over processes, random
+"""What open-loop evaluations share: the split of samples over processes, random
 numbers of a sample, errors of paths, and what a path hits.
 
 Under several processes each answers its share, and all return the result of all. Paths begin where
@@ -18,6 +18,7 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from internnav_hf.camera import CameraSpec, cameras_of, difference_from_all
+from internnav_hf.training.samples import choose_samples
 from internnav_hf.training.saving.interruption import leave_together
 
 logger = logging.getLogger(__name__)
@@ -37,14 +38,6 @@ def answer_samples(
         raise ValueError("There is no sample to evaluate; the dataset is empty.")
     chosen = choose_samples(len(dataset), num_samples, seed)
     return [row for batch in own_batches(chosen, batch_size) for row in answer(batch)]
-
-
-def choose_samples(num_available: int, num_samples: int | None, seed: int) -> np.ndarray:
-    """Sorted indices without repetition; all of them if there are not more."""
-    if num_samples is None or num_samples >= num_available:
-        return np.arange(num_available)
-    rng = np.random.default_rng(seed)
-    return np.sort(rng.choice(num_available, size=num_samples, replace=False))
 
 
 def own_batches(chosen: np.ndarray, batch_size: int) -> Iterator[list[int]]:

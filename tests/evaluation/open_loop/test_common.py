@@ -8,7 +8,6 @@ from torch import nn
 from internnav_hf.data.obstacles import make_field
 from internnav_hf.evaluation.open_loop.common import (
     answer_samples,
-    choose_samples,
     evaluating,
     hit_share,
     path_errors,

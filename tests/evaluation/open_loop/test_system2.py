@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from internnav_hf.data.tasks.system2 import System2Dataset
-from internnav_hf.evaluation.open_loop.common import choose_samples, own_batches
+from internnav_hf.evaluation.open_loop.common import own_batches
 from internnav_hf.evaluation.open_loop.system2 import (
     evaluate_open_loop,
     geometric_median,
@@ -12,6 +12,7 @@ from internnav_hf.evaluation.open_loop.system2 import (
     scalars,
 )
 from internnav_hf.models.system2.dialogue import Answer
+from internnav_hf.training.samples import choose_samples
 from tests.data.vln_ce import straight_episode, write_scene
 from tests.evaluation.fakes import LEFT, LOOK_DOWN, STOP, UNPARSABLE, ScriptedPolicy, point
 from tests.evaluation.fakes import decision_of as decision

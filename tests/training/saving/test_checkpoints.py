@@ -56,7 +56,7 @@ def run(folder, seed=0, model=None, **options):
         model,
         Data(20),
         eval_dataset=Data(6, seed=1),
-        open_loop=lambda model: {"drawn": float(torch.rand(()))},
+        open_loop=lambda *_, **__: {"drawn": float(torch.rand(()))},
         **OPTIONS | options,
     )
     made.saved_beside.append(lambda folder: (folder / "beside").touch())
@@ -118,7 +118,7 @@ def in_evaluation(made, call):
 
 
 def in_open_loop(made, call):
-    made.open_loop = lambda model: {"drawn": call() or float(torch.rand(()))}
+    made.open_loop = lambda: {"drawn": call() or float(torch.rand(()))}
 
 
 def in_save(made, call):
