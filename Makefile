@@ -9,6 +9,13 @@ DUAL := outputs/demo-dual
 NAVDP := outputs/demo-navdp
 FOLLOWERS := outputs/demo-vln
 DEMO_ROOMS := --num-rooms 1 1 --num-objects 3 6
+# What `make demo` runs, and where each writes.
+WHAT := system2
+system2_OUT := $(DEMO)
+dual_OUT := $(DUAL)
+navdp_OUT := $(NAVDP)
+vln_OUT := $(FOLLOWERS)
+OUT = $($(WHAT)_OUT)
 SMOKE := outputs/smoke
 LAUNCH := $(BIN)/accelerate launch --num_machines 1 --mixed_precision no --dynamo_backend no
 # Tests compute little and start processes: one thread each, and as many at once as there are cores.
@@ -37,11 +44,30 @@ $(ENV): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(ENV)  ## make a dataset, train a small System2, walk it through unseen rooms: outputs/demo/report.html
-	@start=$$(date +%s); $(MAKE) --no-print-directory $(DEMO)/report.html || exit $$?; \
-	$(BIN)/python scripts/check_demo.py $(DEMO)/metrics.json || exit $$?; \
+# Trains into the folder of the target: the recipe, its file of settings, threads.
+define train
+@if [ -e $@ ]; then rm -rf $(@D); fi  # finished with other settings: do not resume it
+$(LAUNCH) --num_processes 1 --num_cpu_threads_per_process $(3) \
+  recipes/train_$(1).py recipes/demo_$(2).yaml --resume_from_checkpoint auto
+@touch $@
+endef
+
+demo-dual: WHAT := dual
+demo-navdp: WHAT := navdp
+demo-vln: WHAT := vln
+
+demo:  ## make a dataset, train a small System2, evaluate it in unseen rooms: outputs/demo/report.html
+demo-dual:  ## train a small dual system on that System2, evaluate it too: outputs/demo-dual/report.html
+demo-navdp:  ## train a small NavDP in cluttered rooms, drive it through others: outputs/demo-navdp/report.html
+demo-vln:  ## train a small Seq2Seq, CMA and RDP, compare them with System2: outputs/demo-vln/report.html
+
+# The steps that are not done yet, then what the model must have learnt. `make demo WHAT=dual` is `make demo-dual`.
+demo demo-dual demo-navdp demo-vln: $(ENV)
+	$(if $(OUT),,$(error WHAT: found $(WHAT), expected system2, dual, navdp or vln))
+	@start=$$(date +%s); $(MAKE) $(if $(filter vln,$(WHAT)),-j2) --no-print-directory $(OUT)/report.html || exit $$?; \
+	$(BIN)/python scripts/check_demo.py recipes/demo_$(WHAT)_learnt.yaml $(OUT) || exit $$?; \
 	seconds=$$(( $$(date +%s) - start )); \
-	echo "Report: $(DEMO)/report.html   numbers: $(DEMO)/metrics.json   time: $$((seconds / 60)) min $$((seconds % 60)) s"
+	echo "Report: $(OUT)/report.html   numbers: $(OUT)/metrics.json   time: $$((seconds / 60)) min $$((seconds % 60)) s"
 
 # Each step leaves a file, so that an interrupted demo goes on where it was. The scripts resume too.
 $(DEMO)/data/.complete: | $(ENV)
@@ -56,10 +82,7 @@ $(DEMO)/vlm/.complete: $(DEMO)/data/.complete | $(ENV)
 	@touch $@
 
 $(DEMO)/model/.complete: recipes/demo_system2.yaml $(DEMO)/data/.complete $(DEMO)/vlm/.complete | $(ENV)
-	@if [ -e $@ ]; then rm -rf $(DEMO)/model; fi  # finished with other settings: do not resume it
-	$(LAUNCH) --num_processes 1 --num_cpu_threads_per_process 2 \
-	  recipes/train_system2.py recipes/demo_system2.yaml --resume_from_checkpoint auto
-	@touch $@
+	$(call train,system2,system2,2)
 
 $(DEMO)/report.html: $(DEMO)/model/.complete | $(ENV)
 	$(BIN)/python scripts/evaluate.py --model $(DEMO)/model --out $(DEMO) --seed 0 \
@@ -67,17 +90,8 @@ $(DEMO)/report.html: $(DEMO)/model/.complete | $(ENV)
 	  --data-root $(DEMO)/data --datasets r2r_val_unseen_125cm_30_30 --num-samples 1000 --sample-step 1 \
 	  --trainer-state $(DEMO)/model/trainer_state.json
 
-demo-dual: $(ENV)  ## train a small dual system on that System2, walk it too: outputs/demo-dual/report.html
-	@start=$$(date +%s); $(MAKE) --no-print-directory $(DUAL)/report.html || exit $$?; \
-	$(BIN)/python scripts/check_dual_demo.py $(DUAL)/metrics.json || exit $$?; \
-	seconds=$$(( $$(date +%s) - start )); \
-	echo "Report: $(DUAL)/report.html   numbers: $(DUAL)/metrics.json   time: $$((seconds / 60)) min $$((seconds % 60)) s"
-
 $(DUAL)/model/.complete: recipes/demo_dual.yaml recipes/demo_dual_expert.yaml $(DEMO)/model/.complete | $(ENV)
-	@if [ -e $@ ]; then rm -rf $(DUAL)/model; fi  # finished with other settings: do not resume it
-	$(LAUNCH) --num_processes 1 --num_cpu_threads_per_process 2 \
-	  recipes/train_dual_system.py recipes/demo_dual.yaml --resume_from_checkpoint auto
-	@touch $@
+	$(call train,dual_system,dual,2)
 
 $(DUAL)/report.html: $(DUAL)/model/.complete | $(ENV)
 	$(BIN)/python scripts/evaluate.py --model $(DUAL)/model --out $(DUAL) --seed 0 \
@@ -86,12 +100,6 @@ $(DUAL)/report.html: $(DUAL)/model/.complete | $(ENV)
 	  --data-root $(DEMO)/data --datasets r2r_val_unseen_125cm_30_30 --num-samples 500 --sample-step 1 \
 	  --trainer-state $(DUAL)/model/trainer_state.json
 
-demo-navdp: $(ENV)  ## train a small NavDP in cluttered rooms and drive it through others: outputs/demo-navdp/report.html
-	@start=$$(date +%s); $(MAKE) --no-print-directory $(NAVDP)/report.html || exit $$?; \
-	$(BIN)/python scripts/check_navdp_demo.py $(NAVDP)/metrics.json $(NAVDP)/model/eval_results.json || exit $$?; \
-	seconds=$$(( $$(date +%s) - start )); \
-	echo "Report: $(NAVDP)/report.html   numbers: $(NAVDP)/metrics.json   time: $$((seconds / 60)) min $$((seconds % 60)) s"
-
 $(NAVDP)/data/.complete: | $(ENV)
 	$(BIN)/python scripts/make_dataset.py --format vln_n1 --out $(NAVDP)/data --seed 0 \
 	  --scenes 240 --held-out-scenes 20 --episodes 6 --density medium hard \
@@ -99,22 +107,13 @@ $(NAVDP)/data/.complete: | $(ENV)
 	@touch $@
 
 $(NAVDP)/model/.complete: recipes/demo_navdp.yaml recipes/demo_navdp_model.yaml $(NAVDP)/data/.complete | $(ENV)
-	@if [ -e $@ ]; then rm -rf $(NAVDP)/model; fi  # finished with other settings: do not resume it
-	$(LAUNCH) --num_processes 1 --num_cpu_threads_per_process 1 \
-	  recipes/train_navdp.py recipes/demo_navdp.yaml --resume_from_checkpoint auto
-	@touch $@
+	$(call train,navdp,navdp,1)
 
 $(NAVDP)/report.html: $(NAVDP)/model/.complete | $(ENV)
 	$(BIN)/python scripts/evaluate.py --task point-goal image-goal pixel-goal no-goal \
 	  --model $(NAVDP)/model --out $(NAVDP) --seed 0 --scenes 10 --episodes 5 --density medium \
 	  --num-parallel 25 --num-samples 8 --min-distance 2.5 --max-distance 8 --time-limit 60 \
 	  --trainer-state $(NAVDP)/model/trainer_state.json
-
-demo-vln: $(ENV)  ## train a small Seq2Seq, CMA and RDP, walk them beside System2: outputs/demo-vln/report.html
-	@start=$$(date +%s); $(MAKE) -j2 --no-print-directory $(FOLLOWERS)/report.html || exit $$?; \
-	$(BIN)/python scripts/check_vln_demo.py $(FOLLOWERS)/metrics.json || exit $$?; \
-	seconds=$$(( $$(date +%s) - start )); \
-	echo "Report: $(FOLLOWERS)/report.html   numbers: $(FOLLOWERS)/metrics.json   time: $$((seconds / 60)) min $$((seconds % 60)) s"
 
 $(FOLLOWERS)/data/.complete: | $(ENV)
 	$(BIN)/python scripts/make_dataset.py --format vln_pe --out $(FOLLOWERS)/data --seed 0 \
@@ -125,14 +124,11 @@ $(FOLLOWERS)/data/.complete: | $(ENV)
 
 # Two at a time, a core each. CMA learns its encoders, which Seq2Seq takes as they are.
 $(FOLLOWERS)/%/.complete: recipes/demo_vln_%.yaml recipes/demo_vln_%_model.yaml $(FOLLOWERS)/data/.complete | $(ENV)
-	@if [ -e $@ ]; then rm -rf $(FOLLOWERS)/$*; fi  # finished with other settings: do not resume it
-	$(LAUNCH) --num_processes 1 --num_cpu_threads_per_process 1 \
-	  recipes/train_vln.py recipes/demo_vln_$*.yaml --resume_from_checkpoint auto
-	@touch $@
+	$(call train,vln,vln_$*,1)
 
 $(FOLLOWERS)/seq2seq/.complete: $(FOLLOWERS)/cma/.complete
 
-# The System2 or dual system of the other demos walks with them where there is one.
+# The System2 or dual system of the other demos is compared with them if there is one.
 $(FOLLOWERS)/report.html: $(FOLLOWERS)/seq2seq/.complete $(FOLLOWERS)/cma/.complete $(FOLLOWERS)/rdp/.complete | $(ENV)
 	@for demo in $(DUAL) $(DEMO); do \
 	  if [ -e $$demo/model/.complete ]; then others="--model $$demo/model"; break; fi; done; \

@@ -155,8 +155,14 @@ ODD = {
         "--task point-goal --camera_width 100000000",
         "--task anything",
     ],
-    "scripts/check_demo.py": ["", "nothing", "FILE", "DATA", "FILE FILE"],
-    "scripts/check_navdp_demo.py": ["nothing nothing", "FILE"],
+    "scripts/check_demo.py": [
+        "",
+        "FILE",
+        "nothing DATA",
+        "DATA DATA",
+        "FILE DATA",
+        "FILE DATA DATA",
+    ],
 }
 
 

@@ -73,3 +73,17 @@ def test_bench_starts_programs_and_no_campaign():
     }
     programs = {path.stem for path in Path(ROOT, "benchmarks").glob("*.py")}
     assert programs - names == {"kills", "fuzz_data", "data_mutations"}
+
+
+def test_a_demo_has_two_names_and_an_unknown_one_is_refused():
+    for what in ("dual", "navdp", "vln"):
+        by_name, by_what = (
+            run(["make", "-C", str(ROOT), "-n", *words, "ENV=/dev/null"]).stdout
+            for words in ([f"demo-{what}"], ["demo", f"WHAT={what}"])
+        )
+        assert by_name == by_what
+        assert f"demo_{what}_learnt.yaml outputs/demo-{what}" in by_name
+        assert "scripts/evaluate.py" in by_name  # the steps, too
+    done = run(["make", "-C", str(ROOT), "-n", "demo", "WHAT=walk", "ENV=/dev/null"])
+    assert done.returncode != 0
+    assert "WHAT: found walk, expected system2, dual, navdp or vln" in done.stderr

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from internnav_hf.evaluation.verdict import read_numbers
+from internnav_hf.evaluation.verdict import judge, read_numbers
 
 
 def test_numbers_are_found_under_dotted_names(tmp_path):
@@ -28,3 +28,22 @@ def test_a_missing_file_is_named(tmp_path):
         read_numbers(tmp_path / "metrics.json", "loss")
     with pytest.raises(ValueError, match="expected what a demo measured"):
         read_numbers(tmp_path, "loss")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Success: 0.5",
+        "Success: {at_least: 1}",
+        "Success: {number: sr}",
+        "Success: {number: sr, at_least: 1, at_most: 2}",
+        "Success: {number: sr, at_least: much}",
+        "Success: {number: sr, at_least: 1, unit: miles}",
+        "Success: {number: sr, at_least: 1, off: {chance: random.sr}}",
+        "Success: {number: sr, at_least: 1, of: random.sr}",
+    ],
+)
+def test_a_limit_that_cannot_be_read_names_file_and_line(tmp_path, text):
+    (tmp_path / "limits.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"limits\.yaml, Success: found .*expected number, one of"):
+        judge(tmp_path / "limits.yaml", tmp_path)
