@@ -5,6 +5,7 @@ it is used; `catalog` says what there is.
 """
 
 import importlib
+from typing import Any
 
 from internnav_hf.catalog import load, public_names, register
 
@@ -16,7 +17,7 @@ _SUBMODULES = ("data", "evaluation", "geometry", "models", "sim", "trainer")
 register()
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in (names := public_names()):
         return load(names[name])
     if name in _SUBMODULES:

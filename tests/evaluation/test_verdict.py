@@ -39,7 +39,7 @@ def test_a_missing_file_is_named(tmp_path):
         "Success: {number: sr, at_least: 1, at_most: 2}",
         "Success: {number: sr, at_least: much}",
         "Success: {number: sr, at_least: 1, unit: miles}",
-        "Success: {number: sr, at_least: 1, off: {chance: random.sr}}",
+        "Success: {number: sr, at_least: 1, other: {chance: random.sr}}",
         "Success: {number: sr, at_least: 1, of: random.sr}",
     ],
 )

@@ -15,6 +15,7 @@ from internnav_hf.evaluation.open_loop.common import (
     summarize_rows,
 )
 from internnav_hf.evaluation.open_loop.navdp import touches
+from internnav_hf.training.samples import choose_samples
 
 WALL = make_field(np.stack([np.full(81, 1.0), np.linspace(-2, 2, 81)], axis=1))
 
