@@ -29,7 +29,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from internnav_hf.command_line import LineParser
 from internnav_hf.models.nextdit.config import NextDiTConfig
-from internnav_hf.models.nextdit.model import NextDiTActionExpert, noise_schedule, released_keys
+from internnav_hf.models.nextdit.model import NextDiTActionExpert, noise_schedule
+from internnav_hf.models.nextdit.released import released_keys
 
 TARGET = 2.5
 PLAIN, OURS = "plain loop", "sample"

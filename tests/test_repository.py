@@ -27,7 +27,7 @@ LAYERS: dict[str, set[str]] = {
     name: set() for name in ("camera", "catalog", "field_files", "files", "geometry", "signals")
 }
 LAYERS |= {"trajectory": {"geometry"}, "command_line": {"files", "signals"}}
-LAYERS["weights"] = {"field_files", "weights"}
+LAYERS["weights"] = {"field_files", "files", "weights"}
 LAYERS["publishing"] = {"catalog", "weights", "publishing"}
 LAYERS["models"] = {"catalog", "field_files", "weights", "publishing", "models"}
 LAYERS["data"] = {"camera", "files", "geometry", "signals", "trajectory", "data"}

@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from internnav_hf.weights.weight_files import share_weights
+
 
 def adapted_model(model: Any, config: Any) -> nn.Module:
     """`model` with the adapter that `config`, a `LoraConfig`, describes.
@@ -16,6 +18,7 @@ def adapted_model(model: Any, config: Any) -> nn.Module:
     class Adapted(PeftModel):
         def save_pretrained(self, save_directory, *args: Any, **kwargs: Any) -> None:
             super().save_pretrained(save_directory, *args, **kwargs)
+            share_weights(save_directory)
             if kwargs.get("is_main_process", True):
                 base: Any = self.get_base_model()
                 base.config.save_pretrained(save_directory)

@@ -7,6 +7,7 @@ before it looks at the weights, and hands broken files to libraries whose errors
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,14 @@ from transformers.utils import (
 from transformers.utils.hub import cached_file
 
 from internnav_hf.weights.inert_pickle import read_tensors
-from internnav_hf.weights.weight_files import Entry, check_file, map_tensors, read_header, read_json
+from internnav_hf.weights.weight_files import (
+    TENSOR_FILES,
+    Entry,
+    check_file,
+    map_tensors,
+    read_header,
+    read_json,
+)
 
 ADAPTER_CONFIG = "adapter_config.json"
 HUB_ARGUMENTS = (
@@ -36,7 +44,6 @@ HUB_ARGUMENTS = (
     "subfolder",
     "trust_remote_code",
 )
-_FILES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 _LAYERS = re.compile(r"(layers|depth|depths|blocks|labels|diffusion_steps)$")
 _MOST_LAYERS = 10_000
 _LARGEST_NUMBER = 1 << 40
@@ -53,10 +60,22 @@ class Weights(NamedTuple):
     entries: dict[str, Entry]
     tensors: dict[str, Tensor] | None = None
 
+    def mapped(self) -> dict[str, Tensor]:
+        """All tensors by name; those of safetensors are mapped, not copied."""
+        return map_tensors(self.files) if self.tensors is None else self.tensors
+
 
 def hub_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `kwargs` that say where and how a repository is found."""
     return {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+
+
+def own_fields(config_class: type, kwargs: dict) -> tuple[dict, dict]:
+    """`kwargs` split: the fields that `config_class` itself declares, and the rest."""
+    base = {field.name for field in fields(PreTrainedConfig)}
+    own = {field.name for field in fields(config_class)} - base
+    chosen = {key: value for key, value in kwargs.items() if key in own}
+    return chosen, {key: value for key, value in kwargs.items() if key not in own}
 
 
 def find_file(path: str | Path, name: str, **hub: Any) -> Path | None:
@@ -68,7 +87,7 @@ def find_file(path: str | Path, name: str, **hub: Any) -> Path | None:
     if folder.is_dir():
         file = folder / (hub.get("subfolder") or "") / name
         return file if file.is_symlink() or file.exists() else None
-    if folder.is_symlink() or folder.exists() or folder.suffix in _FILES:
+    if folder.is_symlink() or folder.exists() or folder.suffix in TENSOR_FILES:
         check_file(folder)
         raise ValueError(f"{path}: found a file, expected a folder or a Hub name.")
     if str(path).startswith((".", "/", "~")) or str(path).count("/") > 1:
@@ -202,22 +221,6 @@ def check_size(
             f"hold {held:,}. They do not belong together."
         )
     return model
-
-
-def load_published(model_class: Any, path: str | Path) -> tuple[Any, dict]:
-    """A `model_class` of transformers from `path`, a folder or Hub name, and the loading report.
-
-    Raises ValueError for what is missing or broken there.
-    """
-    stored_config(path)
-    weights = open_weights(path)
-    if weights is None:
-        raise no_weights(path)
-    config = model_class.config_class.from_pretrained(path)
-    check_size(path, weights, config, model_class)
-    source = {} if weights.tensors is None else {"state_dict": weights.tensors}
-    where = path if weights.tensors is None else None
-    return model_class.from_pretrained(where, config=config, output_loading_info=True, **source)
 
 
 def published_type(path: str | Path) -> str:

@@ -2,33 +2,65 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.utils import CONFIG_NAME
 
 from internnav_hf.field_files import nearest_path
-from internnav_hf.weights.adapters import OpenBase, open_adapter
+from internnav_hf.weights.adapters import FRESH, open_adapter
 from internnav_hf.weights.checkpoints import (
     ADAPTER_CONFIG,
     HUB_ARGUMENTS,
+    Weights,
     check_size,
     find_file,
     hub_arguments,
     no_weights,
     open_weights,
+    own_fields,
+    published_type,
 )
+from internnav_hf.weights.weight_files import share_weights
 
 _SHOWN = 5
 _TYPES = ("dtype", "torch_dtype")  # a configuration would keep these to itself
+
+
+REPORTED = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+"""By these transformers reports keys that do not fit, which are then checked here."""
+
+
+class Release(NamedTuple):
+    """What others released, in our terms; see `StrictLoading.released`.
+
+    `source` is what messages name. `fields` of the configuration follow from it; None if the
+    configuration's own class reads them there. `convert` gives the weights under our names, for a
+    model of that configuration without memory; None if transformers renames them. `weights`, as
+    their files describe them, are first compared with the size of the model.
+    """
+
+    source: str | Path
+    fields: dict[str, Any] | None = None
+    convert: Callable[[Any], dict[str, Tensor]] | None = None
+    weights: Weights | None = None
 
 
 class StrictLoading:
     """Before `PreTrainedModel` among a model's bases: `from_pretrained` raises ValueError for any
     missing, unexpected or misshapen key, where transformers would go on with random weights, and
     for whatever is broken in the folder.
+
+    A model with released weights says in `released` how they are recognised, which configuration
+    follows from them and how their keys are renamed.
     """
+
+    opens_files = False
+    """Whether released weights may be a file of their own."""
+    release_options: tuple[str, ...] = ()
+    """Arguments of `from_pretrained` that are for `released`."""
 
     @classmethod
     def from_pretrained(
@@ -39,38 +71,86 @@ class StrictLoading:
         output_loading_info=False,
         **kwargs,
     ):
-        """As for every model, strictly. The folder of a LoRA adapter gives its base and it."""
+        """Our checkpoint, or a released one if the model knows any; a LoRA adapter gives its base
+        with the adapter merged into it.
+
+        Fields of the configuration are accepted as keyword arguments. Any missing, unexpected or
+        misshapen key is a ValueError.
+        """
         this: Any = cls
         path, kwargs = loading_arguments(pretrained_model_name_or_path, kwargs)
-        source = path
-        if path is not None:
-            adapted = open_if_adapter(this, path, config, kwargs, this.from_pretrained)
+        is_file = this.opens_files and path is not None and Path(path).is_file()
+        if path is not None and not is_file:
+            adapted = _open_if_adapter(this, path, config, kwargs)
             if adapted is not None:
                 return (adapted, no_loss()) if output_loading_info else adapted
-            if config is None:
-                config, kwargs = read_config(this.config_class, path, **kwargs)
-            source, kwargs = checked_source(path, config, kwargs, this)
+        release, kwargs = _find_release(this, path, kwargs)
+        config, kwargs = _configuration(this, path, release, config, kwargs)
+        source, fresh, dropped = path, (), ()
+        if release is not None and release.convert is not None:
+            weights = _converted(this, path, release, config)
+            source, kwargs = None, _without_hub(kwargs) | {"state_dict": weights}
+        elif path is not None:
+            fresh, dropped = this.optional_parts(path, config, **hub_arguments(kwargs))
+            source, kwargs = _checked_source(path, config, kwargs, this, fresh)
+        model, info = this.load_weights(source, release, *args, config=config, **kwargs)
+        check_loading(path or "given", info, fresh, dropped)
+        if path is not None:
+            # also if transformers was handed weights in memory: the licence of what is pushed, and
+            # an adapter's base, follow from it
+            model.name_or_path = str(path)
+        if fresh:
+            setattr(model, FRESH, [n for n, _ in model.named_children() if f"{n}." in fresh])
+        return (model, info) if output_loading_info else model
+
+    @classmethod
+    def released(cls, path: str | Path, **hub: Any) -> Release | None:
+        """What others released at `path`, a folder, a Hub name or, if `opens_files`, a file; None
+        for our own checkpoints and what is not known.
+
+        `hub` are arguments of the Hub and `release_options`.
+        """
+        return None
+
+    @classmethod
+    def optional_parts(
+        cls, path: str | Path, config: Any, **hub: Any
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """How keys start that the checkpoint `path` may lack, whose modules then start fresh, and
+        that a model of `config` may leave out.
+        """
+        return (), ()
+
+    @classmethod
+    def load_weights(cls, source: Any, release: Release | None, *args: Any, **kwargs: Any) -> Any:
+        """The model from `source`, or None for a state dict among `kwargs`, and transformers'
+        loading report.
+        """
         parent: Any = super()
-        model, info = parent.from_pretrained(
-            source,
-            *args,
-            config=config,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are reported below
-            **kwargs,
+        return parent.from_pretrained(source, *args, **REPORTED, **kwargs)
+
+    def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
+        """As for every model, under the names that the weights have in memory, with the permissions
+        that the user's umask gives.
+
+        Names of old, transformers' default, do not load back with `load_state_dict`.
+        """
+        parent: Any = super()
+        parent.save_pretrained(
+            save_directory, *args, save_original_format=save_original_format, **kwargs
         )
-        check_loading(path or "given", info)
-        return named((model, info) if output_loading_info else model, path)
+        share_weights(save_directory)
 
+    @classmethod
+    def open_base(cls, path: str | Path, config: Any = None, **kwargs: Any) -> Any:
+        """What an adapter stands on."""
+        this: Any = cls
+        return this.from_pretrained(path, config=config, **kwargs)
 
-def named(loaded: Any, path: Any) -> Any:
-    """`loaded`, what `from_pretrained` gave, called after `path` also where transformers was handed
-    weights in memory: the licence of what is pushed, and an adapter's base, follow from there.
-    """
-    if path is not None:
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.name_or_path = str(path)
-    return loaded
+    @classmethod
+    def released_keys(cls, weights: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
+        """Released `weights` under the names of a model of `config`."""
+        raise ValueError(f"No checkpoint of a {config.model_type} was released by others.")
 
 
 # What transformers' loading takes and strict loading does not, with the reason.
@@ -109,41 +189,83 @@ def loading_arguments(path: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str,
     return path, kept
 
 
-def open_if_adapter(
-    model_class: Any, path: Any, config: Any, kwargs: dict[str, Any], open_base: OpenBase
-) -> Any:
-    """The model of an adapter in `path`, a folder or Hub name, and its base, which `open_base`
-    opens; None where there is no adapter.
+def _open_if_adapter(model_class: Any, path: Any, config: Any, kwargs: dict[str, Any]) -> Any:
+    """The model of an adapter in `path`, a folder or Hub name, and its base; None if there is no
+    adapter.
     """
     hub = hub_arguments(kwargs)
     if find_file(path, ADAPTER_CONFIG, **hub) is None or open_weights(path, **hub) is not None:
         return None
     if config is None and find_file(path, CONFIG_NAME, **hub) is not None:
         config, kwargs = read_config(model_class.config_class, path, **kwargs)
-    return open_adapter(open_base, path, config, **kwargs)
+    return open_adapter(model_class.open_base, path, config, **kwargs)
 
 
-def checked_source(
+def _find_release(
+    model_class: Any, path: Any, kwargs: dict[str, Any]
+) -> tuple[Release | None, dict[str, Any]]:
+    """What `path` holds of others, and `kwargs` without the options that are for it."""
+    names = model_class.release_options
+    options = {name: value for name, value in kwargs.items() if name in names}
+    kwargs = {name: value for name, value in kwargs.items() if name not in names}
+    release = None
+    if path is not None:
+        release = model_class.released(path, **hub_arguments(kwargs), **options)
+    if release is None and any(options.values()):
+        shown = " and ".join(f"`{name}`" for name in names)
+        raise ValueError(f"{path}: {shown} are for released weights, found none.")
+    return release, kwargs
+
+
+def _configuration(
+    model_class: Any, path: Any, release: Release | None, config: Any, kwargs: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """`config`, or that of the checkpoint, and `kwargs` without its fields."""
+    if release is not None and release.fields is not None:
+        own, kwargs = own_fields(model_class.config_class, kwargs)
+        return config or model_class.config_class(**(release.fields | own)), kwargs
+    if path is not None and config is None:
+        return read_config(model_class.config_class, path, **kwargs)
+    return config, kwargs
+
+
+def _converted(model_class: Any, path: Any, release: Release, config: Any) -> dict[str, Tensor]:
+    """The weights of `release` under our names, of which every one fits a model of `config`."""
+    assert release.convert is not None
+    model = None
+    if release.weights is not None:
+        model = check_size(path, release.weights, config, model_class)
+    if model is None:
+        with torch.device("meta"):
+            model = model_class(config)
+    weights = release.convert(model)
+    check_fit(release.source, weights, model)
+    return weights
+
+
+def _checked_source(
     path: Any,
     config: PreTrainedConfig,
     kwargs: dict[str, Any],
     build: Callable[[Any], nn.Module],
-    fresh: tuple[str, ...] = (),
+    fresh: tuple[str, ...],
 ) -> tuple[Any, dict[str, Any]]:
     """What transformers is to open for `path`, a folder or Hub name whose weights are whole and of
     about the size of what `build` makes of `config`: it, or None, and `kwargs`.
 
     `fresh` is how the names of modules start that the weights may lack.
     """
-    hub = hub_arguments(kwargs)
-    weights = open_weights(path, kwargs.get("variant"), **hub)
+    weights = open_weights(path, kwargs.get("variant"), **hub_arguments(kwargs))
     if weights is None:
         raise no_weights(path)
     check_size(path, weights, config, build, fresh)
     if weights.tensors is None:
         return path, kwargs
-    kwargs = {name: value for name, value in kwargs.items() if name not in hub}
-    return None, kwargs | {"state_dict": weights.tensors}
+    return None, _without_hub(kwargs) | {"state_dict": weights.tensors}
+
+
+def _without_hub(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name not in HUB_ARGUMENTS}
 
 
 def no_loss() -> dict[str, Any]:
@@ -159,6 +281,30 @@ def read_config(config_class: type[PreTrainedConfig], path, **kwargs) -> tuple[A
     fields = {name: value for name, value in kwargs.items() if name not in _TYPES}
     loaded: Any = config_class.from_pretrained(path, return_unused_kwargs=True, **fields)
     return loaded[0], loaded[1] | kept
+
+
+def load_published(
+    classes: Mapping[str, Any], path: str | Path, may_be_unexpected: tuple[str, ...] = ()
+) -> Any:
+    """A model of transformers from `path`, a folder or Hub name: of that of `classes`, by
+    `model_type`, that it holds.
+
+    Raises ValueError for what is missing or broken there, or of another type.
+    """
+    kind = published_type(path)
+    if kind not in classes:
+        raise ValueError(f"{path}: found a {kind!r}, expected {' or '.join(map(repr, classes))}.")
+    weights = open_weights(path)
+    if weights is None:
+        raise no_weights(path)
+    config = classes[kind].config_class.from_pretrained(path)
+    check_size(path, weights, config, classes[kind])
+    held = {} if weights.tensors is None else {"state_dict": weights.tensors}
+    model, info = classes[kind].from_pretrained(
+        None if held else path, config=config, output_loading_info=True, **held
+    )
+    check_loading(path, info, may_be_unexpected=may_be_unexpected)
+    return model
 
 
 def check_is_checkpoint(option: str, path: str) -> bool:
@@ -215,3 +361,9 @@ def check_fit(source, converted: Mapping[str, Tensor], model: nn.Module) -> None
         "mismatched_keys": [(k,) for k in shared if converted[k].shape != expected[k].shape],
     }
     check_loading(source, report)
+
+
+def fill(module: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:
+    """Load `weights`, read from `source`, into `module`; ValueError unless every one fits."""
+    check_fit(source, weights, module)
+    module.load_state_dict(weights)

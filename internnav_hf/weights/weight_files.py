@@ -14,8 +14,12 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from transformers.utils import CONFIG_NAME
+
+from internnav_hf.files import give_umask
 
 SAFETENSORS = ".safetensors"
+TENSOR_FILES = (".pth", ".pt", ".ckpt", ".bin", SAFETENSORS)
 _POINTER = b"version https://git-lfs"
 _LARGEST_HEADER = 32 << 20  # bytes; that of a model of 7 billion parameters has some 100,000
 _LARGEST_JSON = 32 << 20
@@ -73,6 +77,35 @@ def check_file(file: str | Path, what: str = "a file of tensors only", option: s
     return file
 
 
+def is_weight_file(path: str | Path) -> bool:
+    """Whether `path` is a file, or named as one of tensors, and no folder or Hub name."""
+    return str(path).endswith(TENSOR_FILES) or Path(path).is_file()
+
+
+def released_file(
+    path: str | Path, suffixes: tuple[str, ...] = TENSOR_FILES, preferred: tuple[str, ...] = ()
+) -> Path | None:
+    """The released weights at `path`: a file; or that in a folder named as one of `preferred` or
+    with one of `suffixes`; None if there is none.
+
+    Raises ValueError for a folder with several of them, and for a file of another kind.
+    """
+    path = Path(path)
+    if path.is_file():
+        if path.suffix not in TENSOR_FILES:
+            raise ValueError(f"{path}: found a {path.suffix} file, expected one of {TENSOR_FILES}.")
+        return path
+    files = [path / name for name in preferred if (path / name).is_file()][:1]
+    if not files and path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in suffixes)
+    if len(files) > 1:
+        names = [file.name for file in files[:5]]
+        raise ValueError(
+            f"{path}: found no {CONFIG_NAME} of ours, and weights in {names}: name one of them."
+        )
+    return files[0] if files else None
+
+
 def read_json(file: str | Path, what: str = "a configuration") -> dict[str, Any]:
     """The object in the JSON `file`. Raises ValueError for anything else."""
     file = check_file(file, what)
@@ -106,6 +139,14 @@ def read_header(file: str | Path) -> dict[str, Entry]:
             f"{file}: found {file.stat().st_size} bytes ({reason_of(error)}), expected a file of "
             "tensors only. Is it cut? Download it again."
         ) from error
+
+
+def share_weights(folder: str | Path) -> None:
+    """Give weights that were saved in `folder` the permissions of the user's umask; safetensors
+    makes files for one user.
+    """
+    for file in Path(folder).glob("*model*.safetensors"):
+        give_umask(file)
 
 
 def map_tensors(files: Iterable[Path]) -> dict[str, Tensor]:

@@ -6,8 +6,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from internnav_hf.models.navdp.config import NavDPConfig
 from internnav_hf.models.navdp.model import NavDPModel
-from internnav_hf.models.navdp.released import released_config, released_keys
+from internnav_hf.models.navdp.released import released_fields, released_keys
 from tests.golden import GOLDEN
 from tests.tiny.seeded_weights import seeded_tensor
 
@@ -28,7 +29,7 @@ def released_weights(layout: str = INTERNNAV) -> dict[str, Tensor]:
 def released_model(layout: str = INTERNNAV) -> NavDPModel:
     """Of the published size: 133 million parameters, seconds to make."""
     weights = released_weights(layout)
-    config = released_config(weights)
+    config = NavDPConfig(**released_fields(weights, "given"))
     with torch.device("meta"):
         model = NavDPModel(config).eval()
     model.load_state_dict(released_keys(weights, config), assign=True)

@@ -18,7 +18,8 @@ from internnav_hf.models.rdp.model import RDPModel
 from internnav_hf.models.system2.model import System2Model
 from internnav_hf.models.vln.cma import CMAModel
 from internnav_hf.models.vln.seq2seq import Seq2SeqModel
-from internnav_hf.weights.checkpoints import load_published, open_weights, stored_config
+from internnav_hf.weights.checkpoints import open_weights, stored_config
+from internnav_hf.weights.loading import load_published
 from tests.hostile_files import SAFETENSORS
 from tests.tiny.dual_system import tiny_dual_system
 from tests.tiny.navdp import tiny_navdp_model
@@ -26,6 +27,7 @@ from tests.tiny.rdp import tiny_rdp
 from tests.tiny.system2 import tiny_system2
 from tests.tiny.vln import tiny_cma, tiny_seq2seq
 
+DINO = {"dinov2": Dinov2Model}
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAKERS = {
     System2Model: tiny_system2,
@@ -229,18 +231,17 @@ def test_shards_that_are_not_all_there_are_named(saved, tmp_path):
 def test_encoders_of_transformers_are_checked_too(tmp_path):
     config = Dinov2Config(hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
     Dinov2Model(config).save_pretrained(tmp_path)
-    load_published(Dinov2Model, tmp_path)
+    load_published(DINO, tmp_path)
     torch.save(load_file(tmp_path / WEIGHTS), tmp_path / "pytorch_model.bin")
     for content in SAFETENSORS.values():
         (tmp_path / WEIGHTS).write_bytes(content)
         with pytest.raises(ValueError, match=f"{WEIGHTS}: found"):
-            load_published(Dinov2Model, tmp_path)
+            load_published(DINO, tmp_path)
     (tmp_path / WEIGHTS).unlink()
-    _, info = load_published(Dinov2Model, tmp_path)
-    assert not info["missing_keys"]
+    assert isinstance(load_published(DINO, tmp_path), Dinov2Model)
     change(tmp_path, num_hidden_layers=500)
     with pytest.raises(ValueError, match="num_hidden_layers: found 500, but the weights are"):
-        load_published(Dinov2Model, tmp_path)
+        load_published(DINO, tmp_path)
 
 
 def test_a_dual_system_is_no_system2(saved):

@@ -20,32 +20,31 @@ from transformers import CLIPModel, CLIPTextConfig, CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPVisionModel
 
 from internnav_hf.models.common.clip_config import GRID, NUM_IMAGE_TOKENS
-from internnav_hf.weights.checkpoints import load_published, published_type
 from internnav_hf.weights.inert_pickle import read_tensors
-from internnav_hf.weights.loading import check_fit, check_loading
+from internnav_hf.weights.loading import fill, load_published
+from internnav_hf.weights.renaming import Names, below, in_three, renamed, without
+from internnav_hf.weights.weight_files import is_weight_file
 
-_FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 NUM_KEPT_POSITIONS = 20  # of CLIP's own table in Long-CLIP
-_IN_BLOCKS = (
-    (".ln_1.", ".layer_norm1."),
-    (".ln_2.", ".layer_norm2."),
-    (".mlp.c_fc.", ".mlp.fc1."),
-    (".mlp.c_proj.", ".mlp.fc2."),
-    (".attn.out_proj.", ".self_attn.out_proj."),
+_TEXT_NAMES = (
+    (r"^token_embedding\.", "embeddings.token_embedding."),
+    (r"^positional_embedding$", "embeddings.position_embedding.weight"),
+    (r"^ln_final\.", "final_layer_norm."),
 )
-_TEXT_NAMES = {
-    "token_embedding.weight": "embeddings.token_embedding.weight",
-    "positional_embedding": "embeddings.position_embedding.weight",
-    "ln_final.weight": "final_layer_norm.weight",
-    "ln_final.bias": "final_layer_norm.bias",
-}
-_VISION_NAMES = {
-    "class_embedding": "embeddings.class_embedding",
-    "positional_embedding": "embeddings.position_embedding.weight",
-    "conv1.weight": "embeddings.patch_embedding.weight",
-    "ln_pre.weight": "pre_layrnorm.weight",
-    "ln_pre.bias": "pre_layrnorm.bias",
-}
+_VISION_NAMES = (
+    (r"^class_embedding$", "embeddings.class_embedding"),
+    (r"^positional_embedding$", "embeddings.position_embedding.weight"),
+    (r"^conv1\.", "embeddings.patch_embedding."),
+    (r"^ln_pre\.", "pre_layrnorm."),
+)
+_IN_BLOCKS = (
+    (r"^transformer\.resblocks\.", "encoder.layers."),
+    (r"\.ln_1\.", ".layer_norm1."),
+    (r"\.ln_2\.", ".layer_norm2."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+    (r"\.attn\.out_proj\.", ".self_attn.out_proj."),
+)
 # Of the projections to the space that text and images share, which no policy reads.
 _UNREAD = ("text_projection", "logit_scale", "proj", "ln_post.weight", "ln_post.bias")
 
@@ -96,37 +95,24 @@ def normalise_images(
     return (images - shift) / scale
 
 
-def long_clip_text_keys(
-    state_dict: Mapping[str, Tensor], prefix: str = "", target: str = ""
-) -> dict[str, Tensor]:
-    """The text tower of an original CLIP or Long-CLIP under `prefix`, for a `ClipTextEncoder` under
-    `target`. Names that CLIP does not have stay, for strict loading to find.
+def long_clip_text_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The text tower of an original CLIP or Long-CLIP for a `ClipTextEncoder`. Names that CLIP does
+    not have stay, for strict loading to find.
     """
-    tower = {
-        key.removeprefix(prefix): value
-        for key, value in state_dict.items()
-        if key.startswith(prefix) and not key.startswith(f"{prefix}visual.")
-    }
+    tower = without(state_dict, ("visual.",))
     late = tower.pop("positional_embedding_res", None)
     if late is not None and "positional_embedding" in tower:
         early = tower["positional_embedding"]
         rows = [early[:NUM_KEPT_POSITIONS], late[NUM_KEPT_POSITIONS:]]
         tower["positional_embedding"] = torch.cat(rows)
-    return _renamed(tower, _TEXT_NAMES, target)
+    return _renamed(tower, _TEXT_NAMES)
 
 
-def clip_vision_keys(
-    state_dict: Mapping[str, Tensor], prefix: str = "visual.", target: str = ""
-) -> dict[str, Tensor]:
-    """The vision tower of an original CLIP under `prefix`, for a `ClipImageEncoder` under `target`.
-    Names that CLIP does not have stay, for strict loading to find.
+def clip_vision_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The vision tower of an original CLIP for a `ClipImageEncoder`. Names that CLIP does not have
+    stay, for strict loading to find.
     """
-    tower = {
-        key.removeprefix(prefix): value
-        for key, value in state_dict.items()
-        if key.startswith(prefix)
-    }
-    return _renamed(tower, _VISION_NAMES, target)
+    return _renamed(below(state_dict, "visual."), _VISION_NAMES)
 
 
 def load_clip(
@@ -138,7 +124,7 @@ def load_clip(
     transformers' form. Raises ValueError where anything does not fit; so does a CLIP of 77
     positions for a text tower of 248.
     """
-    if str(source).endswith(_FILES) or Path(source).is_file():
+    if is_weight_file(source):
         weights = read_tensors(source)
         if "token_embedding.weight" not in weights:
             raise ValueError(f"{source}: found no token_embedding.weight, expected a CLIP.")
@@ -147,48 +133,27 @@ def load_clip(
         text_keys, vision_keys = _transformers_weights(str(source))
     if text is not None:
         _check_positions(text.config, text_keys, source)
-        check_fit(source, text_keys, text)
-        text.load_state_dict(text_keys)
+        fill(text, text_keys, source)
     if vision is not None:
-        check_fit(source, vision_keys, vision)
-        vision.load_state_dict(vision_keys)
+        fill(vision, vision_keys, source)
 
 
-def _renamed(tower: Mapping[str, Tensor], names: dict[str, str], target: str) -> dict[str, Tensor]:
-    converted = {}
-    for key, value in tower.items():
-        if key in _UNREAD:
-            continue
-        name = names.get(key, key)
-        if name.startswith("transformer.resblocks."):
-            name = name.replace("transformer.resblocks.", "encoder.layers.", 1)
-            for old, new in _IN_BLOCKS:
-                name = name.replace(old, new)
-        value = value.float() if value.is_floating_point() else value
-        if ".attn.in_proj_" in name:
-            for letter, part in zip("qkv", value.chunk(3), strict=True):
-                part_name = name.replace(".attn.in_proj_", f".self_attn.{letter}_proj.")
-                converted[target + part_name] = part
-        else:
-            converted[target + name] = value
-    return converted
+def _renamed(tower: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
+    read = {key: value for key, value in tower.items() if key not in _UNREAD}
+    named = renamed(read, (*names, *_IN_BLOCKS))
+    return in_three(named, ".attn.in_proj_", ".self_attn.{}_proj.")
 
 
 def _transformers_weights(source: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    model_type = published_type(source)
-    if model_type != "clip":
-        raise ValueError(f"{source}: found a {model_type!r}, expected a 'clip'.")
-    model, info = load_published(CLIPModel, source)
-    check_loading(source, info)
-    vision = model.vision_model.state_dict()
-    kept = {key: value for key, value in vision.items() if not key.startswith("post_layernorm.")}
-    return model.text_model.state_dict(), kept
+    model = load_published({"clip": CLIPModel}, source)
+    vision = without(model.vision_model.state_dict(), ("post_layernorm.",))
+    return model.text_model.state_dict(), vision
 
 
 def _check_positions(config: CLIPTextConfig, keys: Mapping[str, Tensor], source) -> None:
-    found = len(keys["embeddings.position_embedding.weight"])
-    expected = config.max_position_embeddings
-    if found != expected:
+    table = keys.get("embeddings.position_embedding.weight")
+    found, expected = 0 if table is None else len(table), config.max_position_embeddings
+    if table is not None and found != expected:
         raise ValueError(
             f"{source}: its text tower reads {found} tokens, expected {expected}. Take Long-CLIP's "
             f"weights, or set text_config.max_position_embeddings to {found}."

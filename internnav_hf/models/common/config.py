@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import Dinov2Config, GenerationConfig, PreTrainedConfig
 
-from internnav_hf.weights.checkpoints import hub_arguments, stored_config
+from internnav_hf.weights.checkpoints import hub_arguments, own_fields, stored_config
 
 VIT_SMALL = {
     "hidden_size": 384,
@@ -76,14 +76,6 @@ class OwnFieldsWin:
         own, kwargs = own_fields(cls, kwargs)
         parent: Any = super()
         return parent.from_dict({**config_dict, **own}, **kwargs)
-
-
-def own_fields(config_class: type, kwargs: dict) -> tuple[dict, dict]:
-    """`kwargs` split: the fields that `config_class` itself declares, and the rest."""
-    base = {field.name for field in fields(PreTrainedConfig)}
-    own = {field.name for field in fields(config_class)} - base
-    chosen = {key: value for key, value in kwargs.items() if key in own}
-    return chosen, {key: value for key, value in kwargs.items() if key not in own}
 
 
 def check_divides(config: PreTrainedConfig, size: str, heads: str) -> None:

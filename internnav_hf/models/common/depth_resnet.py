@@ -6,8 +6,13 @@ names are those of DD-PPO's files. Sizes are arguments; the defaults are the pub
 Legend: F frames, D depth size, P base planes, C channels out, G size of the grid of features.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from internnav_hf.weights.renaming import count_layers
 
 EXPANSION = 4  # of a bottleneck's output over its planes
 
@@ -100,3 +105,17 @@ def depth_grid_size(depth_size: int, num_stages: int) -> int:
     for _ in range(num_stages + 1):
         size = (size + 1) // 2
     return size
+
+
+def depth_fields(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Sizes of the ResNet for depth."""
+    fields: dict[str, Any] = {}
+    first = weights.get("depth_encoder.backbone.conv1.0.weight")
+    last = weights.get("depth_encoder.compression.0.weight")
+    if first is not None and last is not None:
+        fields |= {"depth_base_planes": len(first), "depth_feature_channels": len(last)}
+    names = [rf"depth_encoder\.backbone\.layer{n}\.(\d+)\." for n in range(1, 9)]
+    blocks = [count_layers(weights, name) for name in names]
+    if any(blocks):
+        fields["depth_num_blocks"] = tuple(filter(None, blocks))
+    return fields

@@ -7,7 +7,6 @@ nobody reads, and the mask token, which only pre-training reads, are dropped.
 Legend: N images, S image size, P patches of an image, C width.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,9 +17,10 @@ from torch import Tensor
 from transformers import DepthAnythingForDepthEstimation, Dinov2Config
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Model
 
-from internnav_hf.weights.checkpoints import load_published, published_type
 from internnav_hf.weights.inert_pickle import read_tensors
-from internnav_hf.weights.loading import check_loading
+from internnav_hf.weights.loading import fill, load_published
+from internnav_hf.weights.renaming import below, in_three, renamed, without
+from internnav_hf.weights.weight_files import is_weight_file
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -35,8 +35,8 @@ _ORIGINAL_NAMES = (
     (r"\.ls([12])\.gamma$", r".layer_scale\1.lambda1"),
     (r"^norm\.", "layernorm."),
 )
-_FILES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 _MASK_TOKENS = ("mask_token", "embeddings.mask_token")
+_PUBLISHED = {"depth_anything": DepthAnythingForDepthEstimation, "dinov2": Dinov2Model}
 
 
 class DinoEncoder(Dinov2Model):
@@ -93,27 +93,14 @@ def to_unit(rgb: Tensor) -> Tensor:
     return rgb if rgb.is_floating_point() else rgb.float() / 255
 
 
-def released_dino_keys(
-    state_dict: Mapping[str, Tensor], prefix: str = "", target: str = ""
-) -> dict[str, Tensor]:
-    """Tensors of an original DINOv2 under `prefix`, renamed for a `DinoEncoder` under `target`.
+def released_dino_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An original DINOv2 under the names of a `DinoEncoder`.
 
-    Other tensors are left out. The joint projection to queries, keys and values becomes three; the
-    mask token is dropped. A name that DINOv2 does not have stays, for strict loading to find.
+    The joint projection to queries, keys and values becomes three; the mask token is dropped. A
+    name that DINOv2 does not have stays, for strict loading to find.
     """
-    converted = {}
-    for key, value in state_dict.items():
-        name = key.removeprefix(prefix)
-        if not key.startswith(prefix) or name in _MASK_TOKENS:
-            continue
-        for pattern, replacement in _ORIGINAL_NAMES:
-            name = re.sub(pattern, replacement, name)
-        if ".attn.qkv." in name:
-            for letter, part in zip("qkv", value.chunk(3), strict=True):
-                converted[target + name.replace(".attn.qkv.", f".attention.{letter}_proj.")] = part
-        else:
-            converted[target + name] = value
-    return converted
+    named = renamed(without(state_dict, _MASK_TOKENS), _ORIGINAL_NAMES)
+    return in_three(named, ".attn.qkv.", ".attention.{}_proj.")
 
 
 def load_dino(encoder: DinoEncoder, path: str | Path) -> None:
@@ -122,31 +109,11 @@ def load_dino(encoder: DinoEncoder, path: str | Path) -> None:
     `path` is an original DINOv2 or Depth-Anything-V2 file, or the folder or Hub name of a DINOv2
     or Depth-Anything-V2 in transformers' form. Raises ValueError if anything does not fit.
     """
-    if str(path).endswith(_FILES) or Path(path).is_file():
-        state_dict = read_tensors(path)
-        prefix = "pretrained." if any(key.startswith("pretrained.") for key in state_dict) else ""
-        state_dict = released_dino_keys(state_dict, prefix)
+    if is_weight_file(path):
+        weights = read_tensors(path)
+        weights = released_dino_keys(below(weights, "pretrained.") or weights)
     else:
-        state_dict = _transformers_weights(path)
-    expected = encoder.state_dict()
-    shared = expected.keys() & state_dict.keys()
-    report = {
-        "missing_keys": expected.keys() - state_dict.keys(),
-        "unexpected_keys": state_dict.keys() - expected.keys(),
-        "mismatched_keys": [(k,) for k in shared if state_dict[k].shape != expected[k].shape],
-    }
-    check_loading(path, report)
-    encoder.load_state_dict(state_dict)
-
-
-def _transformers_weights(path: str | Path) -> dict[str, Tensor]:
-    model_type = published_type(path)
-    if model_type == "depth_anything":
-        model, info = load_published(DepthAnythingForDepthEstimation, path)
-        model = model.backbone
-    elif model_type == "dinov2":
-        model, info = load_published(Dinov2Model, path)
-    else:
-        raise ValueError(f"{path} holds a {model_type!r}; expected 'dinov2' or 'depth_anything'.")
-    check_loading(path, info)
-    return {key: value for key, value in model.state_dict().items() if key not in _MASK_TOKENS}
+        model = load_published(_PUBLISHED, path)
+        model = model.backbone if isinstance(model, DepthAnythingForDepthEstimation) else model
+        weights = without(model.state_dict(), _MASK_TOKENS)
+    fill(encoder, weights, path)

@@ -10,12 +10,13 @@
 Legend: F frames, S image size, C channels of the last stage.
 """
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetModel
+
+from internnav_hf.weights.renaming import renamed, without
 
 # Names in torchvision's ResNet -> transformers 5.23's.
 _TORCHVISION_NAMES = (
@@ -23,10 +24,10 @@ _TORCHVISION_NAMES = (
     (r"^bn1\.", "embedder.embedder.normalization."),
     (r"\.downsample\.0\.", ".shortcut.convolution."),
     (r"\.downsample\.1\.", ".shortcut.normalization."),
+    (r"^layer(\d)\.(\d+)\.", lambda m: f"encoder.stages.{int(m[1]) - 1}.layers.{m[2]}."),
+    (r"\.conv(\d)\.", lambda m: f".layer.{int(m[1]) - 1}.convolution."),
+    (r"\.bn(\d)\.", lambda m: f".layer.{int(m[1]) - 1}.normalization."),
 )
-_STAGE = re.compile(r"^layer(\d)\.(\d+)\.")
-_LAYER = re.compile(r"\.(conv|bn)(\d)\.")
-_LAYER_PARTS = {"conv": "convolution", "bn": "normalization"}
 _CLASSIFIER = ("fc.weight", "fc.bias")
 
 
@@ -65,11 +66,4 @@ def torchvision_resnet_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tenso
     """A ResNet of torchvision under `RGBResNet`'s names, without its classifier. A name that is not
     known stays, for strict loading to find.
     """
-    return {_resnet_key(key): value for key, value in state_dict.items() if key not in _CLASSIFIER}
-
-
-def _resnet_key(key: str) -> str:
-    for pattern, replacement in _TORCHVISION_NAMES:
-        key = re.sub(pattern, replacement, key)
-    key = _STAGE.sub(lambda m: f"encoder.stages.{int(m[1]) - 1}.layers.{m[2]}.", key)
-    return _LAYER.sub(lambda m: f".layer.{int(m[2]) - 1}.{_LAYER_PARTS[m[1]]}.", key)
+    return renamed(without(state_dict, _CLASSIFIER), _TORCHVISION_NAMES)

@@ -30,23 +30,8 @@ from internnav_hf.models.system2.model import System2Model
 from internnav_hf.models.system2.session import System2Session
 from internnav_hf.publishing.pushing import PushesWithCard
 from internnav_hf.weights.adapters import FRESH
-from internnav_hf.weights.checkpoints import (
-    check_size,
-    hub_arguments,
-    no_weights,
-    open_weights,
-    stored_config,
-)
-from internnav_hf.weights.loading import (
-    StrictLoading,
-    check_fit,
-    loading_arguments,
-    named,
-    no_loss,
-    open_if_adapter,
-    read_config,
-)
-from internnav_hf.weights.weight_files import map_tensors
+from internnav_hf.weights.checkpoints import hub_arguments, no_weights, open_weights, stored_config
+from internnav_hf.weights.loading import Release, StrictLoading
 
 logger = logging.getLogger(__name__)
 
@@ -137,41 +122,18 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
         return dual
 
     @classmethod
-    def from_pretrained(
-        cls, pretrained_model_name_or_path, *args, config=None, output_loading_info=False, **kwargs
-    ):
-        """Our checkpoint, or a released one such as `InternRobotics/InternVLA-N1-DualVLN`.
-
-        Fields of `DualSystemConfig` are accepted as keyword arguments. Any missing, unexpected or
-        misshapen key is a ValueError.
-        """
-        path, kwargs = loading_arguments(pretrained_model_name_or_path, kwargs)
-        source = path
-        if path is not None:
-            adapted = open_if_adapter(cls, path, config, kwargs, cls.open_base)
-            if adapted is not None:
-                return (adapted, no_loss()) if output_loading_info else adapted
-            if config is None:
-                config, kwargs = read_config(DualSystemConfig, path, **kwargs)
-            hub = hub_arguments(kwargs)
-            if stored_config(path, **hub).get("model_type") != DualSystemConfig.model_type:
-                kwargs["state_dict"] = cls._released(path, config, **hub)
-                kwargs, source = {k: v for k, v in kwargs.items() if k not in hub}, None
-        told = {"output_loading_info": output_loading_info}
-        return named(super().from_pretrained(source, *args, config=config, **told, **kwargs), path)
-
-    @classmethod
-    def _released(cls, path, config: DualSystemConfig, **hub) -> dict[str, Tensor]:
-        """The weights of a released checkpoint under our names, mapped and not copied."""
+    def released(cls, path, **hub) -> Release | None:
+        """InternVLA-N1 with System1, such as `InternRobotics/InternVLA-N1-DualVLN`."""
+        stored = stored_config(path, **hub)
+        is_ours = stored.get("model_type") == DualSystemConfig.model_type
+        if is_ours or not holds_dual_system(stored, path, **hub):
+            return None
         weights = open_weights(path, **hub)
         if weights is None:
             raise no_weights(path)
-        skeleton = check_size(path, weights, config, cls)
-        assert skeleton is not None
-        tensors = map_tensors(weights.files) if weights.tensors is None else weights.tensors
-        converted = dual_system_keys(tensors, config)
-        check_fit(path, converted, skeleton)
-        return converted
+        return Release(
+            path, None, lambda model: dual_system_keys(weights.mapped(), model.config), weights
+        )
 
     @classmethod
     def open_base(cls, path, config: DualSystemConfig | None = None, **kwargs) -> Any:
@@ -186,12 +148,6 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
         dual = cls.from_parts(system2, expert, num_queries=num_queries)
         setattr(dual, FRESH, ["latent_queries", "action_expert"])
         return dual
-
-    def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
-        """As for every model, under the names that the weights have in memory."""
-        super().save_pretrained(
-            save_directory, *args, save_original_format=save_original_format, **kwargs
-        )
 
     @property
     def system2_is_frozen(self) -> bool:

@@ -1,14 +1,15 @@
 """Key names of released checkpoints, as transformers 4.51 wrote them, and ours."""
 
-import importlib
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedConfig
+from transformers import MODEL_MAPPING, PreTrainedConfig
 
 from internnav_hf.models.dual_system.config import DualSystemConfig
 from internnav_hf.models.system2.released import system2_keys
+from internnav_hf.weights.renaming import under
 
 _QUERIES = "model.latent_queries"
 # System1's keys stand among the language model's; a match is what to take off.
@@ -16,22 +17,14 @@ _EXPERT_PREFIX = re.compile(
     r"^model\.(navdp\.|(?=(traj_dit|action_encoder|action_decoder|cond_projector|rgb_model"
     r"|memory_encoder|rgb_resampler)\.))"
 )
-_EXPERT_MODULES = {
-    "internnav_nextdit": "..nextdit.model",
-    "internnav_navdp_action_expert": "..navdp.expert",
-    "internnav_navdp": "..navdp.released",
-}
 
 
 def action_expert_keys(
     state_dict: Mapping[str, Tensor], config: PreTrainedConfig
 ) -> dict[str, Tensor]:
     """A released expert, without the prefix it has in a whole model, or NavDP, under ours."""
-    name = _EXPERT_MODULES.get(config.model_type)
-    if name is None:
-        raise ValueError(f"No checkpoint of a {config.model_type} was released by others.")
-    module = importlib.import_module(name, __package__)
-    return module.released_keys(dict(state_dict), config)
+    expert: Any = MODEL_MAPPING[type(config)]
+    return expert.released_keys(state_dict, config)
 
 
 def dual_system_keys(
@@ -44,8 +37,7 @@ def dual_system_keys(
     system2 = system2_keys({key: state_dict[key] for key in rest}, tied)
     experts = {_EXPERT_PREFIX.sub("", key): state_dict[key] for key in expert}
     experts = action_expert_keys(experts, config.action_expert_config)
-    converted = {f"system2.{key}": value for key, value in system2.items()}
-    converted |= {f"action_expert.{key}": value for key, value in experts.items()}
+    converted = under("system2.", system2) | under("action_expert.", experts)
     if _QUERIES in state_dict:
         converted["latent_queries.weight"] = state_dict[_QUERIES].flatten(0, 1)
     return converted

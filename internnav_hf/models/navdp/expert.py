@@ -9,8 +9,6 @@ Legend: B samples, T frames, V valid frames of all samples, Q tokens of a plan, 
 H horizon, S image size, N tokens of a frame (colour, then depth), C width, R tokens of two frames.
 """
 
-import re
-
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
@@ -18,49 +16,15 @@ from transformers import PreTrainedModel
 
 from internnav_hf.models.common.counted_losses import CountedLosses
 from internnav_hf.models.common.diffusion import NUM_ACTION_CHANNELS, noise_schedule
-from internnav_hf.models.common.dino import released_dino_keys
 from internnav_hf.models.common.steady_draws import SteadyDraws
 from internnav_hf.models.dual_system.action_expert import ActionExpertOutput, loss_over_frames
 from internnav_hf.models.navdp.expert_config import NavDPActionExpertConfig
+from internnav_hf.models.navdp.released import released_expert_keys
 from internnav_hf.models.navdp.trunk import Denoiser, RGBDEncoder, TokenCompressor, denoise
 from internnav_hf.weights.loading import StrictLoading
 
 NUM_VIEWS = 2  # that of the decision, and the current one
 _NUM_GOAL_TOKENS = 1
-
-# Released names, without `model.navdp.`, -> ours.
-_RELEASED_NAMES = (
-    (r"^cond_pos_embed$", "denoiser.condition_positions.weight"),
-    (r"^out_pos_embed$", "denoiser.action_positions.weight"),
-    (r"^input_embed\.", "denoiser.action_embedding."),
-    (r"^decoder\.layers\.", "denoiser.layers."),
-    (r"^layernorm\.", "denoiser.norm."),
-    (r"^action_head\.", "denoiser.action_head."),
-    (r"^vlm_embed_mlp\.", "plan_projection."),
-    (r"^goal_compressor\.target_embedding\.", "plan_compressor.queries."),
-    (
-        r"^goal_compressor\.(token|query)_positional_encoding\.position_embedding\.",
-        r"plan_compressor.\1_positions.",
-    ),
-    (r"^goal_compressor\.cross_attention\.", "plan_compressor.attention."),
-    (r"^rgbd_encoder\.former_query\.", "rgbd_encoder.queries."),
-    (r"^rgbd_encoder\.former_pe\.", "rgbd_encoder.positions."),
-    (r"^rgbd_encoder\.former_net\.", "rgbd_encoder.decoder."),
-    (r"^rgbd_encoder\.project_layer\.", "rgbd_encoder.projection."),
-)
-_VISION_PREFIXES = {
-    "rgbd_encoder.rgb_model.": "rgbd_encoder.rgb_encoder.",
-    "rgbd_encoder.depth_model.": "rgbd_encoder.depth_encoder.",
-}
-# Released, but reached by no loss: not built here.
-_UNUSED = (
-    "decoder_layer.",
-    "critic_head.",
-    "point_encoder.",
-    "pg_embed_mlp.",
-    "pg_pred_mlp.",
-    "goal_compressor.positional_encoding.pe",
-)
 
 
 class NavDPActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
@@ -75,6 +39,7 @@ class NavDPActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _no_split_modules = ["Dinov2Layer", "DenoiserLayer"]
+    released_keys = staticmethod(released_expert_keys)
 
     def __init__(self, config: NavDPActionExpertConfig):
         super().__init__(config)
@@ -266,25 +231,3 @@ def _checked(name: str, tensor: Tensor | None, *trailing: int) -> Tensor:
         sizes = ", ".join(map(str, trailing))
         raise ValueError(f"NavDPActionExpert: {name}: found {found}, expected (..., {sizes}).")
     return tensor
-
-
-def released_keys(
-    state_dict: dict[str, Tensor], config: NavDPActionExpertConfig
-) -> dict[str, Tensor]:
-    """A released NavDP*, keys without `model.navdp.`, under our names.
-
-    What no loss reaches is dropped, by name; a name that is not known stays, for strict loading to
-    find.
-    """
-    converted = {}
-    for prefix, target in _VISION_PREFIXES.items():
-        converted |= released_dino_keys(state_dict, prefix, target)
-    for key, value in state_dict.items():
-        if key.startswith((*_VISION_PREFIXES, *_UNUSED)):
-            continue
-        name = key
-        for pattern, replacement in _RELEASED_NAMES:
-            name = re.sub(pattern, replacement, name)
-        is_table = key in ("cond_pos_embed", "out_pos_embed")
-        converted[name] = value[0] if is_table else value
-    return converted

@@ -19,18 +19,17 @@ from einops import rearrange
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from internnav_hf.models.common.config import own_fields
 from internnav_hf.models.common.counted_losses import CountedLosses
 from internnav_hf.models.common.diffusion import NUM_ACTION_CHANNELS, noise_schedule
 from internnav_hf.models.common.steady_draws import SteadyDraws
 from internnav_hf.models.navdp.config import NavDPConfig
 from internnav_hf.models.navdp.goals import NUM_POINT_CHANNELS, NUM_SLOTS, Goal, GoalEncoder
 from internnav_hf.models.navdp.losses import DRAWS, NavDPOutput, loss_weights, navdp_losses
-from internnav_hf.models.navdp.released import released_config, released_file, released_keys
+from internnav_hf.models.navdp.released import find_released, released_fields, released_keys
 from internnav_hf.models.navdp.trunk import Denoiser, RGBDEncoder, denoise
 from internnav_hf.publishing.pushing import PushesWithCard
 from internnav_hf.weights.inert_pickle import read_tensors
-from internnav_hf.weights.loading import StrictLoading, check_fit, named
+from internnav_hf.weights.loading import Release, StrictLoading
 
 _GOAL_KEYS = {"point": "goal_point", "image": "goal_image", "pixel": "goal_pixel_map"}
 _AUXILIARY_KINDS = ("image", "pixel")
@@ -60,6 +59,8 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _no_split_modules = ["Dinov2Layer", "DenoiserLayer"]
+    opens_files = True
+    released_keys = staticmethod(released_keys)
 
     def __init__(self, config: NavDPConfig):
         super().__init__(config)
@@ -77,23 +78,14 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         self.train(self.training)  # freezes what the configuration says
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """Ours, or a released state dict: the file, or a folder with it and no configuration.
-
-        Fields of `NavDPConfig` are accepted as keyword arguments. Any missing, unexpected or
-        misshapen key is a ValueError.
-        """
-        path = pretrained_model_name_or_path
-        file = None if path is None else released_file(path)
+    def released(cls, path, **hub) -> Release | None:
+        """A bare state dict: the file, or a folder with it and no configuration."""
+        file = find_released(path)
         if file is None:
-            return super().from_pretrained(path, *args, **kwargs)
+            return None
         weights = read_tensors(file)
-        fields, kwargs = own_fields(NavDPConfig, kwargs)
-        config = kwargs.pop("config", None) or released_config(weights, file, **fields)
-        kwargs["state_dict"] = released_keys(weights, config)
-        with torch.device("meta"):
-            check_fit(file, kwargs["state_dict"], cls(config))
-        return named(super().from_pretrained(None, *args, config=config, **kwargs), path)
+        fields = released_fields(weights, file)
+        return Release(file, fields, lambda model: released_keys(weights, model.config))
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):

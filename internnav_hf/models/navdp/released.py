@@ -6,7 +6,6 @@ takes the mask of a pixel goal before the view; here all take it after the view,
 of those channels change places.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,11 @@ from transformers.utils import CONFIG_NAME
 
 from internnav_hf.models.common.dino import released_dino_keys
 from internnav_hf.models.navdp.config import NavDPConfig
+from internnav_hf.models.navdp.expert_config import NavDPActionExpertConfig
 from internnav_hf.models.navdp.goals import NUM_SLOTS
+from internnav_hf.weights.renaming import Names, below, count_layers, renamed, sizes, under, without
+from internnav_hf.weights.weight_files import released_file
 
-_SUFFIXES = (".ckpt", ".pth", ".pt", ".bin", ".safetensors")
 _CONDITION = "cond_pos_embed.position_embedding.weight"
 # What tells a size: name -> field, axis.
 _SIZES = {
@@ -28,7 +29,8 @@ _SIZES = {
     "pixel_encoder.pixelgoal_encoder.patch_embed.proj.weight": ("num_pixel_goal_channels", 1),
 }
 _PIXEL_PATCHES = "goal_encoder.encoders.pixel.encoder.embeddings.patch_embeddings.projection.weight"
-_LAYER = re.compile(r"^decoder\.layers\.(\d+)\.")
+_TEMPLATE = "decoder_layer."
+_LAYER = r"decoder\.layers\.(\d+)\."
 
 _VISION_PREFIXES = {
     "rgbd_encoder.rgb_model.": "rgbd_encoder.rgb_encoder.",
@@ -52,72 +54,95 @@ _NAMES = (
     (r"^rgbd_encoder\.former_net\.", "rgbd_encoder.decoder."),
     (r"^rgbd_encoder\.project_layer\.", "rgbd_encoder.projection."),
 )
+# Those of the action expert, without `model.navdp.`.
+_EXPERT_NAMES = (
+    (r"^cond_pos_embed$", "denoiser.condition_positions.weight"),
+    (r"^out_pos_embed$", "denoiser.action_positions.weight"),
+    (r"^input_embed\.", "denoiser.action_embedding."),
+    (r"^decoder\.layers\.", "denoiser.layers."),
+    (r"^layernorm\.", "denoiser.norm."),
+    (r"^action_head\.", "denoiser.action_head."),
+    (r"^vlm_embed_mlp\.", "plan_projection."),
+    (r"^goal_compressor\.target_embedding\.", "plan_compressor.queries."),
+    (
+        r"^goal_compressor\.(token|query)_positional_encoding\.position_embedding\.",
+        r"plan_compressor.\1_positions.",
+    ),
+    (r"^goal_compressor\.cross_attention\.", "plan_compressor.attention."),
+    (r"^rgbd_encoder\.former_query\.", "rgbd_encoder.queries."),
+    (r"^rgbd_encoder\.former_pe\.", "rgbd_encoder.positions."),
+    (r"^rgbd_encoder\.former_net\.", "rgbd_encoder.decoder."),
+    (r"^rgbd_encoder\.project_layer\.", "rgbd_encoder.projection."),
+)
+_EXPERT_TABLES = {"denoiser.condition_positions.weight", "denoiser.action_positions.weight"}
+# Of it, released, but reached by no loss: not built here.
+_EXPERT_UNUSED = (
+    "decoder_layer.",
+    "critic_head.",
+    "point_encoder.",
+    "pg_embed_mlp.",
+    "pg_pred_mlp.",
+    "goal_compressor.positional_encoding.pe",
+)
 
 
-def released_file(path: str | Path) -> Path | None:
-    """The weights at `path`, a file, or a folder that has them and no configuration; else None.
-
-    Raises ValueError for such a folder with several of them, and for a file of another kind.
-    """
-    path = Path(path)
-    if path.is_file():
-        if path.suffix not in _SUFFIXES:
-            raise ValueError(f"{path}: found a {path.suffix} file, expected one of {_SUFFIXES}.")
-        return path
-    if not path.is_dir() or (path / CONFIG_NAME).exists():
-        return None
-    files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
-    if len(files) > 1:
-        names = [file.name for file in files]
-        raise ValueError(f"{path}: no {CONFIG_NAME}, and weights in {names}: name one of them.")
-    return files[0] if files else None
+def find_released(path: str | Path) -> Path | None:
+    """The weights at `path`, a file, or a folder that has them and no configuration; else None."""
+    return None if (Path(path) / CONFIG_NAME).exists() else released_file(path)
 
 
-def released_config(
-    state_dict: Mapping[str, Tensor], source: str | Path = "given", **fields: Any
-) -> NavDPConfig:
-    """Of a released `state_dict`; `fields` win over what its shapes and names say.
+def released_fields(state_dict: Mapping[str, Tensor], source: str | Path) -> dict[str, Any]:
+    """Fields of the configuration of a released `state_dict`, as its shapes and names say them.
 
     Raises ValueError naming `source` where it is no NavDP, or the older one of 130 tokens.
     """
     missing = [key for key in _SIZES if key not in state_dict]
     if missing:
         raise ValueError(f"{source} holds no NavDP: it lacks {', '.join(missing)}.")
-    lengths = {field: state_dict[key].shape[axis] for key, (field, axis) in _SIZES.items()}
-    num_tokens = lengths.pop("num_condition_tokens")
-    expected = 1 + NUM_SLOTS + lengths["num_rgbd_queries"]
+    fields = sizes(state_dict, _SIZES)
+    num_tokens = fields.pop("num_condition_tokens")
+    expected = 1 + NUM_SLOTS + fields["num_rgbd_queries"]
     if num_tokens != expected:
         raise ValueError(
             f"{source}: {_CONDITION}: found {num_tokens} tokens, expected {expected}. Of the two "
             "checkpoints that NavDP's authors gave out, the older one, with one slot for the goal, "
             "is of another architecture; ask for the newer one, navdp-cross-modal.ckpt."
         )
-    sizes = {
+    return fields | {
         "has_auxiliary_heads": any("_aux_head." in key for key in state_dict),
-        "num_hidden_layers": len({m[1] for key in state_dict if (m := _LAYER.match(key))}),
-        "channel_order": "bgr" if any(map(_is_template, state_dict)) else "rgb",
+        "num_hidden_layers": count_layers(state_dict, _LAYER),
+        "channel_order": "bgr" if _has_template(state_dict) else "rgb",
     }
-    return NavDPConfig(**(lengths | sizes | fields))
 
 
 def released_keys(state_dict: Mapping[str, Tensor], config: NavDPConfig) -> dict[str, Tensor]:
-    """A released NavDP under our names. What nothing reads is dropped, by name; a name that is not
-    known stays, for strict loading to find.
-    """
-    converted = {}
-    for prefix, target in _VISION_PREFIXES.items():
-        converted |= released_dino_keys(state_dict, prefix, target)
-    for key, value in state_dict.items():
-        if key.startswith(tuple(_VISION_PREFIXES)) or _is_template(key):
-            continue
-        name = key
-        for pattern, replacement in _NAMES:
-            name = re.sub(pattern, replacement, name)
-        converted[name] = value
-    if any(map(_is_template, state_dict)) and _PIXEL_PATCHES in converted:
+    """A released NavDP under our names, without what nothing reads."""
+    converted = _converted(state_dict, _NAMES, (_TEMPLATE,))
+    if _has_template(state_dict) and _PIXEL_PATCHES in converted:
         converted[_PIXEL_PATCHES] = converted[_PIXEL_PATCHES].roll(-1, dims=1)
     return converted
 
 
-def _is_template(key: str) -> bool:
-    return key.startswith("decoder_layer.")
+def released_expert_keys(
+    state_dict: Mapping[str, Tensor], config: NavDPActionExpertConfig
+) -> dict[str, Tensor]:
+    """A released action expert, named without `model.navdp.`, under our names, without what nothing
+    reads.
+    """
+    converted = _converted(state_dict, _EXPERT_NAMES, _EXPERT_UNUSED)
+    for table in _EXPERT_TABLES & converted.keys():
+        converted[table] = converted[table][0]
+    return converted
+
+
+def _converted(
+    state_dict: Mapping[str, Tensor], names: Names, unused: tuple[str, ...]
+) -> dict[str, Tensor]:
+    converted = renamed(without(state_dict, (*_VISION_PREFIXES, *unused)), names)
+    for prefix, target in _VISION_PREFIXES.items():
+        converted |= under(target, released_dino_keys(below(state_dict, prefix)))
+    return converted
+
+
+def _has_template(state_dict: Mapping[str, Tensor]) -> bool:
+    return any(key.startswith(_TEMPLATE) for key in state_dict)

@@ -9,9 +9,6 @@ Legend: B samples, T frames, Q query tokens of a plan, D width of System2, H hor
 P patches of a view, C their width, M valid frames of a batch, N condition tokens.
 """
 
-import re
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
@@ -23,12 +20,13 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from internnav_hf.models.common.counted_losses import CountedLosses
-from internnav_hf.models.common.dino import DinoEncoder, released_dino_keys, to_unit
+from internnav_hf.models.common.dino import DinoEncoder, to_unit
 from internnav_hf.models.common.steady_draws import SteadyDraws
 from internnav_hf.models.dual_system.action_expert import ActionExpertOutput, loss_over_frames
 from internnav_hf.models.nextdit.config import NextDiTConfig
 from internnav_hf.models.nextdit.denoiser import Context, NextDiTBlock, NextDiTDenoiser
 from internnav_hf.models.nextdit.memory import NUM_VIEWS, MemoryEncoder, QueryResampler, RGBMemory
+from internnav_hf.models.nextdit.released import released_keys
 from internnav_hf.weights.loading import StrictLoading
 
 NUM_TRAIN_TIMESTEPS = 1000
@@ -47,6 +45,7 @@ class NextDiTActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _no_split_modules = ["Dinov2Layer", "NextDiTBlock"]
+    released_keys = staticmethod(released_keys)
 
     def __init__(self, config: NextDiTConfig):
         super().__init__(config)
@@ -262,54 +261,3 @@ def noise_schedule(num_inference_steps: int) -> FlowMatchEulerDiscreteScheduler:
     scheduler = FlowMatchEulerDiscreteScheduler(NUM_TRAIN_TIMESTEPS)
     scheduler.set_timesteps(sigmas=np.linspace(1, 1 / num_inference_steps, num_inference_steps))
     return scheduler
-
-
-# Names in released checkpoints -> ours, in this order.
-_RELEASED_NAMES = (
-    (r"^traj_dit\.model\.time_caption_embed\.caption_embedder\.", "denoiser.condition_embedder."),
-    (r"^traj_dit\.model\.time_caption_embed\.", "denoiser."),
-    (r"^traj_dit\.model\.caption_projection\.", "denoiser.condition_projection."),
-    (r"^traj_dit\.model\.norm_out\.linear_1\.", "denoiser.output_modulation."),
-    (r"^traj_dit\.model\.norm_out\.linear_2\.", "denoiser.output."),
-    (r"^traj_dit\.model\.", "denoiser."),
-    (r"\.norm1\.linear\.", ".modulation."),
-    (r"\.norm1\.norm\.", ".attention_norm."),
-    (r"\.norm1_context\.", ".condition_norm."),
-    (r"^(denoiser\.layers\.\d+)\.norm2\.", r"\1.attention_output_norm."),
-    (r"\.ffn_norm1\.", ".feed_forward_norm."),
-    (r"\.ffn_norm2\.", ".feed_forward_output_norm."),
-    (r"\.attn2\.to_out\.0\.", ".attention_output."),
-    (r"\.attn1\.", ".self_attention."),
-    (r"\.attn2\.", ".cross_attention."),
-    (r"\.to_q\.", ".to_queries."),
-    (r"\.to_k\.", ".to_keys."),
-    (r"\.to_v\.", ".to_values."),
-    (r"\.norm_q\.", ".query_norm."),
-    (r"\.norm_k\.", ".key_norm."),
-    (r"^cond_projector\.", "plan_projector."),
-    (r"^memory_encoder\.memory_pos$", "memory.encoder.positions"),
-    (r"^memory_encoder\.", "memory.encoder."),
-    (r"^rgb_resampler\.query_tokens$", "memory.resampler.queries"),
-    (r"^rgb_resampler\.query_pos$", "memory.resampler.positions"),
-    (r"^rgb_resampler\.", "memory.resampler."),
-)
-# No loss reaches them and nothing reads them. DINOv2's mask token is another one.
-_UNUSED = {
-    "traj_dit.model.patch_embedder.proj.weight",
-    "traj_dit.model.patch_embedder.proj.bias",
-    "rgb_resampler.visual_proj.weight",
-    "rgb_resampler.visual_proj.bias",
-}
-
-
-def released_keys(state_dict: Mapping[str, Tensor], config: NextDiTConfig) -> dict[str, Tensor]:
-    """Tensors of a released expert, named without `model.`, under our names."""
-    converted = released_dino_keys(state_dict, "rgb_model.", "vision.")
-    for key, value in state_dict.items():
-        if key.startswith("rgb_model.") or key in _UNUSED:
-            continue
-        name = key
-        for pattern, replacement in _RELEASED_NAMES:
-            name = re.sub(pattern, replacement, name)
-        converted[name] = value
-    return converted

@@ -24,7 +24,7 @@ from internnav_hf.models.rdp.config import RDPConfig
 from internnav_hf.models.rdp.displacements import scale
 from internnav_hf.models.rdp.released import released_rdp_fields, released_rdp_keys
 from internnav_hf.models.vln.loading import ReleasedModel, check_frames
-from internnav_hf.models.vln.released import Release, check_variant
+from internnav_hf.models.vln.released import VLNRelease, check_variant
 
 POSITION_SIZE = 64  # channels that say which cell of the depth features it is
 
@@ -68,7 +68,7 @@ class RDPEncoders(ReleasedModel):
         self.state_encoder = StateEncoder(seen, hidden)
 
     @classmethod
-    def convert_release(cls, release: Release, unused: tuple[str, ...]):
+    def convert_release(cls, release: VLNRelease, unused: tuple[str, ...]):
         """See `ReleasedModel`."""
         check_variant(release, "RDP")
         weights = released_rdp_keys(release.weights, unused)

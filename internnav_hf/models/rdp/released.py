@@ -5,22 +5,19 @@ reads, which are dropped by name: a pooled projection, LayerNorms and position c
 mode, buffers of masks. What is not known stays, for strict loading to find.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from internnav_hf.models.common.clip_released import (
-    _DENOISER,
-    _HEAD_SIZE,
-    _count,
-    depth_fields,
+    HEAD_SIZE,
     released_tower_keys,
     tower_fields,
-    without_unread,
 )
+from internnav_hf.models.common.depth_resnet import depth_fields
 from internnav_hf.models.rdp.config import PUBLISHED_MISTAKES
+from internnav_hf.weights.renaming import count_layers, sizes
 
 # Released names -> ours.
 _NAMES = (
@@ -48,7 +45,8 @@ _NAMES = (
     (r"^action_dp_pred_net\.ln_f\.", "denoiser.norm."),
     (r"^action_dp_pred_net\.head\.", "denoiser.action_head."),
 )
-_TABLES = ("pos_emb", "cond_pos_emb", "decoder_queries")
+_CONDITION = "denoiser.condition_positions.weight"
+_TABLES = {_CONDITION, "denoiser.action_positions.weight", "denoiser.action_queries"}
 
 
 # What tells a size: our name -> field, axis. Those of towers stand in a configuration of their own.
@@ -66,7 +64,6 @@ _COUNTS = {
     "num_denoiser_layers": r"denoiser\.layers\.(\d+)\.",
     "num_condition_layers": r"denoiser\.condition_layers\.(\d+)\.",
 }
-_CONDITION = "denoiser.condition_positions.weight"
 _NUM_OTHER_TOKENS = 10  # of the condition, than previous displacements
 # Where InternNav's configuration says what a field of ours says.
 _SETTINGS = {
@@ -83,15 +80,10 @@ _SETTINGS = {
 def released_rdp_keys(
     state_dict: Mapping[str, Tensor], unused: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
-    """A released RDP under our names, in float32, without keys that start with one of `unused`."""
-    converted = released_tower_keys(state_dict)
-    for key, value in without_unread(state_dict, unused).items():
-        name = key
-        for pattern, replacement in _NAMES:
-            name = re.sub(pattern, replacement, name)
-        if key.removeprefix(_DENOISER) in _TABLES:
-            value = value[0]
-        converted[name] = value.float() if value.is_floating_point() else value
+    """A released RDP under our names, without keys that start with one of `unused`."""
+    converted = released_tower_keys(state_dict, _NAMES, unused)
+    for name in _TABLES & converted.keys():
+        converted[name] = converted[name][0]
     return converted
 
 
@@ -103,16 +95,14 @@ def released_rdp_fields(
     With the mistakes that the release was trained with. What neither tells is as published.
     """
     fields: dict[str, Any] = dict(PUBLISHED_MISTAKES)
-    fields |= {field: weights[k].shape[axis] for k, (field, axis) in _SIZES.items() if k in weights}
-    fields |= {name: count for name, p in _COUNTS.items() if (count := _count(weights, p))}
-    fields |= depth_fields(weights)
+    fields |= sizes(weights, _SIZES) | depth_fields(weights) | tower_fields(weights)
+    fields |= {name: count for name, p in _COUNTS.items() if (count := count_layers(weights, p))}
     if _CONDITION in weights:
         fields["num_previous_displacements"] = len(weights[_CONDITION]) - _NUM_OTHER_TOKENS
     if "denoiser_hidden_size" in fields:
         width = fields["denoiser_hidden_size"]
-        fields["num_denoiser_attention_heads"] = max(width // _HEAD_SIZE, 1)
+        fields["num_denoiser_attention_heads"] = max(width // HEAD_SIZE, 1)
     fields["use_diffusion"] = "denoiser.action_queries" not in weights
-    fields |= tower_fields(weights)
     for field, (part, name) in _SETTINGS.items():
         found = settings.get(part)
         if isinstance(found, dict) and found.get(name) is not None:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from internnav_hf.models.common.counted_losses import CountedLosses
 from internnav_hf.models.system2.config import System2Config
@@ -30,25 +31,14 @@ from internnav_hf.models.system2.pixel_goal_head import (
     read_goal,
 )
 from internnav_hf.publishing.pushing import PushesWithCard
-from internnav_hf.weights.adapters import FRESH
-from internnav_hf.weights.checkpoints import hub_arguments, is_bare_adapter, stored_config
-from internnav_hf.weights.loading import (
-    check_loading,
-    checked_source,
-    loading_arguments,
-    named,
-    no_loss,
-    open_if_adapter,
-    read_config,
-)
+from internnav_hf.weights.checkpoints import is_bare_adapter, stored_config
+from internnav_hf.weights.loading import REPORTED, Release, StrictLoading
+from internnav_hf.weights.weight_files import share_weights
 
 IGNORE_INDEX = -100
 
 
-HEADS = {"pixel_goal_head", "landmark_head"}
-
-
-class System2Model(PushesWithCard, CountedLosses, PreTrainedModel):
+class System2Model(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
     """System2. `from_pretrained` takes our checkpoints and plain Qwen-VL ones, and fails on any key
     that does not fit.
     """
@@ -84,64 +74,44 @@ class System2Model(PushesWithCard, CountedLosses, PreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_pretrained(
-        cls, pretrained_model_name_or_path, *args, config=None, output_loading_info=False, **kwargs
-    ):
-        """Our checkpoint, or a plain Qwen-VL such as `InternRobotics/InternVLA-N1-System2` or
-        `Qwen/Qwen2.5-VL-7B-Instruct`.
-
-        Fields of `System2Config` are accepted as keyword arguments. A head that the checkpoint
-        lacks and the configuration asks for starts fresh; any other missing, unexpected or
-        misshapen key is a ValueError.
+    def released(cls, path, **hub) -> Release | None:
+        """A plain Qwen-VL such as `InternRobotics/InternVLA-N1-System2` or
+        `Qwen/Qwen2.5-VL-7B-Instruct`, whose keys transformers renames.
         """
-        path, kwargs = loading_arguments(pretrained_model_name_or_path, kwargs)
-        loaded: Any
-        told = {"output_loading_info": True}
-        if path is None:
-            loaded = super().from_pretrained(None, *args, config=config, **told, **kwargs)
-            check_loading("given", loaded[1])
-            return loaded if output_loading_info else loaded[0]
-        adapted = open_if_adapter(cls, path, config, kwargs, cls.from_pretrained)
-        if adapted is not None:
-            return (adapted, no_loss()) if output_loading_info else adapted
-        if config is None:
-            config, kwargs = read_config(System2Config, path, **kwargs)
-        stored, _ = System2Config.get_config_dict(path, **hub_arguments(kwargs))
+        return Release(path) if is_plain_vlm(path, **hub) else None
+
+    @classmethod
+    def optional_parts(cls, path, config, **hub):
+        """A head that the checkpoint lacks and the configuration asks for starts fresh. Only
+        training uses the landmark head, and may go on without.
+        """
+        stored, _ = System2Config.get_config_dict(path, **hub)
         fresh = () if stored.get("use_pixel_goal_head", True) else ("pixel_goal_head.",)
         fresh += () if stored.get("landmark_loss_weight", 0.0) > 0 else ("landmark_head.",)
-        # Only training uses the landmark head, and it may go on without.
-        dropped = () if config.landmark_loss_weight > 0 else ("landmark_head.",)
-        plain = is_plain_vlm(path, **hub_arguments(kwargs))
-        source, kwargs = checked_source(path, config, kwargs, _plain if plain else cls, fresh)
-        if plain and source is None:
-            raise ValueError(f"{path}: expected model.safetensors, or shards and their list.")
-        if plain:
-            loaded = AutoModelForImageTextToText.from_pretrained(
-                path, *args, config=config.vlm_config, **told, **kwargs
+        return fresh, () if config.landmark_loss_weight > 0 else ("landmark_head.",)
+
+    @classmethod
+    def load_weights(cls, source, release, *args, config, **kwargs):
+        """As for every model; a plain Qwen-VL by its own class."""
+        if release is None:
+            return super().load_weights(source, release, *args, config=config, **kwargs)
+        if source is None:
+            raise ValueError(
+                f"{release.source}: expected {SAFE_WEIGHTS_NAME}, or shards and their list."
             )
-            model, info = cls(config, vlm=loaded[0]), loaded[1]
-            for head in HEADS & dict(model.named_children()).keys():
-                # Not the whole model: rotary frequencies stay in float32.
-                model.get_submodule(head).to(device=model.vlm.device, dtype=model.vlm.dtype)
-        else:
-            loaded = super().from_pretrained(source, *args, config=config, **told, **kwargs)
-            model, info = loaded
-        check_loading(path, info, may_be_missing=fresh, may_be_unexpected=dropped)
-        setattr(model, FRESH, [n for n, _ in model.named_children() if f"{n}." in fresh])
-        return named((model, info) if output_loading_info else model, path)
-
-    def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
-        """As for every model, under the names that the weights have in memory.
-
-        Qwen's names of old, transformers' default, do not load back with `load_state_dict`.
-        """
-        super().save_pretrained(
-            save_directory, *args, save_original_format=save_original_format, **kwargs
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            source, *args, config=config.vlm_config, **REPORTED, **kwargs
         )
+        model = cls(config, vlm=loaded[0])
+        for name, head in model.named_children():
+            if name != "vlm":  # whose rotary frequencies stay in float32
+                head.to(device=model.vlm.device, dtype=model.vlm.dtype)
+        return model, loaded[1]
 
     def save_vlm(self, save_directory, **kwargs) -> None:
         """Save the vision-language model alone, as a plain Qwen-VL that other tools load."""
         self.vlm.save_pretrained(save_directory, **kwargs)
+        share_weights(save_directory)
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -377,7 +347,3 @@ def is_plain_vlm(path, **hub) -> bool:
     if is_bare_adapter(path, **hub):
         return False
     return stored_config(path, **hub).get("model_type") != System2Config.model_type
-
-
-def _plain(config: System2Config) -> Any:
-    return AutoModelForImageTextToText.from_config(config.vlm_config)

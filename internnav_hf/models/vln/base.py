@@ -23,7 +23,12 @@ from internnav_hf.models.common.rgb_resnet import RGBResNet
 from internnav_hf.models.vln.config import RecurrentVLNConfig
 from internnav_hf.models.vln.loading import ReleasedModel, check_frames
 from internnav_hf.models.vln.losses import VLNOutput, vln_losses
-from internnav_hf.models.vln.released import Release, check_variant, released_fields, released_keys
+from internnav_hf.models.vln.released import (
+    VLNRelease,
+    check_variant,
+    released_fields,
+    released_keys,
+)
 
 NUM_ACTIONS = 4  # stop, forward, left, right
 
@@ -94,7 +99,7 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
         self.rgb_encoder = RGBResNet(config.rgb_config, config.batch_norm_mode)
 
     @classmethod
-    def convert_release(cls, release: Release, unused: tuple[str, ...]):
+    def convert_release(cls, release: VLNRelease, unused: tuple[str, ...]):
         """See `ReleasedModel`."""
         check_variant(release, cls.released_variant)
         weights = released_keys(release, unused)

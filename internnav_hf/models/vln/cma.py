@@ -24,7 +24,7 @@ from internnav_hf.models.vln.cma_clip_released import (
     released_cma_clip_keys,
 )
 from internnav_hf.models.vln.cma_config import CMAConfig
-from internnav_hf.models.vln.released import CLIP_VARIANT, Release
+from internnav_hf.models.vln.released import CLIP_VARIANT, VLNRelease
 
 RGB_GRID = 4  # cells in a row, of colours
 POSITION_SIZE = 64  # channels that say which cell it is
@@ -68,7 +68,7 @@ class CMAModel(RecurrentVLNModel):
         self.train(self.training)  # freezes what the configuration says
 
     @classmethod
-    def convert_release(cls, release: Release, unused: tuple[str, ...]):
+    def convert_release(cls, release: VLNRelease, unused: tuple[str, ...]):
         """See `ReleasedModel`."""
         if release.variant != CLIP_VARIANT:
             return super().convert_release(release, unused)

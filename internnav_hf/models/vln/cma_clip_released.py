@@ -1,6 +1,5 @@
 """Weights of InternNav's CMA over CLIP encoders under our names. It has released none so far."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,11 +7,11 @@ from torch import Tensor
 
 from internnav_hf.models.common.clip_config import CLIP_MEAN, CLIP_STD
 from internnav_hf.models.common.clip_released import (
-    depth_fields,
     released_tower_keys,
     tower_fields,
-    without_unread,
 )
+from internnav_hf.models.common.depth_resnet import depth_fields
+from internnav_hf.weights.renaming import sizes
 
 # InternNav's names -> ours.
 _NAMES = (
@@ -54,18 +53,12 @@ _SIZES = {
 def released_cma_clip_keys(
     state_dict: Mapping[str, Tensor], unused: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
-    """Under our names, in float32, without keys that start with one of `unused`."""
-    converted = released_tower_keys(state_dict)
-    for name, value in without_unread(state_dict, (*_UNREAD, *unused)).items():
-        for pattern, replacement in _NAMES:
-            name = re.sub(pattern, replacement, name)
-        converted[name] = value.float() if value.is_floating_point() else value
-    return converted
+    """Under our names, without keys that start with one of `unused`."""
+    return released_tower_keys(state_dict, _NAMES, (*_UNREAD, *unused))
 
 
 def released_cma_clip_fields(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Fields of the configuration of `weights`, under our names."""
     fields: dict[str, Any] = {"use_clip": True, "image_mean": CLIP_MEAN, "image_std": CLIP_STD}
-    fields |= {field: weights[k].shape[axis] for k, (field, axis) in _SIZES.items() if k in weights}
     fields["has_progress_monitor"] = "progress_head.weight" in weights
-    return fields | depth_fields(weights) | tower_fields(weights)
+    return fields | sizes(weights, _SIZES) | depth_fields(weights) | tower_fields(weights)

@@ -3,57 +3,39 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from internnav_hf.models.common.config import own_fields
-from internnav_hf.models.vln.released import Release, read_release
+from internnav_hf.models.vln.released import VLNRelease, read_release
 from internnav_hf.models.vln.start import encoder_weights
 from internnav_hf.publishing.pushing import PushesWithCard
-from internnav_hf.weights.loading import StrictLoading, check_fit, named
+from internnav_hf.weights.loading import Release, StrictLoading
 
 
 class ReleasedModel(PushesWithCard, StrictLoading, PreTrainedModel, ABC):
-    """The base of models whose `from_pretrained` takes what others released too, which
-    `convert_release` knows.
+    """The base of Seq2Seq, CMA and RDP, whose `from_pretrained` takes released weights too.
+
+    It has two arguments for these: `encoders` says what fills those that a release leaves out,
+    {"rgb_encoder": FILE, "depth_encoder": FILE}, see `start_vln`; `unused` how names start that it
+    also has and nothing reads.
     """
 
     config_class: Any
+    opens_files = True
+    release_options = ("encoders", "unused")
 
     @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path,
-        *args,
-        encoders: dict[str, str] | None = None,
-        unused: tuple[str, ...] = (),
-        **kwargs,
-    ):
-        """Ours, or what InternNav or VLN-CE released: a folder of VLN-PE, or a `.pth` file.
+    def released(cls, path, encoders=None, unused=(), **hub) -> Release | None:
+        """What InternNav or VLN-CE released: a folder of VLN-PE, or a `.pth` file."""
+        found = read_release(path)
+        if found is None:
+            return None
+        weights, fields = cls.convert_release(found, unused)
 
-        Fields of the configuration are accepted as keyword arguments. `encoders` says what fills
-        those that a release leaves out, {"rgb_encoder": FILE, "depth_encoder": FILE}, see
-        `start_vln`; `unused` how names start that it has besides and nothing reads. Any other
-        missing, unexpected or misshapen key is a ValueError.
-        """
-        path = pretrained_model_name_or_path
-        release = read_release(path)
-        if release is None:
-            if encoders or unused:
-                raise ValueError(
-                    f"{path}: `encoders` and `unused` are for released weights, found none."
-                )
-            return super().from_pretrained(path, *args, **kwargs)
-        weights, known = cls.convert_release(release, unused)
-        fields, kwargs = own_fields(cls.config_class, kwargs)
-        config = kwargs.pop("config", None) or cls.config_class(**(known | fields))
-        with torch.device("meta"):
-            model = cls(config)
-        weights |= encoder_weights(release.file, weights, model, encoders or {})
-        check_fit(release.file, weights, model)
-        kwargs["state_dict"] = weights
-        return named(super().from_pretrained(None, *args, config=config, **kwargs), path)
+        def convert(model: Any) -> dict[str, Tensor]:
+            return weights | encoder_weights(found.file, weights, model, encoders or {})
+
+        return Release(found.file, fields, convert)
 
     @property
     @abstractmethod
@@ -63,7 +45,7 @@ class ReleasedModel(PushesWithCard, StrictLoading, PreTrainedModel, ABC):
     @classmethod
     @abstractmethod
     def convert_release(
-        cls, release: Release, unused: tuple[str, ...]
+        cls, release: VLNRelease, unused: tuple[str, ...]
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The weights under our names, without those whose names start with one of `unused`, and
         fields of the configuration. Raises ValueError for another model.

@@ -5,7 +5,6 @@ there is read from shapes and names. VLN-CE's files hold pickled objects too, wh
 put `net.` before most names.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,15 +12,16 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 
+from internnav_hf.models.common.depth_resnet import depth_fields
 from internnav_hf.models.common.rgb_resnet import torchvision_resnet_keys
 from internnav_hf.models.vln.config import INPUTS
 from internnav_hf.weights.inert_pickle import read_tensors
-from internnav_hf.weights.weight_files import read_json
+from internnav_hf.weights.renaming import below, renamed, sizes, under, without
+from internnav_hf.weights.weight_files import read_json, released_file
 
 CLIP_VARIANT = "CMA over CLIP encoders"
 _OURS = "internnav_"
 _OUR_KEYS = ("action_head.", "denoiser.")  # that no release has
-_FILES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 # A key of each model that the ones after it do not have, in the order to look.
 _VARIANTS = (
     ("action_dp_pred_net.", "RDP"),
@@ -33,14 +33,11 @@ VLNCE_IMAGE_SIZE = 224
 
 _RGB_ENCODER = "rgb_encoder.cnn."
 # Children of a torchvision ResNet by number, where released weights have them in a row.
-_CNN_CHILDREN = {
-    "0": "conv1",
-    "1": "bn1",
-    "4": "layer1",
-    "5": "layer2",
-    "6": "layer3",
-    "7": "layer4",
-}
+_CNN_CHILDREN = (
+    (r"^0\.", "conv1."),
+    (r"^1\.", "bn1."),
+    (r"^([4-7])\.", lambda match: f"layer{int(match[1]) - 3}."),
+)
 _UNUSED = ("_scale",)  # a constant
 # Released names -> ours.
 _NAMES = (
@@ -62,20 +59,17 @@ _NAMES = (
     (r"^second_state_compress\.0\.", "second_projection."),
 )
 # Convolutions over a sequence, of kernel size 1: ours are linear.
-_CONVOLUTIONS = ("rgb_key_value.weight", "depth_key_value.weight", "text_key.weight")
+_CONVOLUTIONS = {"rgb_key_value.weight", "depth_key_value.weight", "text_key.weight"}
 # What tells a size: our name -> field, axis.
 _SIZES = {
     "instruction_encoder.word_embeddings.weight": ("vocab_size", 0),
     "instruction_encoder.rnn.weight_ih_l0": ("embedding_size", 1),
     "instruction_encoder.rnn.weight_hh_l0": ("instruction_hidden_size", 1),
-    "depth_encoder.backbone.conv1.0.weight": ("depth_base_planes", 0),
-    "depth_encoder.compression.0.weight": ("depth_feature_channels", 0),
     "rgb_projection.weight": ("rgb_hidden_size", 0),
     "depth_projection.weight": ("depth_hidden_size", 0),
     "previous_action_embedding.weight": ("action_embedding_size", 1),
     "state_encoder.rnn.weight_hh_l0": ("hidden_size", 1),
 }
-_DEPTH_BLOCK = re.compile(r"^depth_encoder\.backbone\.layer(\d+)\.(\d+)\.convs\.0\.weight$")
 # Where InternNav's configuration says what a field of ours says.
 _SETTINGS = {
     "train_word_embeddings": ("instruction_encoder", "fine_tune_embeddings"),
@@ -84,7 +78,7 @@ _SETTINGS = {
 }
 
 
-class Release(NamedTuple):
+class VLNRelease(NamedTuple):
     """What `file` holds: `weights` under released names, without `net.`, in float32; which model
     that is, as `variant`; `settings`, InternNav's of the model, and whether it is VLN-CE's.
     """
@@ -96,13 +90,16 @@ class Release(NamedTuple):
     is_vlnce: bool
 
 
-def read_release(path: str | Path | None) -> Release | None:
+def read_release(path: str | Path) -> VLNRelease | None:
     """What others released at `path`: a file, or a folder with weights and a configuration that is
     not ours, or none. None for anything else, as a checkpoint of ours or a Hub name.
 
     Raises ValueError for a file without tensors, and for weights of ours without their folder.
     """
-    file = None if path is None else _released_file(Path(path))
+    config = Path(path, CONFIG_NAME)
+    if config.is_file() and str(read_json(config).get("model_type", "")).startswith(_OURS):
+        return None
+    file = released_file(path, (".pth",), (SAFE_WEIGHTS_NAME, WEIGHTS_NAME))
     if file is None:
         return None
     weights = read_tensors(file)
@@ -116,47 +113,36 @@ def read_release(path: str | Path | None) -> Release | None:
         for key, value in weights.items()
     }
     found = (name for start, name in _VARIANTS if any(key.startswith(start) for key in weights))
-    return Release(file, weights, next(found, None), _read_settings(file.parent), is_vlnce)
+    return VLNRelease(file, weights, next(found, None), _read_settings(file.parent), is_vlnce)
 
 
-def check_variant(release: Release, expected: str) -> None:
+def check_variant(release: VLNRelease, expected: str) -> None:
     """Raise ValueError where `release` holds another model than `expected`, one of `_VARIANTS`."""
     if release.variant != expected:
         found = f"a {release.variant}" if release.variant else "no model that is known here"
         raise ValueError(f"{release.file}: found {found}, expected a {expected}.")
 
 
-def released_keys(release: Release, unused: tuple[str, ...] = ()) -> dict[str, Tensor]:
+def released_keys(release: VLNRelease, unused: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """A released Seq2Seq or CMA under our names. What nothing reads is dropped, by name, and so are
     keys that start with one of `unused`; a name that is not known stays, for strict loading to
     find.
     """
-    weights = {k: v for k, v in release.weights.items() if not k.startswith((*_UNUSED, *unused))}
-    cnn = {
-        k.removeprefix(_RGB_ENCODER): v for k, v in weights.items() if k.startswith(_RGB_ENCODER)
-    }
-    cnn = torchvision_resnet_keys({_cnn_name(key): value for key, value in cnn.items()})
-    converted = {f"rgb_encoder.{key}": value for key, value in cnn.items()}
-    for key, value in weights.items():
-        if key.startswith(_RGB_ENCODER):
-            continue
-        for pattern, replacement in _NAMES:
-            key = re.sub(pattern, replacement, key)
-        converted[key] = value.squeeze(-1) if key in _CONVOLUTIONS else value
-    return converted
+    weights = without(release.weights, (*_UNUSED, *unused))
+    cnn = renamed(below(weights, _RGB_ENCODER), _CNN_CHILDREN)
+    converted = renamed(without(weights, (_RGB_ENCODER,)), _NAMES)
+    for key in _CONVOLUTIONS & converted.keys():
+        converted[key] = converted[key].squeeze(-1)
+    return under("rgb_encoder.", torchvision_resnet_keys(cnn)) | converted
 
 
-def released_fields(release: Release, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+def released_fields(release: VLNRelease, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Fields of the configuration of `weights`, those of `release` under our names.
 
     With the mistake that InternNav's were trained with: batch norm took the batch's statistics,
     for Seq2Seq in evaluation too.
     """
-    fields = {field: weights[k].shape[axis] for k, (field, axis) in _SIZES.items() if k in weights}
-    blocks = [match for key in weights if (match := _DEPTH_BLOCK.match(key))]
-    if blocks:
-        stages = [int(match[1]) for match in blocks]
-        fields["depth_num_blocks"] = tuple(map(stages.count, sorted(set(stages))))
+    fields = sizes(weights, _SIZES) | depth_fields(weights)
     gates = weights.get("instruction_encoder.rnn.weight_hh_l0")
     if gates is not None and len(gates) == 3 * gates.shape[1]:
         fields["instruction_rnn_type"] = "gru"
@@ -175,23 +161,6 @@ def released_fields(release: Release, weights: Mapping[str, Tensor]) -> dict[str
     return fields
 
 
-def _released_file(path: Path) -> Path | None:
-    if path.is_file():
-        if path.suffix not in _FILES:
-            raise ValueError(f"{path}: found a {path.suffix} file, expected one of {_FILES}.")
-        return path
-    config = path / CONFIG_NAME
-    if config.is_file() and str(read_json(config).get("model_type", "")).startswith(_OURS):
-        return None
-    weights = [path / name for name in (SAFE_WEIGHTS_NAME, WEIGHTS_NAME) if (path / name).is_file()]
-    weights = weights or sorted(path.glob("*.pth"))[:2]
-    if config.is_file() and not weights:
-        return None
-    if len(weights) > 1 and weights[0].suffix == ".pth":
-        raise ValueError(f"{path}: found several .pth files, expected one: name it.")
-    return weights[0] if weights else None
-
-
 def _read_settings(folder: Path) -> dict[str, Any]:
     """InternNav's settings of the model, in its configuration beside the weights; else empty."""
     config = folder / CONFIG_NAME
@@ -199,8 +168,3 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     found = found if isinstance(found, dict) else {}
     model = found.get("model")
     return model if isinstance(model, dict) else found
-
-
-def _cnn_name(key: str) -> str:
-    child, dot, rest = key.partition(".")
-    return _CNN_CHILDREN.get(child, child) + dot + rest

@@ -18,10 +18,11 @@ from transformers.utils import CONFIG_NAME
 
 from internnav_hf.models.common.depth_resnet import DepthResNet
 from internnav_hf.models.common.rgb_resnet import RGBResNet, torchvision_resnet_keys
-from internnav_hf.weights.checkpoints import load_published, published_type
+from internnav_hf.weights.checkpoints import published_type
 from internnav_hf.weights.inert_pickle import read_tensors
-from internnav_hf.weights.loading import check_fit, check_is_checkpoint, check_loading
-from internnav_hf.weights.weight_files import check_file
+from internnav_hf.weights.loading import check_is_checkpoint, fill, load_published
+from internnav_hf.weights.renaming import below, under
+from internnav_hf.weights.weight_files import TENSOR_FILES, check_file
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ _LONGEST_NUMBER = 40  # characters in JSON
 _DD_PPO = "actor_critic.net.visual_encoder."
 _ENCODERS = ("depth_encoder", "rgb_encoder", "text_encoder")
 _WORDS = "instruction_encoder.word_embeddings."
-_FILES = (".pth", ".pt", ".bin", ".gz", ".safetensors")
+_FILES = (*TENSOR_FILES, ".gz")
 _COUNTER = "num_batches_tracked"  # old files do not have it
 
 
@@ -96,8 +97,7 @@ def encoder_weights(
     found = {}
     for name, source in encoders.items():
         load_part(name, parts[name].to_empty(device="cpu"), source)
-        state = parts[name].state_dict()
-        found |= {prefixes[name] + key: value for key, value in state.items()}
+        found |= under(prefixes[name], parts[name].state_dict())
     return found
 
 
@@ -122,11 +122,10 @@ def load_depth_encoder(encoder: DepthResNet, path: str | Path) -> None:
     """From a policy of DD-PPO (`gibson-2plus-resnet50.pth` and the like), of which only the visual
     encoder is taken. Raises ValueError where it has none or another.
     """
-    weights = read_tensors(path)
-    taken = {key.removeprefix(_DD_PPO): v for key, v in weights.items() if key.startswith(_DD_PPO)}
+    taken = below(read_tensors(path), _DD_PPO)
     if not taken:
         raise ValueError(f"{path}: found no key {_DD_PPO}*, expected a policy of DD-PPO.")
-    _load(encoder, taken, path)
+    fill(encoder, taken, path)
 
 
 def load_rgb_encoder(encoder: RGBResNet, source: str | Path) -> None:
@@ -139,14 +138,9 @@ def load_rgb_encoder(encoder: RGBResNet, source: str | Path) -> None:
     if Path(source).is_file():
         weights = torchvision_resnet_keys(read_tensors(source))
     else:
-        model_type = published_type(source)
-        if model_type != "resnet":
-            raise ValueError(f"{source} holds a {model_type!r}; expected 'resnet'.")
-        model, info = load_published(ResNetModel, source)
-        check_loading(source, info, may_be_unexpected=("classifier.",))
-        weights = model.state_dict()
+        weights = load_published({"resnet": ResNetModel}, source, ("classifier.",)).state_dict()
     counters = [key for key in encoder.state_dict() if key.endswith(_COUNTER)]
-    _load(encoder, dict.fromkeys(counters, torch.tensor(0)) | weights, source)
+    fill(encoder, dict.fromkeys(counters, torch.tensor(0)) | weights, source)
 
 
 def load_word_embeddings(embeddings: nn.Embedding, path: str | Path) -> None:
@@ -171,7 +165,7 @@ def load_word_embeddings(embeddings: nn.Embedding, path: str | Path) -> None:
         )
     if table[0].any():
         raise ValueError(f"{path}: row 0: found a vector, expected zeros: id 0 is padding.")
-    _load(embeddings, {"weight": table}, path)
+    fill(embeddings, {"weight": table}, path)
 
 
 def _parts(model: PreTrainedModel) -> dict[str, nn.Module]:
@@ -201,9 +195,4 @@ def _load_from_ours(name: str, module: nn.Module, source: str | Path) -> None:
     if part is None:
         found = sorted(_parts(model))
         raise ValueError(f"{source}: a {type(model).__name__} has no {name}, only {found}.")
-    _load(module, part.state_dict(), source)
-
-
-def _load(module: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:
-    check_fit(source, weights, module)
-    module.load_state_dict(weights)
+    fill(module, part.state_dict(), source)

@@ -168,5 +168,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"lacks 1 .*layernorm.weight.*unexpected 1 .*stranger"):
         load_dino(tiny(), tmp_path / "vits.pth")
     CLIPVisionConfig().save_pretrained(tmp_path / "clip")
-    with pytest.raises(ValueError, match="'clip_vision_model'; expected 'dinov2'"):
+    with pytest.raises(
+        ValueError, match="found a 'clip_vision_model', expected 'depth_any.*' or 'dino"
+    ):
         load_dino(tiny(), tmp_path / "clip")

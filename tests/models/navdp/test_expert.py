@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.navdp import PlainLoop
-from internnav_hf.models.navdp.expert import NavDPActionExpert, released_keys
+from internnav_hf.models.navdp.expert import NavDPActionExpert
 from internnav_hf.models.navdp.expert_config import NavDPActionExpertConfig
+from internnav_hf.models.navdp.released import released_expert_keys
 from tests.golden import GOLDEN
 from tests.tiny.navdp import VISION, tiny_navdp, tiny_navdp_config
 from tests.tiny.seeded_weights import seeded_tensor
@@ -25,7 +26,7 @@ def released_weights() -> dict[str, torch.Tensor]:
 def released() -> NavDPActionExpert:
     """The published size, weights by the rule under the released names."""
     model = NavDPActionExpert(NavDPActionExpertConfig()).eval()
-    model.load_state_dict(released_keys(released_weights(), model.config))
+    model.load_state_dict(released_expert_keys(released_weights(), model.config))
     return model
 
 
@@ -71,7 +72,7 @@ def test_sampling_of_the_reference(released):
 
 def test_a_released_name_that_is_not_known_is_kept_for_strict_loading_to_find():
     state_dict = {"stranger.weight": torch.zeros(1), "critic_head.bias": torch.zeros(1)}
-    assert released_keys(state_dict, tiny_navdp_config()).keys() == {"stranger.weight"}
+    assert released_expert_keys(state_dict, tiny_navdp_config()).keys() == {"stranger.weight"}
 
 
 def test_sample_equals_the_plain_loop_on_torchs_decoder():

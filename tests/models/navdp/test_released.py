@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from internnav_hf.hub import convert_released
 from internnav_hf.models.navdp.config import NavDPConfig
 from internnav_hf.models.navdp.model import NavDPModel
-from internnav_hf.models.navdp.released import released_config
+from internnav_hf.models.navdp.released import released_fields
 from tests.tiny.navdp import SIZES, tiny_navdp_model_config
 from tests.tiny.navdp_golden import INTERNNAV, REPOSITORY, released_shapes
 from tests.tiny.navdp_released import tiny_released
@@ -48,7 +48,7 @@ def test_the_released_key_lists_fit_strictly(layout):
     released = {
         key: torch.empty(shape, device="meta") for key, shape in released_shapes(layout).items()
     }
-    config = released_config(released)
+    config = NavDPConfig(**released_fields(released, "given"))
     defaults = NavDPConfig().to_dict() | {
         "channel_order": "rgb" if layout == INTERNNAV else "bgr",
         "has_auxiliary_heads": layout == INTERNNAV,
@@ -69,9 +69,8 @@ def test_sizes_are_read_from_shapes():
     shapes["pixel_encoder.pixelgoal_encoder.patch_embed.proj.weight"][1] = 7
     shapes["out_pos_embed.position_embedding.weight"][0] = 16
     released = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-    config = released_config(released, train_rgb_encoder=True)
+    config = NavDPConfig(**released_fields(released, "given"))
     assert (config.num_pixel_goal_channels, config.action_horizon) == (7, 16)
-    assert config.train_rgb_encoder
 
 
 def test_the_older_checkpoint_is_one_clear_error(tmp_path):

@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers.initialization import no_init_weights
 
 from internnav_hf.models.nextdit.config import NextDiTConfig
-from internnav_hf.models.nextdit.model import NextDiTActionExpert, released_keys
+from internnav_hf.models.nextdit.model import NextDiTActionExpert
+from internnav_hf.models.nextdit.released import released_keys
 from tests.tiny.seeded_weights import seeded_tensor
 
 GOLDEN = Path(__file__).parents[2] / "golden"
