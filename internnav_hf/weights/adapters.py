@@ -24,8 +24,6 @@ _UNKNOWN = (
     "use_qalora", "use_rslora", "fan_in_fan_out",
 )  # fmt: skip
 _MOST_IN_A_ROW = 8
-OpenBase = Callable[..., Any]
-"""`from_pretrained` of a model, or what does as it, of the base's path, `config` and the rest."""
 FRESH = "_fresh_modules"
 """Attribute of a base: names of modules of random numbers, which the adapter must bring."""
 
@@ -52,11 +50,14 @@ def read_adapter(path: str | Path, **hub: Any) -> dict[str, Any] | None:
     return settings
 
 
-def open_adapter(open_base: OpenBase, path: str | Path, config: Any, **kwargs: Any) -> Any:
-    """The base of the adapter in `path`, which `open_base` opens, with the adapter merged into it.
+def open_adapter(
+    open_base: Callable[..., Any], path: str | Path, config: Any, **kwargs: Any
+) -> Any:
+    """The base of the adapter in `path`, with the adapter merged into it.
 
-    `config` is that of the model, or None for the base's own. Raises ValueError for an adapter that
-    does not fit its base, and for one that is its own base.
+    `open_base` opens the base by its path, `config` and the rest. `config` is that of the model, or
+    None for the base's own. Raises ValueError for an adapter that does not fit its base, and for
+    one that is its own base.
     """
     hub = hub_arguments(kwargs)
     settings = read_adapter(path, **hub)
