@@ -3,9 +3,14 @@
 import json
 from pathlib import Path
 
+from internnav_hf import DualSystemModel, DualSystemPolicy, System2Model
+from recipes import train_dual_system as recipe
 from tests.data.vln_ce import straight_episode, write_depth, write_scene
+from tests.recipes.launch import TINY, command_line, history, parameter_groups
 from tests.tiny.system2 import tiny_processor, tiny_system2
 
+KINDS = (recipe.ModelArguments, recipe.DataArguments, recipe.DualTrainingArguments)
+MOVING = {"lora_rank": 2, "distillation_weight": 1.0}  # System2 learns, and is held
 SIZE = (112, 84)
 VISION = {
     "hidden_size": 16,
@@ -70,7 +75,7 @@ def write_base(folder: Path) -> Path:
 
 def options(base: Path, output_dir: Path, system1: str = "nextdit_async", **changes) -> list[str]:
     """The recipe's command line; an option that is None is left out."""
-    values = {
+    own = {
         "system1": system1,
         "data_root": base,
         "datasets": "r2r_125cm_0_30",
@@ -79,15 +84,22 @@ def options(base: Path, output_dir: Path, system1: str = "nextdit_async", **chan
         "vision_encoder": "random",
         "output_dir": output_dir,
         "cache_dir": base / "cache",
-        "use_cpu": True,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "max_steps": 2,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-3,
-        "logging_steps": 1,
-        "save_steps": 2,
-        "dataloader_num_workers": 0,
     }
-    chosen = {name: value for name, value in (values | changes).items() if value is not None}
-    return [f"--{name}={value}" for name, value in chosen.items()]
+    return command_line(TINY | own | changes)
+
+
+def check(base: Path, output_dir: Path) -> None:
+    """The expert and the queries have learnt, System2 has not."""
+    assert not history(output_dir, "latent_drift")
+    groups = parameter_groups(output_dir)
+    assert groups["latent_queries"] == {"0.001"}
+    # NavDP*'s colour encoder stays frozen, as published
+    is_navdp = "navdp" in (output_dir / "config.json").read_text()
+    assert groups["action_expert"] == ({"0.001", "frozen"} if is_navdp else {"0.001"})
+    assert set().union(*(r for name, r in groups.items() if "system2" in name)) == {"frozen"}
+    model = DualSystemModel.from_pretrained(output_dir)
+    start = System2Model.from_pretrained(base / "system2").state_dict()
+    for name, value in model.system2.state_dict().items():
+        assert value.equal(start[name]), name
+    assert DualSystemPolicy.from_pretrained(output_dir).processor.camera["height_m"] == 1.25
+    assert "DualSystemPolicy" in (output_dir / "README.md").read_text()

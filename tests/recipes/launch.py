@@ -1,13 +1,38 @@
-"""Recipes as users start them."""
+"""Recipes as users start them, and what they leave."""
 
 import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.processes import run as run_program
 
 ROOT = Path(__file__).parents[2]
+TINY = {
+    "use_cpu": True,
+    "report_to": "none",
+    "disable_tqdm": True,
+    "max_steps": 2,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 1e-3,
+    "logging_steps": 1,
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "dataloader_num_workers": 0,
+}
+"""What every tiny run asks for."""
+
+
+def command_line(values: dict[str, Any]) -> list[str]:
+    """As options; one that is None is left out, a list is spelt out."""
+    line = []
+    for name, value in values.items():
+        if isinstance(value, list):
+            line += [f"--{name}", *map(str, value)]
+        elif value is not None:
+            line.append(f"--{name}={value}")
+    return line
 
 
 def accelerate(config: str, num_processes: int) -> list[str]:
@@ -25,7 +50,7 @@ def world_size(output_dir: Path) -> int:
     return json.loads((output_dir / "train_results.json").read_text())["world_size"]
 
 
-def launch(arguments: list[str], *launcher: str, script="recipes/train_dual_system.py"):
+def launch(arguments: list[str], *launcher: str, script: str):
     """Run a script as a user does."""
     command = [sys.executable, *launcher, script, *arguments]
     return run_program(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
@@ -37,3 +62,12 @@ def log_history(output_dir: Path) -> list[dict]:
 
 def history(output_dir: Path, key: str) -> list[float]:
     return [entry[key] for entry in log_history(output_dir) if key in entry]
+
+
+def parameter_groups(output_dir: Path) -> dict[str, set[str]]:
+    """Module -> its learning rates, among them "frozen"."""
+    groups: dict[str, set[str]] = {}
+    for line in (output_dir / "parameter_groups.txt").read_text().splitlines()[1:]:
+        module, _, rate, *_ = line.split()
+        groups.setdefault(module, set()).add(rate)
+    return groups

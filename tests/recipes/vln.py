@@ -8,8 +8,10 @@ from typing import Any
 import yaml
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.policies import load_vln_policy
 from recipes import train_vln as recipe
 from tests.data.vln_pe import SIZE, write_root
+from tests.recipes.launch import TINY, command_line
 from tests.tiny import rdp as tiny_rdp
 from tests.tiny import vln as tiny_vln
 
@@ -48,7 +50,7 @@ def write_base(folder: Path) -> Path:
 
 def options(base: Path, output_dir: Path, model: str = "seq2seq", **changes) -> list[str]:
     """The recipe's command line; an option that is None is left out, a list is spelt out."""
-    values = {
+    own = {
         "model": model,
         "data_root": [base / "data"],
         "scans": [SCANS[0]],
@@ -56,21 +58,17 @@ def options(base: Path, output_dir: Path, model: str = "seq2seq", **changes) -> 
         "tokenizer": "words",
         "output_dir": output_dir,
         "cache_dir": base / "cache",
-        "use_cpu": True,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "max_steps": 2,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-3,
-        "logging_steps": 1,
-        "save_strategy": "steps",
-        "save_steps": 2,
-        "dataloader_num_workers": 0,
     }
-    line = []
-    for name, value in (values | changes).items():
-        if isinstance(value, list):
-            line += [f"--{name}", *map(str, value)]
-        elif value is not None:
-            line.append(f"--{name}={value}")
-    return line
+    return command_line(TINY | own | changes)
+
+
+def check(base: Path, output_dir: Path) -> None:
+    """A policy with its words opens from model and checkpoint; the card names the data."""
+    for folder in (output_dir, output_dir / "checkpoint-2"):
+        policy = load_vln_policy(folder)
+        assert policy.camera is not None
+        assert policy.processor.encode_instructions(["Walk past the chair."]).shape == (1, 4)
+    assert "frozen" in (output_dir / "parameter_groups.txt").read_text()
+    card = (output_dir / "README.md").read_text()
+    assert f"`{SCANS[0]}`" in card
+    assert "license" not in card.split("---")[1]
