@@ -18,18 +18,8 @@ HEAVY = [
     *("transformers.modeling_utils", "transformers.trainer"),
 ]
 
-IMPORT_ORDERS = {
-    "ours first": "import internnav_hf\nfrom transformers import AutoModel, AutoProcessor",
-    "ours last": "from transformers import AutoModel, AutoProcessor\nimport internnav_hf",
-    "ours between": "import transformers\nimport internnav_hf\n"
-    "from transformers.models.auto.processing_auto import AutoProcessor\n"
-    "AutoModel = transformers.AutoModelForImageTextToText",
-    "our classes first": "from internnav_hf import System2Processor, System2Model\n"
-    "from transformers import AutoModel, AutoProcessor",
-}
 
-
-def run_python(code: str) -> dict:
+def run_python(code: str) -> list:
     """What `code` prints as its last line, as JSON, in a fresh interpreter."""
     done = run([sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr
@@ -44,23 +34,40 @@ def checkpoint(tmp_path_factory):
     return path
 
 
-def test_import_leaves_heavy_modules_alone():
-    code = "import json, sys, internnav_hf\nprint(json.dumps(list(sys.modules)))"
-    assert not set(HEAVY) & set(run_python(code))
-
-
-@pytest.mark.parametrize("imports", IMPORT_ORDERS.values(), ids=IMPORT_ORDERS)
-def test_auto_classes_know_our_models(checkpoint, imports):
-    code = f"""
-{imports}
-import json
-model = AutoModel.from_pretrained({str(checkpoint)!r})
-again = AutoModel.from_config(model.config)
-processor = AutoProcessor.from_pretrained({str(checkpoint)!r})
-print(json.dumps([type(thing).__name__ for thing in (model.config, model, again, processor)]))
+OPENS = """
+import json, sys
+model = AutoModel.from_pretrained({path!r})
+again = {auto_class}.from_config(model.config)
+processor = AutoProcessor.from_pretrained({path!r})
+opened = [type(thing).__name__ for thing in (model.config, model, again, processor)]
+print(json.dumps([opened, modules]))
 """
-    names = ["System2Config", "System2Model", "System2Model", "System2Processor"]
-    assert run_python(code) == names
+OPENED = ["System2Config", "System2Model", "System2Model", "System2Processor"]
+
+
+def test_import_leaves_heavy_modules_alone_and_teaches_auto_classes(checkpoint):
+    first = """
+import sys
+import internnav_hf
+modules = list(sys.modules)
+from transformers import AutoModel, AutoProcessor
+"""
+    opens = OPENS.format(path=str(checkpoint), auto_class="AutoModel")
+    opened, modules = run_python(first + opens)
+    assert opened == OPENED
+    assert not set(HEAVY) & set(modules)
+
+
+def test_auto_classes_that_are_imported_before_ours_learn_our_models_too(checkpoint):
+    last = """
+import transformers
+from transformers import AutoModel, AutoProcessor
+import internnav_hf
+modules = []
+"""
+    auto_class = "transformers.AutoModelForImageTextToText"
+    opened, _ = run_python(last + OPENS.format(path=str(checkpoint), auto_class=auto_class))
+    assert opened == OPENED
 
 
 def test_every_public_name_resolves():

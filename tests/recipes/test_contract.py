@@ -179,7 +179,7 @@ def test_every_recipe_starts_as_documented_and_says_what_changes(name, capsys):
         parse_arguments(kinds, ["--help"], HELPERS[name].recipe.__doc__)
     told = capsys.readouterr().out
     assert "documented (default)" in told
-    option = told[told.index("--published {documented,executed}") :].split("--")[1]
+    option = told[told.index("\n  --published {documented,executed}") :].split("--")[1]
     assert len(option.split()) > 8
     assert "See the docstring" not in told
 

@@ -1,5 +1,5 @@
 """A model, data and collator of each family, to be evaluated. As a program, in as many processes as
-torchrun starts: evaluates all of them and writes what came out.
+torchrun starts: evaluates all of them, and toys, and writes what came out.
 """
 
 import json
@@ -34,6 +34,7 @@ from tests.recipes import dual, vln
 from tests.tiny.dual_system import tiny_dual_system
 from tests.tiny.navdp import tiny_navdp_model
 from tests.tiny.system2 import tiny_processor, tiny_system2
+from tests.training.two_processes import evaluated_and_predicted
 
 NAMES = ("system2", "dual", "navdp", "seq2seq", "rdp")
 
@@ -98,7 +99,8 @@ def evaluated(folder: Path, batch_size: int) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    result = evaluated(Path(sys.argv[1]), batch_size=3)
+    result = {"families": evaluated(Path(sys.argv[1]), batch_size=3)}
+    result["toys"] = evaluated_and_predicted()
     if PartialState().is_main_process:
         Path(sys.argv[2]).write_text(json.dumps(result))
     PartialState().destroy_process_group()

@@ -3,8 +3,6 @@
 import json
 import logging
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ import torch
 from torch.utils.data import IterableDataset
 
 from internnav_hf.training.evaluation import deal
-from tests import processes
 from tests.tiny.toy_model import ToyActionDataset, ToyDataset, toy_action_model, toy_model
 from tests.training.evaluations import Broken, losses, trainer
 
@@ -186,21 +183,6 @@ def test_a_metric_that_there_is_not_is_told_after_the_steps_are_saved(tmp_path):
     with pytest.raises(ValueError, match="found 'wrod_loss'.*Did you mean 'eval_word_loss'"):
         run.train()
     assert json.loads((tmp_path / "checkpoint-2" / "trainer_state.json").read_text())
-
-
-def test_two_processes_evaluate_and_predict_as_one(tmp_path):
-    found = []
-    for num_processes in (1, 2):
-        out = tmp_path / f"{num_processes}.json"
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += [f"--nproc_per_node={num_processes}", "-m", "tests.training.two_processes"]
-        done = processes.run([*command, str(out)], cwd=Path(__file__).parents[2])
-        assert done.returncode == 0, done.stderr[-3000:]
-        found.append(json.loads(out.read_text()))
-    assert found[0]["metrics"] == pytest.approx(found[1]["metrics"], abs=1e-6)
-    for name in ("predictions", "labels"):
-        np.testing.assert_allclose(found[0][name], found[1][name], atol=1e-6)
-    assert found[1]["metrics"]["eval_num_left_out"] == 1
 
 
 @pytest.fixture(autouse=True)
