@@ -286,6 +286,7 @@ def repository() -> tuple[NavDPPolicy, list[NavDPEpisode]]:
     return policy, episodes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["point", "image", "pixel", "none", "point_image"])
 def test_the_repository_says_the_same(repository, monkeypatch, kind):
     (policy, episodes), given = repository, golden(REPOSITORY)

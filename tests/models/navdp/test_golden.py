@@ -25,6 +25,8 @@ SCALE = 4
 EXACT = {"atol": 1e-5, "rtol": 0}
 LOOP = {"atol": 5e-5, "rtol": 0}
 
+pytestmark = pytest.mark.slow  # models of the published size
+
 
 @pytest.fixture(scope="module")
 def model() -> NavDPModel:

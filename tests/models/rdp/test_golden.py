@@ -135,6 +135,7 @@ def test_samples_of_the_reference(model, name, scale):
     assert_close(actions, given["out.discrete_actions"])
 
 
+@pytest.mark.slow
 def test_the_published_size():
     released, given = golden_model("keys_rdp", GOLDEN_FIELDS), golden(DEFAULT)
     inputs = batch(DEFAULT, 2)
