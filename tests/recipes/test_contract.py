@@ -13,6 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from internnav_hf import System2Model
 from internnav_hf.arguments.training import parse_arguments
 from tests.processes import started
 from tests.recipes.cases import CASES, HELPERS, Case, fix_draws
@@ -100,45 +101,54 @@ def test_a_killed_run_goes_on_where_it_was_saved(bases, tmp_path, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("config", "names", "share"),
+    ("config", "names", "accumulation"),
     [
-        ("ddp.yaml", ("system2", "nextdit_async", "navdp", "rdp"), (1, 2)),
-        ("zero2.yaml", ("system2", "navdp_async"), (1, 2)),
-        ("zero3.yaml", ("system2",), (2, 1)),
+        ("ddp.yaml", ("system2", "nextdit_async", "navdp", "rdp"), 2),
+        ("zero2.yaml", ("system2", "navdp_async"), 2),
+        ("zero3.yaml", ("system2",), 1),
     ],
 )
-def test_two_processes_have_the_losses_of_one(bases, tmp_path, monkeypatch, config, names, share):
+def test_two_processes_have_the_losses_of_one(
+    bases, tmp_path, monkeypatch, config, names, accumulation
+):
     """One launch a way to share: samples of a step have different numbers of labels, goals and
     frames, so that a mean over steps is none over processes. What is kept of frozen encoders is
     made by both.
     """
-    per_device, accumulation = share
+    num_processes, batch = 2, 4
     runs = []
     for name in names:
         case = CASES[name]
         fix_draws(case, monkeypatch.setattr)
         run = case.held_out | case.moving
-        batch = 4
         run |= {"per_device_train_batch_size": batch, "per_device_eval_batch_size": 6}
         case.train(case.options(bases(case), tmp_path / "one" / name, **run))
         run |= {
-            "per_device_train_batch_size": batch // 2 // accumulation,
+            "per_device_train_batch_size": batch // num_processes // accumulation,
             "gradient_accumulation_steps": accumulation,
             "cache_dir": tmp_path / "cache" / name,
         }
         options = case.options(bases(case), tmp_path / "two" / name, **run)
         runs.append({"case": name, "options": options})
+    if config == "zero3.yaml":
+        lora = {"lora_rank": 4, "per_device_train_batch_size": 2, "max_steps": 2}
+        options = CASES["system2"].options(bases(CASES["system2"]), tmp_path / "lora", **lora)
+        runs.append({"case": "system2", "options": options})
     (tmp_path / "runs.json").write_text(json.dumps(runs))
     program = "tests/recipes/two_processes.py"
-    done = launch([str(tmp_path / "runs.json")], *accelerate(config, 2), script=program)
+    done = launch([str(tmp_path / "runs.json")], *accelerate(config, num_processes), script=program)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert per_device * accumulation == 2
     for name in names:
         one, two = tmp_path / "one" / name, tmp_path / "two" / name
         assert world_size(two) == 2
         states = list(two.glob("checkpoint-*/global_step*/*zero_pp_rank_1*"))
         assert bool(states) == config.startswith("zero")
         compare(CASES[name], one, two, with_metrics=config != "zero3.yaml")
+    if config == "zero3.yaml":  # LoRA is merged there, into whole tensors
+        merged = weights(tmp_path / "lora")
+        assert all(value.numel() > 0 for value in merged.values())
+        assert not any("lora" in name for name in merged)
+        System2Model.from_pretrained(tmp_path / "lora")
 
 
 def compare(case: Case, one: Path, two: Path, with_metrics: bool) -> None:
@@ -147,7 +157,7 @@ def compare(case: Case, one: Path, two: Path, with_metrics: bool) -> None:
     evaluated = [f"eval_{name}" for name in ("loss", *case.losses)]
     for name in ("loss", *case.losses, *held, *evaluated):
         assert history(one, name), name
-        assert history(two, name) == pytest.approx(history(one, name), abs=1e-4), name
+        assert history(two, name) == pytest.approx(history(one, name), abs=case.tolerance), name
     for name in case.metrics if with_metrics else ():
         assert history(two, name) == pytest.approx(history(one, name), abs=1e-3), name
     for name in ("grad_norm", "learning_rate"):
