@@ -19,10 +19,10 @@ class Case(NamedTuple):
     metrics: tuple[str, ...]
     held_out: dict[str, Any]
     name: str | None = None
-    resumed: dict[str, Any] | None = None
-    """Options of the run that is resumed, None if another case stands for this one."""
-    moving: dict[str, Any] | None = None
-    """Options of the run that two processes share, None if another case stands for this one."""
+    resumed: dict[str, Any] = {}
+    """Options of the run that is resumed, none if another case stands for this one."""
+    moving: dict[str, Any] = {}
+    """Options of the run that two processes share, none if another case stands for this one."""
     collator: tuple[str, type] | None = None
     """Name of the recipe's collator, and one with noise that belongs to the sample."""
     tolerance: float = 1e-5

@@ -19,7 +19,7 @@ from tests.processes import started
 from tests.recipes.cases import CASES, HELPERS, Case, fix_draws
 from tests.recipes.launch import ROOT, accelerate, history, launch, world_size
 
-RESUMED = [name for name, case in CASES.items() if case.resumed is not None]
+RESUMED = [name for name, case in CASES.items() if case.resumed]
 SETTINGS = {
     path: next(name for name in HELPERS if path.name.startswith(f"demo_{name}"))
     for path in sorted(ROOT.glob("recipes/*.yaml"))
@@ -153,7 +153,7 @@ def test_two_processes_have_the_losses_of_one(
 
 def compare(case: Case, one: Path, two: Path, with_metrics: bool) -> None:
     """To the rounding of another order of sums."""
-    held = ("distillation_loss", "latent_drift") if "lora_rank" in (case.moving or {}) else ()
+    held = ("distillation_loss", "latent_drift") if "lora_rank" in case.moving else ()
     evaluated = [f"eval_{name}" for name in ("loss", *case.losses)]
     for name in ("loss", *case.losses, *held, *evaluated):
         assert history(one, name), name
