@@ -26,27 +26,24 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from internnav_hf.command_line import LineParser
 from internnav_hf.data import System2Dataset
 from internnav_hf.data.episode import frame_folder, frame_name, parquet_path
-from internnav_hf.data.formats.vln_ce.index import (
-    EPISODE_SCHEMA,
-    SAMPLE_SCHEMA,
-    Index,
-    fingerprint,
-    save_index,
-)
+from internnav_hf.data.formats.vln_ce.index import EPISODE_SCHEMA, vln_ce
 from internnav_hf.data.formats.vln_ce.names import DatasetName, scene_folders
-from internnav_hf.data.tasks.system2_sampling import PIXEL_GOAL, SamplingRules, history_indices
+from internnav_hf.data.index import EPISODES, fingerprint
+from internnav_hf.data.tables import write_table
+from internnav_hf.data.tasks.system2_sampling import SAMPLE_SCHEMA, SAMPLES, history_indices
+from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.models.system2.processor import System2Processor
 from tests.tiny.qwen_tokenizer import qwen_tokenizer
 
 NAME = DatasetName.parse("r2r_125cm_0_30")
 LENGTH = 60
 HISTORY_SIZE = (384, 384)
-ARROW_FILES = ("samples.arrow", "episodes.arrow")
+ARROW_FILES = (SAMPLES, EPISODES)
 
 OPEN_INDEX = """
 import json, sys
 import numpy as np
-from internnav_hf.data.index import open_table
+from internnav_hf.data.tables import open_table
 def memory(kind):
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
@@ -102,7 +99,7 @@ def image_processor() -> Qwen2VLImageProcessorPil:
 def is_whole(dataset: System2Dataset, row: int) -> bool:
     """A pixel goal with eight history frames."""
     sample = dataset.samples.slice(row, 1).to_pylist()[0]
-    return sample["answer_class"] == PIXEL_GOAL and sample["frame_index"] >= 8
+    return sample["answer_class"] == AnswerKind.PIXEL_GOAL and sample["frame_index"] >= 8
 
 
 def milliseconds(work: Callable[[int], object], rows: Sequence[int], rounds: int = 3) -> float:
@@ -154,8 +151,9 @@ def measure_index(folder: Path, num_samples: int) -> None:
     """Disk and memory of a synthetic index, opened by a new process."""
     folder.mkdir(parents=True)
     num_episodes = num_samples // 30
-    save_index(synthetic_index(num_samples, num_episodes), folder)
     files = [folder / name for name in ARROW_FILES]
+    for table, file in zip(synthetic_index(num_samples, num_episodes), files, strict=True):
+        write_table(table, file)
     command = [sys.executable, "-c", OPEN_INDEX, *map(str, files)]
     before, opened, after = json.loads(subprocess.check_output(command))
     disk = sum(file.stat().st_size for file in files)
@@ -167,8 +165,8 @@ def measure_index(folder: Path, num_samples: int) -> None:
     print(f"  mapped file pages, shared by all ranks {after[1] - before[1]:8.1f} MiB more")
 
 
-def synthetic_index(num_samples: int, num_episodes: int) -> Index:
-    """As many columns and characters as InternData-N1's."""
+def synthetic_index(num_samples: int, num_episodes: int) -> list[pa.Table]:
+    """As many columns and characters as InternData-N1's: samples and episodes."""
     rng = np.random.default_rng(0)
     classes = rng.choice(3, num_samples, p=[0.5, 0.2, 0.3])
     moves = [[], [2, 2], [0]]
@@ -183,23 +181,27 @@ def synthetic_index(num_samples: int, num_episodes: int) -> Index:
         [moves[kind] for kind in classes],
     ]
     text = "Walk past the long wooden table and wait beside the second door on your left, near it. "
-    episodes = [
-        [f"scene{number // 1000:03d}" for number in range(num_episodes)],
-        range(num_episodes),
-        [LENGTH] * num_episodes,
-        [640] * num_episodes,
-        [480] * num_episodes,
-        [False] * num_episodes,
-        [[text * 2, text * 2]] * num_episodes,
-    ]
-    samples, episodes = (
+    file = f"videos/chunk-000/observation.images.rgb.{NAME.setting}/episode_000000_#.jpg"
+    rows = {
+        "scene": [f"scene{number // 1000:03d}" for number in range(num_episodes)],
+        "unit": [f"r2r/scene{number // 1000:03d}" for number in range(num_episodes)],
+        "episode_index": range(num_episodes),
+        "length": [LENGTH] * num_episodes,
+        "instructions": [[text * 2, text * 2]] * num_episodes,
+        **{name: [file] * num_episodes for name in ("rgb_file", "ordinary_file")},
+        **{name: [[0] * LENGTH] * num_episodes for name in ("actions", "goal_frames")},
+        "poses": [np.ones(LENGTH * 3)] * num_episodes,
+        "goals": [np.ones(LENGTH * 2, np.int32)] * num_episodes,
+        "camera_poses": [np.ones(LENGTH * 12, np.float32)] * num_episodes,
+    }
+    episodes = [rows.get(name, [None] * num_episodes) for name in EPISODE_SCHEMA.names]
+    return [
         pa.Table.from_arrays(
             [pa.array(c, field.type) for c, field in zip(table, schema, strict=True)],
             schema=schema,
         )
         for table, schema in ((columns, SAMPLE_SCHEMA), (episodes, EPISODE_SCHEMA))
-    )
-    return Index(NAME, samples, episodes, None, num_episodes, ())
+    ]
 
 
 def measure_second_start(folder: Path, num_episodes: int) -> None:
@@ -215,7 +217,7 @@ def measure_second_start(folder: Path, num_episodes: int) -> None:
         for number in range(min(1000, num_episodes - first)):
             (data / f"episode_{number:06d}.parquet").touch()
     start = time.perf_counter()
-    fingerprint(scene_folders(folder, NAME), NAME, SamplingRules())
+    fingerprint(vln_ce(folder, NAME), scene_folders(folder, NAME))
     seconds = time.perf_counter() - start
     print(f"\nsecond start with {num_episodes} episodes: {seconds:.2f} s to compare their stamps")
 

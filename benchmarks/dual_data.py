@@ -34,6 +34,8 @@ from internnav_hf.command_line import LineParser
 from internnav_hf.data import DualSystemDataset, System2Dataset
 from internnav_hf.data.episode import Episode, frame_folder, frame_name, parquet_path
 from internnav_hf.data.readers.images import open_depth, open_image
+from internnav_hf.data.rows import EpisodeRow
+from internnav_hf.data.tasks.dual_system import camera_poses
 from internnav_hf.geometry import FORWARD_STEP_M, camera_pose
 from internnav_hf.models.system2.processor import System2Processor
 from internnav_hf.trajectory import trajectory_actions
@@ -111,7 +113,8 @@ def frames_of(dataset: DualSystemDataset, row: int) -> tuple[Episode, int, int]:
 def make_targets(dataset: DualSystemDataset, row: int) -> None:
     """One column of the index, and a spline for each frame."""
     _, start, goal = frames_of(dataset, row)
-    poses = dataset.camera_poses(dataset.samples["episode"][row].as_py())
+    episode = dataset.samples["episode"][row].as_py()
+    poses = camera_poses(EpisodeRow(dataset.episodes, episode, dataset.data_root))
     for frame in range(start, goal, 2):
         trajectory_actions(poses[frame : goal + 1], PITCH)
 

@@ -33,10 +33,10 @@ import torch
 from benchmarks.data_mutations import Mutation, all_mutations
 from internnav_hf.command_line import LineParser
 from internnav_hf.data import NavDPCollator, NavDPDataset, System2Dataset, VLNCollator, VLNDataset
-from internnav_hf.data.formats.vln_n1.reader import frame_file
-from internnav_hf.data.index import row_of
 from internnav_hf.data.readers.images import open_depth, open_image
-from internnav_hf.data.tasks.system2_sampling import STOP
+from internnav_hf.data.rows import frame_file
+from internnav_hf.data.tables import row_of
+from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
 from scripts import check_dataset
 
@@ -232,7 +232,7 @@ def system2_items(root: Path, options: dict) -> tuple[dict, list[str]]:
         items[f"r2r/{row['scene']}", row["episode_index"]].append(pictures)
     for index, sample in enumerate(dataset.samples.to_pylist()):
         row = rows[sample["episode"]]
-        if sample["frame_index"] % 8 or sample["answer_class"] == STOP:
+        if sample["frame_index"] % 8 or sample["answer_class"] == AnswerKind.STOP:
             continue
 
         def decision(index=index):

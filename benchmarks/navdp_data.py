@@ -26,9 +26,9 @@ from benchmarks.data import milliseconds, synthetic_image
 from internnav_hf.command_line import LineParser
 from internnav_hf.data import NavDPDataset
 from internnav_hf.data.formats.vln_n1.reader import CLOUD_FILE, STATS_FILE
-from internnav_hf.data.index import array_of
 from internnav_hf.data.obstacles import read_obstacles
 from internnav_hf.data.readers.images import open_depth, open_image
+from internnav_hf.data.tables import array_of
 from internnav_hf.geometry import camera_pose
 from internnav_hf.models.navdp.letterbox import letterbox, letterbox_depth
 

@@ -14,28 +14,29 @@ import math
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, product
 from pathlib import Path
 
 from tqdm import tqdm
 
 from internnav_hf.command_line import LineParser, ends_in_one_line, positive_number, whole_number
-from internnav_hf.data.episode import Episode, parquet_path, read_info
-from internnav_hf.data.formats.vln_ce.index import Index, index_scenes, join_scenes
+from internnav_hf.data.episode import parquet_path, read_info
+from internnav_hf.data.formats.vln_ce.index import vln_ce
 from internnav_hf.data.formats.vln_ce.names import DatasetName, camera_settings, parse_dataset_names
 from internnav_hf.data.formats.vln_ce.reader import SETTING_COLUMNS, find_scenes, read_records
-from internnav_hf.data.formats.vln_n1.index import EpisodeIndex, ReadingRules, index_units
-from internnav_hf.data.formats.vln_n1.reader import DEPTH_SCALE, FRAME_ORDERS, frame_file
+from internnav_hf.data.formats.vln_n1.index import ReadingRules, vln_n1
+from internnav_hf.data.formats.vln_n1.reader import DEPTH_SCALE, FRAME_ORDERS
 from internnav_hf.data.formats.vln_pe.frames import DEPTH_UNIT_M, FrameRules, RecordedFrames
-from internnav_hf.data.formats.vln_pe.index import EpisodeIndex as WalkIndex
 from internnav_hf.data.formats.vln_pe.index import ReadingRules as WalkRules
-from internnav_hf.data.formats.vln_pe.index import index_units as index_walks
+from internnav_hf.data.formats.vln_pe.index import vln_pe
 from internnav_hf.data.formats.vln_pe.reader import is_vln_pe
+from internnav_hf.data.index import EpisodeTable, index_folders
 from internnav_hf.data.readers.columns import column_names
 from internnav_hf.data.readers.folders import walk_folders, with_siblings
-from internnav_hf.data.readers.images import open_depth, open_image
-from internnav_hf.data.tasks.system2_sampling import SamplingRules
+from internnav_hf.data.readers.images import open_image
+from internnav_hf.data.rows import EpisodeRow
+from internnav_hf.data.tasks.system2_sampling import SamplingRules, sample_table
 
 PUBLISHED_CAMERAS = ("125cm_0_30", "125cm_0_45", "60cm_15_15", "60cm_30_30")
 CLASS_NAMES = ("pixel goals", "turns", "stops")
@@ -175,19 +176,21 @@ def report_dataset(name: DatasetName, scenes: list[Path], options: argparse.Name
     try:
         settings = (camera_settings(scene, "depth") for scene in scenes)
         has_depth = any(name.look_down_setting in found for found in settings)
-        rules = SamplingRules(stop_repeat=1, needs_depth=has_depth)
-        index = join_scenes(list(index_scenes(scenes, name, rules)), name, rules)
+        root = scenes[0].parents[1]
+        table = index_folders(vln_ce(root, name, has_depth, scenes), scenes)
     except ValueError as error:
         print(f"  {name}: {error}")
         return 1
-    num_instructions = sum(len(texts) for texts in index.episodes["instructions"].to_pylist())
-    counts = Counter(index.samples["answer_class"].to_pylist())
+    num_instructions = sum(len(texts) for texts in table.episodes["instructions"].to_pylist())
+    samples = sample_table(table.episodes, SamplingRules(stop_repeat=1))
+    counts = Counter(samples["answer_class"].to_pylist())
     shown = ", ".join(f"{counts[kind]} {word}" for kind, word in enumerate(CLASS_NAMES))
-    print(f"  {name}: {index.num_episodes} episodes, {num_instructions} instructions")
+    print(f"  {name}: {table.num_episodes} episodes, {num_instructions} instructions")
     print(f"    samples: {shown} (x5 in training)")
-    problems = list(index.broken_episodes)
+    problems = list(table.broken_episodes)
     if options.verify_images:
-        problems += broken_images(index, scenes, has_depth)
+        kinds = ["rgb"] if name.setting == name.look_down_setting else ["ordinary", "rgb"]
+        problems += broken_images(table, root, [*kinds, *["depth"] * has_depth])
     list_broken(problems, options.max_listed)
     return len(problems)
 
@@ -201,19 +204,14 @@ def list_broken(problems: list[str], max_listed: int) -> None:
         print(f"    and {len(counts) - max_listed} more")
 
 
-def broken_images(index: Index, scenes: list[Path], has_depth: bool) -> list[str]:
+def broken_images(table: EpisodeTable, root: Path, kinds: Sequence[str]) -> list[str]:
     """Decode every frame that training may open."""
-    folders = {scene.name: scene for scene in scenes}
-    name = index.name
-    views = [("rgb", setting) for setting in sorted({name.setting, name.look_down_setting})]
-    views += [("depth", name.look_down_setting)] * has_depth
     problems = []
-    for row in tqdm(index.episodes.to_pylist(), desc="  images", leave=False, disable=None):
-        episode = Episode(folders[row["scene"]], row["episode_index"], (), {})
-        for (kind, setting), frame in product(views, range(row["length"])):
-            path = episode.frame_path(kind, setting, frame)
+    rows = (EpisodeRow(table.episodes, row, root) for row in range(table.episodes.num_rows))
+    for row in tqdm(rows, "  images", table.episodes.num_rows, leave=False, disable=None):
+        for kind, frame in product(kinds, range(row["length"])):
             try:
-                open_depth(path) if kind == "depth" else open_image(path)
+                row.depth(frame) if kind == "depth" else open_image(row.file(kind, frame))
             except ValueError as error:
                 problems.append(str(error))
     return problems
@@ -240,22 +238,22 @@ def report_vln_n1(options: argparse.Namespace, units: list[Path]) -> int:
     """Check all of System1's episodes, and say what they are."""
     rules = ReadingRules(None, options.frame_order, options.depth_scale)
     with tempfile.TemporaryDirectory() as folder:
-        index = index_units(options.root, units, rules, Path(folder))
+        table = index_folders(vln_n1(options.root, rules, Path(folder), units), units)
     print(f"\n{options.root}: {len(units)} folders with episodes")
     print("  layout: InternData-N1 vln_n1, for System1 (NavDP)")
-    describe_vln_n1(index)
-    problems = list(index.broken_episodes)
+    describe_vln_n1(table)
+    problems = list(table.broken_episodes)
     if options.verify_images:
-        problems += broken_frames(options.root, index, options.depth_scale)
+        problems += broken_images(table, options.root, ("rgb", "depth"))
     list_broken(problems, options.max_listed)
     return len(problems)
 
 
-def describe_vln_n1(index: EpisodeIndex) -> None:
+def describe_vln_n1(table: EpisodeTable) -> None:
     """Numbers of what is whole."""
-    rows = index.episodes.to_pylist()
+    rows = table.episodes.to_pylist()
     lengths = sorted(row["length"] for row in rows)
-    print(f"  {len(rows)} of {index.num_episodes} episodes are whole, {sum(lengths)} frames")
+    print(f"  {len(rows)} of {table.num_episodes} episodes are whole, {sum(lengths)} frames")
     if not rows:
         return
     middle = lengths[len(lengths) // 2]
@@ -271,40 +269,26 @@ def describe_vln_n1(index: EpisodeIndex) -> None:
         print(f"  and {len(cameras) - 5} more cameras")
 
 
-def broken_frames(root: Path, index: EpisodeIndex, depth_scale: float) -> list[str]:
-    """Decode every frame of System1's episodes."""
-    problems = []
-    for row in tqdm(index.episodes.to_pylist(), desc="  images", leave=False, disable=None):
-        for number in row["frames"]:
-            for kind in ("rgb", "depth"):
-                path = root / row["unit"] / frame_file(row[f"{kind}_file"], number)
-                try:
-                    open_image(path) if kind == "rgb" else open_depth(path, scale=depth_scale)
-                except ValueError as error:
-                    problems.append(str(error))
-    return problems
-
-
 def report_vln_pe(options: argparse.Namespace, units: list[Path]) -> int:
     """Check all whole walks, and say what they are."""
     whole_names = [unit.absolute() for unit in units]
     rules = WalkRules(frames=FrameRules(options.depth_unit_m))
-    index = index_walks(whole_names, rules)
+    table = index_folders(vln_pe(whole_names[0].parents[1], rules, whole_names), whole_names)
     print(f"\n{options.root}: {len(units)} folders with episodes")
     print("  layout: InternData-N1 vln_pe, for Seq2Seq, CMA and RDP")
-    describe_vln_pe(index)
-    problems = list(index.broken_episodes)
+    describe_vln_pe(table)
+    problems = list(table.broken_episodes)
     if options.verify_images:
-        problems += broken_walks(whole_names[0].parents[1], index, rules)
+        problems += broken_walks(whole_names[0].parents[1], table, rules)
     list_broken(problems, options.max_listed)
     return len(problems)
 
 
-def describe_vln_pe(index: WalkIndex) -> None:
+def describe_vln_pe(table: EpisodeTable) -> None:
     """Numbers of what is whole."""
-    rows = index.episodes.to_pylist()
-    left_out = ", ".join(f"{count} {end}" for end, count in index.left_out.items())
-    print(f"  {len(rows)} of {index.num_episodes} episodes are used")
+    rows = table.episodes.to_pylist()
+    left_out = ", ".join(f"{count} {end}" for end, count in table.left_out.items())
+    print(f"  {len(rows)} of {table.num_episodes} episodes are used")
     print(f"  failed walks that are left out: {left_out or 'none'}")
     if not rows:
         return
@@ -319,10 +303,10 @@ def describe_vln_pe(index: WalkIndex) -> None:
     print(f"  instructions: {num_instructions}, {num_stored} of them with stored word ids")
 
 
-def broken_walks(root: Path, index: WalkIndex, rules: WalkRules) -> list[str]:
+def broken_walks(root: Path, table: EpisodeTable, rules: WalkRules) -> list[str]:
     """Read every frame of all walks."""
     problems = []
-    for row in tqdm(index.episodes.to_pylist(), desc="  images", leave=False, disable=None):
+    for row in tqdm(table.episodes.to_pylist(), desc="  images", leave=False, disable=None):
         place = (row["unit"], row["episode_index"], row["num_recorded"])
         frames = RecordedFrames(root, *place, rules.frames)
         try:

@@ -23,6 +23,7 @@ from internnav_hf.data import (
     VLNCollator,
     VLNDataset,
     features,
+    index,
     obstacles,
     vocabulary,
 )
@@ -30,7 +31,7 @@ from internnav_hf.data.checks import actions as action_checks
 from internnav_hf.data.checks import depth as depth_checks
 from internnav_hf.data.formats import vlnce_episodes
 from internnav_hf.data.formats.vln_ce import reader as lerobot
-from internnav_hf.data.formats.vln_ce.index import EPISODE_SCHEMA, SAMPLE_SCHEMA
+from internnav_hf.data.formats.vln_ce.index import EPISODE_SCHEMA
 from internnav_hf.data.formats.vln_ce.reader import (
     COLUMNS,
     EPISODES_FILE,
@@ -44,6 +45,7 @@ from internnav_hf.data.formats.vln_pe import index as vln_pe_index
 from internnav_hf.data.formats.vln_pe import reader as vln_pe
 from internnav_hf.data.tasks import navdp_targets, vln_targets
 from internnav_hf.data.tasks import system2_sampling as sampling
+from internnav_hf.data.tasks.system2_sampling import SAMPLE_SCHEMA
 
 PATH = Path(__file__).parents[1] / "docs" / "DATA.md"
 
@@ -176,9 +178,11 @@ A dataset's list is all pixel goals, then all turns, then the stops `stop_repeat
 
 ## The index
 
-Two Arrow files, memory-mapped, in a cache folder named after the dataset and a hash of the names,
-sizes and times of the files it was made from (default: `internnav_hf/index` in the Hugging Face
-home; `cache_dir=` elsewhere). It can be deleted at any time. `System2Dataset(...).samples`:
+{index}
+
+The cache folder is named after the dataset and a hash of the names, sizes and times of the files
+it was made from (default: `internnav_hf/index` in the Hugging Face home; `cache_dir=` elsewhere).
+It can be deleted at any time. Beside it lie System2's samples. `System2Dataset(...).samples`:
 
 | column | type | meaning |
 |---|---|---|
@@ -194,7 +198,7 @@ home; `cache_dir=` elsewhere). It can be deleted at any time. `System2Dataset(..
 
 {vln_n1_index}
 
-One Arrow file in the same cache, and a folder for each point cloud, named after its content.
+In the same cache lies a folder for each point cloud, named after its content.
 `NavDPDataset(...).episodes`:
 
 | column | type | meaning |
@@ -305,6 +309,7 @@ def render() -> str:
         max_broken_fraction=parameters["max_broken_fraction"].default,
         sampling=documentation(sampling),
         rules=", ".join(f"`{name}` {value}" for name, value in rule_defaults().items()) + ".",
+        index=documentation(index),
         samples=schema_rows(SAMPLE_SCHEMA),
         episodes=schema_rows(EPISODE_SCHEMA),
         dataset=documentation(System2Dataset),

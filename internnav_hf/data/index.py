@@ -1,127 +1,233 @@
-"""Arrow tables in cache folders: built once, then memory-mapped by every process."""
+"""The table of episodes of a data set, in whatever format: every episode checked once, then
+memory-mapped.
+
+A format is a function that gives a `Source`: how the folders of a data set are found, and how one
+of them becomes rows. Building reads every episode. What training needs of its columns lies in the
+table, so that an item opens images alone. The result is an Arrow file in a cache folder named after
+what it was made from: the next start, and every other process, compares file stamps and maps
+memory. A broken episode is named, counted and left out.
+"""
 
 import hashlib
+import json
 import logging
 import os
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from filelock import FileLock
 from huggingface_hub.constants import HF_HOME
+from tqdm import tqdm
 
-from internnav_hf.files import remove_stale, whole_folder, writing
+from internnav_hf.data.readers.errors import broken
+from internnav_hf.data.readers.folders import all_broken, check_name, each_once
+from internnav_hf.data.tables import build_once, described, open_table, table_of, write_table
 
 logger = logging.getLogger(__name__)
 
-_OF_THIS_DISK = ("frames_key", "field")  # of stamps and cache folders
-NUM_THREADS = min(16, os.cpu_count() or 1)
 DEFAULT_CACHE = Path(HF_HOME) / "internnav_hf" / "index"
+EPISODES = "episodes.arrow"
+NUM_THREADS = min(16, os.cpu_count() or 1)
+
+_COMMON = (
+    described("unit", pa.string(), "folder below the data root", False),
+    described("episode_index", pa.int32(), "number in the file names", False),
+    described("length", pa.int32(), "frames", False),
+    described("width", pa.int16(), "of the colour images, px", False),
+    described("height", pa.int16(), "of the colour images, px", False),
+    described("instructions", pa.list_(pa.string()), "verbatim", False),
+    described("actions", pa.list_(pa.int8()), "what the expert does at each frame", False),
+    described("poses", pa.list_(pa.float64()), "x, y, yaw of each frame in a row", False),
+    described("rgb_file", pa.string(), "below the unit; # is the frame's number", False),
+    described(
+        "ordinary_file", pa.string(), "the same, of System2's ordinary view where it has two", False
+    ),
+    described("depth_file", pa.string(), "below the unit; # is the frame's number", False),
+    described("landmark_file", pa.string(), "masks of the named object, if any", False),
+    described("frames", pa.list_(pa.int32()), "their numbers, by row; none: from 0", False),
+    described("depth_scale", pa.float64(), "units of a depth image per metre", False),
+    described("focal", pa.list_(pa.float64()), "fx, fy, px", False),
+    described("center", pa.list_(pa.float64()), "cx, cy, px", False),
+    described("height_m", pa.float64(), "of the camera above the floor", False),
+    described("pitch", pa.float64(), "rad; positive looks down", False),
+    described("goal_frames", pa.list_(pa.int32()), "frames to the waypoint, -1 for none", False),
+    described("goals", pa.list_(pa.int32()), "its pixel in rgb, u, v of each frame", False),
+    described("cloud", pa.string(), "file of the point cloud, below the unit", False),
+    described("field", pa.string(), "cache folder of the scene's obstacles", False),
+)
+COLUMNS = {column.name: column for column in _COMMON}
+"""Columns that tasks know. A format has those that its data have; `rgb_file` is the view of the
+camera, of depth, poses and pixel goals."""
 
 
-def described(name: str, kind: pa.DataType, meaning: str, counted: bool = True) -> pa.Field:
-    """A column with its meaning, which docs/DATA.md prints. `content_digest` leaves out a column
-    that is not `counted`: it repeats what the data's files say, and came after runs had begun.
+@dataclass(frozen=True)
+class LeftOut:
+    """An episode that is whole and not used, and why."""
+
+    reason: str
+
+
+Reading = Mapping[str, Any] | ValueError | LeftOut
+"""A row by column, what is wrong with an episode, or that it is left out."""
+
+
+@dataclass(eq=False)
+class FolderRows:
+    """What one folder adds to a table."""
+
+    folder: Path
+    rows: list[Mapping[str, Any]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data set in some format. `title` names it in messages, `label` its cache folder.
+
+    `read_folder` yields rows of `schema`, and a ValueError for each broken episode; one that it
+    raises breaks the whole folder. `stamps` gives a line for each file that rows depend on, `key`
+    everything else: a version, options. `agree` may take rows from folders that contradict others.
     """
-    told = {"meaning": meaning} | ({} if counted else {"counted": "no"})
-    return pa.field(name, kind, metadata=told)
+
+    title: str
+    label: str
+    key: object
+    schema: pa.Schema
+    find_folders: Callable[[], Sequence[Path]]
+    read_folder: Callable[[Path], Iterator[Reading]]
+    stamps: Callable[[Path], Iterable[str]]
+    agree: Callable[[Sequence[FolderRows]], Sequence[FolderRows]] = lambda parts: parts
 
 
-def table_of(rows: Sequence[tuple], schema: pa.Schema) -> pa.Table:
-    """Rows in the order of the schema's columns."""
-    columns = zip(*rows, strict=True) if rows else [[] for _ in schema]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def write_table(table: pa.Table, path: Path) -> None:
-    """One record batch, so that a row is found without search."""
-    with pa.OSFile(str(path), "wb") as sink:
-        whole = table.combine_chunks()
-        with pa.ipc.new_file(sink, whole.schema) as writer:
-            writer.write_table(whole)
-
-
-def open_table(path: Path) -> pa.Table:
-    """Memory-mapped: rows cost nothing until they are read, and all processes share them."""
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-
-
-def row_of(table: pa.Table, row: int) -> dict:
-    """One row as Python values, by column."""
-    return table.slice(row, 1).to_pylist()[0]
-
-
-def array_of(table: pa.Table, row: int, name: str, *shape: int) -> np.ndarray:
-    """(T, *shape) of one row of a column of lists of numbers, which have no Python objects."""
-    return table[name][row].values.to_numpy().reshape(-1, *shape)
-
-
-def build_once(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder, unless it exists; a half-written one is never found.
-
-    One process builds while the others wait; the folder appears under its name when it is whole.
+@dataclass(frozen=True, eq=False)
+class EpisodeTable:
+    """`episodes` of a source's schema; `num_episodes` counts the broken ones and those that are
+    left out, too. `left_out` has their number by reason. `folder` is where the table is cached.
     """
-    if folder.is_dir():
-        return
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # whoever else may write here may wait here
-        with FileLock(f"{folder}.lock", mode=0o666):
-            remove_stale(folder.parent)
-            if folder.is_dir():
-                return
-            with whole_folder(folder) as new:
-                write(new)
+
+    episodes: pa.Table
+    num_episodes: int
+    broken_episodes: tuple[str, ...]
+    left_out: dict[str, int]
+    folder: Path | None = None
 
 
-def content_digest(tables: Iterable[pa.Table]) -> str:
-    """Of what tables say, the same for a copy of the data on another disk."""
-    digest = hashlib.blake2b(digest_size=8)
-    for table in tables:
-        for field in table.schema:
-            if field.name not in _OF_THIS_DISK and b"counted" not in (field.metadata or {}):
-                digest.update(field.name.encode())
-                _add_column(digest, table[field.name].combine_chunks())
+def open_episodes(
+    source: Source, cache_dir: Path, max_broken_fraction: float = 0.01
+) -> EpisodeTable:
+    """Map the cached table, or build it first; broken episodes are left out with a warning, or
+    refused if too many.
+    """
+    folders = source.find_folders()
+    place = cache_dir / f"{source.label}-{fingerprint(source, folders)}"
+
+    def build(new: Path) -> None:
+        told = "Checking %d folders of %s; their index: %s"
+        logger.info(told, len(folders), source.title, cache_dir)
+        table = index_folders(source, folders)
+        problems = table.broken_episodes
+        refuse_too_many_broken(source.title, problems, table.num_episodes, max_broken_fraction)
+        if not table.episodes.num_rows:
+            raise ValueError(_nothing_to_use(source, table))
+        _save(table, new)
+
+    build_once(place, build)
+    table = _load(place)
+    problems = table.broken_episodes
+    report_broken(source.title, problems, table.num_episodes, max_broken_fraction, place)
+    if table.left_out:
+        logger.info("%s: episodes that are not used: %s", source.title, table.left_out)
+    return table
+
+
+def _nothing_to_use(source: Source, table: EpisodeTable) -> str:
+    left_out = f" (failed walks left out: {table.left_out})" if table.left_out else ""
+    found = f"found {table.num_episodes} episodes and none to use{left_out}"
+    return f"{source.title}: {found}, expected at least one"
+
+
+def fingerprint(source: Source, folders: Sequence[Path]) -> str:
+    """Names, sizes and times of everything a table is made from."""
+    digest = hashlib.blake2b(json.dumps(source.key).encode(), digest_size=8)
+
+    def stamps(folder: Path) -> bytes:
+        return "\n".join(source.stamps(folder)).encode(errors="surrogateescape")
+
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        for part in pool.map(stamps, folders):
+            digest.update(part)
+    places = [f"{folder.parent.name}/{folder.name}" for folder in folders]
+    digest.update(str(places).encode())
     return digest.hexdigest()
 
 
-def _add_column(digest, column: pa.Array) -> None:
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks)
-    if pa.types.is_list(column.type):
-        _add_column(digest, pc.list_value_length(column))
-        _add_column(digest, pc.list_flatten(column))
-    elif pa.types.is_primitive(column.type):
-        digest.update(np.ascontiguousarray(column.to_numpy(zero_copy_only=False)).tobytes())
-    else:
-        digest.update(repr(column.to_pylist()).encode())
+def index_folders(source: Source, folders: Sequence[Path]) -> EpisodeTable:
+    """Read and check every episode, with a progress bar (a line every half minute in a log file).
+
+    ValueError where there is none, broken or not.
+    """
+    seconds = 0.2 if sys.stderr.isatty() else 30
+    bar = {"desc": f"index {source.label}", "unit": " folders", "mininterval": seconds}
+    with tqdm(total=len(folders), **bar) as progress, ThreadPoolExecutor(NUM_THREADS) as pool:
+        parts = []
+        for part in pool.map(lambda at: read_rows(source, *at), each_once(folders)):
+            parts.append(part)
+            progress.update()
+    parts = source.agree(parts)
+    rows = [row for part in parts for row in part.rows]
+    problems = tuple(problem for part in parts for problem in part.problems)
+    left_out = sum((part.left_out for part in parts), Counter())
+    num_episodes = len(rows) + len(problems) + left_out.total()
+    if not num_episodes:
+        raise ValueError(f"{source.title}: no episode in {len(folders)} folders")
+    names = source.schema.names
+    table = table_of([tuple(row.get(name) for name in names) for row in rows], source.schema)
+    return EpisodeTable(table, num_episodes, problems, dict(left_out))
 
 
-def stamp(label: str, path: Path) -> str:
-    """Name, size and time of change, for a fingerprint."""
-    if not path.exists():
-        return f"{label} none"
-    stat = path.stat()
-    return f"{label}/{path.name} {stat.st_size} {stat.st_mtime_ns}"
-
-
-def folder_stamps(folder: Path) -> list[str]:
-    """A line for each file of a folder."""
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    return [f"{folder.name}/{entry.name} {_stamp(entry)}" for entry in found]
-
-
-def _stamp(entry: os.DirEntry) -> str:
+def read_rows(source: Source, folder: Path, other: Path | None = None) -> FolderRows:
+    """What a folder adds; all its episodes are broken if it is, by a link, an `other` one."""
+    part = FolderRows(folder)
+    if other is not None:
+        again = broken(folder, "folder", f"{other} again", "each folder once")
+        return FolderRows(folder, problems=[str(again)])
+    errors = []
     try:
-        stat = entry.stat()
-    except OSError:  # a link that leads nowhere
-        return "none"
-    return f"{stat.st_size} {stat.st_mtime_ns}"
+        check_name(folder)
+        for found in source.read_folder(folder):
+            if isinstance(found, ValueError):
+                errors.append(found)
+            elif isinstance(found, LeftOut):
+                part.left_out[found.reason] += 1
+            else:
+                part.rows.append(found)
+    except ValueError as error:
+        return FolderRows(folder, problems=all_broken(folder, [error]))
+    if errors and not part.rows and not part.left_out:
+        part.problems = all_broken(folder, errors)
+    else:
+        part.problems = list(map(str, errors))
+    return part
+
+
+def _save(table: EpisodeTable, folder: Path) -> None:
+    write_table(table.episodes, folder / EPISODES)
+    names = ("num_episodes", "broken_episodes", "left_out")
+    told = {name: getattr(table, name) for name in names}
+    (folder / "info.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+
+def _load(folder: Path) -> EpisodeTable:
+    told = json.loads((folder / "info.json").read_text(encoding="utf-8"))
+    problems = tuple(told.pop("broken_episodes"))
+    episodes = open_table(folder / EPISODES)
+    return EpisodeTable(episodes, broken_episodes=problems, folder=folder, **told)
 
 
 def refuse_too_many_broken(

@@ -32,10 +32,10 @@ import numpy as np
 import pyarrow as pa
 from scipy.ndimage import distance_transform_cdt
 
-from internnav_hf.data.index import build_once
 from internnav_hf.data.readers.columns import column_names, plain, read_columns
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.folders import open_file, state_of
+from internnav_hf.data.tables import build_once
 
 PATH_COLUMNS = ("observation.path_points", "observation.path_colors")
 OBSTACLE_COLOR = (0.0, 0.0, 0.5)

@@ -21,12 +21,10 @@ import torch
 from PIL import Image
 
 from internnav_hf.camera import CameraSpec, resize_view
-from internnav_hf.data.episode import Episode
-from internnav_hf.data.formats.vln_ce.names import DatasetName
-from internnav_hf.data.index import array_of
 from internnav_hf.data.readers.images import open_depth
+from internnav_hf.data.rows import EpisodeRow
 from internnav_hf.data.tasks.system2 import Encoder, System2Collator, System2Dataset, open_once
-from internnav_hf.geometry import robot_pose
+from internnav_hf.geometry import camera_pose, robot_pose
 from internnav_hf.trajectory import ACTION_HORIZON, path_of, trajectory_actions
 
 FRAME_STEP = 2
@@ -89,15 +87,16 @@ class DualSystemDataset(System2Dataset):
 
     def _item(self, index: int, opened: dict[Path, Image.Image]) -> dict[str, Any]:
         item = super()._item(index, opened)
-        sample, episode, name = self._row(index)
+        sample, episode = self._row(index)
         start, goal = sample["frame_index"], sample["end_frame"] - 1
         frames = [start + ahead for ahead in frames_to_goal(goal - start, self.num_frames)]
-        item["rgb"] = np.stack([self._rgb(episode, name, frame, opened) for frame in frames])
+        item["rgb"] = np.stack([self._rgb(episode, frame, opened) for frame in frames])
         if self.depth:
-            item["depth"] = np.stack([self._depth(episode, name, frame) for frame in frames])
-        poses = self.camera_poses(sample["episode"])
+            item["depth"] = np.stack([self._depth(episode, frame) for frame in frames])
+        poses = camera_poses(episode)
         ways = [poses[frame : goal + 1] for frame in frames]
-        item["actions"] = np.stack([self._actions(way, name) for way in ways]).astype(np.float32)
+        actions = np.stack([self._actions(way, episode) for way in ways])
+        item["actions"] = actions.astype(np.float32)
         return item
 
     def decision(self, index: int) -> dict[str, Any]:
@@ -107,48 +106,36 @@ class DualSystemDataset(System2Dataset):
         `robot_pose` (x, y, yaw) in the scene, `scene` (name of its folder) and `scene_folder`,
         `camera`, and, with depth, `look_down_depth` (rows, columns) metres, 0 unknown.
         """
-        sample, episode, name = self._row(index)
+        sample, episode = self._row(index)
         frame, end = sample["frame_index"], sample["end_frame"]
-        poses = self.camera_poses(sample["episode"])
+        poses = camera_poses(episode)
         decision = super().decision(index) | {
-            "path": path_of(self._actions(poses[frame:end], name)),
+            "path": path_of(self._actions(poses[frame:end], episode)),
             "robot_pose": robot_pose(poses[frame]),
-            "scene": episode.root.name,
-            "scene_folder": episode.root,
-            "camera": self._camera_of(name),
+            "scene": episode.folder.name,
+            "scene_folder": episode.folder,
+            "camera": self._camera_of(episode),
         }
         if self.depth:
-            path = episode.frame_path("depth", name.look_down_setting, frame)
-            decision["look_down_depth"] = open_depth(path, scale=self._camera_of(name).depth_scale)
+            decision["look_down_depth"] = episode.depth(frame)
         return decision
 
-    def _camera_of(self, name: DatasetName) -> CameraSpec:
-        return self.cameras[self.names.index(name)]
+    def _camera_of(self, episode: EpisodeRow) -> CameraSpec:
+        return self.cameras[episode["dataset"]]
 
-    def _rgb(
-        self, episode: Episode, name: DatasetName, frame: int, opened: dict[Path, Image.Image]
-    ) -> np.ndarray:
+    def _rgb(self, episode: EpisodeRow, frame: int, opened: dict[Path, Image.Image]) -> np.ndarray:
         """(3, S, S) uint8; the first was decoded for System2."""
-        path = episode.frame_path("rgb", name.look_down_setting, frame)
-        image = open_once(path, opened, self.image_size)
+        image = open_once(episode.file("rgb", frame), opened, self.image_size)
         view = resize_view(image, self.view_size, Image.Resampling.BICUBIC)
         return np.asarray(view).transpose(2, 0, 1)
 
-    def _depth(self, episode: Episode, name: DatasetName, frame: int) -> np.ndarray:
+    def _depth(self, episode: EpisodeRow, frame: int) -> np.ndarray:
         """(S, S) float32 metres; what is farther counts as `LARGEST_DEPTH_M` away."""
-        path = episode.frame_path("depth", name.look_down_setting, frame)
-        depth = open_depth(path, self.view_size, self._camera_of(name).depth_scale)
+        depth = open_depth(episode.file("depth", frame), self.view_size, episode["depth_scale"])
         return np.minimum(depth, np.float32(LARGEST_DEPTH_M))
 
-    def camera_poses(self, episode: int) -> np.ndarray:
-        """(T, 4, 4) camera to world of a row of `episodes`."""
-        upper = array_of(self.episodes, episode, "camera_poses", 3, 4)
-        last = np.broadcast_to(np.array([[[0, 0, 0, 1]]], upper.dtype), (len(upper), 1, 4))
-        return np.concatenate([upper, last], axis=1)
-
-    def _actions(self, T_world_camera: np.ndarray, name: DatasetName) -> np.ndarray:
-        pitch = float(np.radians(name.look_down_pitch_deg))
-        return trajectory_actions(T_world_camera, pitch, self.action_horizon)
+    def _actions(self, T_world_camera: np.ndarray, episode: EpisodeRow) -> np.ndarray:
+        return trajectory_actions(T_world_camera, episode["pitch"], self.action_horizon)
 
 
 class DualSystemCollator(System2Collator):
@@ -178,6 +165,16 @@ class DualSystemCollator(System2Collator):
         batch = super().__call__(samples)
         batch = {key: value for key, value in batch.items() if key not in NOT_READ}
         return batch | _stack_frames(samples)
+
+
+def camera_poses(episode: EpisodeRow) -> np.ndarray:
+    """(T, 4, 4) camera to world; as recorded, or of a level robot."""
+    if episode["camera_poses"] is None:
+        height_m, pitch = episode["height_m"], episode["pitch"]
+        return np.stack([camera_pose(*pose, height_m, pitch) for pose in episode.poses])
+    upper = episode.array("camera_poses", 3, 4)
+    last = np.broadcast_to(np.array([[0, 0, 0, 1]], upper.dtype), (len(upper), 1, 4))
+    return np.concatenate([upper, last], axis=1)
 
 
 def frames_to_goal(num_ahead: int, num_frames: int) -> range:

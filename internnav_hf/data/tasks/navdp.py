@@ -14,7 +14,7 @@ inference is the same here, see `NavDPDataset`.
 B batch, M memory frames, S image size, H horizon.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,11 @@ from torch.utils.data import Dataset
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data.episode import is_simulated
-from internnav_hf.data.formats.vln_n1.index import ReadingRules, open_episodes
-from internnav_hf.data.formats.vln_n1.reader import (
-    DEPTH_SCALE,
-    View,
-    frame_file,
-)
-from internnav_hf.data.index import DEFAULT_CACHE, array_of, row_of
+from internnav_hf.data.formats.vln_n1.index import ReadingRules, vln_n1
+from internnav_hf.data.formats.vln_n1.reader import DEPTH_SCALE
+from internnav_hf.data.index import DEFAULT_CACHE, open_episodes
 from internnav_hf.data.obstacles import ObstacleField, open_field, path_value
-from internnav_hf.data.readers.errors import broken
-from internnav_hf.data.readers.images import open_depth, open_image
+from internnav_hf.data.rows import EpisodeRow
 from internnav_hf.data.tasks.navdp_targets import (
     Draw,
     draw_item,
@@ -138,10 +133,10 @@ class NavDPDataset(Dataset):
         self.cache_dir = Path(cache_dir or DEFAULT_CACHE)
         names = groups.split(",") if isinstance(groups, str) else groups
         self.rules = ReadingRules(names and tuple(names), frame_order, depth_scale)
-        index = open_episodes(self.data_root, self.rules, self.cache_dir, max_broken_fraction)
-        self.episodes = index.episodes
-        self._head = self.episodes.drop_columns("poses")
-        self.num_broken_episodes = len(index.broken_episodes)
+        source = vln_n1(self.data_root, self.rules, self.cache_dir)
+        table = open_episodes(source, self.cache_dir, max_broken_fraction)
+        self.episodes = table.episodes
+        self.num_broken_episodes = len(table.broken_episodes)
 
     def _check_options(self) -> None:
         for key in ("image_size", "num_memory_frames", "memory_stride", "action_horizon"):
@@ -170,11 +165,11 @@ class NavDPDataset(Dataset):
     @property
     def cameras(self) -> list[CameraSpec]:
         """All different ones; published groups have several heights and lenses."""
-        names = ["width", "height", "focal", "height_m", "pitch"]
+        names = ["width", "height", "focal", "height_m", "pitch", "depth_scale"]
         rows = self.episodes.select(names).to_pylist()
         return list(dict.fromkeys(self._camera(row) for row in rows))
 
-    def _camera(self, row: dict[str, Any]) -> CameraSpec:
+    def _camera(self, row: Mapping[str, Any] | EpisodeRow) -> CameraSpec:
         """Rounded, so that float32 columns give the camera that they were written for."""
         hfov = 2 * np.arctan2(row["width"] / 2, row["focal"][0])
         pitch_deg = round(float(np.degrees(row["pitch"])), 2) + 0.0
@@ -185,7 +180,7 @@ class NavDPDataset(Dataset):
             height_m=round(row["height_m"], 4),
             pitch_deg=pitch_deg,
             look_down_pitch_deg=pitch_deg,
-            depth_scale=self.rules.depth_scale,
+            depth_scale=row["depth_scale"],
         )
 
     @property
@@ -250,9 +245,9 @@ class NavDPDataset(Dataset):
             "goal_point": way.points[-1],
             "values": way.values,
             "robot_pose": tuple(walk.poses[draw.current].tolist()),
-            "scene": walk.unit.relative_to(self.data_root).parts[1],
-            "scene_folder": walk.unit,
-            "camera": self._camera(walk.row),
+            "scene": walk.folder.relative_to(self.data_root).parts[1],
+            "scene_folder": walk.folder,
+            "camera": self._camera(walk),
             "rgb": np.asarray(walk.image(draw.current)),
             "goal_view": np.asarray(walk.image(draw.goal)),
             "depth": self._depth(walk, draw),
@@ -264,7 +259,10 @@ class NavDPDataset(Dataset):
 
     def obstacles(self, index: int) -> ObstacleField:
         """Of the scene of sample `index`."""
-        return self._walk(self._position(index) % self.episodes.num_rows).obstacles(self.cache_dir)
+        return self._obstacles(self._walk(self._position(index) % self.episodes.num_rows))
+
+    def _obstacles(self, walk: EpisodeRow) -> ObstacleField:
+        return open_field(walk.folder / walk["cloud"], self.cache_dir / walk["field"])
 
     def _position(self, index: int) -> int:
         position = int(index) + (len(self) if index < 0 else 0)
@@ -285,12 +283,10 @@ class NavDPDataset(Dataset):
         """Where a sample is from, for messages."""
         episode, draw, _ = self._drawn(index)
         walk = self._walk(episode)
-        return f"{walk.unit}, episode {walk.row['episode_index']}, frame {draw.current}"
+        return f"{walk.folder}, episode {walk['episode_index']}, frame {draw.current}"
 
-    def _walk(self, episode: int) -> "_Walk":
-        row = row_of(self._head, episode)
-        poses = array_of(self.episodes, episode, "poses", 3)
-        return _Walk(self.data_root / row["unit"], row, poses)
+    def _walk(self, episode: int) -> EpisodeRow:
+        return EpisodeRow(self.episodes, episode, self.data_root)
 
     def _slots(self, rng: np.random.Generator) -> Tensor:
         """(3,) kinds of goal that are mixed."""
@@ -307,19 +303,18 @@ class NavDPDataset(Dataset):
     def _marked(self, draw: Draw) -> int:
         return draw.start if self.pixel_goal_frame == "start" else draw.current
 
-    def _views(self, walk: "_Walk", draw: Draw) -> dict[int, Tensor]:
+    def _views(self, walk: EpisodeRow, draw: Draw) -> dict[int, Tensor]:
         """Every frame that the sample shows, (3, S, S) uint8, decoded once."""
         shown = {*self._memory(draw), draw.goal, self._marked(draw)} - {None}
         frames = sorted(frame for frame in shown if frame is not None)
         images = np.stack([np.asarray(walk.image(frame)) for frame in frames])
         return dict(zip(frames, letterbox(images, self.image_size), strict=True))
 
-    def _depth(self, walk: "_Walk", draw: Draw) -> np.ndarray:
+    def _depth(self, walk: EpisodeRow, draw: Draw) -> np.ndarray:
         """(rows, columns) metres; in float32 what is exactly 5 m away would fall out, or not."""
-        path = walk.file("depth", draw.current)
-        return open_depth(path, scale=self.rules.depth_scale, dtype=np.float64)
+        return walk.depth(draw.current, np.float64)
 
-    def _mask(self, walk: "_Walk", draw: Draw) -> Tensor:
+    def _mask(self, walk: EpisodeRow, draw: Draw) -> Tensor:
         """(S, S) uint8 mask of the goal in the view in which it was marked."""
         path = local_path(walk.poses[self._marked(draw) : draw.goal + 1])
         u, v = goal_pixel(trajectory(path)[-1][:2], walk.view, self.pixel_goal_height)
@@ -330,7 +325,7 @@ class NavDPDataset(Dataset):
             return goal_mask((u, v), (height, width), self.image_size)
         return marked_rectangle((u, v), (height, width), self.image_size, draw.mark)
 
-    def _way(self, walk: "_Walk", draw: Draw) -> "_Way":
+    def _way(self, walk: EpisodeRow, draw: Draw) -> "_Way":
         poses = walk.poses[draw.current : draw.goal + 1]
         points = trajectory(local_path(poses))
         rows = label_rows(len(poses), self.action_horizon, self.action_stride)
@@ -342,7 +337,7 @@ class NavDPDataset(Dataset):
             points,
             steps_between(points[rows]),
             steps_between(perturbed[rows]),
-            path_value(both, walk.obstacles(self.cache_dir)),
+            path_value(both, self._obstacles(walk)),
         )
 
 
@@ -356,31 +351,6 @@ class _Way:
     actions: np.ndarray
     perturbed_actions: np.ndarray
     values: np.ndarray
-
-
-class _Walk:
-    """One episode: its row of the index and the poses (T, 3) of the robot."""
-
-    def __init__(self, unit: Path, row: dict[str, Any], poses: np.ndarray):
-        self.unit = unit
-        self.row = row
-        self.size = (row["width"], row["height"])
-        focal, center = tuple(row["focal"]), tuple(row["center"])
-        self.view = View(focal, center, row["height_m"], row["pitch"])
-        self.poses = poses
-
-    def file(self, kind: str, frame: int) -> Path:
-        return self.unit / frame_file(self.row[f"{kind}_file"], self.row["frames"][frame])
-
-    def image(self, frame: int):
-        path = self.file("rgb", frame)
-        image = open_image(path)
-        if image.size != self.size:
-            raise broken(path, "size", image.size, f"{self.size} as in the episode's first frame")
-        return image
-
-    def obstacles(self, cache_dir: Path) -> ObstacleField:
-        return open_field(self.unit / self.row["cloud"], cache_dir / self.row["field"])
 
 
 def _check(key: str, value: object, is_right: object, expected: str) -> None:

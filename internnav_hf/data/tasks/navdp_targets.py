@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from internnav_hf.data.formats.vln_n1.reader import View
+from internnav_hf.data.rows import View
 from internnav_hf.geometry import wrap_angle
 
 LARGEST_ROTATION = float(np.radians(60.0))

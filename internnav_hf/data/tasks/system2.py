@@ -14,22 +14,26 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
 from internnav_hf.camera import CameraSpec, resize_view
-from internnav_hf.data.episode import Episode, is_simulated
-from internnav_hf.data.formats.vln_ce.index import Index, open_index, shift_episodes
+from internnav_hf.data.episode import is_simulated
+from internnav_hf.data.formats.vln_ce.index import vln_ce
 from internnav_hf.data.formats.vln_ce.names import DatasetName, parse_dataset_names
-from internnav_hf.data.index import DEFAULT_CACHE, row_of
+from internnav_hf.data.index import DEFAULT_CACHE, EpisodeTable, open_episodes
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.images import augment as augment_image
 from internnav_hf.data.readers.images import open_image, open_mask
+from internnav_hf.data.rows import EpisodeRow
+from internnav_hf.data.tables import row_of
 from internnav_hf.data.tasks.system2_sampling import (
-    PIXEL_GOAL,
     SamplingRules,
     history_indices,
+    open_samples,
+    shift_episodes,
     subsample,
 )
 from internnav_hf.models.system2.dialogue import CONJUNCTIONS, Answer, AnswerKind, training_messages
@@ -103,20 +107,22 @@ class System2Dataset(Dataset):
         self.landmarks = landmarks
         self.num_history = _agreed("num_history", num_history, processor, NUM_HISTORY)
         self.history_size = tuple(_agreed("history_size", history_size, processor, HISTORY_SIZE))
-        rules = SamplingRules(
-            sample_step, num_future_steps, stop_repeat, pixel_goal_only, needs_depth
-        )
+        rules = SamplingRules(sample_step, num_future_steps, stop_repeat, pixel_goal_only)
         cache = Path(cache_dir or DEFAULT_CACHE)
         self.names = parse_dataset_names(datasets)
-        indexes = [
-            open_index(self.data_root, name, rules, cache, max_broken_fraction)
-            for name in self.names
+        sources = [vln_ce(self.data_root, name, needs_depth) for name in self.names]
+        tables = [open_episodes(source, cache, max_broken_fraction) for source in sources]
+        samples = [
+            open_samples(table, rules, str(self.data_root / name.folder))
+            for table, name in zip(tables, self.names, strict=True)
         ]
-        self.image_size = _only_image_size(indexes)
-        self.cameras = [_camera(index, self.image_size) for index in indexes]
-        self.episodes, self.samples = join_indexes(indexes, seed)
-        self._head = self.episodes.drop_columns(["poses", "camera_poses"])
-        if landmarks and not any(self.episodes["has_landmarks"].to_pylist()):
+        self.image_size = _only_image_size(tables, self.names)
+        self.cameras = [
+            _camera(table, name, self.image_size)
+            for table, name in zip(tables, self.names, strict=True)
+        ]
+        self.episodes, self.samples = join_datasets(self.names, tables, samples, seed)
+        if landmarks and self.episodes["landmark_file"].null_count == self.episodes.num_rows:
             raise ValueError(
                 f"landmarks were asked for, but no episode of {datasets} in {data_root} has "
                 "observation.images.landmark.*; scripts/make_dataset.py --landmarks writes them."
@@ -144,22 +150,22 @@ class System2Dataset(Dataset):
 
     def _item(self, index: int, opened: dict[Path, Image.Image]) -> dict[str, Any]:
         """`opened` takes every image that is decoded, by its path."""
-        sample, episode, name = self._row(index)
+        sample, episode = self._row(index)
         rng = np.random.default_rng((self.seed, self.epoch, self._position(index)))
         conjunctions = [CONJUNCTIONS[i] for i in rng.integers(len(CONJUNCTIONS), size=2)]
         history = self._history(sample)
         frames = [*history, sample["frame_index"]]
-        paths = [episode.frame_path("rgb", name.setting, frame) for frame in frames]
+        paths = [episode.file("ordinary", frame) for frame in frames]
         images = [open_once(path, opened, self.image_size) for path in paths]
         if self.augment:
             images = [augment_image(image, rng) for image in images]
         images = [resize_view(image, self.history_size) for image in images]
-        if sample["answer_class"] == PIXEL_GOAL:
-            look_down = episode.frame_path("rgb", name.look_down_setting, sample["frame_index"])
+        if sample["answer_class"] == AnswerKind.PIXEL_GOAL:
+            look_down = episode.file("rgb", sample["frame_index"])
             images.append(open_once(look_down, opened, self.image_size))
-        instruction = episode.instructions[sample["instruction_index"]]
+        instruction = episode["instructions"][sample["instruction_index"]]
         messages = training_messages(instruction, len(history), _answer(sample), conjunctions)
-        targets = self._targets(sample, episode, name)
+        targets = self._targets(sample, episode)
         if self.processor is None:
             return {"images": images, "messages": messages, **targets}
         return {**self.processor.encode(messages, images), **targets}
@@ -171,14 +177,13 @@ class System2Dataset(Dataset):
         `instruction`, `history` (list of images), `image`, `look_down`, `answer_class`,
         `goal_pixel` (u, v) or None, `actions`.
         """
-        sample, episode, name = self._row(index)
+        sample, episode = self._row(index)
         frame = sample["frame_index"]
-        paths = [episode.frame_path("rgb", name.setting, f) for f in self._history(sample)]
         return {
-            "instruction": episode.instructions[sample["instruction_index"]],
-            "history": [open_image(path) for path in paths],
-            "image": open_image(episode.frame_path("rgb", name.setting, frame)),
-            "look_down": open_image(episode.frame_path("rgb", name.look_down_setting, frame)),
+            "instruction": episode["instructions"][sample["instruction_index"]],
+            "history": [open_image(episode.file("ordinary", f)) for f in self._history(sample)],
+            "image": open_image(episode.file("ordinary", frame)),
+            "look_down": open_image(episode.file("rgb", frame)),
             "answer_class": sample["answer_class"],
             "goal_pixel": _goal_pixel(sample),
             "actions": tuple(sample["actions"]),
@@ -192,8 +197,9 @@ class System2Dataset(Dataset):
 
     def where(self, index: int) -> str:
         """Where a sample is from, for messages."""
-        sample, episode, _ = self._row(index)
-        return f"{episode.root}, episode {episode.episode_index}, frame {sample['frame_index']}"
+        sample, episode = self._row(index)
+        number, frame = episode["episode_index"], sample["frame_index"]
+        return f"{episode.folder}, episode {number}, frame {frame}"
 
     def _position(self, index: int) -> int:
         """Index from the start; numpy integers and negative indices are welcome."""
@@ -202,31 +208,24 @@ class System2Dataset(Dataset):
             raise IndexError(f"sample {index} of {len(self)}")
         return position
 
-    def _row(self, index: int) -> tuple[dict[str, Any], Episode, DatasetName]:
-        sample = self.samples.slice(self._position(index), 1).to_pylist()[0]
-        row = row_of(self._head, sample["episode"])
-        name = self.names[row["dataset"]]
-        root = self.data_root / name.folder / row["scene"]
-        sample["has_landmarks"] = row["has_landmarks"]
-        return sample, Episode(root, row["episode_index"], tuple(row["instructions"]), {}), name
+    def _row(self, index: int) -> tuple[dict[str, Any], EpisodeRow]:
+        sample = row_of(self.samples, self._position(index))
+        return sample, EpisodeRow(self.episodes, sample["episode"], self.data_root)
 
     def _history(self, sample: dict[str, Any]) -> list[int]:
         return history_indices(sample["frame_index"], self.num_history).tolist()
 
-    def _targets(
-        self, sample: dict[str, Any], episode: Episode, name: DatasetName
-    ) -> dict[str, Any]:
+    def _targets(self, sample: dict[str, Any], episode: EpisodeRow) -> dict[str, Any]:
         goal = _goal_pixel(sample)
         targets = {
             "goal_pixel": np.array(goal or (0, 0), np.float32),
             "goal_mask": goal is not None,
             "answer_class": sample["answer_class"],
         }
-        if self.landmarks and sample["has_landmarks"]:
-            path = episode.frame_path("landmark", name.look_down_setting, sample["frame_index"])
-            targets["landmark_mask"] = open_mask(path)
+        if self.landmarks and episode["landmark_file"]:
+            targets["landmark_mask"] = open_mask(episode.file("landmark", sample["frame_index"]))
             # The mask is the look-down view's; with one pitch it fits the current view as well.
-            one_pitch = name.setting == name.look_down_setting
+            one_pitch = episode["ordinary_file"] == episode["rgb_file"]
             targets["num_landmark_images"] = int(goal is not None) + int(one_pitch)
         return targets
 
@@ -277,22 +276,24 @@ class System2Collator:
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
 
 
-def join_indexes(indexes: list[Index], seed: int) -> tuple[pa.Table, pa.Table]:
+def join_datasets(
+    names: Sequence[DatasetName],
+    tables: Sequence[EpisodeTable],
+    all_samples: Sequence[pa.Table],
+    seed: int,
+) -> tuple[pa.Table, pa.Table]:
     """Episodes of all datasets with the dataset's number, and their samples after `%N`, which point
     to them.
     """
     episodes, samples, first_episode = [], [], 0
-    for number, index in enumerate(indexes):
-        column = pa.array(np.full(index.episodes.num_rows, number, np.int16))
-        episodes.append(index.episodes.append_column("dataset", column))
-        kept = index.samples
-        if index.name.percent < 100:
-            key = (seed, *str(index.name).encode())
-            kept = kept.take(pa.array(subsample(kept.num_rows, index.name.percent, key)))
-        if first_episode:
-            kept = shift_episodes(kept, first_episode)
-        samples.append(kept)
-        first_episode += index.episodes.num_rows
+    for number, (name, table, kept) in enumerate(zip(names, tables, all_samples, strict=True)):
+        column = pa.array(np.full(table.episodes.num_rows, number, np.int16))
+        episodes.append(table.episodes.append_column("dataset", column))
+        if name.percent < 100:
+            key = (seed, *str(name).encode())
+            kept = kept.take(pa.array(subsample(kept.num_rows, name.percent, key)))
+        samples.append(shift_episodes(kept, first_episode) if first_episode else kept)
+        first_episode += table.episodes.num_rows
     return pa.concat_tables(episodes), pa.concat_tables(samples)
 
 
@@ -307,7 +308,7 @@ def open_once(path: Path, opened: dict[Path, Image.Image], size: tuple[int, int]
 
 
 def _goal_pixel(sample: dict[str, Any]) -> tuple[int, int] | None:
-    is_goal = sample["answer_class"] == PIXEL_GOAL
+    is_goal = sample["answer_class"] == AnswerKind.PIXEL_GOAL
     return (sample["goal_u"], sample["goal_v"]) if is_goal else None
 
 
@@ -326,28 +327,31 @@ def _agreed(key: str, given: Any, processor: Encoder | None, published: Any) -> 
     return stored
 
 
-def _only_image_size(indexes: list[Index]) -> tuple[int, int]:
+def _only_image_size(
+    tables: Sequence[EpisodeTable], names: Sequence[DatasetName]
+) -> tuple[int, int]:
     """(width, height) of all images of all datasets."""
     examples = {}
-    for index in indexes:
-        sizes = index.episodes.select(["width", "height"]).combine_chunks()
+    for table, name in zip(tables, names, strict=True):
+        sizes = table.episodes.select(["width", "height"]).combine_chunks()
         for row in sizes.group_by(["width", "height"]).aggregate([]).to_pylist():
-            examples.setdefault((row["width"], row["height"]), str(index.name))
+            examples.setdefault((row["width"], row["height"]), str(name))
     if len(examples) > 1:
         found = ", ".join(f"{w}x{h} in {name}" for (w, h), name in sorted(examples.items()))
         raise ValueError(f"All images must have one size; found {found}")
     return next(iter(examples))
 
 
-def _camera(index: Index, image_size: tuple[int, int]) -> CameraSpec:
+def _camera(table: EpisodeTable, name: DatasetName, image_size: tuple[int, int]) -> CameraSpec:
     width, height = image_size
-    spec = {} if index.hfov_deg is None else {"hfov_deg": index.hfov_deg}
+    recorded = pc.max(table.episodes["hfov_deg"]).as_py()
+    spec = {} if recorded is None else {"hfov_deg": recorded}
     return CameraSpec(
         width=width,
         height=height,
-        height_m=index.name.height_cm / 100,
-        pitch_deg=float(index.name.pitch_deg),
-        look_down_pitch_deg=float(index.name.look_down_pitch_deg),
+        height_m=name.height_cm / 100,
+        pitch_deg=float(name.pitch_deg),
+        look_down_pitch_deg=float(name.look_down_pitch_deg),
         **spec,
     )
 

@@ -7,30 +7,58 @@ answer is the turns up to the next step forward; at the last frame the answer is
 frames are passed over, and so are episodes of fewer than four frames.
 """
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from internnav_hf.data.index import EpisodeTable
+from internnav_hf.data.tables import (
+    array_of,
+    build_once,
+    described,
+    open_table,
+    table_of,
+    write_table,
+)
 from internnav_hf.geometry import Action
+from internnav_hf.models.system2.dialogue import AnswerKind
 
+SAMPLING_VERSION = 1  # part of the cache's name; raise it when rules or columns change
+SAMPLES = "samples.arrow"
 MIN_EPISODE_LENGTH = 4
 MIN_GOAL_DISTANCE_FRAMES = 3
 
-PIXEL_GOAL, TURN, STOP = 0, 1, 2  # answer classes, equal to AnswerKind of the dialogue
+SAMPLE_SCHEMA = pa.schema(
+    [
+        described("episode", pa.int32(), "row of the episodes table"),
+        described("instruction_index", pa.int16(), "which of the episode's instructions"),
+        described("frame_index", pa.int32(), "the frame at which System2 is asked"),
+        described(
+            "end_frame", pa.int32(), "one past the last frame; a waypoint is reached before it"
+        ),
+        described("answer_class", pa.int8(), "0 pixel goal, 1 turn, 2 stop"),
+        described("goal_u", pa.int16(), "pixel goal in the look-down image, -1 for none"),
+        described("goal_v", pa.int16(), "pixel goal in the look-down image, -1 for none"),
+        described("actions", pa.list_(pa.int8()), "answered actions of a turn or a stop"),
+    ]
+)
 
 
 @dataclass(frozen=True)
 class SamplingRules:
     """`stop_repeat`: how often the list of stops is repeated; `pixel_goal_only` leaves turns and
-    stops out; `needs_depth`: an episode without depth images of the look-down view is broken.
+    stops out.
     """
 
     sample_step: int = 4
     num_future_steps: int = 4
     stop_repeat: int = 5
     pixel_goal_only: bool = False
-    needs_depth: bool = False
 
     def __post_init__(self):
         for name in ("sample_step", "num_future_steps", "stop_repeat"):
@@ -52,6 +80,55 @@ class Sample(NamedTuple):
     actions: tuple[int, ...] = ()
 
 
+def open_samples(table: EpisodeTable, rules: SamplingRules, title: str) -> pa.Table:
+    """Decisions of all episodes of a cached table, from a cache folder beside it, which is filled
+    first if need be. ValueError, with `title`, where there are none.
+    """
+    key = json.dumps([SAMPLING_VERSION, asdict(rules)]).encode()
+    digest = hashlib.blake2b(key, digest_size=4).hexdigest()
+    place = table.folder.with_name(f"{table.folder.name}-{digest}")
+
+    def build(new) -> None:
+        samples = sample_table(table.episodes, rules)
+        if not samples.num_rows:
+            raise ValueError(f"{title}: no sample in {table.num_episodes} episodes")
+        write_table(samples, new / SAMPLES)
+
+    build_once(place, build)
+    return open_table(place / SAMPLES)
+
+
+def sample_table(episodes: pa.Table, rules: SamplingRules) -> pa.Table:
+    """All pixel goals, then all turns, then the whole list of stops `stop_repeat` times: the
+    published order.
+    """
+    rows: list[tuple] = []
+    for episode, num in enumerate(pc.list_value_length(episodes["instructions"]).to_pylist()):
+        found = sample_episode(
+            array_of(episodes, episode, "actions"),
+            array_of(episodes, episode, "goal_frames"),
+            array_of(episodes, episode, "goals", 2),
+            rules,
+        )
+        for instruction_index in range(num):
+            rows += [(episode, instruction_index, *sample) for sample in found]
+    samples = table_of(rows, SAMPLE_SCHEMA)
+    kinds = (AnswerKind.PIXEL_GOAL, AnswerKind.TURN, AnswerKind.STOP)
+    goals, turns, stops = (
+        samples.filter(pc.equal(samples["answer_class"], int(kind))) for kind in kinds
+    )
+    if rules.pixel_goal_only:
+        return goals
+    return pa.concat_tables([goals, turns, *[stops] * rules.stop_repeat])
+
+
+def shift_episodes(samples: pa.Table, first_episode: int) -> pa.Table:
+    """Let `episode` point into a longer table, in which these samples' episodes start later."""
+    field = SAMPLE_SCHEMA.field("episode")
+    shifted = pa.array(samples["episode"].to_numpy() + np.int32(first_episode), field.type)
+    return samples.set_column(0, field, shifted)
+
+
 def sample_episode(
     actions: np.ndarray, relative_goal: np.ndarray, goal: np.ndarray, rules: SamplingRules
 ) -> list[Sample]:
@@ -68,11 +145,11 @@ def sample_episode(
         ahead = int(relative_goal[frame])
         if ahead >= MIN_GOAL_DISTANCE_FRAMES:
             u, v = (int(value) for value in goal[frame])
-            samples.append(Sample(frame, frame + ahead + 1, PIXEL_GOAL, u, v))
+            samples.append(Sample(frame, frame + ahead + 1, AnswerKind.PIXEL_GOAL, u, v))
         elif ahead == -1 and actions[frame] != Action.FORWARD:
             turns = turns_before_forward(actions[frame : frame + rules.num_future_steps])
-            samples.append(Sample(frame, frame + 1, TURN, actions=turns))
-    samples.append(Sample(length - 1, length, STOP, actions=(int(Action.STOP),)))
+            samples.append(Sample(frame, frame + 1, AnswerKind.TURN, actions=turns))
+    samples.append(Sample(length - 1, length, AnswerKind.STOP, actions=(int(Action.STOP),)))
     return samples
 
 

@@ -30,14 +30,9 @@ from internnav_hf.data.formats.vln_pe.frames import (
     FrameRules,
     RecordedFrames,
 )
-from internnav_hf.data.formats.vln_pe.index import (
-    EpisodeIndex,
-    FailureRules,
-    ReadingRules,
-    open_episodes,
-)
+from internnav_hf.data.formats.vln_pe.index import FailureRules, ReadingRules, vln_pe
 from internnav_hf.data.formats.vln_pe.reader import EXPERT_ACTIONS
-from internnav_hf.data.index import DEFAULT_CACHE
+from internnav_hf.data.index import DEFAULT_CACHE, EpisodeTable, open_episodes
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.tasks import vln_targets
 
@@ -143,7 +138,8 @@ class VLNDataset(Dataset):
         )
         cache = Path(cache_dir or DEFAULT_CACHE)
         indexes = [
-            open_episodes(root, self.rules, cache, max_broken_fraction) for root in self.data_roots
+            open_episodes(vln_pe(root, self.rules), cache, max_broken_fraction)
+            for root in self.data_roots
         ]
         self.episodes = _joined(indexes)
         self.num_broken_episodes = sum(len(index.broken_episodes) for index in indexes)
@@ -346,7 +342,8 @@ def read_texts(
     lists are learnt from, before there is a processor.
     """
     cache = Path(cache_dir or DEFAULT_CACHE)
-    index = open_episodes(Path(data_root), ReadingRules(_names(scans)), cache, max_broken_fraction)
+    source = vln_pe(Path(data_root), ReadingRules(_names(scans)))
+    index = open_episodes(source, cache, max_broken_fraction)
     texts = [text for texts in index.episodes["instructions"].to_pylist() for text in texts]
     rows = index.episodes["instruction_tokens"].to_pylist()
     return texts, [tokens for row in rows for tokens in row]
@@ -383,7 +380,7 @@ class _Walk:
         )
 
 
-def _joined(indexes: Sequence[EpisodeIndex]) -> pa.Table:
+def _joined(indexes: Sequence[EpisodeTable]) -> pa.Table:
     """Tables below each other, with the number of the root each row is of."""
     tables = []
     for root, index in enumerate(indexes):

@@ -23,7 +23,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from internnav_hf.arguments.training import NavTrainingArguments
 from internnav_hf.data import NavDPDataset, System2Dataset, VLNDataset
-from internnav_hf.data.index import content_digest
+from internnav_hf.data.tables import content_digest
 from internnav_hf.files import sampled_digest
 from internnav_hf.publishing.origins import CARD
 from internnav_hf.training.saving.moments import PROGRESS_FILE

@@ -10,10 +10,11 @@ from torch.utils.data import DataLoader
 
 from internnav_hf.data import NavDPCollator, NavDPDataset
 from internnav_hf.data.episode import parquet_path
-from internnav_hf.data.formats.vln_n1.reader import COLUMNS, POSE, View
-from internnav_hf.data.index import row_of
+from internnav_hf.data.formats.vln_n1.reader import COLUMNS, POSE
 from internnav_hf.data.obstacles import path_value
 from internnav_hf.data.readers.columns import read_columns, to_numpy
+from internnav_hf.data.rows import View
+from internnav_hf.data.tables import row_of
 from internnav_hf.data.tasks.navdp_targets import (
     Draw,
     draw_item,

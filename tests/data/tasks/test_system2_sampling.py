@@ -7,14 +7,12 @@ from hypothesis import strategies as st
 
 from internnav_hf.data.episode import next_actions
 from internnav_hf.data.tasks.system2_sampling import (
-    PIXEL_GOAL,
-    STOP,
-    TURN,
     SamplingRules,
     history_indices,
     sample_episode,
     subsample,
 )
+from internnav_hf.models.system2.dialogue import AnswerKind
 
 
 @pytest.mark.parametrize(
@@ -54,10 +52,10 @@ def test_every_sample_follows_the_rules(moves, sample_step):
     none = np.full(len(action), -1)
     rules = SamplingRules(sample_step=sample_step)
     samples = sample_episode(next_actions(action), none, np.stack([none, none], 1), rules)
-    assert [sample.answer_class for sample in samples].count(STOP) == 1
+    assert [sample.answer_class for sample in samples].count(AnswerKind.STOP) == 1
     assert samples[-1].frame_index == len(action) - 1
     for sample in samples[:-1]:
-        assert sample.answer_class == TURN
+        assert sample.answer_class == AnswerKind.TURN
         assert 1 not in sample.actions
         assert sample.frame_index % sample_step == 0
 
@@ -65,7 +63,7 @@ def test_every_sample_follows_the_rules(moves, sample_step):
 def test_a_near_waypoint_is_passed_over():
     action = np.array([-1, 1, 1, 1, 1, 1])
     goal = np.full((6, 2), 7)
-    for ahead, classes in ((2, [STOP]), (3, [PIXEL_GOAL, STOP])):
+    for ahead, classes in ((2, [AnswerKind.STOP]), (3, [AnswerKind.PIXEL_GOAL, AnswerKind.STOP])):
         relative = np.array([ahead, -1, -1, -1, -1, -1])
         samples = sample_episode(next_actions(action), relative, goal, SamplingRules())
         assert [sample.answer_class for sample in samples] == classes

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from internnav_hf.arguments.training import NavTrainingArguments, option, parse_arguments
-from internnav_hf.data.index import content_digest
+from internnav_hf.data.tables import content_digest
 from internnav_hf.training.saving.resume import (
     checkpoint_to_resume,
     checkpoints,

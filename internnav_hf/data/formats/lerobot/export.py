@@ -40,7 +40,7 @@ from internnav_hf.data.formats.lerobot.tables import (
     tasks_of,
 )
 from internnav_hf.data.formats.streamvln import RecordedTrajectory
-from internnav_hf.data.index import stamp
+from internnav_hf.data.tables import stamp
 
 VERSIONS = ("v2.1", "v3.0")
 DATA_FILE_MB = 100  # v3.0: no episode is added to a file that has more

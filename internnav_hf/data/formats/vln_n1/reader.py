@@ -22,7 +22,6 @@ broken. `frame_order="lexicographic"` reads what it reads.
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +57,7 @@ from internnav_hf.data.readers.folders import (
     parquet_files,
     subfolders,
 )
+from internnav_hf.data.rows import View, frame_file
 from internnav_hf.geometry import robot_poses
 
 CLOUD_FILE = "meta/pointcloud.ply"
@@ -86,16 +86,6 @@ LEVEL = 1e-2  # of the camera's right axis
 _OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 _NUMBER = re.compile(r"(\d+)\.(?:jpe?g|png)$", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class View:
-    """The camera of an episode: pixels, metres, radians; positive pitch looks down."""
-
-    focal: tuple[float, float]
-    center: tuple[float, float]
-    height_m: float
-    pitch: float
 
 
 def read_vln_n1(root: str | Path, frame_order: str = "numeric") -> Iterator[Episode]:
@@ -227,12 +217,17 @@ def view_of(columns: dict[str, np.ndarray], path: Path) -> View:
     )
 
 
+def check_frame_order(frame_order: str) -> None:
+    """ValueError where it is no known one."""
+    if frame_order not in FRAME_ORDERS:
+        raise ValueError(f"frame_order: found {frame_order!r}, expected one of {FRAME_ORDERS}")
+
+
 class FrameFiles:
     """The image files of a unit by number; each folder is listed once."""
 
     def __init__(self, unit: Path, frame_order: str = "numeric"):
-        if frame_order not in FRAME_ORDERS:
-            raise ValueError(f"frame_order: found {frame_order!r}, expected one of {FRAME_ORDERS}")
+        check_frame_order(frame_order)
         self.unit = unit
         self.frame_order = frame_order
         self._names: dict[str, dict[int, str]] = {}
@@ -299,9 +294,3 @@ class FrameFiles:
 
 def _digits(name: str) -> str:
     return _NUMBER.search(name).group(1)
-
-
-def frame_file(pattern: str, number: int) -> str:
-    """`frame_#.jpg` is frame_7.jpg for 7, `frame_####.jpg` is frame_0007.jpg."""
-    width = pattern.count("#")
-    return pattern.replace("#" * width, f"{number:0{width}d}")

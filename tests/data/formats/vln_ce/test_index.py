@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from internnav_hf.data import System2Dataset
-from internnav_hf.data.formats.vln_ce.index import EPISODE_SCHEMA, SAMPLE_SCHEMA
+from internnav_hf.data.formats.vln_ce.index import EPISODE_SCHEMA
+from internnav_hf.data.tasks.system2_sampling import SAMPLE_SCHEMA
 from tests.data.vln_ce import (
     DOWN,
     LEVEL,
@@ -230,8 +231,9 @@ def test_a_change_builds_anew(root, change):
     else:
         options = {"sample_step": 2}
     make(root, **options)
-    folders = [path for path in (root.parent / "cache").iterdir() if path.is_dir()]
-    assert len(folders) == 2
+    cache = root.parent / "cache"
+    assert len(list(cache.rglob("samples.arrow"))) == 2
+    assert len(list(cache.rglob("episodes.arrow"))) == (1 if change == "rules" else 2)
 
 
 def test_an_interrupted_build_leaves_nothing_to_be_found(root, monkeypatch):
@@ -239,7 +241,7 @@ def test_an_interrupted_build_leaves_nothing_to_be_found(root, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("internnav_hf.data.formats.vln_ce.index.save_index", interrupt)
+        patch.setattr("internnav_hf.data.index._save", interrupt)
         with pytest.raises(KeyboardInterrupt):
             make(root)
     assert [path.suffix for path in (root.parent / "cache").iterdir()] in ([], [".lock"])

@@ -314,7 +314,7 @@ def test_an_episode_shorter_than_the_memory_begins_with_black_frames(tmp_path):
 def test_the_index_is_read_from_the_cache_until_files_change(root, monkeypatch):
     first = make(root)
     with monkeypatch.context() as patch:
-        patch.setattr("internnav_hf.data.formats.vln_n1.index.index_units", lambda *_: 1 / 0)
+        patch.setattr("internnav_hf.data.index.index_folders", lambda *_: 1 / 0)
         assert make(root).episodes.equals(first.episodes)
         with pytest.raises(ZeroDivisionError):
             make(root, frame_order="lexicographic")

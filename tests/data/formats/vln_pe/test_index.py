@@ -3,9 +3,11 @@ import logging
 import numpy as np
 import pytest
 
+from internnav_hf.data.formats.vln_pe import index
 from internnav_hf.data.formats.vln_pe.frames import FrameRules
-from internnav_hf.data.formats.vln_pe.index import FailureRules, ReadingRules, open_episodes
-from internnav_hf.data.index import row_of
+from internnav_hf.data.formats.vln_pe.index import FailureRules, ReadingRules
+from internnav_hf.data.index import open_episodes
+from internnav_hf.data.tables import row_of
 from tests.data import vln_pe
 
 
@@ -17,7 +19,8 @@ def root(tmp_path):
 @pytest.fixture
 def open_index(tmp_path):
     def run(root, rules=None, **options):
-        return open_episodes(root, rules or ReadingRules(), tmp_path / "cache", **options)
+        source = index.vln_pe(root, rules or ReadingRules())
+        return open_episodes(source, tmp_path / "cache", **options)
 
     return run
 

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
 
-from internnav_hf.data.index import (
+from internnav_hf.data.tables import (
     array_of,
     build_once,
     content_digest,
