@@ -58,6 +58,8 @@ with `python scripts/preview_dataset.py DATA_ROOT --dataset r2r_125cm_0_30`.
 
 Three formats are read: `vln_ce` (instruction following: System2 and the dual system), `vln_n1`
 (visual navigation: NavDP) and `vln_pe` (instruction following by whole walks: Seq2Seq, CMA, RDP).
+NavDP also trains on the two others where they have depth and a known camera. A format of your own
+is one function: `CONTRIBUTING.md`.
 
 ## On disk: `vln_ce` folders
 

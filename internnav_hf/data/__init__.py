@@ -2,6 +2,7 @@
 
 from internnav_hf.data.episode import Episode
 from internnav_hf.data.features import FeatureStore
+from internnav_hf.data.formats.registry import register_format
 from internnav_hf.data.formats.vln_ce.reader import read_lerobot
 from internnav_hf.data.formats.vln_n1.reader import read_vln_n1
 from internnav_hf.data.formats.vln_pe.reader import read_vln_pe
@@ -26,4 +27,5 @@ __all__ = [
     "read_lerobot",
     "read_vln_n1",
     "read_vln_pe",
+    "register_format",
 ]

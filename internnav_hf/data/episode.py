@@ -78,9 +78,9 @@ def frame_folder(root: Path, episode_index: int, kind: str, setting: str) -> Pat
     return root / "videos" / chunk_name(episode_index) / f"observation.images.{kind}.{setting}"
 
 
-def frame_pattern(episode_index: int, kind: str) -> str:
+def frame_pattern(episode_index: int, kind: str, suffix: str = "") -> str:
     """`frame_name`, with # in the place of the frame's number."""
-    return f"episode_{episode_index:06d}_#{FRAME_SUFFIX[kind]}"
+    return f"episode_{episode_index:06d}_#{suffix or FRAME_SUFFIX[kind]}"
 
 
 def frame_name(episode_index: int, kind: str, frame: int) -> str:

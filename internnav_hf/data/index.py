@@ -51,6 +51,7 @@ _COMMON = (
     described("landmark_file", pa.string(), "masks of the named object, if any", False),
     described("frames", pa.list_(pa.int32()), "their numbers, by row; none: from 0", False),
     described("depth_scale", pa.float64(), "units of a depth image per metre", False),
+    described("is_bgr", pa.bool_(), "whether colours are stored as blue, green, red", False),
     described("focal", pa.list_(pa.float64()), "fx, fy, px", False),
     described("center", pa.list_(pa.float64()), "cx, cy, px", False),
     described("height_m", pa.float64(), "of the camera above the floor", False),
@@ -214,6 +215,18 @@ def read_rows(source: Source, folder: Path, other: Path | None = None) -> Folder
     else:
         part.problems = list(map(str, errors))
     return part
+
+
+def check_columns(episodes: pa.Table, names: Sequence[str], title: str, task: str) -> None:
+    """ValueError, with `title`, where some episodes have not what a task needs."""
+    there = [name for name in names if name in episodes.column_names]
+    missing = [name for name in names if name not in there or episodes[name].null_count]
+    if missing:
+        hint = " (meta/info.json may record the camera)" if "focal" in missing else ""
+        raise ValueError(
+            f"{title}: found episodes without {', '.join(missing)}, expected"
+            f" {', '.join(names)}: {task} learns from them{hint}"
+        )
 
 
 def _save(table: EpisodeTable, folder: Path) -> None:

@@ -23,7 +23,7 @@ N points, Q queries, K points of a path.
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -268,7 +268,12 @@ def open_field(path: Path, folder: Path) -> ObstacleField:
     """The field of a cloud, memory-mapped from its cache folder, which is filled first if need
     be.
     """
-    build_once(folder, lambda new: _save(make_field(read_obstacles(path)), new))
+    return kept_field(folder, lambda: read_obstacles(path))
+
+
+def kept_field(folder: Path, find_obstacles: Callable[[], np.ndarray]) -> ObstacleField:
+    """The field in a cache folder, which is filled first if need be."""
+    build_once(folder, lambda new: _save(make_field(find_obstacles()), new))
     origin = json.loads((folder / "origin.json").read_text())
     return ObstacleField(*_mapped(folder), origin=np.array(origin))
 

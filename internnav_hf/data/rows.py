@@ -3,6 +3,7 @@
 T frames. A column that a format does not have is None.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from internnav_hf.camera import CameraSpec
 from internnav_hf.data.readers.errors import broken
+from internnav_hf.data.readers.folders import state_of
 from internnav_hf.data.readers.images import open_depth, open_image
 from internnav_hf.data.tables import array_of
+
+ARRAY_SUFFIX = ".npy"
 
 
 @dataclass(frozen=True)
@@ -62,25 +67,61 @@ class EpisodeRow:
 
     def file(self, kind: str, frame: int) -> Path:
         """The image of a frame; `kind` is "rgb", "ordinary", "depth" or "landmark"."""
-        numbers = self._episodes["frames"][self._row] if self._has("frames") else None
-        number = frame if numbers is None else numbers.values[frame].as_py()
-        return self.folder / frame_file(self[f"{kind}_file"], number)
+        has_numbers = self.has("frames")
+        number = self._episodes["frames"][self._row].values[frame].as_py() if has_numbers else frame
+        pattern = self[f"{kind}_file"]
+        if pattern is None and kind == "ordinary":
+            pattern = self["rgb_file"]
+        return self.folder / frame_file(pattern, number)
 
-    def _has(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
+        """Whether the episode has a value in a column."""
         is_there = name in self._episodes.column_names
         return is_there and self._episodes[name][self._row].is_valid
 
     def image(self, frame: int) -> Image.Image:
         """RGB; ValueError where it is not of the episode's size."""
         path = self.file("rgb", frame)
-        image = open_image(path)
+        if path.suffix == ARRAY_SUFFIX:
+            pixels = _frame_of(path, frame)
+            image = Image.fromarray(pixels[..., ::-1] if self["is_bgr"] else pixels)
+        else:
+            image = open_image(path)
         if image.size != self.size:
             raise broken(path, "size", image.size, f"{self.size} as in the episode's first frame")
         return image
 
     def depth(self, frame: int, dtype: type = np.float32) -> np.ndarray:
         """(rows, columns) metres; 0 is unknown."""
-        return open_depth(self.file("depth", frame), scale=self["depth_scale"], dtype=dtype)
+        path, scale = self.file("depth", frame), self["depth_scale"]
+        if path.suffix != ARRAY_SUFFIX:
+            return open_depth(path, scale=scale, dtype=dtype)
+        pixels = _frame_of(path, frame).astype(dtype) / dtype(scale)
+        pixels = pixels.reshape(pixels.shape[:2])
+        return np.where(np.isfinite(pixels), pixels, dtype(0))
+
+
+def camera_of(row: Mapping[str, Any] | EpisodeRow) -> CameraSpec:
+    """Rounded, so that float32 columns give the camera that they were written for."""
+    hfov = 2 * np.arctan2(row["width"] / 2, row["focal"][0])
+    pitch_deg = round(float(np.degrees(row["pitch"])), 2) + 0.0
+    return CameraSpec(
+        width=row["width"],
+        height=row["height"],
+        hfov_deg=round(float(np.degrees(hfov)), 2),
+        height_m=round(row["height_m"], 4),
+        pitch_deg=pitch_deg,
+        look_down_pitch_deg=pitch_deg,
+        depth_scale=row["depth_scale"],
+    )
+
+
+def _frame_of(path: Path, frame: int) -> np.ndarray:
+    """Of an array of all frames; only this one is read."""
+    try:
+        return np.array(np.lib.format.open_memmap(path, mode="r")[frame])
+    except (OSError, ValueError, IndexError) as error:
+        raise broken(path, "file", f"{state_of(path)} ({error})", "an array of numbers") from error
 
 
 def frame_file(pattern: str, number: int) -> str:

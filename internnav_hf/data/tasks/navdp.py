@@ -1,9 +1,9 @@
 """NavDP's samples: where the robot was, what it sees, a goal, and the way there.
 
-A sample is drawn from an episode of `vln_n1`: a current frame, a goal frame ahead, the colour
-frames before the current one as memory. The goal comes as a point, as the view from there, and as a
-pixel; the way is the recorded one, beside it one turned aside, each with what it is worth (see
-`navdp_targets` and `obstacles`).
+A sample is drawn from an episode with poses and depth: a current frame, a goal frame ahead, the
+colour frames before the current one as memory. The goal comes as a point, as the view from there,
+and as a pixel; the way is the recorded one, beside it one turned aside, each with what it is worth
+(see `navdp_targets` and `obstacles`).
 
 Differs from the published loader: a sample depends on seed, epoch and index alone; images that
 cannot be read are an error and not black; only the frames that a sample shows are decoded, each
@@ -14,29 +14,35 @@ inference is the same here, see `NavDPDataset`.
 B batch, M memory frames, S image size, H horizon.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data.episode import is_simulated
-from internnav_hf.data.formats.vln_n1.index import ReadingRules, vln_n1
-from internnav_hf.data.formats.vln_n1.reader import DEPTH_SCALE
-from internnav_hf.data.index import DEFAULT_CACHE, open_episodes
-from internnav_hf.data.obstacles import ObstacleField, open_field, path_value
-from internnav_hf.data.rows import EpisodeRow
+from internnav_hf.data.formats.registry import sources_below
+from internnav_hf.data.formats.vln_n1.index import ReadingRules
+from internnav_hf.data.formats.vln_n1.reader import DEPTH_SCALE, SHORTEST_EPISODE
+from internnav_hf.data.index import DEFAULT_CACHE, EpisodeTable, check_columns, open_episodes
+from internnav_hf.data.obstacles import ObstacleField, kept_field, open_field, path_value
+from internnav_hf.data.rows import EpisodeRow, camera_of
+from internnav_hf.data.seen_obstacles import seen_obstacles
 from internnav_hf.data.tasks.navdp_targets import (
     Draw,
     draw_item,
     goal_pixel,
     label_rows,
     local_path,
+    recorded_points,
     steps_between,
     trajectory,
     turned,
@@ -52,6 +58,7 @@ from internnav_hf.trajectory import path_of
 
 SLOT_KINDS = ("point", "image", "pixel")  # their numbers in `goal_slots`
 NUM_SLOTS = 3
+NEEDED = ("poses", "rgb_file", "depth_file", "depth_scale", "width", "focal", "height_m", "pitch")
 PIXEL_GOAL_FRAMES = ("current", "start")
 INVISIBLE_PIXELS = ("edge", "none")
 
@@ -60,7 +67,12 @@ class NavDPDataset(Dataset):
     """Samples of all four tasks as a map-style dataset.
 
     `data_root` holds a folder per group, each with a folder per scene; `groups` limits them (a
-    comma separated string or a list). Index i belongs to episode i modulo the number of episodes,
+    comma separated string or a list). It may also be one of `vln_ce`, with depth, whose groups are
+    datasets (`r2r`, or with their camera `r2r_125cm_0_30`, whose look-down view is shown), of
+    `vln_pe` with recorded cameras, or of a format of one's own (`formats.registry`). Those have no
+    point cloud: obstacles are what their depth images show. Robots that turn on the spot, a step
+    an action, want `action_stride=1`.
+    Index i belongs to episode i modulo the number of episodes,
     and is the same sample on every process; in training `set_epoch` draws others, otherwise every
     epoch has the same.
 
@@ -133,10 +145,11 @@ class NavDPDataset(Dataset):
         self.cache_dir = Path(cache_dir or DEFAULT_CACHE)
         names = groups.split(",") if isinstance(groups, str) else groups
         self.rules = ReadingRules(names and tuple(names), frame_order, depth_scale)
-        source = vln_n1(self.data_root, self.rules, self.cache_dir)
-        table = open_episodes(source, self.cache_dir, max_broken_fraction)
-        self.episodes = table.episodes
-        self.num_broken_episodes = len(table.broken_episodes)
+        sources = sources_below(self.data_root, self.rules, self.cache_dir)
+        tables = [open_episodes(one, self.cache_dir, max_broken_fraction) for one in sources]
+        self.episodes = usable_episodes(tables, str(self.data_root))
+        self.num_broken_episodes = sum(len(table.broken_episodes) for table in tables)
+        self._built_from = [table.folder.name for table in tables]
 
     def _check_options(self) -> None:
         for key in ("image_size", "num_memory_frames", "memory_stride", "action_horizon"):
@@ -167,21 +180,7 @@ class NavDPDataset(Dataset):
         """All different ones; published groups have several heights and lenses."""
         names = ["width", "height", "focal", "height_m", "pitch", "depth_scale"]
         rows = self.episodes.select(names).to_pylist()
-        return list(dict.fromkeys(self._camera(row) for row in rows))
-
-    def _camera(self, row: Mapping[str, Any] | EpisodeRow) -> CameraSpec:
-        """Rounded, so that float32 columns give the camera that they were written for."""
-        hfov = 2 * np.arctan2(row["width"] / 2, row["focal"][0])
-        pitch_deg = round(float(np.degrees(row["pitch"])), 2) + 0.0
-        return CameraSpec(
-            width=row["width"],
-            height=row["height"],
-            hfov_deg=round(float(np.degrees(hfov)), 2),
-            height_m=round(row["height_m"], 4),
-            pitch_deg=pitch_deg,
-            look_down_pitch_deg=pitch_deg,
-            depth_scale=row["depth_scale"],
-        )
+        return list(dict.fromkeys(camera_of(row) for row in rows))
 
     @property
     def is_simulated(self) -> bool:
@@ -245,9 +244,9 @@ class NavDPDataset(Dataset):
             "goal_point": way.points[-1],
             "values": way.values,
             "robot_pose": tuple(walk.poses[draw.current].tolist()),
-            "scene": walk.folder.relative_to(self.data_root).parts[1],
+            "scene": Path(walk["unit"]).parts[:2][-1],
             "scene_folder": walk.folder,
-            "camera": self._camera(walk),
+            "camera": camera_of(walk),
             "rgb": np.asarray(walk.image(draw.current)),
             "goal_view": np.asarray(walk.image(draw.goal)),
             "depth": self._depth(walk, draw),
@@ -262,7 +261,16 @@ class NavDPDataset(Dataset):
         return self._obstacles(self._walk(self._position(index) % self.episodes.num_rows))
 
     def _obstacles(self, walk: EpisodeRow) -> ObstacleField:
-        return open_field(walk.folder / walk["cloud"], self.cache_dir / walk["field"])
+        """Of the scene's point cloud; without one, of what all depth images of the scene show."""
+        if walk.has("cloud"):
+            return open_field(walk.folder / walk["cloud"], self.cache_dir / walk["field"])
+        digest = hashlib.blake2b(str([*self._built_from, walk["unit"]]).encode(), digest_size=8)
+
+        def find() -> np.ndarray:
+            units = self.episodes["unit"].to_numpy(zero_copy_only=False)
+            return seen_obstacles(map(self._walk, np.flatnonzero(units == walk["unit"]).tolist()))
+
+        return kept_field(self.cache_dir / f"obstacles-seen-{digest.hexdigest()}", find)
 
     def _position(self, index: int) -> int:
         position = int(index) + (len(self) if index < 0 else 0)
@@ -327,7 +335,8 @@ class NavDPDataset(Dataset):
 
     def _way(self, walk: EpisodeRow, draw: Draw) -> "_Way":
         poses = walk.poses[draw.current : draw.goal + 1]
-        points = trajectory(local_path(poses))
+        turns_on_the_spot = walk.has("actions")
+        points = recorded_points(poses) if turns_on_the_spot else trajectory(local_path(poses))
         rows = label_rows(len(poses), self.action_horizon, self.action_stride)
         perturbed = np.column_stack([turned(points[:, :2], draw.rotation), points[:, 2]])
         here = poses[0, :2]
@@ -339,6 +348,18 @@ class NavDPDataset(Dataset):
             steps_between(perturbed[rows]),
             path_value(both, self._obstacles(walk)),
         )
+
+
+def usable_episodes(tables: Sequence[EpisodeTable], title: str) -> pa.Table:
+    """Those long enough to draw from; ValueError, with `title`, where something is missing."""
+    episodes = pa.concat_tables([table.episodes for table in tables])
+    check_columns(episodes, NEEDED, title, "NavDP")
+    is_long = pc.greater_equal(episodes["length"], SHORTEST_EPISODE)
+    if pc.all(is_long).as_py():
+        return episodes
+    if not pc.any(is_long).as_py():
+        raise ValueError(f"{title}: found no episode of {SHORTEST_EPISODE} frames, expected some")
+    return episodes.filter(is_long)
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,6 +69,12 @@ def trajectory(path: np.ndarray) -> np.ndarray:
     return np.column_stack([path[:-1], np.arctan2(cross, steps @ first)])
 
 
+def recorded_points(poses: np.ndarray) -> np.ndarray:
+    """(N - 1, 3) as `trajectory`, with the recorded headings: of robots that turn on the spot."""
+    headings = np.asarray(wrap_angle(poses[:-1, 2] - poses[0, 2]))
+    return np.column_stack([local_path(poses)[:-1], headings])
+
+
 def label_rows(num_frames: int, action_horizon: int, action_stride: int) -> np.ndarray:
     """(H + 1,) rows of a trajectory of `num_frames` frames between which the steps are; the last
     one repeats where it ends early.

@@ -13,29 +13,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
 from internnav_hf.camera import CameraSpec, resize_view
 from internnav_hf.data.episode import is_simulated
-from internnav_hf.data.formats.vln_ce.index import vln_ce
-from internnav_hf.data.formats.vln_ce.names import DatasetName, parse_dataset_names
-from internnav_hf.data.index import DEFAULT_CACHE, EpisodeTable, open_episodes
+from internnav_hf.data.formats.registry import dataset_names
+from internnav_hf.data.index import DEFAULT_CACHE
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.images import augment as augment_image
 from internnav_hf.data.readers.images import open_image, open_mask
 from internnav_hf.data.rows import EpisodeRow
 from internnav_hf.data.tables import row_of
-from internnav_hf.data.tasks.system2_sampling import (
-    SamplingRules,
-    history_indices,
-    open_samples,
-    shift_episodes,
-    subsample,
-)
+from internnav_hf.data.tasks.system2_datasets import open_datasets
+from internnav_hf.data.tasks.system2_sampling import SamplingRules, history_indices
 from internnav_hf.models.system2.dialogue import CONJUNCTIONS, Answer, AnswerKind, training_messages
 
 IGNORED_LABEL = -100
@@ -68,7 +60,7 @@ class System2Dataset(Dataset):
 
     `data_root` holds a folder per dataset (`r2r/`, `rxr/`, ...), each with a folder per scene.
     `datasets` names them with their camera, comma separated: `r2r_125cm_0_30,rxr_60cm_15_15%30`,
-    where `%30` keeps a seeded 30 % of the samples.
+    where `%30` keeps a seeded 30 % of the samples; or a format of one's own (`formats.registry`).
 
     Without `processor` an item is `images` (PIL, in the order of the messages), `messages`, and the
     targets `goal_pixel` (2,) float32 in the look-down image, `goal_mask`, `answer_class` (0 pixel
@@ -108,20 +100,13 @@ class System2Dataset(Dataset):
         self.num_history = _agreed("num_history", num_history, processor, NUM_HISTORY)
         self.history_size = tuple(_agreed("history_size", history_size, processor, HISTORY_SIZE))
         rules = SamplingRules(sample_step, num_future_steps, stop_repeat, pixel_goal_only)
+        self.names = dataset_names(datasets)
         cache = Path(cache_dir or DEFAULT_CACHE)
-        self.names = parse_dataset_names(datasets)
-        sources = [vln_ce(self.data_root, name, needs_depth) for name in self.names]
-        tables = [open_episodes(source, cache, max_broken_fraction) for source in sources]
-        samples = [
-            open_samples(table, rules, str(self.data_root / name.folder))
-            for table, name in zip(tables, self.names, strict=True)
-        ]
-        self.image_size = _only_image_size(tables, self.names)
-        self.cameras = [
-            _camera(table, name, self.image_size)
-            for table, name in zip(tables, self.names, strict=True)
-        ]
-        self.episodes, self.samples = join_datasets(self.names, tables, samples, seed)
+        found = open_datasets(
+            self.data_root, self.names, rules, seed, cache, needs_depth, max_broken_fraction
+        )
+        self.image_size, self.cameras = found.image_size, found.cameras
+        self.episodes, self.samples = found.episodes, found.samples
         if landmarks and self.episodes["landmark_file"].null_count == self.episodes.num_rows:
             raise ValueError(
                 f"landmarks were asked for, but no episode of {datasets} in {data_root} has "
@@ -276,27 +261,6 @@ class System2Collator:
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
 
 
-def join_datasets(
-    names: Sequence[DatasetName],
-    tables: Sequence[EpisodeTable],
-    all_samples: Sequence[pa.Table],
-    seed: int,
-) -> tuple[pa.Table, pa.Table]:
-    """Episodes of all datasets with the dataset's number, and their samples after `%N`, which point
-    to them.
-    """
-    episodes, samples, first_episode = [], [], 0
-    for number, (name, table, kept) in enumerate(zip(names, tables, all_samples, strict=True)):
-        column = pa.array(np.full(table.episodes.num_rows, number, np.int16))
-        episodes.append(table.episodes.append_column("dataset", column))
-        if name.percent < 100:
-            key = (seed, *str(name).encode())
-            kept = kept.take(pa.array(subsample(kept.num_rows, name.percent, key)))
-        samples.append(shift_episodes(kept, first_episode) if first_episode else kept)
-        first_episode += table.episodes.num_rows
-    return pa.concat_tables(episodes), pa.concat_tables(samples)
-
-
 def open_once(path: Path, opened: dict[Path, Image.Image], size: tuple[int, int]) -> Image.Image:
     """With a camera of one pitch the look-down image is the current one."""
     if path not in opened:
@@ -325,35 +289,6 @@ def _agreed(key: str, given: Any, processor: Encoder | None, published: Any) -> 
     if given is not None and tuple(np.atleast_1d(given)) != tuple(np.atleast_1d(stored)):
         raise ValueError(f"{key} is {given}, but the processor was made for {stored}")
     return stored
-
-
-def _only_image_size(
-    tables: Sequence[EpisodeTable], names: Sequence[DatasetName]
-) -> tuple[int, int]:
-    """(width, height) of all images of all datasets."""
-    examples = {}
-    for table, name in zip(tables, names, strict=True):
-        sizes = table.episodes.select(["width", "height"]).combine_chunks()
-        for row in sizes.group_by(["width", "height"]).aggregate([]).to_pylist():
-            examples.setdefault((row["width"], row["height"]), str(name))
-    if len(examples) > 1:
-        found = ", ".join(f"{w}x{h} in {name}" for (w, h), name in sorted(examples.items()))
-        raise ValueError(f"All images must have one size; found {found}")
-    return next(iter(examples))
-
-
-def _camera(table: EpisodeTable, name: DatasetName, image_size: tuple[int, int]) -> CameraSpec:
-    width, height = image_size
-    recorded = pc.max(table.episodes["hfov_deg"]).as_py()
-    spec = {} if recorded is None else {"hfov_deg": recorded}
-    return CameraSpec(
-        width=width,
-        height=height,
-        height_m=name.height_cm / 100,
-        pitch_deg=float(name.pitch_deg),
-        look_down_pitch_deg=float(name.look_down_pitch_deg),
-        **spec,
-    )
 
 
 def _check_encoded(position: int, sample: dict[str, Any]) -> None:

@@ -85,6 +85,7 @@ SHORTEST_EPISODE = 3  # frames; fewer have no goal ahead
 LEVEL = 1e-2  # of the camera's right axis
 _OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
+WITH_CAMERA = re.compile(r"(.+)_\d+cm_\d+_\d+")
 _NUMBER = re.compile(r"(\d+)\.(?:jpe?g|png)$", re.IGNORECASE)
 
 
@@ -108,7 +109,8 @@ def training_groups(
     if not held_out or not Path(root).is_dir():
         return None if groups is None else list(groups)
     there = groups or [folder.name for folder in subfolders(Path(root))]
-    if not set(there) - set(held_out):
+    held_out = {*held_out, *(group_folder(Path(root), group) for group in held_out)}
+    if not set(there) - held_out:
         raise ValueError(f"{root}: found groups {there}, all held out: nothing is left to train on")
     return [group for group in there if group not in held_out]
 
@@ -117,9 +119,14 @@ def check_groups(
     root: str | Path, groups: Sequence[str] | None, held_out: Sequence[str] | None
 ) -> None:
     """Raise ValueError where they, or their episodes, do not exist; before anything is loaded."""
-    find_units(Path(root), groups)
-    if held_out:
-        find_units(Path(root), held_out)
+    for names in (groups, held_out or groups):
+        find_units(Path(root), names and [group_folder(Path(root), name) for name in names])
+
+
+def group_folder(data_root: Path, group: str) -> str:
+    """A group's folder: a dataset of `vln_ce` may be named with its camera, r2r_125cm_0_30."""
+    match = WITH_CAMERA.fullmatch(group)
+    return match[1] if match and not (data_root / group).is_dir() else group
 
 
 def find_units(root: Path, groups: Sequence[str] | None = None) -> list[Path]:

@@ -10,9 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from internnav_hf.camera import CameraSpec
 from internnav_hf.data.checks.cameras import recorded_values
+from internnav_hf.data.episode import frame_pattern
 from internnav_hf.data.features import frames_key
 from internnav_hf.data.formats.vln_pe.checks import CheckedWalk, sound_walks
 from internnav_hf.data.formats.vln_pe.frames import KINDS, FrameRules, RecordedFrames
@@ -31,12 +34,17 @@ from internnav_hf.data.formats.vln_pe.reader import (
     read_records,
     read_walk,
 )
-from internnav_hf.data.index import LeftOut, Reading, Source
+from internnav_hf.data.index import COLUMNS, LeftOut, Reading, Source
 from internnav_hf.data.readers.folders import unlisted
+from internnav_hf.data.rows import ARRAY_SUFFIX
 from internnav_hf.data.tables import described, folder_stamps, stamp
 
 INDEX_VERSION = 7  # part of the cache's name; raise it when checks or columns change
 
+_SHARED = (
+    *("width", "height", "rgb_file", "depth_file", "depth_scale", "is_bgr"),
+    *("focal", "center", "height_m", "pitch"),
+)
 EPISODE_SCHEMA = pa.schema(
     [
         described("unit", pa.string(), "folder below the root: scan/scene or scan/trajectory"),
@@ -54,6 +62,7 @@ EPISODE_SCHEMA = pa.schema(
         described("progress", pa.list_(pa.float64()), "share of the way, at each used frame"),
         described("poses", pa.list_(pa.float64()), "x, y, yaw of each used frame in a row"),
         described("frames_key", pa.string(), "changes when the frames on disk do"),
+        *(COLUMNS[name] for name in _SHARED),
     ]
 )
 
@@ -106,7 +115,7 @@ def vln_pe(data_root: Path, rules: ReadingRules, units: Sequence[Path] | None = 
 def read_unit(unit: Path, rules: ReadingRules) -> Iterator[Reading]:
     """Check every episode of a unit, and all together; failed walks may be left out."""
     records, wrong = read_records(unit)
-    recorded_values(unit)
+    camera = recorded_values(unit)
     yield from wrong
     if not records:
         return
@@ -122,12 +131,13 @@ def read_unit(unit: Path, rules: ReadingRules) -> Iterator[Reading]:
     yield from map(ValueError, contradicted)
     for checked in sound:
         if length := rules.failures.used_frames(checked.walk):
-            yield _row(checked.walk, length, checked.frames)
+            yield _row(checked, length) | _camera_columns(camera, checked.size)
         else:
             yield LeftOut(checked.walk.fail_reason or checked.walk.finish_status)
 
 
-def _row(walk: WholeWalk, length: int, frames: RecordedFrames) -> dict[str, Any]:
+def _row(checked: CheckedWalk, length: int) -> dict[str, Any]:
+    walk, frames = checked.walk, checked.frames
     columns, none = walk.columns, walk.actions[:0]
     return {
         "unit": frames.unit,
@@ -145,6 +155,33 @@ def _row(walk: WholeWalk, length: int, frames: RecordedFrames) -> dict[str, Any]
         "progress": columns[PROGRESS][:length],
         "poses": walk.poses[:length].ravel(),
         "frames_key": _frames_key(frames),
+        "width": checked.size[0],
+        "height": checked.size[1],
+        **{f"{kind}_file": _pattern(frames, kind, walk.root) for kind in KINDS},
+        "depth_scale": frames.units_per_m,
+        "is_bgr": frames.is_splat,
+    }
+
+
+def _pattern(frames: RecordedFrames, kind: str, unit: Path) -> str:
+    """The array, or all images with # for their number."""
+    files = frames.files(kind)
+    first = files[0].relative_to(unit)
+    if first.suffix == ARRAY_SUFFIX:
+        return str(first)
+    return str(first.with_name(frame_pattern(frames.episode_index, kind, first.suffix)))
+
+
+def _camera_columns(camera: dict[str, float], size: tuple[int, int]) -> dict[str, Any]:
+    """Of a camera that `meta/info.json` tells; InternData-N1's does not."""
+    if not {"hfov_deg", "height_m", "pitch_deg"} <= camera.keys():
+        return {}
+    spec = CameraSpec(*size, hfov_deg=camera["hfov_deg"])
+    return {
+        "focal": spec.intrinsics[[0, 1], [0, 1]],
+        "center": spec.intrinsics[:2, 2],
+        "height_m": camera["height_m"],
+        "pitch": float(np.radians(camera["pitch_deg"])),
     }
 
 

@@ -200,12 +200,17 @@ def is_vln_pe(unit: Path) -> bool:
     """Whether a folder with episodes is of this format and not of a neighbour's: its meta files
     tell how walks ended, or a parquet file has our actions.
     """
+    return tells_how_it_ended(unit) or any(map(_has_actions, parquet_files(unit)[:3]))
+
+
+def tells_how_it_ended(unit: Path) -> bool:
+    """Whether the meta files of a folder have the status of our episodes."""
     for path in (unit / TASKS_FILE, unit / EPISODES_FILE):
         if path.is_file():
             with open_file(path) as stream:
                 if b'"finish_status"' in stream.read(_FIRST_LINES):
                     return True
-    return any(_has_actions(path) for path in parquet_files(unit)[:3])
+    return False
 
 
 def _has_actions(path: Path) -> bool:
