@@ -89,13 +89,15 @@ class FolderRows:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A data set in some format. `title` names it in messages, `label` its cache folder.
+    """A data set in some format: its `root`, below which folders are found, a `title` for
+    messages and a `label` for its cache folder.
 
     `read_folder` yields rows of `schema`, and a ValueError for each broken episode; one that it
     raises breaks the whole folder. `stamps` gives a line for each file that rows depend on, `key`
     everything else: a version, options. `agree` may take rows from folders that contradict others.
     """
 
+    root: Path
     title: str
     label: str
     key: object
@@ -163,7 +165,7 @@ def fingerprint(source: Source, folders: Sequence[Path]) -> str:
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         for part in pool.map(stamps, folders):
             digest.update(part)
-    places = [f"{folder.parent.name}/{folder.name}" for folder in folders]
+    places = [str(folder.relative_to(source.root)) for folder in folders]
     digest.update(str(places).encode())
     return digest.hexdigest()
 

@@ -39,10 +39,10 @@ def points_in_the_way(depth: np.ndarray, view: View, size: tuple[int, int]) -> n
     scale = size[0] / depth.shape[1]
     rows, columns = (np.arange(FRAME_STEP // 2, n, FRAME_STEP) for n in depth.shape)
     ahead = np.asarray(depth[np.ix_(rows, columns)], np.float64)
+    ahead = np.where(ahead < FARTHEST_M, ahead, 0.0)
     right = ((columns + 0.5) * scale - view.center[0]) / view.focal[0] * ahead
     down = ((rows[:, None] + 0.5) * scale - view.center[1]) / view.focal[1] * ahead
     sin, cos = np.sin(view.pitch), np.cos(view.pitch)
     forward, height = cos * ahead - sin * down, view.height_m - sin * ahead - cos * down
-    is_in_the_way = (ahead > 0) & (ahead < FARTHEST_M)
-    is_in_the_way &= (height > LOWEST_M) & (height < view.height_m + ABOVE_CAMERA_M)
+    is_in_the_way = (ahead > 0) & (height > LOWEST_M) & (height < view.height_m + ABOVE_CAMERA_M)
     return np.stack([forward, -right], axis=-1)[is_in_the_way]

@@ -74,7 +74,8 @@ def register_format(
                 yield whole
 
         key = [name, version]
-        return Source(str(data_root), name, key, _SCHEMA, find_folders, rows, folder_stamps)
+        place = (data_root, str(data_root), name)
+        return Source(*place, key, _SCHEMA, find_folders, rows, folder_stamps)
 
     FORMATS[name] = source
 

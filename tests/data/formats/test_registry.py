@@ -18,7 +18,7 @@ from internnav_hf.data import (
     System2Dataset,
 )
 from internnav_hf.data.formats import registry
-from internnav_hf.geometry import FORWARD_STEP_M
+from internnav_hf.geometry import FORWARD_STEP_M, wrap_angle
 from tests.data import vln_ce, vln_pe
 from tests.tiny.dual_system import tiny_dual_system
 from tests.tiny.navdp import tiny_navdp_model
@@ -80,7 +80,7 @@ def test_headings_of_robots_that_turn_on_the_spot_are_the_recorded_ones(tmp_path
     for index in range(len(dataset)):
         decision = dataset.decision(index)
         draw, poses = decision["draw"], dataset._walk(decision["episode"]).poses
-        turned = poses[draw.goal - 1, 2] - poses[draw.current, 2]
+        turned = wrap_angle(poses[draw.goal - 1, 2] - poses[draw.current, 2])
         assert_allclose(decision["goal_point"][2], turned, atol=1e-6)
 
 

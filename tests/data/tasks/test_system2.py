@@ -363,7 +363,8 @@ def test_two_processes_build_one_index_at_once(root):
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         lengths = pool.map(_length_of, [(root,), (root,)])
     assert lengths[0] == lengths[1] == len(make(root))
-    assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
+    for name in ("episodes.arrow", "samples.arrow"):
+        assert len(list(cache.rglob(name))) == 1
 
 
 def test_the_batch_in_the_docstring_is_real(golden_root, tmp_path):

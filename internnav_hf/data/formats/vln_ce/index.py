@@ -79,6 +79,7 @@ def vln_ce(
         return found
 
     return Source(
+        root=data_root / name.folder,
         title=str(name),
         label=str(name),
         key=[READER_VERSION, str(name), needs_depth],

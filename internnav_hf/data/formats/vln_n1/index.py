@@ -92,6 +92,7 @@ def vln_n1(
         return units if units is not None else find_units(data_root, rules.groups)
 
     return Source(
+        root=data_root,
         title=str(data_root),
         label="vln_n1",
         key=[INDEX_VERSION, asdict(rules)],

@@ -102,6 +102,7 @@ def vln_pe(data_root: Path, rules: ReadingRules, units: Sequence[Path] | None = 
         return units if units is not None else find_units(data_root, rules.scans)
 
     return Source(
+        root=data_root,
         title=str(data_root),
         label="vln_pe",
         key=[INDEX_VERSION, asdict(rules)],
