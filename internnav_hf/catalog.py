@@ -33,7 +33,8 @@ class Family:
     `processor` is the class that makes its inputs, None if its policy does that itself. `benchmark`
     is the one that it enters, None for a part of another model. `licence` is the Hub's identifier
     for the released weights, `paper` a title and its number at arXiv. `others` are more public
-    names.
+    names. `released` is the function that recognises checkpoints that others released, see
+    `policies.loading`.
     """
 
     name: str
@@ -46,9 +47,12 @@ class Family:
     model: str = "model.{name}Model"
     policy: str = "{folder}.{name}Policy"
     others: tuple[str, ...] = ()
+    released: str | None = None
 
     def places(self) -> dict[str, str | None]:
-        """`config`, `model`, `processor` and `policy` as `module.Class` below the package."""
+        """`config`, `model`, `processor`, `policy` and `released`, each as `module.name` below the
+        package.
+        """
         written = {"config": self.config, "model": self.model, "policy": self.policy}
         named = {part: place.format(**vars(self)) for part, place in written.items()}
         return {
@@ -56,10 +60,11 @@ class Family:
             "model": f"models.{self.folder}.{named['model']}",
             "processor": None if self.processor is None else f"models.{self.processor}",
             "policy": None if self.benchmark is None else f"policies.{named['policy']}",
+            "released": None if self.released is None else f"models.{self.released}",
         }
 
     def load(self, part: str) -> Any:
-        """The class of a part; None if the family has no such part."""
+        """What `places` names; None if the family has no such part."""
         place = self.places()[part]
         return None if place is None else load(place)
 
@@ -69,16 +74,8 @@ class Family:
         return self.load("config").model_type
 
 
+# A checkpoint is of the first family that recognises it: a dual system holds a System2.
 FAMILIES: tuple[Family, ...] = (
-    Family(
-        name="System2",
-        folder="system2",
-        benchmark="vln",
-        processor=SYSTEM2_PROCESSOR,
-        paper=DUAL_VLN,
-        licence=NON_COMMERCIAL,
-        others=("models.system2.model.System2Output", "policies.system2.Decision"),
-    ),
     Family(
         name="DualSystem",
         folder="dual_system",
@@ -86,7 +83,18 @@ FAMILIES: tuple[Family, ...] = (
         processor=SYSTEM2_PROCESSOR,
         paper=DUAL_VLN,
         licence=NON_COMMERCIAL,
+        released="dual_system.config.is_released",
         others=("models.dual_system.model.DualSystemOutput",),
+    ),
+    Family(
+        name="System2",
+        folder="system2",
+        benchmark="vln",
+        processor=SYSTEM2_PROCESSOR,
+        paper=DUAL_VLN,
+        licence=NON_COMMERCIAL,
+        released="system2.config.is_released",
+        others=("models.system2.model.System2Output", "policies.decisions.Decision"),
     ),
     Family("NextDiT", "nextdit", model="model.NextDiTActionExpert", licence=NON_COMMERCIAL),
     Family(
@@ -102,6 +110,7 @@ FAMILIES: tuple[Family, ...] = (
         benchmark="visual_navigation",
         paper=NAVDP,
         licence=NON_COMMERCIAL,
+        released="navdp.released.is_released",
         others=("models.navdp.model.NavDPOutput", "models.navdp.model.NavDPSamples"),
     ),
     Family(
@@ -111,6 +120,7 @@ FAMILIES: tuple[Family, ...] = (
         processor=VLN_PROCESSOR,
         paper=VLN_PE,
         licence=MIT,
+        released="vln.released.is_released",
         others=(
             "models.rdp.model.RDPAction",
             "models.rdp.model.RDPOutput",
@@ -127,6 +137,7 @@ FAMILIES: tuple[Family, ...] = (
         policy="vln.VLNPolicy",
         paper=VLN_PE,
         licence=MIT,
+        released="vln.released.is_released",
         others=("models.vln.base.VLNAction", "models.vln.losses.VLNOutput"),
     ),
     Family(
@@ -139,19 +150,23 @@ FAMILIES: tuple[Family, ...] = (
         policy="vln.VLNPolicy",
         paper=VLN_PE,
         licence=MIT,
+        released="vln.released.is_released",
     ),
 )
 # Public names that belong to no family.
 OTHERS = (
     "arguments.training.NavTrainingArguments",
     "camera.CameraSpec",
+    "policies.loading.load_policy",
     "training.trainer.NavTrainer",
 )
 
 
 def public_names() -> dict[str, str]:
     """Every public name and its place, `module.name` below the package."""
-    places = [place for family in FAMILIES for place in (*family.places().values(), *family.others)]
+    parts = ("config", "model", "processor", "policy")
+    places = [family.places()[part] for family in FAMILIES for part in parts]
+    places += [place for family in FAMILIES for place in family.others]
     return {place.rpartition(".")[2]: place for place in (*places, *OTHERS) if place is not None}
 
 

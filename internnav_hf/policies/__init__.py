@@ -1,6 +1,7 @@
 """Policies: what runs at inference. `reset(instruction)`, then `act(observation)` at each step."""
 
-from internnav_hf.policies.dual_system import DualSystemPolicy, DualSystemStep, is_dual_system
+from internnav_hf.policies.decisions import Decision
+from internnav_hf.policies.dual_system import DualSystemPolicy, DualSystemStep
 from internnav_hf.policies.episodes import FrameHistory
 from internnav_hf.policies.goals import (
     Goal,
@@ -10,10 +11,19 @@ from internnav_hf.policies.goals import (
     PointGoal,
     PointImageGoal,
 )
+from internnav_hf.policies.loading import (
+    family_of_checkpoint,
+    is_dual_system,
+    load_policy,
+    load_vln_policy,
+    policy_settings,
+    vln_kind,
+)
 from internnav_hf.policies.navdp import NavDPEpisode, NavDPPolicy, NavDPStep
-from internnav_hf.policies.rdp import RDPEpisode, RDPPolicy, load_vln_policy
-from internnav_hf.policies.system2 import AnswerWith, Decision, System2Policy
-from internnav_hf.policies.vln import VLNEpisode, VLNPolicy, VLNStep, vln_kind
+from internnav_hf.policies.policy import GoalPolicy, InstructionPolicy
+from internnav_hf.policies.rdp import RDPEpisode, RDPPolicy
+from internnav_hf.policies.system2 import AnswerWith, System2Episode, System2Policy
+from internnav_hf.policies.vln import VLNEpisode, VLNPolicy, VLNStep
 
 __all__ = [
     "AnswerWith",
@@ -22,7 +32,9 @@ __all__ = [
     "DualSystemStep",
     "FrameHistory",
     "Goal",
+    "GoalPolicy",
     "ImageGoal",
+    "InstructionPolicy",
     "NavDPEpisode",
     "NavDPPolicy",
     "NavDPStep",
@@ -32,11 +44,15 @@ __all__ = [
     "PointImageGoal",
     "RDPEpisode",
     "RDPPolicy",
+    "System2Episode",
     "System2Policy",
     "VLNEpisode",
     "VLNPolicy",
     "VLNStep",
+    "family_of_checkpoint",
     "is_dual_system",
+    "load_policy",
     "load_vln_policy",
+    "policy_settings",
     "vln_kind",
 ]

@@ -30,10 +30,11 @@ from torch import Tensor
 from internnav_hf.camera import CameraSpec, resize_view
 from internnav_hf.data.tasks.dual_system import LARGEST_DEPTH_M
 from internnav_hf.geometry import Action
-from internnav_hf.models.dual_system.config import DualSystemConfig, holds_dual_system
+from internnav_hf.models.dual_system.config import DualSystemConfig
 from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.models.system2.processor import System2Processor
 from internnav_hf.policies.camera_contract import TWO_VIEWS, CameraContract, KnowsItsCameras
+from internnav_hf.policies.decisions import Decision
 from internnav_hf.policies.episodes import (
     FrameHistory,
     check_count,
@@ -41,6 +42,7 @@ from internnav_hf.policies.episodes import (
     episode_generator,
     undone_on_error,
 )
+from internnav_hf.policies.loading import split_settings
 from internnav_hf.policies.observations import (
     Frame,
     as_image,
@@ -51,25 +53,14 @@ from internnav_hf.policies.observations import (
     checked_keys,
     place_of,
 )
-from internnav_hf.policies.system2 import VIEWS, AnswerWith, Decision, System2Policy
+from internnav_hf.policies.system2 import VIEWS, AnswerWith, System2Policy
 from internnav_hf.trajectory import follow, path_of
-from internnav_hf.weights.checkpoints import hub_arguments, is_bare_adapter, stored_config
+from internnav_hf.weights.checkpoints import hub_arguments, stored_config
 
 if TYPE_CHECKING:
     from internnav_hf.models.dual_system.model import DualSystemModel
 
 FALLBACK_ACTIONS = (int(Action.TURN_LEFT),)
-SETTINGS = (
-    "num_samples",
-    "guidance_scale",
-    "num_inference_steps",
-    "seed",
-    "max_steps_per_plan",
-    "actions_per_trajectory",
-    "answer_with",
-    "camera",
-    "strict_camera",
-)
 
 
 @dataclass(frozen=True)
@@ -176,7 +167,7 @@ class DualSystemPolicy(KnowsItsCameras):
         """
         from internnav_hf.models.dual_system.model import DualSystemModel
 
-        settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
+        settings, kwargs = split_settings(cls, kwargs)
         hub = hub_arguments(kwargs)
         is_ours = stored_config(path, **hub).get("model_type") == DualSystemConfig.model_type
         style = {} if is_ours else {"prompt_style": "inference"}
@@ -378,13 +369,6 @@ def depth_view(depth: Any, size: tuple[int, int]) -> np.ndarray:
     nearest = np.asarray(resize_view(image, size, Image.Resampling.NEAREST))
     known = np.where(np.isfinite(nearest) & (nearest > 0), nearest, np.float32(0))
     return np.minimum(known, np.float32(LARGEST_DEPTH_M))
-
-
-def is_dual_system(path, **hub) -> bool:
-    """Whether `path`, a folder or Hub name, holds a dual system, ours or a released one."""
-    if is_bare_adapter(path, **hub):
-        return False
-    return holds_dual_system(stored_config(path, **hub), path, **hub)
 
 
 def _turn_or_stop(episode: DualSystemEpisode) -> DualSystemStep:

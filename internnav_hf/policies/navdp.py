@@ -50,6 +50,7 @@ from internnav_hf.policies.goals import (
     PointImageGoal,
     checked_goal,
 )
+from internnav_hf.policies.loading import split_settings
 from internnav_hf.policies.observations import (
     Frame,
     check_parts,
@@ -67,17 +68,6 @@ if TYPE_CHECKING:
 
 FARTHEST_POINT_M = 10.0  # a point goal lies within 0..10 m ahead and 10 m to either side
 EXPLORATION_PENALTY = 10.0
-SETTINGS = (
-    "num_samples",
-    "num_inference_steps",
-    "seed",
-    "memory_stride",
-    "shortest_path_m",
-    "shortest_exploration_m",
-    "stop_threshold",
-    "camera",
-    "strict_camera",
-)
 
 
 @dataclass(frozen=True)
@@ -192,7 +182,7 @@ class NavDPPolicy:
         found, expected = stored.get("model_type"), NavDPConfig.model_type
         if found not in (None, expected):
             raise ValueError(f"{path}: found a model of type {found!r}, expected {expected!r}.")
-        settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
+        settings, kwargs = split_settings(cls, kwargs)
         return cls(NavDPModel.from_pretrained(path, **kwargs), **settings)
 
     @property

@@ -14,7 +14,6 @@ Legend: L tokens, H horizon.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -25,12 +24,9 @@ from torch.nn.utils.rnn import pad_sequence
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data.tasks.vln_targets import previous_displacements, relative_poses
 from internnav_hf.geometry import Action, wrap_angle
-from internnav_hf.models.vln.processor import VLNProcessor
 from internnav_hf.policies.episodes import check_count, check_numbers, episode_generator
 from internnav_hf.policies.observations import checked_pose
-from internnav_hf.policies.vln import VLNEpisode, VLNPolicy, VLNStep, vln_kind
-from internnav_hf.weights.checkpoints import hub_arguments
-from internnav_hf.weights.loading import check_is_checkpoint
+from internnav_hf.policies.vln import VLNEpisode, VLNPolicy, VLNStep
 
 FALLBACK_ACTION = int(Action.TURN_LEFT)
 
@@ -56,10 +52,8 @@ class RDPPolicy(VLNPolicy):
         seed: says, with the name of an episode, what is drawn in it, whatever runs beside it.
     """
 
-    kinds = ("rdp",)
     episode_class = RDPEpisode
     optional_keys = ("pose", "previous_action")
-    settings = (*VLNPolicy.settings, "actions_per_decision", "stop_with", "seed")
 
     def __init__(
         self,
@@ -151,22 +145,6 @@ class RDPPolicy(VLNPolicy):
         found = discrete_actions(displacements[None], **{self.stop_with: stop[None]})[0].tolist()
         plan = [action for action in found if action >= 0][: self.actions_per_decision]
         return plan or [FALLBACK_ACTION]
-
-
-def load_vln_policy(
-    path, processor: VLNProcessor | None = None, seed: int = 0, **kwargs
-) -> VLNPolicy:
-    """Of a folder, Hub name or released file with a Seq2Seq, a CMA or an RDP; see
-    `VLNPolicy.from_pretrained`.
-    """
-    if not Path(path).is_file():
-        check_is_checkpoint("load_vln_policy:", str(path))
-    kind = vln_kind(path, **hub_arguments(kwargs))
-    if kind is None:
-        raise ValueError(f"{path}: found another model, expected seq2seq, cma or rdp.")
-    if kind == "rdp":
-        return RDPPolicy.from_pretrained(path, processor, seed=seed, **kwargs)
-    return VLNPolicy.from_pretrained(path, processor, **kwargs)
 
 
 def _move(episode: RDPEpisode, seen: dict[str, Any]) -> None:

@@ -4,10 +4,9 @@ Legend: H, W height and width of an image, Q query tokens of a plan, D width of 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -29,12 +28,15 @@ from internnav_hf.models.system2.model import System2Model, is_plain_vlm
 from internnav_hf.models.system2.processor import System2Processor
 from internnav_hf.models.system2.session import System2Session
 from internnav_hf.policies.camera_contract import TWO_VIEWS, CameraContract, KnowsItsCameras
-from internnav_hf.policies.episodes import FrameHistory, check_count
+from internnav_hf.policies.decisions import Decision, decision_of, first_decision
+from internnav_hf.policies.episodes import FrameHistory, check_count, undone_on_error
+from internnav_hf.policies.loading import split_settings
 from internnav_hf.policies.observations import (
     Frame,
     as_image,
     check_lists,
     check_parts,
+    checked_batch,
     checked_instruction,
     checked_keys,
     checked_picture,
@@ -52,29 +54,20 @@ Planner = Callable[[System2Session], Tensor]  # dialogues with a goal -> plans (
 PLAN_OPENING = {"training": "<|im_end|>\n", "inference": "<|im_end|>"}
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What System2 decided.
-
-    `goal_pixel` is (u, v) in pixels of the look-down image, `goal_confidence` in [0, 1] and
-    `heatmap` (rows, columns) come from the head. `actions` are VLN-CE numbers. `text` is what
-    System2 said, in order. Kind LOOK_DOWN means that it asks for the look-down view, UNPARSABLE
-    that what it said, kept in `text`, is no answer. `plan` (Q, D) comes with a pixel goal from a
-    policy with a planner.
+@dataclass
+class System2Episode:
+    """What the policy remembers of one robot, made by `start`; `waiting` is the dialogue in which
+    System2 asked for the look-down view.
     """
 
-    kind: AnswerKind
-    text: str
-    goal_pixel: tuple[float, float] | None = None
-    goal_confidence: float | None = None
-    heatmap: np.ndarray | None = None
-    actions: tuple[int, ...] = ()
-    plan: Tensor | None = None
+    instruction: str
+    history: FrameHistory = field(default_factory=FrameHistory)
+    waiting: System2Session | None = None
 
 
 class System2Policy(KnowsItsCameras):
-    """System2 through the look-down protocol, for one robot (`reset`, `act`) or a batch of them
-    (`decide`).
+    """System2 through the look-down protocol, for one robot (`reset`, `act`) or many (`start`,
+    `steps`; or `decide`, which keeps nothing).
 
     `answer_with` says where goals come from: the pixel-goal head (the default where the model has
     one) or the text. With `planner`, every pixel goal brings a plan, made on the same key-value
@@ -85,6 +78,8 @@ class System2Policy(KnowsItsCameras):
     nothing: the same call, put right, is answered as if it had not been. An episode may go on after
     STOP, which is advice.
     """
+
+    episode: Any = None
 
     def __init__(
         self,
@@ -110,42 +105,33 @@ class System2Policy(KnowsItsCameras):
         self.max_new_tokens = max_new_tokens
         self.planner = planner
         self.contract = CameraContract(name, self.cameras, camera, strict_camera, TWO_VIEWS)
-        self.instruction: str | None = None
-        self._history = FrameHistory()
-        self._waiting: System2Session | None = None
 
     @classmethod
     def from_pretrained(
-        cls,
-        path,
-        answer_with: AnswerWith | None = None,
-        camera: CameraSpec | None = None,
-        strict_camera: bool = False,
-        **kwargs,
+        cls, path, answer_with: AnswerWith | None = None, **kwargs
     ) -> "System2Policy":
-        """Model and processor from a folder or Hub repository; `kwargs` go to the model's loading.
+        """Model and processor from a folder or Hub repository; `kwargs` are settings of the policy
+        and arguments of the model's loading.
 
         Released System2s, which are plain Qwen-VLs, are asked in the published words of inference.
         """
         hub = hub_arguments(kwargs)
         style = {"prompt_style": "inference"} if is_plain_vlm(path, **hub) else {}
         processor = System2Processor.from_pretrained(path, **style, **hub)
+        settings, kwargs = split_settings(cls, kwargs)
         model = System2Model.from_pretrained(path, **kwargs)
-        told = {"camera": camera, "strict_camera": strict_camera}
-        return cls(model, processor, answer_with, **told)
+        return cls(model, processor, answer_with, **settings)
 
     def reset(self, instruction: str) -> None:
-        """Start an episode: forget all frames."""
-        self.instruction = checked_instruction(instruction, self.contract.policy)
-        self._history = FrameHistory()
-        self._waiting = None
+        """Start an episode of one robot: forget all frames."""
+        self.episode = self.start(instruction)
 
     def observe(self, rgb: Frame) -> None:
         """Remember a frame that no decision is asked for; history is sampled from all frames of the
         episode.
         """
-        self._check_started()
-        self._history.append(self.prepare(rgb))
+        checked_batch(self.contract.policy, System2Episode, [self.episode])
+        self.episode.history.append(self.prepare(rgb))
 
     def act(self, observation: dict[str, Frame]) -> Decision:
         """Decide from `observation["rgb"]`; on kind LOOK_DOWN call again with
@@ -153,33 +139,57 @@ class System2Policy(KnowsItsCameras):
 
         If the observation brings both views, one call is enough.
         """
-        instruction, is_waiting = self._check_started(), self._waiting is not None
-        where = f"{self.contract.policy}: observation"
-        seen = self.checked(observation, where, needed=() if is_waiting else ("rgb",))
-        look_down = seen.get("rgb_look_down")
-        if self._waiting is not None:
-            if look_down is None:
-                raise ValueError(
-                    f"{where}: System2 asked for the look-down view: pass it as "
-                    "observation['rgb_look_down']."
-                )
-            with self._waiting.undone_on_error():
-                decision = self._goals(self._waiting, [look_down])[0]
-            self._waiting = None
-            return decision
-        views = None if look_down is None else [look_down]
-        history = [self._history.frames]
-        decisions, session = self._ask([seen["rgb"]], [instruction], history, views, False)
-        if decisions[0].kind == AnswerKind.LOOK_DOWN:
-            self._waiting = session
-        self._history.append(self.prepare(seen["rgb"]))
-        return decisions[0]
+        return self.steps([self.episode], [observation])[0]
 
-    def _check_started(self) -> str:
-        if self.instruction is None:
-            name = self.contract.policy
-            raise ValueError(f"{name}: no episode has begun: call reset(instruction) first.")
-        return self.instruction
+    def start(self, instruction: str, name: str = "") -> System2Episode:
+        """A new episode; System2 draws no random numbers, whatever the `name`."""
+        return System2Episode(checked_instruction(instruction, self.contract.policy))
+
+    def steps(
+        self, episodes: Sequence[System2Episode], observations: Sequence[dict[str, Frame]]
+    ) -> list[Decision]:
+        """As `act`, one decision for each robot; those whose observations have both views share a
+        batch.
+        """
+        name, count = self.contract.policy, len(observations)
+        checked_batch(name, System2Episode, episodes, observations=observations)
+        pairs = enumerate(zip(episodes, observations, strict=True))
+        seen = [self._seen(*pair, place_of(name, row, count)) for row, pair in pairs]
+        both = [i for i, e in enumerate(episodes) if not e.waiting and "rgb_look_down" in seen[i]]
+        found: dict[int, Decision] = {}
+        with undone_on_error(episodes):
+            for rows in (both, *([i] for i in range(count) if i not in both)):
+                decided = self._answered([episodes[i] for i in rows], [seen[i] for i in rows])
+                found |= dict(zip(rows, decided, strict=True))
+        return [found[row] for row in range(count)]
+
+    def _seen(self, episode: System2Episode, observation: Any, where: str) -> dict[str, Frame]:
+        seen = self.checked(observation, where, needed=() if episode.waiting else ("rgb",))
+        if episode.waiting and "rgb_look_down" not in seen:
+            raise ValueError(
+                f"{where}: System2 asked for the look-down view: pass it as "
+                "observation['rgb_look_down']."
+            )
+        return seen
+
+    def _answered(self, episodes: list[System2Episode], seen: list[dict]) -> list[Decision]:
+        """The robots have both views, or there is one."""
+        if not episodes:
+            return []
+        first, views = episodes[0], [one.get("rgb_look_down") for one in seen]
+        if first.waiting is not None:
+            with first.waiting.undone_on_error():
+                decisions = self._goals(first.waiting, views)
+            first.waiting = None
+            return decisions
+        words, histories = zip(*((e.instruction, e.history.frames) for e in episodes), strict=True)
+        look_down = None if views[0] is None else views
+        decisions, session = self._ask([s["rgb"] for s in seen], words, histories, look_down, False)
+        if decisions[0].kind == AnswerKind.LOOK_DOWN and look_down is None:
+            first.waiting = session
+        for episode, one in zip(episodes, seen, strict=True):
+            episode.history.append(self.prepare(one["rgb"]))
+        return decisions
 
     def checked(
         self, observation: Any, where: str, needed: Sequence[str] = ("rgb",)
@@ -250,7 +260,7 @@ class System2Policy(KnowsItsCameras):
         session = System2Session(self.model)
         session.extend(segments)
         texts = [LOOK_DOWN] * len(images) if force else self._generate(session)
-        decisions = [_first_decision(text) for text in texts]
+        decisions = [first_decision(text) for text in texts]
         asking = [
             row for row, decision in enumerate(decisions) if decision.kind == AnswerKind.LOOK_DOWN
         ]
@@ -331,7 +341,7 @@ class System2Policy(KnowsItsCameras):
         )
         if outside or answer.kind == AnswerKind.LOOK_DOWN:
             return Decision(AnswerKind.UNPARSABLE, text)
-        return _decision(answer, text)
+        return decision_of(answer, text)
 
     def _checked_questions(self, images, instructions, look_down) -> tuple[list[Frame], Any]:
         """Views and words of `decide`; views that are rendered are checked when they are."""
@@ -375,15 +385,3 @@ class System2Policy(KnowsItsCameras):
         resample = Image.Resampling.BICUBIC if published else Image.Resampling.BILINEAR
         image = as_image(checked_picture(frame, f"{self.contract.policy}: rgb"))
         return resize_view(image, self.processor.history_size, resample)
-
-
-def _first_decision(text: str) -> Decision:
-    """The first turn's answer; a pixel before the view that it would point in is no answer."""
-    answer = parse_answer(text)
-    if answer.kind == AnswerKind.PIXEL_GOAL:
-        return Decision(AnswerKind.UNPARSABLE, text)
-    return _decision(answer, text)
-
-
-def _decision(answer: Answer, text: str) -> Decision:
-    return Decision(answer.kind, text, goal_pixel=answer.goal_pixel, actions=answer.actions)

@@ -21,12 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers.utils import CONFIG_NAME, PROCESSOR_NAME
+from transformers.utils import PROCESSOR_NAME
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.catalog import families_of
 from internnav_hf.models.vln.processor import VLNProcessor
 from internnav_hf.policies.camera_contract import CameraContract, KnowsItsCameras
 from internnav_hf.policies.episodes import undone_on_error
+from internnav_hf.policies.loading import family_for, split_settings
 from internnav_hf.policies.observations import (
     NO_ACTION,
     check_parts,
@@ -38,18 +40,7 @@ from internnav_hf.policies.observations import (
     checked_picture,
     place_of,
 )
-from internnav_hf.weights.checkpoints import hub_arguments, stored_config
-
-# model_type of a configuration, ours or published -> kind of model
-KINDS = {
-    "internnav_seq2seq": "seq2seq",
-    "internnav_cma": "cma",
-    "internnav_rdp": "rdp",
-    "seq2seq": "seq2seq",
-    "cma": "cma",
-    "cma-clip": "cma",
-    "rdp": "rdp",
-}
+from internnav_hf.weights.checkpoints import hub_arguments
 
 
 @dataclass(frozen=True)
@@ -91,11 +82,9 @@ class VLNPolicy(KnowsItsCameras):
     call, put right, is answered as if it had not been. An episode may go on after STOP.
     """
 
-    kinds: tuple[str, ...] = ("seq2seq", "cma")
     episode_class: type[VLNEpisode] = VLNEpisode
     optional_keys: tuple[str, ...] = ("previous_action",)
     episode: Any = None
-    settings: tuple[str, ...] = ("camera", "strict_camera")  # beside the model's arguments
 
     def __init__(
         self,
@@ -105,7 +94,8 @@ class VLNPolicy(KnowsItsCameras):
         strict_camera: bool = False,
     ):
         own = type(self).__name__
-        check_parts(own, model, [f"internnav_{kind}" for kind in self.kinds], processor)
+        kinds = [family.model_type for family in families_of(type(self))]
+        check_parts(own, model, kinds, processor)
         for name in ("image_size", "depth_size"):
             found, expected = getattr(processor, name), getattr(model.config, name)
             if found != expected:
@@ -121,25 +111,16 @@ class VLNPolicy(KnowsItsCameras):
 
         Raises ValueError for a folder with another model.
         """
-        from internnav_hf.models.rdp.model import RDPModel
-        from internnav_hf.models.vln.cma import CMAModel
-        from internnav_hf.models.vln.seq2seq import Seq2SeqModel
-
-        hub = hub_arguments(kwargs)
-        kind = vln_kind(path, **hub)
-        if kind not in cls.kinds:
-            known = " or ".join(cls.kinds)
-            raise ValueError(f"{path}: found {kind or 'another model'}, expected {known}.")
-        model_class = {"seq2seq": Seq2SeqModel, "cma": CMAModel, "rdp": RDPModel}[kind]
+        family = family_for(cls, path, **hub_arguments(kwargs))
         if processor is None:
             if Path(path).exists() and not Path(path, PROCESSOR_NAME).is_file():
                 raise ValueError(
                     f"{path}: found no {PROCESSOR_NAME}; pass a VLNProcessor, with the tokenizer "
                     "of what the model was trained on."
                 )
-            processor = VLNProcessor.from_pretrained(path, **hub)
-        settings = {name: kwargs.pop(name) for name in cls.settings if name in kwargs}
-        return cls(model_class.from_pretrained(path, **kwargs), processor, **settings)
+            processor = VLNProcessor.from_pretrained(path, **hub_arguments(kwargs))
+        settings, kwargs = split_settings(cls, kwargs)
+        return cls(family.load("model").from_pretrained(path, **kwargs), processor, **settings)
 
     def reset(self, instruction: str) -> None:
         """Start an episode of one robot."""
@@ -233,17 +214,3 @@ class VLNPolicy(KnowsItsCameras):
         empty = torch.zeros_like(known)
         stacked = torch.stack([empty if state is None else state for state in states])
         return {"recurrent_state": stacked, "starts": starts}
-
-
-def vln_kind(path, **hub) -> str | None:
-    """Which of "seq2seq", "cma" and "rdp" a folder, Hub name or file holds, ours or released; None
-    for another model. Without a configuration the names of the weights tell.
-    """
-    from internnav_hf.models.vln.released import CLIP_VARIANT, read_release
-
-    local = Path(path)
-    if local.is_file() or (local.is_dir() and not Path(path, CONFIG_NAME).is_file()):
-        release = read_release(path)
-        kinds = {"Seq2Seq": "seq2seq", "CMA": "cma", CLIP_VARIANT: "cma", "RDP": "rdp"}
-        return None if release is None else kinds.get(release.variant or "")
-    return KINDS.get(str(stored_config(path, **hub).get("model_type")))

@@ -1,9 +1,14 @@
 """A model with LoRA beside its weights, whose checkpoints say which model they are of."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from internnav_hf.catalog import PACKAGE, public_names
+from internnav_hf.files import write_text
+from internnav_hf.weights.checkpoints import ADAPTER_CONFIG
 from internnav_hf.weights.weight_files import share_weights
 
 
@@ -22,6 +27,18 @@ def adapted_model(model: Any, config: Any) -> nn.Module:
             if kwargs.get("is_main_process", True):
                 base: Any = self.get_base_model()
                 base.config.save_pretrained(save_directory)
+                _name_the_package(Path(save_directory, ADAPTER_CONFIG))
 
     config.base_model_name_or_path = model.name_or_path or None
     return Adapted(model, config)
+
+
+def _name_the_package(file: Path) -> None:
+    """Let PEFT look for the class of the base in the package, not in the module that has it today:
+    modules move, public names stay.
+    """
+    settings = json.loads(file.read_text())
+    place = settings.get("auto_mapping") or {}
+    if place.get("base_model_class") in public_names():
+        place["parent_library"] = PACKAGE
+        write_text(file, json.dumps(settings, indent=2, sort_keys=True))

@@ -50,6 +50,14 @@ def read_adapter(path: str | Path, **hub: Any) -> dict[str, Any] | None:
     return settings
 
 
+def base_of(path: str | Path, **hub: Any) -> str:
+    """The folder or Hub name of the model that the adapter in `path` is for."""
+    settings = read_adapter(path, **hub)
+    assert settings is not None
+    _check_chain(path, settings["base_model_name_or_path"])
+    return settings["base_model_name_or_path"]
+
+
 def open_adapter(
     open_base: Callable[..., Any], path: str | Path, config: Any, **kwargs: Any
 ) -> Any:
@@ -60,10 +68,8 @@ def open_adapter(
     one that is its own base.
     """
     hub = hub_arguments(kwargs)
-    settings = read_adapter(path, **hub)
+    settings, base = read_adapter(path, **hub), base_of(path, **hub)
     assert settings is not None
-    base = settings["base_model_name_or_path"]
-    _check_chain(path, base)
     weights = _adapter_weights(path, **hub)
     model = open_base(base, config=config, **_without(kwargs, ("revision", "subfolder")))
     merged = merge_adapter(model, weights, settings, path)

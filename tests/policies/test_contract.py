@@ -159,8 +159,6 @@ def test_a_system2_that_waits_for_the_look_down_view_goes_on_waiting():
 
 
 def test_a_bad_observation_of_one_robot_changes_nothing_for_any(case):
-    if case is CASES["System2Policy"]:
-        return  # it has no robots: `decide` keeps nothing
     policies = [case.make(), case.make()]
     robots = [[case.start(policy, name) for name in "abc"] for policy in policies]
     for policy, episodes in zip(policies, robots, strict=True):
@@ -175,8 +173,6 @@ def test_a_bad_observation_of_one_robot_changes_nothing_for_any(case):
 
 
 def test_robots_and_observations_that_do_not_match_are_refused(case):
-    if case is CASES["System2Policy"]:
-        return
     policy = case.make()
     one, other = case.start(policy, "a"), case.start(policy, "b")
     for episodes, observations, told in (

@@ -15,6 +15,7 @@ from internnav_hf.models.system2.dialogue import (
 )
 from internnav_hf.models.system2.session import System2Session
 from internnav_hf.policies import Decision, FrameHistory, System2Policy
+from tests.policies.cases import CASES, assert_same
 from tests.tiny.system2 import FAMILIES, tiny_processor, tiny_system2
 from tests.tiny.toy_expert import ToyExpertConfig
 
@@ -278,3 +279,22 @@ def test_a_long_history_is_thinned_evenly():
     for frame in frames[4:]:
         history.append(frame)
     assert history.frames == frames[::4]
+
+
+def test_robots_that_are_asked_together_answer_as_each_alone():
+    """Also where one waits for the look-down view, another starts and a third has both views."""
+    case = CASES["System2Policy"]
+    policy = case.make()
+    first, other = case.seen(0), case.seen(1)
+    level = {"rgb": first["rgb"]}
+    expected = []
+    for views in ([level, {"rgb_look_down": first["rgb_look_down"]}], [level], [other]):
+        case.reset(policy)
+        expected.append([policy.act(view) for view in views][-1])
+    robots = [case.start(policy, name) for name in "abc"]
+    assert policy.steps(robots[:1], [level])[0].kind == AnswerKind.LOOK_DOWN
+    found = policy.steps(robots, [{"rgb_look_down": first["rgb_look_down"]}, level, other])
+    for one, same in zip(found, expected, strict=True):
+        assert one.kind == same.kind
+        assert_same(one, same)
+    assert [len(robot.history.frames) for robot in robots] == [1, 1, 1]

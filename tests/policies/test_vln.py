@@ -103,7 +103,7 @@ def test_a_folder_is_all_that_is_needed(tmp_path, kind):
 def test_a_folder_with_another_model_is_an_error(tmp_path):
     tiny_navdp_model().save_pretrained(tmp_path)
     assert vln_kind(tmp_path) is None
-    with pytest.raises(ValueError, match="found another model, expected seq2seq, cma or rdp"):
+    with pytest.raises(ValueError, match="found navdp, expected rdp, seq2seq or cma"):
         load_vln_policy(tmp_path)
     with pytest.raises(ValueError, match="nowhere: there is no such folder"):
         load_vln_policy(tmp_path / "nowhere")

@@ -5,6 +5,7 @@ modelling code.
 """
 
 import copy
+from collections.abc import Callable, Collection
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -106,14 +107,17 @@ def holds_dual_system(stored: dict, path, **hub) -> bool:
 
     The oldest, InternVLA-N1-wo-dagger, calls itself a Qwen2.5-VL: only its weights tell.
     """
+    if stored.get("model_type") == DualSystemConfig.model_type:
+        return True
+    return is_released("DualSystem", stored, lambda: weight_names(path, **hub))
+
+
+def is_released(family: str, stored: dict, names: Callable[[], Collection[str]]) -> bool:
+    """Whether these are a released dual system's configuration and `names` of weights."""
     found = stored.get("model_type")
-    if found in (DualSystemConfig.model_type, RELEASED_MODEL_TYPE):
+    if found == RELEASED_MODEL_TYPE or stored.get("system1") is not None:
         return True
-    if stored.get("system1") is not None:
-        return True
-    if found != _OLDEST_MODEL_TYPE:
-        return False
-    return any(name.startswith(_SYSTEM1_KEYS) for name in weight_names(path, **hub))
+    return found == _OLDEST_MODEL_TYPE and any(n.startswith(_SYSTEM1_KEYS) for n in names())
 
 
 def _with_system1(released: dict, path, **hub) -> dict:

@@ -6,7 +6,7 @@ takes the mask of a pixel goal before the view; here all take it after the view,
 of those channels change places.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +146,8 @@ def _converted(
 
 def _has_template(state_dict: Mapping[str, Tensor]) -> bool:
     return any(key.startswith(_TEMPLATE) for key in state_dict)
+
+
+def is_released(family: str, stored: dict, names: Callable[[], Collection[str]]) -> bool:
+    """Whether these are `names` of the weights of a released NavDP, which has no configuration."""
+    return not stored and any(name.startswith("rgbd_encoder.") for name in names())

@@ -5,6 +5,8 @@ modelling code.
 """
 
 import copy
+import re
+from collections.abc import Callable, Collection
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
@@ -82,6 +84,11 @@ class System2Config(OwnFieldsWin, PreTrainedConfig):
     def get_text_config(self, *args, **kwargs):
         """The language model's part of `vlm_config`."""
         return self.vlm_config.get_text_config(*args, **kwargs)
+
+
+def is_released(family: str, stored: dict, names: Callable[[], Collection[str]]) -> bool:
+    """Whether `stored` is the configuration of a plain Qwen-VL, as released System2s are."""
+    return bool(re.match(r"qwen\d.*_vl(_|$)", str(stored.get("model_type"))))
 
 
 def _check_is_system2(stored: dict, path) -> None:

@@ -5,7 +5,7 @@ there is read from shapes and names. VLN-CE's files hold pickled objects too, wh
 put `net.` before most names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,8 @@ _VARIANTS = (
     ("state_encoder.", "Seq2Seq"),
 )
 VLNCE_IMAGE_SIZE = 224
+MODEL_TYPES = {"seq2seq": "Seq2Seq", "cma": "CMA", "cma-clip": "CMA", "rdp": "RDP"}
+"""of released configurations"""
 
 _RGB_ENCODER = "rgb_encoder.cnn."
 # Children of a torchvision ResNet by number, where released weights have them in a row.
@@ -168,3 +170,14 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     found = found if isinstance(found, dict) else {}
     model = found.get("model")
     return model if isinstance(model, dict) else found
+
+
+def is_released(family: str, stored: dict, names: Callable[[], Collection[str]]) -> bool:
+    """Whether a released checkpoint is a Seq2Seq, CMA or RDP, whichever `family` is, as its
+    configuration says; as the `names` of its weights say, if it has none.
+    """
+    if stored:
+        return MODEL_TYPES.get(str(stored.get("model_type"))) == family
+    keys = [name.removeprefix("net.") for name in names()]
+    starts = (n for start, n in _VARIANTS if any(key.startswith(start) for key in keys))
+    return next(starts, "").partition(" ")[0] == family
