@@ -1,8 +1,7 @@
 """VLN-CE's continuous environment as a gymnasium environment: forward 0.25 m, turn 15°, look, STOP.
 
 Differs from Habitat's: a robot that meets an obstacle stops there and does not slide along it,
-unless `allow_sliding`, and looking down costs no step (as in the published evaluation, which looks
-and then acts on).
+unless `allow_sliding`, and looking down costs no step, as in the published evaluation.
 """
 
 from collections.abc import Sequence
@@ -25,9 +24,9 @@ Observation = dict[str, np.ndarray]
 class NavigationEnv(gymnasium.Env[Observation, int]):
     """One scene and its episodes.
 
-    Actions are `geometry.Action`. After LOOK_DOWN the observation shows the same place at the
+        Actions are `geometry.Action`. After LOOK_DOWN the observation shows the same place at the
     look-down pitch; LOOK_UP and every step return to the ordinary pitch. A second look in a row
-    costs a step, so that no agent looks for ever. The reward is the progress in metres.
+        counts as a step, so that no agent looks forever. The reward is the progress in metres.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
@@ -66,7 +65,7 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Starts `options["episode"]`, or one drawn from `episodes`."""
+        """Start `options["episode"]`, or one drawn from `episodes`."""
         super().reset(seed=self._seed if seed is None else seed)
         self._seed = None  # the constructor's seed counts for the first reset only
         episode = (options or {}).get("episode")
@@ -76,7 +75,7 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
         return self._observe(), self._info()
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """The usual five; `terminated` after STOP, `truncated` after `max_steps`."""
+        """Gymnasium's five values; `terminated` after STOP, `truncated` after `max_steps`."""
         action = Action(action)
         before, self._collided = self._distance, False
         is_look = action in (Action.LOOK_DOWN, Action.LOOK_UP)
@@ -100,17 +99,17 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
         return self._observe()["rgb"]
 
     def render_view(self, pitch_deg: float) -> Rendering:
-        """What a camera at this place would see at another pitch; nothing changes."""
+        """The image from the current position at another pitch; the state does not change."""
         return self._renderer.render(self.camera_pose(pitch_deg), self.camera)
 
     def camera_pose(self, pitch_deg: float) -> np.ndarray:
-        """T_world_camera (4, 4) at this place."""
+        """T_world_camera (4, 4) at the current position."""
         x, y = self._xy
         return camera_pose(x, y, self._yaw, self.camera.height_m, np.radians(pitch_deg))
 
     @property
     def pitch_deg(self) -> float:
-        """Of the current view."""
+        """Pitch of the current view, in degrees down."""
         return self.camera.look_down_pitch_deg if self.look_down else self.camera.pitch_deg
 
     def _start(self, episode: NavigationEpisode) -> None:
@@ -123,7 +122,7 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
         self._distance = self._geodesic_distance()
 
     def _geodesic_distance(self) -> float:
-        """Straight where the way is free, on the grid otherwise (at most 8% longer)."""
+        """The straight line if it is free, else the length on the grid (at most 8% longer)."""
         goal = np.array(self.episode.goal_xy)
         if self.space.straight_line_is_free(self._xy, goal):
             return float(np.linalg.norm(goal - self._xy))
@@ -149,5 +148,5 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
 
 
 def episode_name(env: NavigationEnv) -> str:
-    """Of the episode that `env` is in; seeds what is drawn in it, whatever runs beside it."""
+    """Unique name of the current episode; it seeds random draws, whatever runs in parallel."""
     return f"{env.scene.name}/{env.episode.episode_id}"

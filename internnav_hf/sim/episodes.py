@@ -1,7 +1,7 @@
-"""Navigation episodes: where to start, what to reach, and how it is said.
+"""Navigation episodes: a start, a goal, a reference path and instructions.
 
-A goal is not the object itself but a place beside it: within `STOP_DISTANCE_M` of its footprint, in
-its room, where the robot can stand. Of these places the one that is nearest on the way counts.
+A goal is not the object itself but a place next to it: within `STOP_DISTANCE_M` of its footprint,
+in its room, where the robot can stand. The nearest of these places along the path is the goal.
 """
 
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from internnav_hf.sim.scenes import Scene, SceneObject
 
 STOP_DISTANCE_M = 0.7
 PLANNING_CLEARANCE_WEIGHT = 1.5
-"""Paths keep off walls and corners where that is cheap; see `NavigableSpace.field_to`."""
+"""Paths keep clear of walls and corners if that is cheap; see `NavigableSpace.field_to`."""
 _TRIES_PER_EPISODE = 60
 _NEAR_M = (0.3, 1.5)
-"""Distances of starts that are near their goal."""
+"""Smallest and largest distance of a start that is near its goal, in metres."""
 
 
 @dataclass(frozen=True)
 class NavigationEpisode:
     """One task. `start` is (x, y, yaw); `reference_path` (N, 2) leads from there to `goal_xy`.
 
-    `goal_object` is None where a scene names nothing: then the instruction tells the way.
+    `goal_object` is None if the scene has no named objects; instructions then describe the path.
     """
 
     episode_id: str
@@ -49,9 +49,9 @@ def sample_episodes(
 ) -> list[NavigationEpisode]:
     """Episodes with random starts, headings and goals.
 
-    Starts lie at least `min_distance_m` of walking from the goal; `near_fraction` of them, for
-    training data, lie anywhere within 1.5 m of it instead. Fewer episodes than asked for are
-    returned when the scene is too small; ValueError if there is none.
+    Starts lie at least `min_distance_m` of walking from the goal; a `near_fraction` of them, for
+    training data, lie anywhere within 1.5 m of it instead. Fewer episodes than requested are
+    returned if the scene is too small; ValueError if there is none.
     """
     rng = np.random.default_rng(seed)
     sampler = EpisodeSampler(scene, space, min_distance_m, near_fraction, num_instructions)
@@ -70,13 +70,13 @@ def sample_episodes(
 
 
 def _is_far_enough(episode: NavigationEpisode, field: DistanceField, min_distance_m: float) -> bool:
-    """The sampler compares the planning cost, which is longer than the way; near starts stay."""
+    """The sampler compares the planning cost, which exceeds the path's length; near starts stay."""
     is_near_start = float(field(np.array(episode.start[:2]))) < min_distance_m
     return is_near_start or episode.geodesic_distance >= min_distance_m
 
 
 class EpisodeSampler:
-    """Draws episodes of one scene; distance fields are computed once for each goal."""
+    """Draws episodes in one scene; distance fields are computed once for each goal."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class EpisodeSampler:
     def draw(
         self, rng: np.random.Generator, episode_id: str
     ) -> tuple[NavigationEpisode, DistanceField] | None:
-        """An episode and the planning field to its goal; None when the draw does not fit."""
+        """An episode and the planning field to its goal; None if the drawn start does not fit."""
         near = rng.random() < self._near_fraction
         low, high = _NEAR_M if near else (self._min_distance_m, np.inf)
         goal, field = self._goals.draw(rng)
@@ -135,7 +135,7 @@ class GoalFields:
         self._fields: dict[int, DistanceField] = {}
 
     def draw(self, rng: np.random.Generator) -> tuple[SceneObject | None, DistanceField]:
-        """A goal and the planning field to it: an object, or any place where nothing has a name."""
+        """A goal and the planning field to it: an object, or any place if no object has a name."""
         if not self._objects:
             place = self._space.sample(rng)
             return None, self._space.distance_field(place, 0.0, PLANNING_CLEARANCE_WEIGHT)
@@ -157,17 +157,17 @@ class GoalFields:
         return self._fields[index]
 
     def _places(self, scene: Scene, thing: SceneObject) -> np.ndarray:
-        """Cells (N, 2) beside an object, on its side of the walls."""
+        """Cells (N, 2) next to an object, in the same room."""
         cells = np.argwhere(self._space.navigable)
         centers = self._space.center(cells)
-        beside = thing.distance(centers) <= STOP_DISTANCE_M
+        is_near = thing.distance(centers) <= STOP_DISTANCE_M
         if scene.rooms:
-            beside &= scene.rooms[thing.room].contains(centers)
-        return cells[beside]
+            is_near &= scene.rooms[thing.room].contains(centers)
+        return cells[is_near]
 
 
 def scene_seeds(seed: int, split: str, count: int) -> list[int]:
-    """Seeds of a split's scenes; splits and base seeds share none (hashed to 63 bits)."""
+    """Seeds of a split's scenes; no two splits or base seeds share one (hashed to 63 bits)."""
     entropy = [seed, *split.encode()]
     words = np.random.SeedSequence(entropy).generate_state(count, np.uint64)
     return [int(word >> np.uint64(1)) for word in words]
@@ -180,7 +180,7 @@ def _draw_start(
     low: float,
     high: float,
 ) -> tuple[float, float, float] | None:
-    """(x, y, yaw): half of the headings are random, half lean towards the way."""
+    """(x, y, yaw): half of the headings are random, half point roughly along the path."""
     xy = space.sample(rng)
     distance = float(field(xy))
     if not (np.isfinite(distance) and low <= distance <= high):

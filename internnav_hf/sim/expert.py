@@ -1,7 +1,7 @@
-"""The expert: walks the planned way in VLN-CE's actions, and what its walk teaches.
+"""The expert: demonstrations of the planned path in VLN-CE's actions, and their pixel goals.
 
 A frame's pixel goal is where the robot will be some frames later, projected to the floor of the
-look-down view: the farthest such place that is inside the image, not hidden and at most
+look-down view: the farthest such position that is inside the image, not hidden and at most
 `MAX_GOAL_DISTANCE_M` away. This follows the published data in form (`goal`,
 `relative_goal_frame_id`); the published choice of frames is not documented.
 
@@ -37,15 +37,15 @@ _FACING = TURN_STEP / 2 + 1e-6
 _ARRIVED_M = 0.3
 NO_GOAL = -1
 UNTAUGHT = 1
-"""`relative_goal_frame_id` of frames that must teach nothing; the sampling rules drop 1 and 2."""
+"""`relative_goal_frame_id` of frames without a target; the sampling rules drop 1 and 2."""
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """`poses` (T, 3) as (x, y, yaw); `actions` (T,) taken at each frame, the last one STOP.
+    """One episode: `poses` (T, 3) as (x, y, yaw); `actions` (T,) at each frame, the last one STOP.
 
     `exploring` (T,) marks frames whose action was drawn at random; `expert_actions` (T,) are what
-    the expert would have done there, and the same as `actions` elsewhere.
+    the expert would have done there, and equal to `actions` elsewhere.
     """
 
     poses: np.ndarray
@@ -61,10 +61,10 @@ def demonstrate(
     rng: np.random.Generator,
     exploration: float = 0.0,
 ) -> Demonstration | None:
-    """The expert's walk; None when it does not arrive within `MAX_STEPS`.
+    """The expert's demonstration of an episode; None if it does not arrive within `MAX_STEPS`.
 
     With `exploration`, each step starts with that probability a burst of one to four random
-    actions, from which the expert recovers: states off the path, as a learner will meet them.
+    actions, from which the expert recovers: states off the path, as a trained model will meet them.
     """
     x, y, yaw = episode.start
     position = np.array([x, y])
@@ -73,11 +73,11 @@ def demonstrate(
         if not burst and rng.random() < exploration:
             burst = _burst(rng)
         exploring.append(bool(burst))
-        taught = expert_action(space, field, episode, position, yaw)
-        action = burst.pop() if burst else taught
+        best = expert_action(space, field, episode, position, yaw)
+        action = burst.pop() if burst else best
         poses.append((*position, yaw))
         actions.append(int(action))
-        expert_actions.append(int(taught))
+        expert_actions.append(int(best))
         if action == Action.STOP:
             if float(field(position)) > _ARRIVED_M:
                 return None
@@ -89,7 +89,7 @@ def demonstrate(
 def _after(
     space: NavigableSpace, position: np.ndarray, yaw: float, action: Action
 ) -> tuple[np.ndarray, float]:
-    """Place and heading when the action is done."""
+    """Position and heading after the action."""
     if action == Action.FORWARD:
         ahead = FORWARD_STEP_M * np.array([np.cos(yaw), np.sin(yaw)])
         return space.move(position, position + ahead)[0], yaw
@@ -104,7 +104,7 @@ def draw_demonstrations(
     rng: np.random.Generator,
     exploration: float = 0.0,
 ) -> Iterator[tuple[NavigationEpisode, Demonstration]]:
-    """Episodes with the expert's walks, or fewer where the scene is small; ValueError if none."""
+    """Episodes and the expert's demonstrations; fewer in a small scene, ValueError if none fits."""
     found, scene_name = 0, sampler.scene.name
     for _ in range(_TRIES_PER_DEMONSTRATION * num_demonstrations):
         if found == num_demonstrations:
@@ -131,7 +131,7 @@ def expert_action(
     position: np.ndarray,
     yaw: float,
 ) -> Action:
-    """Towards the goal; there, turn to face the object; then stop."""
+    """The next action: move to the goal, there turn to face the object, then stop."""
     distance = float(field(position))
     if distance > 0 and (action := next_action(space, field, position, yaw, 0.0)) is not None:
         return action
@@ -151,7 +151,7 @@ def expert_plan(
     position: np.ndarray,
     yaw: float,
 ) -> list[int]:
-    """Its actions from here to its STOP, at most `MAX_STEPS`."""
+    """The expert's actions from `position` to its STOP, at most `MAX_STEPS`."""
     plan: list[int] = []
     while len(plan) < MAX_STEPS and (not plan or plan[-1] != Action.STOP):
         action = expert_action(space, field, episode, position, yaw)
@@ -166,7 +166,7 @@ def pixel_goals(
     """Goals (T, 2) int32 as (u, v), and how many frames ahead they lie (T,); -1 where there is
     none.
 
-    Frames that random actions disturb get `UNTAUGHT` and the image's centre.
+    Frames that are disturbed by random actions get `UNTAUGHT` and the image's centre.
     """
     num_frames = len(demonstration.poses)
     goals = np.full((num_frames, 2), NO_GOAL, dtype=np.int32)
@@ -192,7 +192,7 @@ def _farthest_visible(
     camera: CameraSpec,
     pitch_deg: float,
 ) -> tuple[tuple[int, int], int] | None:
-    """The pixel and the frames ahead of the farthest goal among frames t+3 ... last."""
+    """The farthest goal among frames t+3 ... last: its pixel, and how many frames ahead it lies."""
     frames = np.arange(t + MIN_GOAL_FRAMES, min(last, t + MAX_GOAL_FRAMES) + 1)
     if not len(frames):
         return None

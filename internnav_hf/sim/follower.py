@@ -1,7 +1,7 @@
-"""The shortest-path follower: one discrete action at a time, downhill on a distance field.
+"""The shortest-path follower: one discrete action at a time, down a distance field.
 
-Greedy like Habitat's: of all headings in steps of 15 degrees, face the one whose next 0.25 m brings
-the robot closest to the goal, then walk.
+Greedy like Habitat's: among all headings in steps of 15 degrees, it faces the one whose next 0.25 m
+brings the robot closest to the goal, then steps forward.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from internnav_hf.geometry import FORWARD_STEP_M, TURN_STEP, Action
 from internnav_hf.sim.navigation import NavigableSpace
 
 # One more turn must be worth this many metres: headings differ by less than a cell of the grid, and
-# without it the robot would dither. With 0.03 it refuses to turn round.
+# without it the robot would oscillate. With 0.03 it never turns around.
 TURN_COST_M = 0.015
 _TURNS = np.arange(-11, 13)  # positive is left
 
@@ -24,9 +24,9 @@ def next_action(
     yaw: float,
     stop_distance: float = FORWARD_STEP_M,
 ) -> Action | None:
-    """FORWARD or a turn; None within `stop_distance` metres or where no step comes closer.
+    """FORWARD or a turn; None within `stop_distance` metres, or if no step comes closer.
 
-    `distance_to_goal` takes points (N, 2) and gives metres (N,), inf where there is no way.
+    `distance_to_goal` takes points (N, 2) and returns metres (N,), inf if the goal is unreachable.
     """
     here = np.asarray(position, dtype=float)
     distance = float(distance_to_goal(here[None])[0])
@@ -38,11 +38,11 @@ def next_action(
     order = np.argsort(TURN_COST_M * np.abs(_TURNS) - gained, kind="stable")
     for index in order[np.isfinite(gained[order]) & (gained[order] > 0)]:
         if not space.move(here, targets[index])[1]:
-            return _turn_or_walk(int(_TURNS[index]))
+            return _turn_or_forward(int(_TURNS[index]))
     return None
 
 
-def _turn_or_walk(turns: int) -> Action:
+def _turn_or_forward(turns: int) -> Action:
     if turns == 0:
         return Action.FORWARD
     return Action.TURN_LEFT if turns > 0 else Action.TURN_RIGHT

@@ -1,7 +1,7 @@
-"""Templated instructions: a turn to start with, the way, the object to stop at.
+"""Templated instructions: a first turn, the route, the object to stop at.
 
-They mention what is seen: the named object, doors on the way, furniture that is passed. Words are
-few and common, so that a small model can learn them from a small dataset.
+They mention what is visible: the named object, doors on the path, furniture that is passed. Words
+are few and common, so that a small model can learn them from a small dataset.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from internnav_hf.geometry import wrap_angle
 from internnav_hf.sim.scenes import Scene, SceneObject
 
 _FACING = np.radians(35.0)
-"""Within this angle of the heading the way lies ahead, and nobody says to turn."""
+"""Within this angle of the heading the path lies ahead, and the instruction has no turn."""
 _BEHIND = np.radians(150.0)
 _PASSED_WITHIN_M = 1.2
 _PATH_SPACING_M = 0.2
@@ -31,18 +31,18 @@ def describe(
     rng: np.random.Generator,
     num_instructions: int = 2,
 ) -> tuple[str, ...]:
-    """At most `num_instructions` (of 3) for walking `path` (N, 2) from heading `yaw`.
+    """At most `num_instructions` (up to 3) for `path` (N, 2), starting with heading `yaw`.
 
-    The first is the plainest; the others also name what is passed on the way.
+    The first is the plainest; the others also name furniture that is passed.
     """
     if goal is None:
         return (_sentence([*_turn(path, yaw), *_route(path)]),)
-    ways, passed = _through_doors(scene, path), _past_furniture(scene, path, goal)
+    doors, passed = _through_doors(scene, path), _past_furniture(scene, path, goal)
     texts: list[str] = []
     for number, ending in enumerate(rng.permutation(len(_ENDINGS))[:num_instructions]):
         walk = _WALKS[int(rng.integers(len(_WALKS)))]
         last = _ENDINGS[ending].format(walk=walk, goal=goal.name)
-        texts.append(_sentence([*_turn(path, yaw), *(ways or (passed if number else [])), last]))
+        texts.append(_sentence([*_turn(path, yaw), *(doors or (passed if number else [])), last]))
     return tuple(texts)
 
 
@@ -77,7 +77,7 @@ _NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 
 
 def _past_furniture(scene: Scene, path: np.ndarray, goal: SceneObject) -> list[str]:
-    """The piece that the middle of a long way comes closest to."""
+    """The piece of furniture closest to the middle of a long path."""
     dense = _densify(path)
     middle = dense[len(dense) // 4 : 3 * len(dense) // 4]
     others = [thing for thing in scene.objects if thing.instance_id != goal.instance_id]
@@ -89,7 +89,7 @@ def _past_furniture(scene: Scene, path: np.ndarray, goal: SceneObject) -> list[s
 
 
 def _route(path: np.ndarray) -> list[str]:
-    """Metres and turns, where a scene has no names."""
+    """Metres and turns, for a scene without named objects."""
     parts, legs = [], np.diff(path, axis=0)
     headings = np.arctan2(legs[:, 1], legs[:, 0])
     for index, leg in enumerate(legs):

@@ -1,4 +1,4 @@
-"""Where a robot can be, how far things are, and how it moves: an occupancy grid of the scene."""
+"""An occupancy grid of the scene: navigable places, distances, paths and collisions."""
 
 import copy
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ FLOOR_TOLERANCE_M = 0.1
 """Lower things are floor: thresholds, carpets. Higher ones are obstacles."""
 ROBOT_HEIGHT_M = 1.4
 MOST_CELLS = 2**25  # of a grid: 290 x 290 m in cells of 5 cm
-# Directions to slide along an obstacle, from the way that it blocks.
+# Directions to slide along an obstacle, relative to the blocked direction.
 SLIDING_ANGLES = np.radians([15, -15, 30, -30, 45, -45, 60, -60, 75, -75])
 
 
@@ -21,7 +21,7 @@ SLIDING_ANGLES = np.radians([15, -15, 30, -30, 45, -45, 60, -60, 75, -75])
 class DistanceField:
     """Metres to walk to the nearest goal, on the grid; at most 8% above the true length.
 
-    A metre in a cell counts `costs` times.
+    A metre in a cell counts as `costs` metres.
     """
 
     space: "NavigableSpace"
@@ -30,7 +30,7 @@ class DistanceField:
     tracer: Any
 
     def __call__(self, xy: np.ndarray) -> np.ndarray:
-        """For points (..., 2); inf where the robot cannot be, or cannot come from."""
+        """Metres from points (..., 2); inf where the robot cannot be or cannot reach a goal."""
         return self.space.lookup(self.values, xy, outside=np.inf)
 
     def path_from(self, xy: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ class NavigableSpace:
         if width * depth > MOST_CELLS * resolution_m**2:
             raise ValueError(
                 f"Scene {scene.name}: found {width:.0f} x {depth:.0f} m in cells of {resolution_m} "
-                f"m, expected at most {MOST_CELLS}. Is it in metres? Else take a coarser grid."
+                f"m, expected at most {MOST_CELLS}. Is it in metres? If so, use a coarser grid."
             )
         shape = np.ceil((high[:2] - self.origin) / resolution_m).astype(int) + 1
         points = sample_surface(scene, 0.6 * resolution_m, robot_height_m)
@@ -82,10 +82,10 @@ class NavigableSpace:
         self._cells = np.argwhere(self.navigable)
 
     def wider(self, margin_m: float) -> "NavigableSpace":
-        """Where a robot could be that is wider by this on all sides: room to steer in."""
+        """The space of a robot that is `margin_m` wider on all sides: it leaves room to steer."""
         space = copy.copy(self)
         space.robot_radius_m = self.robot_radius_m + margin_m
-        # Of what is navigable: the largest part of all may lie where no way leads.
+        # Within the navigable part: the largest part of all may be unreachable.
         space.navigable = _largest_part(self.navigable & (self.clearance > space.robot_radius_m))
         space._cells = np.argwhere(space.navigable)
         if not len(space._cells):
@@ -108,11 +108,11 @@ class NavigableSpace:
         return np.where(inside, grid[cell[..., 0], cell[..., 1]], outside)
 
     def is_navigable(self, xy: np.ndarray) -> np.ndarray:
-        """For points (..., 2)."""
+        """True for the points (..., 2) where the robot can be."""
         return self.lookup(self.navigable, xy, outside=False)
 
     def nearest(self, xy: np.ndarray) -> np.ndarray:
-        """(2,) the nearest place where the robot can be; the point itself if it can."""
+        """(2,) the nearest place where the robot can be; the point itself if it can be there."""
         if self.is_navigable(xy):
             return np.asarray(xy, dtype=np.float64)
         centers = self.center(self._cells)
@@ -123,7 +123,7 @@ class NavigableSpace:
         return self.center(self._cells[rng.integers(len(self._cells))])
 
     def straight_line_is_free(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Whether the robot can walk straight between points (..., 2), broadcast."""
+        """True if the robot can move straight between points (..., 2), broadcast."""
         start, end = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
         longest = np.linalg.norm(end - start, axis=-1).max(initial=0.0)
         num_points = int(np.ceil(longest / (0.5 * self.resolution_m))) + 2
@@ -132,7 +132,7 @@ class NavigableSpace:
         return np.asarray(self.is_navigable(points).all(axis=-1))
 
     def move(self, xy: np.ndarray, target_xy: np.ndarray) -> tuple[np.ndarray, bool]:
-        """Walks straight and stops at the first obstacle: (place reached, whether it collided)."""
+        """Move straight, stop at the first obstacle: (position reached, True if it collided)."""
         start, target = np.asarray(xy, dtype=np.float64), np.asarray(target_xy, dtype=np.float64)
         distance = float(np.linalg.norm(target - start))
         num_points = int(np.ceil(distance / (0.5 * self.resolution_m))) + 2
@@ -144,8 +144,8 @@ class NavigableSpace:
         return points[blocked.argmax() - 1], True
 
     def slide(self, xy: np.ndarray, target_xy: np.ndarray) -> tuple[np.ndarray, bool]:
-        """As `move`, but what is left of the step at an obstacle goes along it, as far as it leads
-        the same way: VLN-CE's rule.
+        """Like `move`, but the rest of a blocked step goes along the obstacle, as far as that leads
+        in the same direction: VLN-CE's rule.
         """
         contact, collided = self.move(xy, target_xy)
         left = np.asarray(target_xy, dtype=np.float64) - contact
@@ -161,7 +161,7 @@ class NavigableSpace:
     def distance_field(
         self, goal_xy: np.ndarray, radius_m: float = 0.0, clearance_weight: float = 0.0
     ) -> DistanceField:
-        """To any place within `radius_m` of the goal; see `field_to` for the weight."""
+        """Distances to any place within `radius_m` of the goal; see `field_to` for the weight."""
         return self.field_to(self.cells_near(goal_xy, radius_m), clearance_weight)
 
     def cells_near(self, xy: np.ndarray, radius_m: float = 0.0) -> np.ndarray:
@@ -172,15 +172,15 @@ class NavigableSpace:
     def field_to(self, goal_cells: np.ndarray, clearance_weight: float = 0.0) -> DistanceField:
         """Distances to the nearest of `goal_cells` (N, 2).
 
-        A positive weight makes floor within 0.45 m of an obstacle dearer, up to 1 + weight times:
-        for planning walks that keep clear of corners, no longer for measuring.
+        A positive weight makes floor within 0.45 m of an obstacle more expensive, up to 1 + weight
+        times: for planning paths that keep clear of corners, not for measuring distances.
         """
         return self.field_of(
             1.0 + clearance_weight * np.clip(1 - self.clearance / 0.45, 0, 1), goal_cells
         )
 
     def field_of(self, costs: np.ndarray, goal_cells: np.ndarray) -> DistanceField:
-        """As `field_to`, with a cost of a metre for each cell, at least 1."""
+        """Like `field_to`, with the cost of a metre given for each cell, at least 1."""
         from skimage.graph import MCP_Geometric
 
         tracer = MCP_Geometric(np.where(self.navigable, costs, -1.0))
@@ -195,7 +195,7 @@ class NavigableSpace:
         return _length(path)
 
     def shortest_path(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Corners (N, 2) from start to end, straight between them; (0, 2) if there is no way."""
+        """Corners (N, 2) from start to end, straight between them; (0, 2) if there is no path."""
         start, end = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
         if not (self.is_navigable(start) and self.is_navigable(end)):
             return np.zeros((0, 2))
@@ -209,9 +209,9 @@ class NavigableSpace:
         return self._taut(np.concatenate([[start], field.path_from(start)[1:-1], [end]]))
 
     def _taut(self, path: np.ndarray) -> np.ndarray:
-        """The shortest path around the same obstacles: tightened until nothing is gained.
+        """The shortest path around the same obstacles: tightened until it gets no shorter.
 
-        Once is not enough, for a way over eight neighbours may bend where nothing is.
+        Once is not enough: a path over eight neighbours may bend without an obstacle.
         """
         length = np.inf
         while (shorter := _length(path)) < length - 1e-3:
@@ -235,7 +235,7 @@ def _length(path: np.ndarray) -> float:
 
 
 def densify(path: np.ndarray, spacing_m: float) -> np.ndarray:
-    """The same path with a point at least every `spacing_m`; its corners stay."""
+    """The same path with a point at least every `spacing_m` metres; its corners stay."""
     pieces = [path[:1]]
     for start, end in pairwise(path):
         num_parts = max(1, int(np.ceil(np.linalg.norm(end - start) / spacing_m)))
@@ -244,7 +244,7 @@ def densify(path: np.ndarray, spacing_m: float) -> np.ndarray:
 
 
 def _clearance(free: np.ndarray, resolution_m: float) -> np.ndarray:
-    """Metres from each cell to the nearest that is not free."""
+    """Metres from each cell to the nearest cell that is not free."""
     from scipy.ndimage import distance_transform_edt
 
     return np.asarray(distance_transform_edt(np.pad(free, 1)))[1:-1, 1:-1] * resolution_m

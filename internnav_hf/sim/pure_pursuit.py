@@ -1,8 +1,8 @@
-"""Drives a robot along a planned path: pure pursuit.
+"""Pure pursuit: drives a robot along a planned path.
 
 Published (NavDP's benchmark): a model-predictive controller, 15 steps of 0.1 s, that weighs the
 distance from the path against the effort. Pure pursuit has no horizon and no solver. It differs
-where that shows: it looks less far ahead in bends, so that it cuts corners by centimetres only,
+where it matters: it looks less far ahead in bends, so that it cuts corners by centimetres only,
 keeps the robot's turn-rate limit by slowing down, and turns on the spot when the path leads
 backwards.
 """
@@ -13,7 +13,7 @@ from internnav_hf.geometry import wrap_angle
 
 LOOK_AHEADS_M = (0.35, 0.25, 0.18, 0.12)
 CUT_M = 0.02
-"""The longest look-ahead counts whose straight line leaves the path by no more than this."""
+"""The look-ahead is the longest whose straight line deviates from the path by no more than this."""
 ARRIVED_M = 0.05
 TURN_ON_THE_SPOT = float(np.radians(30))  # a target farther to the side is faced before driving
 _NUM_POINTS_AHEAD = 36
@@ -27,11 +27,11 @@ def track(
     max_speed: float = 0.5,
     max_turn_rate: float = 0.5,
 ) -> tuple[float, float]:
-    """(m/s, rad/s) for a robot at `pose` (x, y, yaw) on or beside the path (K, 2), both in the
-    world.
+    """(m/s, rad/s) for a robot at `pose` (x, y, yaw) on or near the path (K, 2), both in world
+    coordinates.
 
-    (0, 0) at the path's end. The robot heads for a point of the path beyond the nearest one, on a
-    circle.
+    (0, 0) at the path's end. The robot drives on a circular arc to a point of the path beyond the
+    nearest one.
     """
     path = np.asarray(path_world, np.float64)
     if path.ndim != 2 or path.shape[1] != 2 or not len(path) or not np.isfinite(path).all():
@@ -52,7 +52,7 @@ def track(
 
 
 def _ahead(path: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, float]:
-    """The point (2,) of the path to head for, and the metres of path from the nearest one to the
+    """The point (2,) of the path to drive to, and the metres of path from the nearest point to the
     end.
     """
     starts, steps = path[:-1], np.diff(path, axis=0)

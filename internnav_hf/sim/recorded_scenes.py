@@ -1,9 +1,9 @@
-"""Scenes of datasets that the embedded simulator wrote, built again from what the dataset says.
+"""Scenes of datasets that the embedded simulator wrote, rebuilt from the datasets' metadata.
 
-A generated scene is its seed, which is in the name that `meta/info.json` of its folder gives, and
-the density there, or the sizes in the dataset's `make_dataset.json`; a mesh is the file named
-there, which must lie beside it. So it is known where a robot could have been, also where no camera
-looked.
+A generated scene follows from its seed, which is part of its name in `meta/info.json`, and from the
+density there or the sizes in the dataset's `make_dataset.json`. A mesh is the file named in
+`make_dataset.json`, which must lie next to it. The rebuilt scene shows where a robot can be, also
+in places that no camera saw.
 """
 
 import logging
@@ -23,9 +23,9 @@ ARGUMENTS_FILE = "make_dataset.json"
 
 @lru_cache(maxsize=64)
 def recorded_space(scene_folder: Path) -> NavigableSpace | None:
-    """Where the robot could be in the scene that was recorded to `scene_folder`.
+    """The navigable space of the scene that was recorded to `scene_folder`.
 
-    None if no simulator wrote it, or its mesh file is not there.
+    None if the simulator did not write it, or if its mesh file is missing.
     """
     arguments_file = scene_folder.parents[1] / ARGUMENTS_FILE
     info_file = scene_folder / "meta" / "info.json"
@@ -42,12 +42,12 @@ def recorded_space(scene_folder: Path) -> NavigableSpace | None:
 
 def _scene(scene_folder: Path, info: dict, arguments: dict) -> Scene | None:
     if arguments["scene"] is not None:
-        # By its name only: what a dataset says must not open files elsewhere.
+        # By its name only: a dataset must not open files elsewhere.
         names = {Path(mesh).stem: Path(mesh).name for mesh in arguments["scene"]}
         mesh = scene_folder.parents[1] / names.get(scene_folder.name, "")
         if mesh.is_file():
             return load_scene(str(mesh))
-        logger.warning("%s: there is no such mesh; what paths hit is left out.", mesh)
+        logger.warning("%s: there is no such mesh; collisions of paths are not measured.", mesh)
         return None
     seed = re.fullmatch(r"scene_(\d+)", str(info.get("scene", "")))
     if seed is None:

@@ -1,7 +1,7 @@
-"""RGB-D and instance images by casting one ray a pixel with embree, called directly.
+"""RGB-D and instance images: one ray per pixel, cast with embree, called directly.
 
-Rays have length 1 along the optical axis, so the distance embree returns is the depth itself.
-Shading is flat: one brightness a face, the same on both sides of it.
+Rays have length 1 along the optical axis, so the distance that embree returns is the depth itself.
+Shading is flat: one brightness per face, the same on both sides.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ BACKGROUND = (200, 215, 230)
 
 @dataclass(frozen=True)
 class Rendering:
-    """rgb (H, W, 3) uint8, depth (H, W) float32 in metres (0: nothing there), instances (H, W)."""
+    """rgb (H, W, 3) uint8, depth (H, W) float32 in metres (0: no surface), instances (H, W)."""
 
     rgb: np.ndarray
     depth: np.ndarray
@@ -25,7 +25,7 @@ class Rendering:
 
 
 class Renderer:
-    """Keeps the ray-casting structure of one scene."""
+    """Renders one scene, whose ray-casting structure it keeps."""
 
     def __init__(self, scene: Scene) -> None:
         from embreex.mesh_construction import TriangleMesh
@@ -38,12 +38,12 @@ class Renderer:
         self._mesh = TriangleMesh(self._embree, vertices, faces)
         self._brightness = _face_brightness(scene)
         shaded = scene.face_colors * self._brightness[:, None]
-        # One row more than faces, so that -1 (no hit) picks the background.
+        # One row more than there are faces, so that -1 (no hit) is the background.
         self._colors = np.concatenate([shaded, [BACKGROUND]]).clip(0, 255).astype(np.uint8)
         self._instances = np.append(scene.face_instance, 0).astype(np.int32)
 
     def render(self, T_world_camera: np.ndarray, camera: CameraSpec) -> Rendering:
-        """The view from one pose; the camera gives size and field of view, the pose all else."""
+        """The image from one pose; `camera` gives its size and field of view only."""
         rays = camera_rays(camera.width, camera.height, camera.hfov_deg)
         directions = rays @ T_world_camera[:3, :3].T.astype(np.float32)
         rgb, depth, instances = self.cast(T_world_camera[:3, 3], directions)
@@ -64,7 +64,7 @@ class Renderer:
         return colors, np.where(face >= 0, hits["tfar"], np.float32(0)), self._instances[face]
 
     def _paint(self, colors: np.ndarray, face: np.ndarray, u: np.ndarray, v: np.ndarray) -> None:
-        """Overwrites the colours of textured faces; u, v are the hits' places in their triangle."""
+        """Overwrite the colours of textured faces; u, v are barycentric coordinates of the hits."""
         textures = self._scene.textures
         assert textures is not None
         texture_of_hit = np.where(face >= 0, textures.face_texture[face], -1)
@@ -91,7 +91,7 @@ def camera_rays(width: int, height: int, hfov_deg: float) -> np.ndarray:
 
 
 def _face_brightness(scene: Scene) -> np.ndarray:
-    """(F,) from ambient and directional light; two-sided, for mesh files face either way."""
+    """(F,) from ambient and directional light; two-sided, as faces may point either way."""
     corners = scene.vertices[scene.faces].astype(np.float64)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     length = np.linalg.norm(normals, axis=1, keepdims=True)
@@ -106,9 +106,9 @@ MOST_PLAN_PIXELS = 2**24
 def top_down(
     scene: Scene, pixels_per_metre: float = 40.0, height_m: float = 2.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A plan seen from below the ceiling: rgb (H, W, 3), north (+y) up, and T_pixel_world (2, 3).
+    """A floor plan, seen from `height_m`: rgb (H, W, 3), north (+y) up, and T_pixel_world (2, 3).
 
-    `T_pixel_world @ (x, y, 1)` is the pixel (u, v) of a place. A wide scene gets fewer pixels a
+    `T_pixel_world @ (x, y, 1)` is the pixel (u, v) of a point. A large scene gets fewer pixels per
     metre, so that there are at most `MOST_PLAN_PIXELS`.
     """
     low, high = scene.bounds

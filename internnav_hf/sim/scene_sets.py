@@ -1,4 +1,4 @@
-"""Where agents are compared: scenes nobody has trained in, and the episodes in them."""
+"""Sets of scenes for evaluation, which are in no training dataset, and the episodes in them."""
 
 import hashlib
 import logging
@@ -17,7 +17,7 @@ Task = tuple[str, NavigationEpisode]  # scene name, episode
 
 logger = logging.getLogger(__name__)
 
-# Agents that see nothing need no image, and the simulator need not render one.
+# Image size for agents that do not use the image, so that rendering costs almost nothing.
 BLIND_SIZE = {"width": 8, "height": 6}
 
 SPLIT = "evaluation"  # of `scene_seeds`; datasets have other splits, so no scene is shared
@@ -25,7 +25,7 @@ SPLIT = "evaluation"  # of `scene_seeds`; datasets have other splits, so no scen
 
 @dataclass
 class SceneWithEpisodes:
-    """A scene, where one can be in it, and the episodes."""
+    """A scene, its navigable space and its episodes."""
 
     scene: Scene
     space: NavigableSpace
@@ -33,12 +33,12 @@ class SceneWithEpisodes:
 
 
 class SceneSet:
-    """Scenes by name, and environments in them."""
+    """Scenes with episodes, by name; makes environments in them."""
 
     def __init__(
         self, scenes: list[Scene], num_episodes: int, seed: int, min_distance_m: float = 2.0
     ):
-        """`num_episodes` in each scene, drawn with `seed`, `min_distance_m` of walking or more."""
+        """Draws `num_episodes` in each scene, each at least `min_distance_m` of walking long."""
         self.scenes: dict[str, SceneWithEpisodes] = {}
         for position, scene in enumerate(scenes):
             space = NavigableSpace(scene)
@@ -46,7 +46,7 @@ class SceneSet:
             self.scenes[scene.name] = SceneWithEpisodes(scene, space, episodes)
 
     def scene(self, name: str) -> Scene:
-        """By name."""
+        """The scene of that name."""
         return self.scenes[name].scene
 
     @property
@@ -55,7 +55,7 @@ class SceneSet:
         return [(name, episode) for name, s in self.scenes.items() for episode in s.episodes]
 
     def digest(self) -> str:
-        """Differs wherever scenes or episodes do, whatever their names and seeds."""
+        """A hash of the scenes and episodes themselves, not only of their names and seeds."""
         content = hashlib.sha256()
         for name, place in self.scenes.items():
             content.update(name.encode())
@@ -89,7 +89,7 @@ class SceneSet:
 
 
 def hash_scene(content: Any, scene: Scene) -> None:
-    """Adds all that is seen of a scene to a hash."""
+    """Add everything that is visible of a scene to the hash `content`."""
     arrays = [scene.vertices, scene.faces, scene.face_colors]
     if scene.textures is not None:
         arrays += [*scene.textures.images, scene.textures.face_texture, scene.textures.face_uv]
@@ -99,7 +99,7 @@ def hash_scene(content: Any, scene: Scene) -> None:
 
 
 def unseen_scenes(num_scenes: int, seed: int, config: SceneConfig | None = None) -> list[Scene]:
-    """Generated scenes that are in no dataset, whatever its seed."""
+    """Generated scenes that are in no dataset, whatever the dataset's seed."""
     seeds = scene_seeds(seed, SPLIT, num_scenes)
     scenes = [generate_scene(scene_seed, config) for scene_seed in seeds]
     return [replace(scene, name=f"unseen_{i:03d}") for i, scene in enumerate(scenes)]
@@ -108,18 +108,18 @@ def unseen_scenes(num_scenes: int, seed: int, config: SceneConfig | None = None)
 def camera_of(
     model: str | None, stored: dict | list[dict] | None, changes: dict, otherwise: CameraSpec
 ) -> CameraSpec:
-    """The camera that `model` says it was trained with (`stored`; the first of several), or else
-    `otherwise`, with `changes` (those that are not None); what is not as in training is a warning.
+    """The camera that `model` was trained with (`stored`; the first of several), or `otherwise` if
+    none is stored, with those of `changes` that are not None; any difference is a warning.
     """
     trained = cameras_of(stored)
     camera = trained[0] if trained else otherwise
     if model is not None and not trained:
-        logger.warning("%s does not say which camera it was trained with: %s.", model, camera)
+        logger.warning("%s stores no training camera; using %s.", model, camera)
     if len(trained) > 1:
-        logger.warning("%s was trained with %d cameras: %s.", model, len(trained), camera)
+        logger.warning("%s was trained with %d cameras; using %s.", model, len(trained), camera)
     given = {name: value for name, value in changes.items() if value is not None}
     chosen = replace(camera, **given)
     difference = difference_from_all(trained or [camera], chosen)
     if model is not None and difference is not None:
-        logger.warning("Another camera than the model's: %s.", difference)
+        logger.warning("The camera differs from the model's: %s.", difference)
     return chosen

@@ -1,4 +1,4 @@
-"""What the simulator walks through: generated rooms with named furniture, or a mesh file."""
+"""Scenes of the simulator: generated rooms with named furniture, or a mesh file."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,22 +15,22 @@ _CROWDED_M = 0.05  # between pieces that stand close
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """How scenes are generated; every pair is the smallest and largest value drawn."""
+    """How scenes are generated; each pair is the smallest and the largest value drawn."""
 
     num_rooms: tuple[int, int] = (2, 4)
     room_size_m: tuple[float, float] = (4.0, 6.5)
     num_objects: tuple[int, int] = (5, 8)
-    """in the whole scene; above 8, colours repeat and only colour and kind together are unique"""
+    """pieces in the whole scene; above 8, colours repeat, and only colour and kind are unique"""
     door_width_m: float = 1.1
     wall_height_m: float = 2.6
     object_spacing_m: float = 0.75
     """free space between two pieces, wide enough to walk through"""
     objects_per_m2: float | None = None
-    """of floor; draws the number of pieces from the rooms' size instead of from `num_objects`"""
+    """pieces per m² of floor, on average; replaces `num_objects`"""
     crowding: float = 0.0
-    """share of the pieces that may stand close to others, so that there are dead ends"""
+    """share of the pieces that may stand close to others, which creates dead ends"""
     unique_names: bool = True
-    """colour and kind together name one piece; False for clutter that nobody speaks of"""
+    """colour and kind together name one piece; False for clutter that no instruction mentions"""
 
     def __post_init__(self) -> None:
         for name in ("num_rooms", "room_size_m", "num_objects"):
@@ -78,12 +78,12 @@ DENSITIES = {
         unique_names=False,
     ),
 }
-"""Cluttered rooms of visual navigation. Published counterparts: cluttered_easy, cluttered_hard,
+"""Cluttered rooms for visual navigation. Published counterparts: cluttered_easy, cluttered_hard,
 which are larger (goals 10 to 30 m away)."""
 
 
 def scene_config(density: str) -> SceneConfig:
-    """One of `DENSITIES`; datasets and benchmarks draw their rooms from the same ones."""
+    """One of `DENSITIES`, which datasets and benchmarks share; ValueError for another name."""
     if density not in DENSITIES:
         raise ValueError(f"There is no density {density!r}; known: {', '.join(DENSITIES)}.")
     return DENSITIES[density]
@@ -103,7 +103,7 @@ class SceneObject:
     instance_id: int
 
     def nearest_point(self, xy: np.ndarray) -> np.ndarray:
-        """Of the footprint, to each of the points (..., 2); the point itself when inside."""
+        """Points (..., 2) of the footprint nearest to points (..., 2); the same point if inside."""
         cos_yaw, sin_yaw = np.cos(self.yaw), np.sin(self.yaw)
         R_world_object = np.array([[cos_yaw, -sin_yaw], [sin_yaw, cos_yaw]])
         half = np.array(self.size[:2]) / 2
@@ -133,7 +133,7 @@ class Scene:
 
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest corner (3,)."""
+        """Lowest and highest corner (3,), in metres."""
         return self.vertices.min(axis=0), self.vertices.max(axis=0)
 
     def room_at(self, xy: tuple[float, float] | np.ndarray) -> int | None:
@@ -177,7 +177,7 @@ def _furnish(
     doors: list[Door],
     config: SceneConfig,
 ) -> list[SceneObject]:
-    """Every room gets its share; a piece that fits nowhere is left out."""
+    """Distribute the pieces over the rooms; a piece that fits nowhere is left out."""
     if config.objects_per_m2 is None:
         num_objects = int(rng.integers(config.num_objects[0], config.num_objects[1] + 1))
     else:
@@ -203,7 +203,7 @@ def _furnish(
 
 
 def _distinct_names(rng: np.random.Generator, num_objects: int) -> list[tuple[str, str]]:
-    """Pairs of colour and kind; colours repeat only after all were used, pairs never."""
+    """Pairs of colour and kind; colours repeat only after all were used, pairs never repeat."""
     pairs: list[tuple[str, str]] = []
     colors: list[str] = []
     while len(pairs) < num_objects:
@@ -216,7 +216,7 @@ def _distinct_names(rng: np.random.Generator, num_objects: int) -> list[tuple[st
 
 
 def _names(rng: np.random.Generator, num_objects: int) -> list[tuple[str, str]]:
-    """Pairs of colour and kind, each drawn on its own."""
+    """Pairs of colour and kind, drawn independently."""
     colors = rng.choice(list(COLORS), num_objects).tolist()
     return list(zip(colors, rng.choice(KINDS, num_objects).tolist(), strict=True))
 
@@ -250,7 +250,7 @@ def _find_place(
             _gap(xy, half, other) < spacing_m
             for other in objects
             if other.room == room.index
-            # Circles around both that are farther apart: `_gap` need not be computed.
+            # If even the circles around both are farther apart, `_gap` need not be computed.
             and np.hypot(xy[0] - other.position[0], xy[1] - other.position[1])
             < radius + np.hypot(*other.size[:2]) / 2 + spacing_m + 0.05
         )
@@ -270,7 +270,7 @@ def load_scene(path: str | Path, up_axis: str = "auto") -> Scene:
     """A mesh file (GLB, PLY, OBJ, ...) in metres; textures, vertex and face colours are kept.
 
     `up_axis` is "y", "z" or "auto": y for GLB and glTF (their standard), z for the rest. The floor
-    moves to z = 0. Nodes with a name and the size of furniture become objects of instructions.
+    moves to z = 0. Nodes with a name and the size of furniture become objects for instructions.
     """
     mesh = read_mesh_file(Path(path), up_axis)
     objects = [

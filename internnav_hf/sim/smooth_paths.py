@@ -1,10 +1,10 @@
-"""Smooth ways through a scene, as robots that move continuously drive them: the teacher of NavDP.
+"""Smooth paths through a scene for robots that move continuously: the training data of NavDP.
 
     field of planning costs -> straightened -> smoothed -> poses that face along it
 
 Published in InternData-N1 (`vln_n1`): global paths that keep clear of obstacles, frames about
-0.06 m apart. How they were planned is not documented; the noise of the heading is ours, so that a
-learner also sees the way from beside.
+0.06 m apart. How they were planned is not documented; the noise of the heading is ours, so that the
+training views also include ones that are turned off the path.
 
 Legend: K points of a path, T frames.
 """
@@ -17,19 +17,19 @@ from internnav_hf.trajectory import chord_length, resample
 
 CLEARANCE_WEIGHT = 3.0
 STEERING_ROOM_M = 0.07
-"""On both sides of a robot; gaps with less are taken only for want of a better way."""
+"""Free width on both sides of a robot; narrower gaps are used only if there is no better path."""
 _NARROW_WEIGHT = 30.0
 FRAME_SPACING_M = 0.06  # published
 _FINE_M = 0.02
 _SMOOTHINGS_M = (0.3, 0.15, 0.07)
-"""Standard deviations of the smoothing, the first that touches nothing counts."""
+"""Standard deviations of the smoothing; the first without a collision is used."""
 _LONGEST_LINE_M = 6.0
-_NOISE_LENGTH_M = 0.5  # of way, over which the heading's noise changes
+_NOISE_LENGTH_M = 0.5  # path length over which the heading's noise changes
 _TRIES = 60
 
 
 class SmoothPathSampler:
-    """Draws ways between random places of one scene."""
+    """Draws smooth paths between random places of one scene."""
 
     def __init__(
         self,
@@ -45,31 +45,31 @@ class SmoothPathSampler:
         self._heading_noise = heading_noise
 
     def draw(self, rng: np.random.Generator) -> np.ndarray | None:
-        """(T, 3) poses x, y, yaw every `frame_spacing_m`; None where the scene is too small."""
+        """(T, 3) poses x, y, yaw every `frame_spacing_m`; None if the scene is too small."""
         for _ in range(_TRIES):
             goal = self._roomy.sample(rng)
             field = planning_field(self._space, goal)
             for start in (self._roomy.sample(rng) for _ in range(4)):
                 if self._min_length_m <= float(field(start)) < np.inf:
-                    way = smooth_path(field, start, self._frame_spacing_m)
-                    length_m = float(chord_length(way)[-1])
+                    path = smooth_path(field, start, self._frame_spacing_m)
+                    length_m = float(chord_length(path)[-1])
                     if self._min_length_m <= length_m <= self._max_length_m:
-                        return self._walk(way, rng)
+                        return self._poses(path, rng)
         return None
 
-    def _walk(self, way: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Faces along the way, but for noise that comes and goes."""
-        steps = np.gradient(way, axis=0)
+    def _poses(self, path: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(T, 3) poses that face along the path (T, 2), with slowly changing noise."""
+        steps = np.gradient(path, axis=0)
         correlation = _NOISE_LENGTH_M / self._frame_spacing_m
-        noise = gaussian_filter1d(rng.normal(size=len(way)), correlation, mode="wrap")
-        # The filter leaves this standard deviation of what was 1 (Gaussian, continuous).
+        noise = gaussian_filter1d(rng.normal(size=len(path)), correlation, mode="wrap")
+        # The filter reduces the standard deviation from 1 to the inverse of this (continuous case).
         noise *= self._heading_noise * np.sqrt(2 * correlation * np.sqrt(np.pi))
         yaw = np.arctan2(steps[:, 1], steps[:, 0]) + noise
-        return np.column_stack([way, (yaw + np.pi) % (2 * np.pi) - np.pi])
+        return np.column_stack([path, (yaw + np.pi) % (2 * np.pi) - np.pi])
 
 
 def planning_field(space: NavigableSpace, goal_xy: np.ndarray) -> DistanceField:
-    """Costs of the way to a goal from everywhere, for `smooth_path`."""
+    """Planning costs to a goal from everywhere, for `smooth_path`."""
     margin = space.clearance - space.robot_radius_m
     costs = 1.0 + CLEARANCE_WEIGHT * np.clip(1 - space.clearance / 0.45, 0, 1)
     costs += _NARROW_WEIGHT * np.clip(1 - margin / STEERING_ROOM_M, 0, 1)
@@ -77,19 +77,19 @@ def planning_field(space: NavigableSpace, goal_xy: np.ndarray) -> DistanceField:
 
 
 def smooth_path(field: DistanceField, start: np.ndarray, spacing_m: float) -> np.ndarray:
-    """(K, 2) from `start` to the goal of a planning field, about `spacing_m` apart, evenly.
+    """(K, 2) points from `start` to the goal of a planning field, evenly, about `spacing_m` apart.
 
-    It keeps clear of obstacles where that is cheap and never touches one; for following with
-    `tracking.track` too.
+    The path keeps clear of obstacles if that is cheap and never touches one; `pure_pursuit.track`
+    can follow it.
     """
     path = straighten(field, np.concatenate([[start], field.path_from(start)[1:]]))
     fine = densify(path, _FINE_M)
     space = field.space
     enough_m = min(space.robot_radius_m + STEERING_ROOM_M, _least_clearance(space, fine))
     for smoothing_m in _SMOOTHINGS_M:
-        way = _even(_smooth(fine, smoothing_m / _FINE_M), spacing_m)
-        if space.is_navigable(way).all() and _least_clearance(space, way) >= enough_m:
-            return way
+        smooth = _even(_smooth(fine, smoothing_m / _FINE_M), spacing_m)
+        if space.is_navigable(smooth).all() and _least_clearance(space, smooth) >= enough_m:
+            return smooth
     return _even(path, spacing_m)
 
 
@@ -98,10 +98,10 @@ def _least_clearance(space: NavigableSpace, points: np.ndarray) -> float:
 
 
 def straighten(field: DistanceField, path: np.ndarray) -> np.ndarray:
-    """Corners (K, 2) of `path` (N, 2) where straight lines between them are free and cost no more.
+    """Corners (K, 2) of `path` (N, 2), joined by straight lines that are free and cost no more.
 
-    A path over eight neighbours bends where nothing is; `NavigableSpace.tighten` would pull it
-    taut around every corner, and this keeps the clearance that the planner paid for.
+    A path over eight neighbours bends without an obstacle. `NavigableSpace.tighten` would pull it
+    taut around every corner; this function keeps the clearance that the planner paid for.
     """
     space, costs = field.space, field.costs
     spent = np.zeros(len(path))
@@ -134,7 +134,7 @@ def _line_cost(
 
 
 def _smooth(points: np.ndarray, deviation: float) -> np.ndarray:
-    """Gaussian, over indices; the ends stay because the path goes on point-symmetrically there."""
+    """Gaussian over indices; the end points stay, as the path is continued point-symmetrically."""
     padding = int(4 * deviation) + 1 if len(points) > 1 else 0
     longer = np.pad(points, ((padding, padding), (0, 0)), mode="reflect", reflect_type="odd")
     return gaussian_filter1d(longer, deviation, axis=0)[padding : padding + len(points)]

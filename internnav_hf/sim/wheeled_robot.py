@@ -1,9 +1,9 @@
 """A wheeled robot that moves continuously: the visual-navigation benchmark's counterpart of `env`.
 
-A unicycle: for one control period it drives at a speed and turns at a rate, exactly along the arc.
+A unicycle: in each control period it drives at one speed and turns at one rate, exactly on an arc.
 Published (NavDP's benchmark): Dingo base in IsaacSim, control every 0.15 s, at most 0.5 m/s and
-0.5 rad/s. Differs from there: no dynamics, so that speeds are reached at once, and an obstacle
-stops the robot, or lets it slide, where the published one is pushed back.
+0.5 rad/s. Differences: no dynamics, so speeds are reached at once, and an obstacle
+stops the robot, or lets it slide, while the published one is pushed back.
 """
 
 import numpy as np
@@ -18,10 +18,10 @@ _LONGEST_CHORD_TURN = 0.1  # rad; arcs are checked for obstacles in straight pie
 
 
 class WheeledRobot:
-    """One robot in one scene; `space` and `renderer` are made when they are not given.
+    """One robot in one scene; `space` and `renderer` are created if they are not given.
 
-    Attributes, all of the present: `pose` (3,) x, y, yaw in the world, `time_s` driven so far,
-    `speed` (forward m/s, turn rad/s) that the last step really had, `collided` in the last step.
+    Attributes, the current state: `pose` (3,) x, y, yaw in the world, `time_s` driven so far,
+    `speed` (forward m/s, turn rad/s) reached in the last step, `collided` in the last step.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class WheeledRobot:
         self.place((*self.space.nearest(np.mean(scene.bounds, axis=0)[:2]), 0.0))
 
     def place(self, pose: tuple[float, float, float] | np.ndarray) -> None:
-        """Puts the robot at (x, y, yaw), at rest, and sets its clock to 0."""
+        """Put the robot at (x, y, yaw), at rest, and set its clock to 0."""
         x, y, yaw = (float(value) for value in pose)
         if not self.space.is_navigable(np.array([x, y])):
             raise ValueError(f"Scene {self.scene.name}: a robot cannot stand at ({x:.2f}, {y:.2f})")
@@ -55,13 +55,13 @@ class WheeledRobot:
         self.time_s, self.speed, self.collided = 0.0, (0.0, 0.0), False
 
     def step(self, forward_speed: float, turn_rate: float) -> bool:
-        """Drives for one period, in m/s and rad/s; returns whether an obstacle was in the way.
+        """Drive for one period, in m/s and rad/s; True if an obstacle blocked the robot.
 
-        Speeds beyond the robot's limits are cut. A blocked robot still turns: it is round.
+        Speeds beyond the robot's limits are clipped. A blocked robot still turns: it is round.
         """
         if not np.isfinite([forward_speed, turn_rate]).all():
             raise ValueError(
-                f"WheeledRobot: a speed is not a number: {forward_speed}, {turn_rate}."
+                f"WheeledRobot: found speeds {forward_speed}, {turn_rate}, expected finite numbers."
             )
         forward = float(np.clip(forward_speed, -self.max_speed, self.max_speed))
         turn = float(np.clip(turn_rate, -self.max_turn_rate, self.max_turn_rate))
@@ -80,18 +80,18 @@ class WheeledRobot:
 
     @property
     def T_world_camera(self) -> np.ndarray:
-        """(4, 4) at the present place and the camera's ordinary pitch."""
+        """(4, 4) at the current position and the camera's ordinary pitch."""
         return self._camera_pose(self.pose)
 
     def observe(self) -> dict[str, np.ndarray]:
-        """The view from here, rendered now: rgb (H, W, 3) uint8, depth (H, W) float32 in metres,
-        0 where nothing is.
+        """The current view, rendered now: rgb (H, W, 3) uint8, depth (H, W) float32 in metres,
+        0 without a surface.
         """
         view = self.render_at(self.pose)
         return {"rgb": view.rgb, "depth": view.depth}
 
     def render_at(self, pose: tuple[float, float, float] | np.ndarray) -> Rendering:
-        """What the robot would see at (x, y, yaw), wherever it is: a goal's image, for example."""
+        """The robot's view from any (x, y, yaw), for example a goal's image."""
         return self._renderer.render(self._camera_pose(pose), self.camera)
 
     def _camera_pose(self, pose: tuple[float, float, float] | np.ndarray) -> np.ndarray:
@@ -100,11 +100,11 @@ class WheeledRobot:
 
 
 def arc(pose: np.ndarray, length_m: float, turn: float) -> np.ndarray:
-    """(N, 3) poses along the arc from `pose` (3,), without it; `turn` radians are turned in all."""
+    """(N, 3) poses along the arc after `pose` (3,); it turns by `turn` radians in total."""
     num_parts = int(np.ceil(abs(turn) / _LONGEST_CHORD_TURN)) or 1
     fractions = np.arange(1, num_parts + 1) / num_parts
     x, y, yaw = pose
-    # The chord of a part of an arc points half-way and is sinc(half the turn) of its length.
+    # The chord of an arc has the mean heading, and sinc(half the turn) of the arc's length.
     chord = fractions * length_m * np.sinc(fractions * turn / 2 / np.pi)
     heading = yaw + fractions * turn / 2
     return np.stack(

@@ -1,1 +1,1 @@
-"""Surfaces: furniture, rooms, and the mesh files of users."""
+"""Triangle meshes: generated furniture and rooms, and users' mesh files."""

@@ -1,4 +1,4 @@
-"""Furniture made of boxes and prisms, and the triangle builder below it."""
+"""Furniture made of boxes and prisms, and the builder that collects triangles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _NUM_BARREL_SIDES = 12
 
 
 class MeshBuilder:
-    """Collects triangles with a colour and an instance id each; id 0 is the building itself."""
+    """Collects triangles, each with a colour and an instance id; id 0 is the building itself."""
 
     def __init__(self) -> None:
         self._vertices: list[np.ndarray] = []
@@ -36,7 +36,7 @@ class MeshBuilder:
     def add(
         self, vertices: np.ndarray, faces: np.ndarray, color: Sequence[int], instance: int = 0
     ) -> None:
-        """Triangles `faces` (F, 3) over `vertices` (V, 3)."""
+        """Add triangles `faces` (F, 3) over `vertices` (V, 3)."""
         self._vertices.append(np.asarray(vertices, dtype=np.float32))
         self._faces.append(np.asarray(faces, dtype=np.int32) + self._num_vertices)
         self._colors.append(np.tile(np.array(color, dtype=np.uint8), (len(faces), 1)))
@@ -50,13 +50,13 @@ class MeshBuilder:
         other_edge: Sequence[float] | np.ndarray,
         color: Sequence[int],
     ) -> None:
-        """The parallelogram that two edges span at a corner."""
+        """Add the parallelogram that two edges span at a corner."""
         a, b, c = (np.asarray(value, dtype=np.float64) for value in (corner, edge, other_edge))
         faces = np.array([[0, 1, 2], [0, 2, 3]])
         self.add(np.stack([a, a + b, a + b + c, a + c]), faces, color)
 
     def add_box(self, center: np.ndarray, size: np.ndarray, color: Sequence[int]) -> None:
-        """An axis-aligned box of the building."""
+        """Add an axis-aligned box to the building."""
         self.add(_BOX_CORNERS * size + center, _BOX_FACES, color)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Floor plans: rectangular rooms that share walls, joined by doors, as triangles."""
+"""Floor plans as triangles: rectangular rooms that share walls and are joined by doors."""
 
 from dataclasses import dataclass
 
@@ -25,11 +25,11 @@ class Room:
 
     @property
     def area_m2(self) -> float:
-        """Of the floor."""
+        """Area of the floor."""
         return (self.high[0] - self.low[0]) * (self.high[1] - self.low[1])
 
     def contains(self, xy: np.ndarray, margin: float = 0.0) -> np.ndarray:
-        """Whether points (..., 2) lie inside, `margin` metres from the walls."""
+        """True for points (..., 2) inside, at least `margin` metres from the walls."""
         inside = (xy >= np.array(self.low) + margin) & (xy <= np.array(self.high) - margin)
         return np.asarray(inside.all(axis=-1))
 
@@ -50,7 +50,7 @@ def plan_rooms(
     room_size_m: tuple[float, float],
     door_width_m: float,
 ) -> tuple[list[Room], list[Door]]:
-    """Rooms added one by one to a free side of an earlier one; fewer when nothing fits."""
+    """Rooms, each added to a free side of an earlier one, and their doors; fewer if none fits."""
     size = rng.uniform(*room_size_m, size=2)
     rooms, doors = [Room(0, (0.0, 0.0), (float(size[0]), float(size[1])))], []
     for _ in range(50 * num_rooms):
@@ -108,7 +108,7 @@ def build_structure(
     doors: list[Door],
     wall_height_m: float,
 ) -> None:
-    """Adds floors, ceilings, walls with openings and door frames."""
+    """Add floors, ceilings, walls with openings, and door frames."""
     for room in rooms:
         wall = _shade(rng, WALL_COLORS[int(rng.integers(len(WALL_COLORS)))])
         floor = _shade(rng, FLOOR_COLORS[int(rng.integers(len(FLOOR_COLORS)))])
@@ -145,7 +145,7 @@ def _build_wall(
     wall_height_m: float,
     color: tuple[int, int, int],
 ) -> None:
-    """One side of a room, in pieces beside and above its doors."""
+    """Add one side of a room, in pieces beside and above its doors."""
     along = 1 - axis
     start = room.low[along]
 
@@ -165,7 +165,7 @@ def _build_wall(
 
 
 def _build_door(builder: MeshBuilder, door: Door) -> None:
-    """Frame and threshold; the frame stands out of the wall so that a door is seen from afar."""
+    """Add frame and threshold; the frame protrudes so that a door is visible from a distance."""
     along, depth = 1 - door.axis, WALL_THICKNESS_M + 0.06
     center, size = np.zeros(3), np.zeros(3)
     center[:2] = door.center

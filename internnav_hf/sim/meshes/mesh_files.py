@@ -1,7 +1,7 @@
-"""Mesh files by trimesh: triangles, colours, textures, and the nodes that look like furniture.
+"""Mesh files, read by trimesh: triangles, colours, textures, and nodes that look like furniture.
 
-Whoever made a file may have meant harm: only files below its folder are opened, sizes are bounded,
-and whatever trimesh stumbles over is one ValueError that names the file.
+Files may be hostile: only files below the mesh's folder are opened, sizes are bounded, and any
+failure inside trimesh is one ValueError that names the file.
 """
 
 import logging
@@ -19,10 +19,10 @@ from PIL import Image
 
 logger = logging.getLogger(__name__)
 
-FORMATS = ("glb", "gltf", "obj", "off", "ply", "stl")  # not archives, nor what has no triangles
+FORMATS = ("glb", "gltf", "obj", "off", "ply", "stl")  # no archives, no formats without triangles
 LARGEST_FILE = 2**32  # bytes
-LARGEST_M = 500.0  # a side of a scene
-MOST_TEXELS = 2**27, 2**29  # of one texture, of all together
+LARGEST_M = 500.0  # largest side of a scene
+MOST_TEXELS = 2**27, 2**29  # in one texture, in all together
 
 _BUILDING = re.compile(r"wall|floor|ceiling|roof|ground|door|window|room|house|building|stair")
 _ANONYMOUS = re.compile(
@@ -32,9 +32,9 @@ _ANONYMOUS = re.compile(
 
 @dataclass(frozen=True)
 class MeshTextures:
-    """Images, which one a face shows (-1: none, its colour counts), and its corners' places in it.
+    """Images, the image of each face (-1: none, but a plain colour), and its corners' coordinates.
 
-    `face_uv` (F, 3, 2) in [0, 1], v upwards, repeating outside.
+    `face_uv` (F, 3, 2) lies in [0, 1], v upwards; images repeat outside.
     """
 
     images: list[np.ndarray]
@@ -44,7 +44,7 @@ class MeshTextures:
 
 @dataclass(frozen=True)
 class MeshFile:
-    """`objects`: (name, (x, y) of the centre, size, instance id)."""
+    """A mesh; each of `objects` is (name, (x, y) of the centre, size, instance id)."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -54,7 +54,7 @@ class MeshFile:
     textures: MeshTextures | None
 
 
-# What trimesh and Pillow raise at broken files; none of it is a fault of the machine.
+# What trimesh and Pillow raise for broken files; none of it is a fault of the machine.
 _BROKEN = (
     ValueError,
     TypeError,
@@ -74,7 +74,7 @@ _BROKEN = (
 
 
 def read_mesh_file(path: Path, up_axis: str = "auto") -> MeshFile:
-    """z-up, the floor at z = 0; a ValueError names a file that is missing, unreadable, empty, or
+    """The mesh, z up, floor at z = 0; ValueError for a file that is missing, unreadable, empty, or
     larger than any scene.
     """
     if up_axis not in ("auto", "y", "z"):
@@ -83,17 +83,15 @@ def read_mesh_file(path: Path, up_axis: str = "auto") -> MeshFile:
     try:
         return _read(path, up_axis)
     except _BROKEN as error:
-        told = str(error) or type(error).__name__
-        raise ValueError(f"{path} cannot be read as a mesh: {told}") from error
+        problem = str(error) or type(error).__name__
+        raise ValueError(f"{path} cannot be read as a mesh: {problem}") from error
 
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
         raise ValueError(f"There is no mesh file {path}.")
     if path.suffix.lower().lstrip(".") not in FORMATS:
-        raise ValueError(
-            f"{path} has no mesh format that is read; use one of {', '.join(FORMATS)}."
-        )
+        raise ValueError(f"{path} has no supported mesh format; use one of {', '.join(FORMATS)}.")
     size = path.stat().st_size
     if size > LARGEST_FILE:
         raise ValueError(f"{path}: found {size} bytes, expected a mesh of at most {LARGEST_FILE}.")
@@ -131,12 +129,12 @@ def _check_geometry(vertices: np.ndarray, parts: list[tuple[str, Any]]) -> None:
     for name, mesh in parts:
         low, high = int(mesh.faces.min()), int(mesh.faces.max())
         if low < 0 or high >= len(mesh.vertices):
-            raise ValueError(f"{name} has {len(mesh.vertices)} vertices and faces of others")
+            raise ValueError(f"{name} has {len(mesh.vertices)} vertices, and faces index others")
     size = np.ptp(vertices, axis=0)
     if size.max() > LARGEST_M:
-        told = " x ".join(f"{side:.0f}" for side in size)
+        sides = " x ".join(f"{side:.0f}" for side in size)
         raise ValueError(
-            f"it is {told} m large, expected at most {LARGEST_M:.0f}; scale it if its unit is a "
+            f"it is {sides} m large, expected at most {LARGEST_M:.0f}; scale it if its unit is a "
             "millimetre or centimetre"
         )
 
@@ -154,16 +152,16 @@ def _load_parts(path: Path) -> list[tuple[str, Any]]:
         if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces):
             parts.append((str(node), mesh.copy().apply_transform(transform)))
     if not parts:
-        raise ValueError("it holds no triangles")
+        raise ValueError("it has no triangles")
     return parts
 
 
 def _neighbours(path: Path) -> Any:
-    """Gives trimesh the files that a mesh names: those at or below its folder."""
+    """A resolver that gives trimesh only the files that lie in or below the mesh's folder."""
     from trimesh.resolvers import FilePathResolver
 
     class Neighbours(FilePathResolver):
-        """Nothing is opened elsewhere, nor what is no plain file."""
+        """Opens plain files in or below the folder only."""
 
         def get(self, name: str) -> bytes:
             folder = path.parent.resolve()
@@ -179,7 +177,7 @@ def _neighbours(path: Path) -> Any:
 
 @contextmanager
 def _images_are_read(path: Path) -> Iterator[None]:
-    """trimesh goes on without an image that it cannot read, and only notes it in its log: one of
+    """trimesh goes on without an image that it cannot read, and only logs the failure: one of
     hostile size becomes an error, any other a warning.
     """
     log, failures = logging.getLogger("trimesh"), _ImageFailures()
@@ -196,7 +194,7 @@ def _images_are_read(path: Path) -> Iterator[None]:
     for error in failures.errors:
         if isinstance(error, Image.DecompressionBombError):
             raise error
-        logger.warning("%s: a texture is left out, the plain colour counts: %s", path, error)
+        logger.warning("%s: a texture is left out, its plain colour is used: %s", path, error)
 
 
 class _ImageFailures(logging.Handler):
@@ -216,7 +214,7 @@ def _to_z_up(vertices: np.ndarray) -> np.ndarray:
 def _floor_height(vertices: np.ndarray, faces: np.ndarray) -> float:
     """The lowest level with at least half as much area as the largest one.
 
-    Faces that look up count, so that a slab's floor is its top; all level ones if none looks up.
+    Only faces that point up count, so that a slab's floor is its top; all level faces if none does.
     """
     corners = vertices[faces].astype(np.float64)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2
@@ -237,7 +235,7 @@ def _floor_height(vertices: np.ndarray, faces: np.ndarray) -> float:
 def _as_object(
     name: str, vertices: np.ndarray, instance: int
 ) -> tuple[str, tuple[float, float], tuple[float, float, float], int] | None:
-    """None for the building, for nodes without a name, and for sizes no piece of furniture has."""
+    """The object; None for the building, nodes without a name, and sizes unlike furniture."""
     words = re.sub(r"[^a-z]+", " ", name.rsplit(".", 1)[0].lower()).strip()
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     size = high - low
@@ -250,7 +248,7 @@ def _as_object(
 
 
 def _face_colors(mesh: Any) -> np.ndarray:
-    """(F, 3) uint8; of a texture, its colour at the corners: such faces show the image itself."""
+    """(F, 3) uint8; for a textured face the mean colour of its corners (it shows the image)."""
     if mesh.visual.kind != "texture":
         return np.asarray(mesh.visual.face_colors)[:, :3].astype(np.uint8)
     if mesh.visual.uv is None or _image(mesh) is None:
@@ -287,13 +285,13 @@ def _textures(meshes: list[Any]) -> MeshTextures | None:
 
 
 def _base_image(mesh: Any) -> np.ndarray | None:
-    """(H, W, 3) of what its faces show."""
+    """(H, W, 3) image that the faces show; None if they are not textured."""
     image = None if mesh.visual.kind != "texture" or mesh.visual.uv is None else _image(mesh)
     return None if image is None else np.asarray(image.convert("RGB"))
 
 
 def _image(mesh: Any) -> Image.Image | None:
-    """Of a material, whichever of the two kinds trimesh made."""
+    """The image of the mesh's material, of either of trimesh's two kinds; None without one."""
     from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
     material = getattr(mesh.visual, "material", None)

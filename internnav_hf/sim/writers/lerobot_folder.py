@@ -1,4 +1,4 @@
-"""A folder in LeRobot's v2.1 dialect: parquet and meta files, all of them or no folder at all."""
+"""A folder in LeRobot's v2.1 dialect: parquet and meta files, written completely or not at all."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ MATRIX = pa.list_(pa.list_(pa.float32()))
 def lerobot_folder(
     folder: Path, camera: CameraSpec, info: dict, fps: int = FRAMES_PER_SECOND
 ) -> Iterator["LeRobotFolder"]:
-    """To add episodes to; they are in `folder` when all went well, and nothing is if not."""
+    """Yields a `LeRobotFolder` to add episodes to; `folder` appears only if the block succeeds."""
     with whole_folder(folder) as partial:
         lerobot = LeRobotFolder(partial, camera, info, fps)
         yield lerobot
@@ -30,7 +30,7 @@ def lerobot_folder(
 
 
 class LeRobotFolder:
-    """Collects episodes in `folder`, which exists; `finish` writes what tells of them all."""
+    """Collects episodes in `folder`, which exists; `finish` writes the meta files."""
 
     def __init__(
         self, folder: Path, camera: CameraSpec, info: dict, fps: int = FRAMES_PER_SECOND
@@ -49,14 +49,14 @@ class LeRobotFolder:
 
     @property
     def num_tasks(self) -> int:
-        """So far; the next episode's first task has this number."""
+        """Number of tasks so far; the next episode's first task has this index."""
         return len(self._tasks)
 
     def add(
         self, columns: dict[str, pa.Array], tasks: Sequence[dict[str, Any]], stats: dict
     ) -> None:
-        """One episode: its columns beside LeRobot's own, its rows of tasks.jsonl without their
-        numbers, and its row of episodes_stats.jsonl.
+        """Add an episode: its columns besides LeRobot's own, its rows of tasks.jsonl without their
+        indices, and its row of episodes_stats.jsonl.
         """
         index, length = self.num_episodes, len(next(iter(columns.values())))
         path = self.folder / "data" / self.chunk / f"episode_{index:06d}.parquet"
@@ -70,7 +70,7 @@ class LeRobotFolder:
         self.num_frames += length
 
     def finish(self) -> None:
-        """Writes the meta files."""
+        """Write the meta files."""
         rows_of = {
             "episodes": self._episodes,
             "tasks": self._tasks,

@@ -1,13 +1,13 @@
-"""Writes episodes in InternData-N1's `vln_ce` layout (LeRobot v2.1 dialect), a folder for each
+"""Writes episodes in InternData-N1's `vln_ce` layout (LeRobot v2.1 dialect), one folder for each
 scene.
 
     SCENE/meta/{info.json, episodes.jsonl, tasks.jsonl, episodes_stats.jsonl}
     SCENE/data/chunk-000/episode_000000.parquet
     SCENE/videos/chunk-000/observation.images.{rgb,depth}.125cm_30deg/episode_000000_0.{jpg,png}
 
-A scene is written to a hidden folder and renamed when it is complete: a killed run leaves no half
-scene. What the published layout does not have: `observation.images.landmark.*`, masks of the named
-object, on request.
+A scene is written to a hidden folder and renamed when it is complete: a killed run leaves no
+partial scene. Not in the published layout: `observation.images.landmark.*`, masks of the named
+object, written on request.
 """
 
 from dataclasses import dataclass
@@ -40,14 +40,14 @@ class Recording:
 
     @property
     def pitches(self) -> dict[str, float]:
-        """Column and folder suffix, 125cm_30deg, -> pitch in degrees; one if both are equal."""
+        """Suffix of columns and folders (125cm_30deg) -> pitch, degrees; one if both are equal."""
         camera = self.camera
         pairs = [(False, camera.pitch_deg), (True, camera.look_down_pitch_deg)]
         return {camera.pitch_setting(look_down): pitch for look_down, pitch in pairs}
 
 
 class SceneWriter:
-    """Writes the episodes of one scene; use as a context, which completes or removes the folder."""
+    """Writes the episodes of one scene; a context manager that completes or removes the folder."""
 
     def __init__(self, folder: Path, renderer: Renderer, recording: Recording, info: dict) -> None:
         self._renderer, self._recording = renderer, recording
@@ -121,7 +121,7 @@ class SceneWriter:
 
 
 def _landmark(view: Rendering, instance_id: int) -> Image.Image:
-    """Share (0 to 255) of each area that shows the object; all 0 for no object (id 0)."""
+    """Share (0 to 255) of each area that the object covers; all 0 without an object (id 0)."""
     shows = (view.instances == instance_id) & (instance_id > 0)
     height, width = view.instances.shape
     size = (max(1, width // LANDMARK_SHRINK), max(1, height // LANDMARK_SHRINK))

@@ -1,15 +1,15 @@
-"""Writes walks in InternData-N1's `vln_n1` layout, which NavDP is trained on, a folder for each
-scene (v0.5) or for each walk (v0.1).
+"""Writes trajectories in InternData-N1's `vln_n1` layout, which NavDP is trained on, one folder for
+each scene (v0.5) or for each trajectory (v0.1).
 
     SCENE/meta/{info.json, episodes.jsonl, tasks.jsonl, episodes_stats.jsonl, pointcloud.ply}
     SCENE/data/chunk-000/episode_000000.parquet
     SCENE/videos/chunk-000/observation.images.{rgb,depth}/000000.{jpg,png}
 
-All frames of a scene lie in one folder and are numbered through; `image_index` of
-episodes_stats.jsonl tells the first and the last of each episode. Numbers are padded, so that
+All frames of a scene lie in one folder and are numbered consecutively; `image_index` in
+episodes_stats.jsonl holds the first and the last of each episode. Numbers are padded, so that
 readers that sort names agree with readers that sort numbers. Camera axes are OpenGL's (x right, y
-up, z backward); depth has 10,000 units a metre and ends at 6.5535 m, beyond which all is 6.5535 m,
-as published. Points of the cloud are obstacles when they are coloured (0, 0, 128).
+up, z backward); depth has 10,000 units per metre and is clipped at 6.5535 m, as published. Points
+of the cloud are obstacles if they are coloured (0, 0, 128).
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ _CAMERA_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 class TrajectoryWriter:
-    """Writes walks through one scene; use as a context, which completes or removes the folder."""
+    """Writes trajectories in one scene; a context manager that completes or removes the folder."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class TrajectoryWriter:
         self._folder.__exit__(kind, error, traceback)
 
     def add(self, poses: np.ndarray) -> None:
-        """Render and write one walk: (T, 3) as x, y, yaw."""
+        """Render and write one trajectory: (T, 3) as x, y, yaw."""
         camera, first = self._camera, self._lerobot.num_frames
         for kind in ("rgb", "depth"):
             self._images(kind).mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ class TrajectoryWriter:
         self._lerobot.add(columns, [{"task": ""}], {"stats": {"image_index": stats}})
 
     def _images(self, kind: str) -> Path:
-        # One chunk: the published reader looks for no other.
+        # One chunk: the published reader knows no other.
         return self._lerobot.folder / "videos" / "chunk-000" / f"observation.images.{kind}"
 
     def _write_images(self, frame: int, T_world_camera: np.ndarray) -> None:
@@ -97,8 +97,8 @@ def extrinsic(camera: CameraSpec) -> np.ndarray:
 
 
 def point_cloud(scene: Scene, spacing_m: float = CLOUD_SPACING_M) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, 3) on all surfaces up to the robot's height, about one in each cube of the
-    spacing, and their colours (N, 3) uint8.
+    """Points (N, 3) on all surfaces up to the robot's height, about one in each cube of side
+    `spacing_m`, and their colours (N, 3) uint8.
     """
     points = sample_surface(scene, spacing_m, ROBOT_HEIGHT_M)
     cubes = np.floor((points - points.min(axis=0)) / spacing_m).astype(np.int64)
@@ -110,7 +110,7 @@ def point_cloud(scene: Scene, spacing_m: float = CLOUD_SPACING_M) -> tuple[np.nd
 
 
 def write_cloud(path: Path, points: np.ndarray, colors: np.ndarray) -> None:
-    """A binary PLY file."""
+    """Write a binary PLY file."""
     import trimesh
 
     trimesh.PointCloud(points, colors).export(path)

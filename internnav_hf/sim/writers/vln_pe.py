@@ -1,22 +1,25 @@
-"""Writes walks in InternData-N1's `vln_pe` layout (v0.5), which the followers of instructions are
-trained on, a folder for each scene, or for each walk.
+"""Writes episodes in InternData-N1's `vln_pe` layout (v0.5), which the instruction-following models
+are trained on, one folder for each scene or for each episode.
 
     SCENE/meta/{info.json, episodes.jsonl, tasks.jsonl, episodes_stats.jsonl}
     SCENE/data/chunk-000/episode_000000.parquet
     SCENE/videos/chunk-000/observation.images.rgb/episode_000000.npy      uint8 (T, H, W, 3)
     SCENE/videos/chunk-000/observation.images.depth/episode_000000.npy    float32 (T, H, W)
 
-Depth is in tens of metres, 0 where nothing is seen. `observation.action` is the expert's AT the
-frame; each instruction is a line of tasks.jsonl, and episodes_stats.jsonl tells the first and the
-last line of an episode. Orientations are (w, x, y, z) of axes x forward, y left, z up.
+Depth is in tens of metres, 0 without a measurement. `observation.action` is the expert's action AT
+the frame; each instruction is a line of tasks.jsonl, and episodes_stats.jsonl holds the first and
+the last line of an episode. Orientations are (w, x, y, z) of axes x forward, y left, z up.
 
-Differs from the published folders: where something else was done than the expert's action,
-`observation.previous_action` is there, `observation.expert_actions`, the expert's next eight from
-each frame, and `observation.expert_steps`, how many it needs yet, for then no later frame tells
-where it would have gone and when it would have arrived; `instruction_tokens` are left out, for they
-number the words of a vocabulary that knows none of these; `meta/info.json` is about these walks. On
-request images are files (JPEG, and 16-bit PNG of millimetres): a seventh of the size at 128x96, and
-slower to read.
+Differs from the published folders:
+
+* If the executed actions differ from the expert's, three columns are added, because the later
+  frames then do not show the expert's route: `observation.previous_action`,
+  `observation.expert_actions`, the expert's next eight actions from each frame, and
+  `observation.expert_steps`, the number of steps it still needs.
+* `instruction_tokens` are left out: they are indices of a vocabulary without these words.
+* `meta/info.json` describes these episodes.
+* On request images are files (JPEG, and 16-bit PNG in millimetres): a seventh of the size at
+  128x96, and slower to read.
 
 Legend: T frames of an episode.
 """
@@ -40,7 +43,7 @@ from internnav_hf.sim.writers.lerobot_folder import LeRobotFolder, lerobot_folde
 from internnav_hf.sim.writers.vln_ce import JPEG_QUALITY, LARGEST_DEPTH_M
 
 FRAMES_PER_SECOND = 6  # nominal, as published
-SIMULATOR_STEPS = 50  # of physics, for each action, as published
+SIMULATOR_STEPS = 50  # physics steps for each action, as published
 MM_PER_M = 1000
 PLANNED_STEPS = 8  # RDP's horizon
 VECTOR = pa.list_(pa.float64())
@@ -50,9 +53,9 @@ VECTOR = pa.list_(pa.float64())
 class RecordedEpisode:
     """`poses` (T, 3) as (x, y, yaw); `rgb` (T, H, W, 3) uint8; `depth` (T, H, W) metres, 0 unknown.
 
-    `actions` (T,) are the expert's at each frame, `executed` (T,) what was done instead (None: the
-    same), `plans` the expert's actions from each frame to its STOP, where others were done;
-    `progress` (T,) is the share of the way that is done, see `progress_of`.
+    `actions` (T,) are the expert's at each frame, `executed` (T,) the actions taken instead (None:
+    the same), `plans` the expert's actions from each frame to its STOP, if others were executed;
+    `progress` (T,) is the share of the distance that is done, see `progress_of`.
     """
 
     instructions: tuple[str, ...]
@@ -68,7 +71,7 @@ class RecordedEpisode:
 
 
 class RecordedEpisodeWriter:
-    """Adds walks to a folder; `vln_pe_folder` makes one."""
+    """Adds episodes to a folder; `vln_pe_folder` makes one."""
 
     def __init__(self, lerobot: LeRobotFolder, image_files: bool = False) -> None:
         self._lerobot, self._image_files = lerobot, image_files
@@ -104,7 +107,7 @@ class RecordedEpisodeWriter:
 def vln_pe_folder(
     folder: Path, camera: CameraSpec, info: dict, image_files: bool = False
 ) -> Iterator[RecordedEpisodeWriter]:
-    """To add walks to; they are in `folder` when all went well, and nothing is if not."""
+    """Yields a writer to add episodes with; `folder` appears only if the block succeeds."""
     with lerobot_folder(folder, camera, info, FRAMES_PER_SECOND) as lerobot:
         yield RecordedEpisodeWriter(lerobot, image_files)
 
@@ -117,7 +120,7 @@ def record(
     camera: CameraSpec,
     field: DistanceField,
 ) -> RecordedEpisode:
-    """The expert's walk by its planning `field`, with what it saw."""
+    """The expert's demonstration, along its planning `field`, with images."""
     explored = demonstration.exploring.any()
     plans = [
         expert_plan(space, field, episode, np.array([x, y]), yaw)
@@ -146,16 +149,16 @@ def render_poses(
 
 
 def progress_of(distances: np.ndarray) -> np.ndarray:
-    """(d_0 - d_t) / d_0 of the metres (T,) that are left to walk, as VLN-CE has it: 0 at the start,
-    1 at the goal, negative farther away. A way shorter than a step counts as one.
+    """(d_0 - d_t) / d_0 for the remaining distances (T,) in metres, as in VLN-CE: 0 at the start, 1
+    at the goal, negative farther away. A d_0 shorter than a step counts as one step.
     """
     distances = np.asarray(distances, np.float64)
     return (distances[0] - distances) / max(distances[0], FORWARD_STEP_M)
 
 
 def distances_to(space: NavigableSpace, goal_xy: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """(T,) metres to walk from points (T, 2): straight where the way is free, on the grid
-    otherwise.
+    """(T,) metres to the goal from points (T, 2): the straight line if it is free, else the length
+    on the grid.
     """
     goal_xy = np.asarray(goal_xy, np.float64)
     straight = np.linalg.norm(xy - goal_xy, axis=-1)
@@ -164,7 +167,7 @@ def distances_to(space: NavigableSpace, goal_xy: np.ndarray, xy: np.ndarray) -> 
 
 
 def _columns(episode: RecordedEpisode, camera: CameraSpec) -> dict[str, pa.Array]:
-    """All but LeRobot's own, in the published order."""
+    """All columns but LeRobot's own, in the published order."""
     x, y, yaw = np.asarray(episode.poses, np.float64).T
     floor = np.stack([x, y, np.zeros_like(x)], axis=1)
     columns = {
@@ -190,7 +193,7 @@ def _columns(episode: RecordedEpisode, camera: CameraSpec) -> dict[str, pa.Array
 
 
 def quaternions(yaw: np.ndarray, pitch: float) -> np.ndarray:
-    """(T, 4) as (w, x, y, z): first down by the pitch, then round by the yaw (T,)."""
+    """(T, 4) as (w, x, y, z): first a rotation down by the pitch, then left by the yaw (T,)."""
     sin_yaw, cos_yaw = np.sin(yaw / 2), np.cos(yaw / 2)
     sin, cos = np.sin(pitch / 2), np.cos(pitch / 2)
     return np.stack([cos_yaw * cos, -sin_yaw * sin, cos_yaw * sin, sin_yaw * cos], axis=1)

@@ -188,7 +188,7 @@ def test_damaged_meshes_are_named_or_read(home, tmp_path, suffix):
 
 def test_archives_and_scenes_in_millimetres_are_refused(tmp_path):
     (tmp_path / "home.zip").write_bytes(b"PK")
-    with pytest.raises(ValueError, match=r"home\.zip has no mesh format"):
+    with pytest.raises(ValueError, match=r"home\.zip has no supported mesh format"):
         read_mesh_file(tmp_path / "home.zip")
     box((0, 0, 0), (6000, 6000, 2500)).export(tmp_path / "home.ply")
     with pytest.raises(ValueError, match=r"home\.ply .*6000 x 6000 x 2500 m.*millimetre"):
