@@ -56,7 +56,7 @@ def test_the_card_names_base_data_command_and_numbers():
 
 def test_the_card_of_a_navdp_names_its_goals():
     card = model_card(tiny_navdp_model(goal_kinds=("point", "none")), "random", ["mine_zed"], "x")
-    assert "for the goals point, none. It sees 8 frames of 28x28 pixels and depth." in card
+    assert "for the goals point, none. Its input is 8 frames of 28x28 pixels and depth." in card
     assert "NavDPPolicy.from_pretrained" in card
     assert "- visual-navigation" in card
     assert "license" not in card

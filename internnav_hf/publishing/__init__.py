@@ -1,1 +1,1 @@
-"""What goes to the Hub beside the weights: cards, licences, origins, and the push itself."""
+"""Publishing on the Hub: model cards, licences, origins of weights and data, and the push."""

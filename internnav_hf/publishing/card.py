@@ -1,7 +1,7 @@
 """The README.md of a model: what it is, what it was made from, under which licence, how to use it.
 
-Its head is read again when somebody trains on the model: `made_from` lists all that it was made
-from, with the licence of each.
+Its metadata (the YAML head) is read again when another model is trained from this one: `made_from`
+lists all weights and data that the model was made from, with the licence of each.
 """
 
 import re
@@ -39,7 +39,7 @@ _CAMERA_UNITS = {"hfov_deg": "°", "height_m": " m", "pitch_deg": "°", "look_do
 
 @dataclass
 class CardFacts:
-    """What a card tells of a model with `config`; `chosen` is the licence that its owner states."""
+    """The content of a model's card; `chosen` is the licence that the model's owner states."""
 
     config: Any
     origins: Sequence[Origin]
@@ -49,14 +49,14 @@ class CardFacts:
     metrics: Mapping[str, float] = field(default_factory=dict)
     cameras: Sequence[Mapping[str, Any]] = ()
     base_models: Sequence[str] = ()
-    """of the Hub"""
+    """names on the Hub"""
     repository: str = PLACE
     is_adapter: bool = False
     limits: Sequence[str] = ()
 
     @property
     def licence(self) -> Licence | None:
-        """What the model must carry, else what its owner states, else what its base has."""
+        """The licence that the model must carry, else the one its owner states, else its base's."""
         known = [origin.licence for origin in self.origins if origin.licence]
         required = strictest(known)
         if self.chosen is not None:
@@ -70,29 +70,29 @@ class CardFacts:
 
     @property
     def unknown(self) -> list[Origin]:
-        """What nobody has told the licence of."""
+        """The origins whose licence is not known."""
         return [origin for origin in self.origins if origin.licence is None]
 
 
 def check_licence(facts: CardFacts) -> None:
-    """Raise ValueError where the model must not carry the licence that its owner states."""
+    """Raise ValueError if the model must not carry the licence that its owner states."""
     if facts.chosen is not None:
         _check_chosen(facts.chosen, facts.origins)
 
 
 def check_published(facts: CardFacts) -> None:
-    """Raise ValueError where the licence of a model that is to be published is not known."""
+    """Raise ValueError if the licence of a model that is to be published is not known."""
     check_licence(facts)
     if facts.licence is None and facts.unknown:
         names = ", ".join(dict.fromkeys(one.name for one in facts.unknown))
         raise ValueError(
-            f"--license: the licence of {names} is not known, so it cannot follow from it: pass "
+            f"--license: the licence of {names} is not known, so none can be derived from it: pass "
             f"--license, as {NON_COMMERCIAL.id} or apache-2.0, if its terms allow it."
         )
 
 
 def is_by_hand(card: Mapping[str, Any]) -> bool:
-    """Whether the head of a card was written by a person: not by us, nor by a trainer."""
+    """True if a person wrote the head of a card, rather than this package or a trainer."""
     tags = texts(card.get("tags"))
     return bool(card) and not (
         "made_from" in card
@@ -102,30 +102,30 @@ def is_by_hand(card: Mapping[str, Any]) -> bool:
 
 
 def check_kept(card: Mapping[str, Any], place: str, origins: Sequence[Origin]) -> None:
-    """Raise ValueError where a card by hand, which stays, frees what `origins` restrict, or says
-    nothing of it.
+    """Raise ValueError if a handwritten card, which is kept, has a freer licence than `origins`
+    allow, or none.
     """
     for stated in licences_of_card(card) or [None]:
         freed = _freed(stated, origins)
         if freed is not None:
             raise ValueError(
-                f"its card says {stated or 'no licence'}, but {freed.name}, which the model is "
-                f"made from, is {freed.licence}: expected {_required(origins)}; put "
-                f"the licence in {place}'s README.md right."
+                f"its card states {stated or 'no licence'}, but {freed.name}, which the model is "
+                f"made from, is {freed.licence}: expected {_required(origins)}; correct "
+                f"the licence in {place}'s README.md."
             )
 
 
 def settle(
     text: str, folder: str | Path, origins: Sequence[Origin], chosen: Licence | None = None
 ) -> str:
-    """`text`, the card in `folder` of a model that was made from `origins`, with the licence that
-    it must have: `chosen`, else what it says, else what follows.
+    """`text`, the card in `folder` of a model that was made from `origins`, with the right licence:
+    `chosen`, else the one it states, else the one that follows from `origins`.
 
-    Raises ValueError where it is freer than it may be, and where nobody knows.
+    Raises ValueError if that licence is freer than `origins` allow, or if it is not known.
     """
     head, required = read_head(text, folder), _required(origins)
     if not head:
-        raise ValueError(f"{folder}: {CARD}: found no head that can be read, expected its fields.")
+        raise ValueError(f"{folder}: {CARD}: found no readable YAML head, expected its fields.")
     stated = licences_of_card(head)
     if chosen is not None:
         _check_chosen(chosen, origins)
@@ -138,7 +138,7 @@ def settle(
     if required is not None:
         return _with_licence(text, head, required)
     if not origins or not all(origin.licence for origin in origins):
-        raise ValueError(f"{folder}: {CARD} says no licence, and none follows: pass --license.")
+        raise ValueError(f"{folder}: {CARD} states no licence, and none follows: pass --license.")
     return text
 
 
@@ -156,7 +156,7 @@ def _required(origins: Sequence[Origin]) -> Licence | None:
 
 
 def _freed(stated: Licence | None, origins: Sequence[Origin]) -> Origin | None:
-    """The first of `origins` whose terms `stated` does not keep."""
+    """The first of `origins` whose terms the licence `stated` violates; None if it keeps all."""
     required = _required(origins)
     if required is None or (stated is not None and permits(required, stated)):
         return None
@@ -168,19 +168,19 @@ def _freed(stated: Licence | None, origins: Sequence[Origin]) -> Origin | None:
 def _with_licence(text: str, head: Mapping[str, Any], licence: Licence) -> str:
     rest = {name: value for name, value in head.items() if not name.startswith("license")}
     fields = yaml.safe_dump(_licence_fields(licence) | rest, sort_keys=False, allow_unicode=True)
-    told = HEADER.sub("", text, count=1)
-    told = re.sub(r"(\n## Licence\n\n)[^\n]*", rf"\g<1>{licence}.", told, count=1)
-    return f"---\n{fields}---\n{told}"
+    body = HEADER.sub("", text, count=1)
+    body = re.sub(r"(\n## Licence\n\n)[^\n]*", rf"\g<1>{licence}.", body, count=1)
+    return f"---\n{fields}---\n{body}"
 
 
 def _licence_fields(licence: Licence) -> dict[str, str]:
-    """For the head of a card; the Hub takes only identifiers that it knows."""
+    """The licence fields of a card's head; the Hub accepts only identifiers that it knows."""
     if licence.id in PERMISSIVE | RESTRICTED:
         name = licence.name or "see-below" if licence.id == "other" else ""
-        told = {"license": licence.id, "license_name": name, "license_link": licence.link}
+        values = {"license": licence.id, "license_name": name, "license_link": licence.link}
     else:
-        told = {"license": "other", "license_name": re.sub(r"[^a-z0-9.-]+", "-", licence.id)}
-    return {key: value for key, value in told.items() if value}
+        values = {"license": "other", "license_name": re.sub(r"[^a-z0-9.-]+", "-", licence.id)}
+    return {key: value for key, value in values.items() if value}
 
 
 def render_card(facts: CardFacts) -> str:
@@ -205,16 +205,16 @@ def render_card(facts: CardFacts) -> str:
 
 
 def describe(config: Any) -> list[str]:
-    """What the model is, in some lines."""
+    """A few lines on what the model is."""
     kind = config.model_type
     if kind == "internnav_navdp":
         size, goals = f"{config.image_size}x{config.image_size}", ", ".join(config.goal_kinds)
-        seen = f"{config.num_memory_frames} frames of {size} pixels and depth"
-        return [f"A NavDP for the goals {goals}. It sees {seen}."]
+        inputs = f"{config.num_memory_frames} frames of {size} pixels and depth"
+        return [f"A NavDP for the goals {goals}. Its input is {inputs}."]
     if kind in ("internnav_seq2seq", "internnav_cma", "internnav_rdp"):
         size = f"{config.image_size}x{config.image_size}"
         name = _title(config).removesuffix("Model")
-        return [f"A {name}: views of {size} pixels, depth and an instruction in, actions out."]
+        return [f"A {name}: RGB images of {size} pixels, depth and an instruction in, actions out."]
     if kind not in ("internnav_system2", "internnav_dual_system"):
         return [f"A {kind}."]
     is_dual = kind == "internnav_dual_system"
@@ -226,12 +226,12 @@ def describe(config: Any) -> list[str]:
     ]
     if is_dual:
         expert = config.action_expert_config.model_type.removeprefix("internnav_")
-        lines += [f"Its plans, of {config.num_queries} tokens, are walked by a {expert}."]
+        lines += [f"A {expert} turns its plans, of {config.num_queries} tokens, into trajectories."]
     return lines
 
 
 def plain(text: str) -> str:
-    """`text` of others for a line of a card: no line breaks, no markup of its own."""
+    """Untrusted `text` for a line of a card: without line breaks and markup."""
     return re.sub(r"[`|<>\x00-\x1f\x7f\u2028\u2029]+", " ", str(text)).strip()
 
 
@@ -279,12 +279,12 @@ def _usage(facts: CardFacts) -> list[str]:
 def _licence(facts: CardFacts) -> list[str]:
     licence = facts.licence
     if licence is not None:
-        text = f"{licence}, as it follows from the table below."
-        text = f"{licence}, as its owner states." if licence == facts.chosen else text
+        text = f"{licence}, which follows from the table below."
+        text = f"{licence}, as stated by its owner." if licence == facts.chosen else text
     elif facts.unknown:
-        text = "Not known: it follows from what the table below calls unknown. Ask before use."
+        text = "Not known: it depends on the unknown licences in the table below. Ask before use."
     else:
-        text = "Nothing that it was made from restricts it; its owner has not stated one."
+        text = "No origin restricts the model, and its owner has not stated a licence."
     return ["", "## Licence", "", text]
 
 
@@ -301,7 +301,7 @@ def _made_from(facts: CardFacts) -> list[str]:
 
 
 def _cameras(cameras: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One column for each camera."""
+    """A table with one column for each camera."""
     if not cameras:
         return []
     names = list(dict.fromkeys(name for camera in cameras for name in camera))
@@ -333,10 +333,10 @@ def _table(title: str, heads: Sequence[str], rows) -> list[str]:
 
 def _limits(facts: CardFacts) -> list[str]:
     given = [
-        "It was made for research. It has no notion of safety: what drives a robot by it must stop "
+        "It was made for research and has no notion of safety: a robot driven by it must stop "
         "for people and stairs by other means.",
-        "It knows views like those that it was trained on; another camera, height or pitch may "
-        "lead it astray.",
+        "It expects images like those it was trained on; another camera, height or pitch may make "
+        "it fail.",
     ]
     return ["", "## Limits", "", *(f"- {line}" for line in [*given, *facts.limits])]
 

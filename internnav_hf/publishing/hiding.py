@@ -1,4 +1,4 @@
-"""Tokens, keys and passwords are hidden in what others may read: cards, logs, messages."""
+"""Hides tokens, keys and passwords in everything that others may read: cards, logs, messages."""
 
 import logging
 import os
@@ -35,23 +35,23 @@ def without_secrets(text: str, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def is_secret(name: str) -> bool:
-    """Whether an option or environment variable of this name holds a secret."""
+    """True if an option or environment variable of this name holds a secret."""
     words = name.lstrip("-").replace("-", "_").lower().split("_")
     return not _SECRET_NAMES.isdisjoint(words) and words[-1] != "id"  # pad_token_id
 
 
 class SecretsHidden(logging.Filter):
-    """Of a handler of logs: what it writes tells no secret, as addresses of uploads have them."""
+    """A filter for a log handler that hides secrets, such as those in upload addresses."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """True; the record's message is changed."""
-        with suppress(TypeError, ValueError):  # of arguments that do not fit, the handler tells
+        with suppress(TypeError, ValueError):  # the handler reports arguments that do not fit
             record.msg, record.args = without_secrets(record.getMessage()), None
         return True
 
 
 def hide_in_logs() -> None:
-    """Hide secrets in what this process logs from now on."""
+    """Hide secrets in everything that this process logs from now on."""
     for name in (None, "huggingface_hub", "transformers"):
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(SecretsHidden())

@@ -1,8 +1,8 @@
-"""Which licence follows from what a model was made from.
+"""The licence that follows from the weights and data that a model was made from.
 
-Weights and data pass their terms on: share-alike to the same licence, non-commercial use to a
-non-commercial one, a research licence to itself. What is known of published weights and data is
-listed here; names of folders can only restrict, never free.
+Weights and data pass on their terms: share-alike requires the same licence, non-commercial use a
+non-commercial one, a research licence itself. The licences of published weights and data are listed
+here. The name of a folder can only add a restriction, never remove one.
 """
 
 import re
@@ -29,11 +29,11 @@ lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1
 ofl-1.1 open-mdw openrail openrail++ osl-3.0 other
 """
 PERMISSIVE, RESTRICTED = frozenset(_PERMISSIVE.split()), frozenset(_RESTRICTED.split())
-"""Identifiers of the Hub: what lets works made from it be licensed anew, and what does not."""
+"""Identifiers of the Hub: licences that let derived works have any other licence, or do not."""
 
 
 class Licence(NamedTuple):
-    """As the Hub's cards say it: `name` and `link` belong to the identifier "other"."""
+    """A licence as in the Hub's cards: `name` and `link` belong to the identifier "other"."""
 
     id: str
     name: str = ""
@@ -44,12 +44,12 @@ class Licence(NamedTuple):
 
     @property
     def restricts(self) -> bool:
-        """Whether what is made from it cannot be licensed freely."""
+        """True if works derived from it cannot be licensed freely."""
         return self.id not in (*PERMISSIVE, UNRESTRICTED.id)
 
 
 UNRESTRICTED = Licence("unrestricted")
-"""Of what the package itself makes from nothing: random weights, walks of its simulator."""
+"""For what the package itself generates: random weights, episodes of its simulator."""
 NON_COMMERCIAL = Licence("cc-by-nc-sa-4.0")
 QWEN_RESEARCH = Licence("other", "qwen-research", QWEN_TERMS)
 QWEN = Licence("other", "qwen", QWEN_TERMS.replace("3B", "72B"))
@@ -57,8 +57,8 @@ SCANS = Licence("other", "matterport-gibson-terms-of-use", MATTERPORT_TERMS)
 _AND = "-and-"
 _APACHE, _MIT = Licence("apache-2.0"), Licence("mit")
 
-# Repositories of the Hub. The first match counts. The card of InternData-N1 says cc-by-sa-4.0 at
-# its head, and CC BY-NC-SA 4.0 in the agreement that is signed for it.
+# Repositories of the Hub. The first match counts. InternData-N1's card has cc-by-sa-4.0 in
+# its head, but CC BY-NC-SA 4.0 in the agreement that users sign.
 _REPOSITORIES = (
     (r"InternRobotics/VLN-PE", _MIT),
     (r"InternRobotics/.*|.*/(InternVLA-N1|InternData-N1).*", NON_COMMERCIAL),
@@ -71,7 +71,7 @@ _REPOSITORIES = (
     (r"(facebook/dinov2|microsoft/resnet|BeichenZhang/LongCLIP)-.*", _APACHE),
     (r"openai/clip-vit-.*", _MIT),
 )
-# Names, of folders too, that say where weights or data come from.
+# Names, also of folders, that show where weights or data come from.
 _RESTRICTED_NAMES = re.compile(
     r"InternRobotics/(?!VLN-PE)|InternVLA|InternData|StreamVLN|\b(r2r|rxr|scalevln)_\d+cm"
     r"|^r2r(_flash|_aliengo)?$"
@@ -82,13 +82,13 @@ _RESTRICTED_NAMES = re.compile(
 
 
 def restriction_of_name(name: str) -> Licence | None:
-    """What the name of a folder or file tells: it can restrict, and frees nothing."""
+    """The restriction that the name of a folder or file implies; None if it implies none."""
     licence = licence_of_name(name)
     return licence if licence is not None and licence.restricts else None
 
 
 def licence_of_name(name: str) -> Licence | None:
-    """Of a repository of the Hub, or the restriction that another name tells; None: unknown."""
+    """The licence of a Hub repository, or the restriction another name implies; None: unknown."""
     for pattern, licence in _REPOSITORIES:
         if re.fullmatch(pattern, name, re.I):
             return licence
@@ -96,7 +96,7 @@ def licence_of_name(name: str) -> Licence | None:
 
 
 def strictest(licences: Iterable[Licence]) -> Licence | None:
-    """What a work made from all of them must carry; None where none of them restricts it."""
+    """The licence that a work derived from all of them must carry; None if none restricts it."""
     binding = list(dict.fromkeys(licence for licence in licences if licence.restricts))
     if NON_COMMERCIAL in binding:
         return NON_COMMERCIAL  # the card lists the others
@@ -111,7 +111,7 @@ def strictest(licences: Iterable[Licence]) -> Licence | None:
 
 
 def permits(required: Licence, chosen: Licence) -> bool:
-    """Whether what is made from a work under `required` may be published under `chosen`."""
+    """True if a work derived from one under `required` may be published under `chosen`."""
     if not required.restricts:
         return True
     if chosen.id == "other":  # terms of their own, which may name several
@@ -128,14 +128,14 @@ def permits(required: Licence, chosen: Licence) -> bool:
 
 
 def normal(text: str) -> str:
-    """`text` as the Hub writes identifiers: small letters, no blanks, no letters that look alike in
-    other widths.
+    """`text` as the Hub writes identifiers: lower case, no blanks, full-width letters as plain
+    ones.
     """
     return "-".join(unicodedata.normalize("NFKC", text).lower().split())
 
 
 def parse_licence(text: str) -> Licence:
-    """An identifier of the Hub, whatever its capitals. ValueError for what is none."""
+    """The licence of a Hub identifier, in any case; ValueError for an unknown identifier."""
     identifier = normal(text)
     known = PERMISSIVE | RESTRICTED
     if identifier not in known:

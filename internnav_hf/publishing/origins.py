@@ -1,8 +1,9 @@
-"""What a model was made from: weights and data, each with its licence, judged by what they hold.
+"""What a model was made from: weights and data, each with its licence, judged by their content.
 
-A folder tells its licence by its card (README.md), ours with all that the parent was made from, any
-with its base models and data sets; by its configuration; by where the Hub's cache keeps it; a file
-by the names of its weights. A folder's own name frees nothing, nor does the licence of its base.
+The licence of a folder is taken from its card (README.md; our cards list all origins of the parent,
+other cards its base models and data sets), from its configuration, and from its repository in the
+Hub's cache; that of a file from the names of its weights. Neither a folder's own name nor the
+licence of its base can remove a restriction.
 """
 
 import json
@@ -42,24 +43,24 @@ HEADER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|\Z)", re.
 _LARGEST_CARD = 1_000_000
 _MOST_PARENTS = 32
 _NOT_TOLD = ("", "null", "~", "none", "unknown")
-# What only weights of these releases have, by name.
+# Names that only the weights of these releases have.
 _OF_TRANSFORMERS = ("model", "pytorch_model", "adapter_model")
 _DD_PPO, _VLNCE, _LONG_CLIP = "actor_critic.net.", "net.", "positional_embedding_res"
 
 
 class Origin(NamedTuple):
-    """One thing that a model was made from. `licence` is None where nobody knows."""
+    """One source of weights or data. `licence` is None if it is not known."""
 
     name: str
     kind: str  # "weights" or "data"
     licence: Licence | None
     version: str = ""
     repository: str = ""
-    """on the Hub"""
+    """name on the Hub"""
 
 
 def weights_origins(source: str | Path | None, model_type: str = "") -> list[Origin]:
-    """All that the weights at `source` were made from: folder, file, or Hub name (`@revision`).
+    """All origins of the weights at `source`: folder, file, or Hub name (`@revision`).
 
     `model_type` is that of the model that starts from them. None and "random" are no weights.
     """
@@ -67,52 +68,52 @@ def weights_origins(source: str | Path | None, model_type: str = "") -> list[Ori
 
 
 def read_card(path: str | Path | None) -> dict[str, Any]:
-    """The fields at the head of a card; empty where there is none, or none that can be read."""
+    """The fields in the head of a card; empty if there is none, or none that can be read."""
     if path is None or not Path(path).is_file() or Path(path).stat().st_size > _LARGEST_CARD:
         return {}
     return read_head(Path(path).read_text(encoding="utf-8", errors="replace"), path)
 
 
 def read_head(text: str, path: str | Path) -> dict[str, Any]:
-    """The fields at the head of `text`, the card at `path`; all values are words."""
+    """The fields in the head of `text`, the card at `path`; all values are strings."""
     found = HEADER.match(text)
-    try:  # words alone: a date or number that is none, or a tag, would be an error
+    try:  # strings only: a malformed date or number, or a tag, would be an error
         fields = yaml.load(found[1], yaml.BaseLoader) if found else {}
     except (yaml.YAMLError, RecursionError) as error:
-        logger.warning("%s: its head is no YAML (%s): its licence is unknown.", path, error)
+        logger.warning("%s: its head is not YAML (%s): its licence is unknown.", path, error)
         return {}
     return fields if isinstance(fields, dict) else {}
 
 
 def licences_of_card(card: Mapping[str, Any]) -> list[Licence]:
-    """What `license` says, one or several; an unknown word counts as a licence of its own."""
+    """The licences in the field `license`; an unknown word counts as a licence of its own."""
     ids = [one for one in map(normal, texts(card.get("license"))) if one not in _NOT_TOLD]
     name, link = (next(iter(texts(card.get(f"license_{end}"))), "") for end in ("name", "link"))
     return [Licence(one, name, link) if one == "other" else Licence(one) for one in ids]
 
 
 def texts(value: Any) -> list[str]:
-    """Of a field that is a text or a list of them; whatever else is in it is left out."""
+    """The strings of a field that is a string or a list; other values are left out."""
     return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
 
 
 def made_from(card: Mapping[str, Any]) -> list[Origin]:
-    """What a card of ours says that its model was made from."""
+    """The origins listed in one of our cards."""
     entries = card.get("made_from")
     origins = []
     for entry in entries if isinstance(entries, list) else []:
         if not isinstance(entry, dict) or "name" not in entry:
             continue
         names = ("name", "kind", "version", "repository")
-        told = {name: " ".join(texts(entry.get(name))[:1]) for name in names}
+        values = {name: " ".join(texts(entry.get(name))[:1]) for name in names}
         stated = {f"license{end}": entry.get(f"licence{end}") for end in ("", "_name", "_link")}
         licence = next(iter(licences_of_card(stated)), None)
-        origins.append(Origin(licence=licence, **(told | {"kind": told["kind"] or "weights"})))
+        origins.append(Origin(licence=licence, **(values | {"kind": values["kind"] or "weights"})))
     return origins
 
 
 def fields_of(origins: Iterable[Origin]) -> list[dict[str, str]]:
-    """`origins` for the head of a card, as `made_from` reads them; `license` is the model's."""
+    """`origins` as rows for the head of a card, which `made_from` reads again."""
     rows = []
     for origin in dict.fromkeys(origins):
         licence = origin.licence or Licence("")
@@ -125,13 +126,13 @@ def fields_of(origins: Iterable[Origin]) -> list[dict[str, str]]:
 
 
 def cached_name(path: Path) -> tuple[str, str]:
-    """Repository and revision where `path` lies in the Hub's cache; else empty."""
+    """Repository and revision if `path` lies in the Hub's cache, else empty strings."""
     found = _CACHED.search(path.absolute().as_posix())
     return (found[2].replace("--", "/"), found[3]) if found else ("", "")
 
 
 def downloaded(name: str, file: str, revision: str | None = None) -> Path | None:
-    """`file` of the Hub's repository `name`; None where there is none, or nobody can be asked."""
+    """`file` of the Hub repository `name`; None if there is none, or if the Hub is unreachable."""
     if not _is_hub_name(name):
         return None
     try:
@@ -141,7 +142,7 @@ def downloaded(name: str, file: str, revision: str | None = None) -> Path | None
 
 
 def _origins(source: str | Path | None, model_type: str, seen: set[str]) -> list[Origin]:
-    """See `weights_origins`; `seen` is what this is a parent of, and what was asked already."""
+    """See `weights_origins`; `seen` holds the sources that were already looked up."""
     given = "" if source is None else str(source)
     if not given or (given in _NOTHING and not os.path.isdir(given)):
         return []
@@ -155,8 +156,8 @@ def _origins(source: str | Path | None, model_type: str, seen: set[str]) -> list
     if not _is_hub_name(name):
         return [Origin(path.name, "weights", restriction_of_name(name), revision)]
     known = licence_of_name(name)
-    asked = () if known else (CARD, CONFIG_NAME, _ADAPTER)
-    found = [downloaded(name, file, revision or None) for file in asked]
+    names = () if known else (CARD, CONFIG_NAME, _ADAPTER)
+    found = [downloaded(name, file, revision or None) for file in names]
     folder = next((file.parent for file in found if file is not None), None)
     if folder is not None:
         return _of_path(folder, model_type, seen)
@@ -186,7 +187,7 @@ def _of_path(path: Path, model_type: str, seen: set[str]) -> list[Origin]:
 
 
 def _of_card(card: Mapping[str, Any], own: Origin, seen: set[str]) -> list[Origin]:
-    """The parent itself, `own` under its stated licence, and what it says that it was made from."""
+    """The parent itself, `own` with its stated licence, and the origins that its card lists."""
     parents = made_from(card)
     stated = [own._replace(licence=one) for one in licences_of_card(card)]
     if parents and not stated and own.repository:
@@ -194,23 +195,24 @@ def _of_card(card: Mapping[str, Any], own: Origin, seen: set[str]) -> list[Origi
     return [*stated, *parents, *_restricting(card, {one.repository for one in parents}, seen)]
 
 
-def _restricting(card: Mapping[str, Any], told: set[str], seen: set[str]) -> list[Origin]:
-    """What restricts of the base models and data sets of a card, but those that it has `told`."""
-    bases = [one for one in texts(card.get("base_model")) if one not in told and _is_hub_name(one)]
+def _restricting(card: Mapping[str, Any], listed: set[str], seen: set[str]) -> list[Origin]:
+    """The restricting ones of a card's base models and data sets, without those `listed`."""
+    names = [one for one in texts(card.get("base_model")) if one not in listed]
+    bases = filter(_is_hub_name, names)
     found = [origin for one in bases for origin in _origins(one, "", seen)]
-    names = [one for one in texts(card.get("datasets")) if one not in told]
-    found += [Origin(one, "data", restriction_of_name(one), "", one) for one in names]
+    data = [one for one in texts(card.get("datasets")) if one not in listed]
+    found += [Origin(one, "data", restriction_of_name(one), "", one) for one in data]
     return [one for one in found if one.licence is not None and one.licence.restricts]
 
 
 def _held(path: Path, model_type: str) -> list[Licence]:
-    """What the content of a folder or file tells."""
+    """The licences that follow from the content of a folder or file."""
     if path.is_file():
         return _held_by_file(path, model_type)
     files = [file for file in sorted(path.iterdir()) if file.suffix in _WEIGHTS]
     config = _json(path / CONFIG_NAME)
     if not any(file.name.startswith(_OF_TRANSFORMERS) for file in files) or not config:
-        # as others release weights
+        # third-party releases
         found = [licence for file in files for licence in _held_by_file(file, model_type)]
         if found or not config:
             return found
@@ -222,7 +224,7 @@ def _held(path: Path, model_type: str) -> list[Licence]:
 
 
 def _qwen_terms(config: Mapping[str, Any]) -> list[Licence]:
-    """Sizes that nobody but Qwen has trained from the start, under terms of their own."""
+    """Qwen's licence for model sizes that only Qwen has trained from scratch."""
     text = _part(config, "text_config")
     width, vocabulary = text.get("hidden_size"), text.get("vocab_size")
     if not isinstance(vocabulary, int) or vocabulary < 100_000:
@@ -251,7 +253,7 @@ def _held_by_file(path: Path, model_type: str) -> list[Licence]:
 
 
 def _below_adapter(path: Path, model_type: str, seen: set[str]) -> list[Origin]:
-    """Of what an adapter was trained on."""
+    """The origins of the model that an adapter was trained on."""
     base = _json(path / _ADAPTER).get("base_model_name_or_path") if path.is_dir() else None
     if not isinstance(base, str) or Path(base).absolute() == path.absolute():
         return []

@@ -1,5 +1,5 @@
-"""`push_to_hub` of models and processors in Python: with our card, in one commit, and with nothing
-but what `save_pretrained` writes. What the Hub answers becomes one line.
+"""`push_to_hub` of models and processors in Python: one commit with our card and the files that
+`save_pretrained` writes. An error of the Hub becomes a one-line ValueError.
 """
 
 import errno
@@ -43,22 +43,22 @@ from internnav_hf.publishing.origins import (
 HUB_ERRORS = (OSError, ValueError, KeyError, RuntimeError, HTTPError)
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _ADVICE = {
-    400: "the Hub refuses what it was sent",
+    400: "the Hub refuses the request",
     401: "the Hub does not know the token; log in with `hf auth login`, or pass one that may write",
-    402: "the account has no room left, or must be paid for; look at its settings on the Hub",
+    402: "the account is out of storage, or needs a paid plan; look at its settings on the Hub",
     403: "the token may not write there; pass one that may, or name a repository of your own",
     404: "there is no such repository or branch, or the token may not see it; check the name",
-    409: "it is being changed, or its name is taken; try again, or choose another name",
-    429: "the Hub asks to wait; try again later",
+    409: "the repository is being changed, or its name is taken; try again, or choose another name",
+    429: "too many requests; try again later",
 }
 
 
-# What a file of this machine refuses, and not the Hub.
+# Errors of this machine's disk, not of the Hub.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT)
 
 
 class PushesWithCard:
-    """Before transformers' class among the bases of a model or processor."""
+    """A mixin that comes before transformers' class among the bases of a model or processor."""
 
     def push_to_hub(
         self,
@@ -73,14 +73,14 @@ class PushesWithCard:
         create_pr: bool = False,
         **save_options,
     ) -> str:
-        """Save into the repository `repo_id` of the Hub, which is made if it does not exist; the
-        address of the commit.
+        """Save to the Hub repository `repo_id`, which is created if it does not exist; returns the
+        commit's address.
 
-        The card is that of the folder or repository where this was loaded from, else a new one; its
-        licence follows from there, and `license` states one. Weights of another kind that lie in
-        the repository go. A card that somebody wrote into the
-        repository by hand stays. Raises ValueError where the licence is not known, where `license`
-        or the card that stays is freer than it may be, and where the Hub does not take it.
+        The card is that of the folder or repository that this was loaded from, else a new one. Its
+        licence follows from its origins; `license` states one. Weights of another kind in the
+        repository are deleted; a handwritten card in it is kept. Raises ValueError if the licence
+        is not known, if `license` or the kept card is freer than the origins allow, or if the push
+        fails.
         """
         this: Any = self
         card = _own_card(this)
@@ -98,8 +98,8 @@ class PushesWithCard:
                 if is_by_hand(there):
                     check_kept(there, repo_id, [] if facts is None else facts.origins)
                 elif text is not None and not (facts is None and there):
-                    told = text.replace(PLACE, repo_id)
-                    Path(folder, CARD).write_text(told, encoding="utf-8")
+                    named = text.replace(PLACE, repo_id)
+                    Path(folder, CARD).write_text(named, encoding="utf-8")
                 make_branch(api, repo_id, revision)
                 is_model = facts is not None
                 stale = stale_weights(api, repo_id, revision, folder) if is_model else []
@@ -116,7 +116,7 @@ class PushesWithCard:
                 raise ValueError(f"{repo_id}: {hub_problem(error)}") from error
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
-        """transformers'; with `push_to_hub`, into the repository `repo_id` besides."""
+        """transformers' method; with `push_to_hub`, also pushes to the repository `repo_id`."""
         parent: Any = super()
         names = ("repo_id", "license", "commit_message", "private", "revision", "create_pr")
         given = {name: kwargs.pop(name) for name in names if push_to_hub and name in kwargs}
@@ -128,46 +128,46 @@ class PushesWithCard:
 
 
 def hub_problem(error: Exception) -> str:
-    """What the Hub, or the way to it, answered, and what to do, in one line."""
+    """What went wrong at the Hub or on the connection to it, and what to do, in one line."""
     response: Any = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
     if response is not None:
         code = response.status_code
-        known = "the Hub is not well; try again later" if code >= 500 else None
+        known = "the Hub has an internal error; try again later" if code >= 500 else None
         return f"{_ADVICE.get(code, known) or _first_line(error)} (answer {code})."
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set, so nothing can be pushed: unset it, or do not push."
     if isinstance(error, HFValidationError):
-        return f"no name of a repository of the Hub; expected OWNER/NAME ({_first_line(error)})."
+        return f"not a name of a Hub repository; expected OWNER/NAME ({_first_line(error)})."
     if isinstance(error, OSError) and error.errno in _DISK:
-        return f"{error.filename or 'the disk'}: {error.strerror}; make room, or look at its owner."
+        return f"{error.filename or 'the disk'}: {error.strerror}; make room, or check its owner."
     if isinstance(error, KeyError):
-        return f"what answered is no Hub (without {error}); look at the network and HF_ENDPOINT."
+        return f"the server is no Hub (no {error} in its answer); check the network, HF_ENDPOINT."
     if isinstance(error, ValueError):
         return _first_line(error)
-    return f"the Hub could not be reached ({_first_line(error)}); look at the network, try again."
+    return f"the Hub could not be reached ({_first_line(error)}); check the network and try again."
 
 
 def card_there(repo_id: str, token: bool | str | None, revision: str | None) -> dict[str, Any]:
-    """The head of the card that the repository has; empty where it has none."""
+    """The head of the repository's card; empty if it has none."""
     try:
         return read_card(hf_hub_download(repo_id, CARD, token=token, revision=revision)) or {"": 1}
     except LocalEntryNotFoundError:
-        if is_offline_mode():  # nothing is written either, but where the Hub is a stand-in
+        if is_offline_mode():  # nothing is pushed either, except to a stand-in for the Hub
             return {}
-        raise  # no answer: there may be one
+        raise  # no answer: the repository may have a card
     except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
         return {}
 
 
 def make_branch(api: HfApi, repo_id: str, revision: str | None) -> None:
-    """The branch `revision`, where it is named and is none yet."""
+    """Create the branch `revision` if one is named and does not exist."""
     if revision is not None and not revision.startswith("refs/pr"):
         api.create_branch(repo_id, branch=revision, exist_ok=True)
 
 
 def stale_weights(api: HfApi, repo_id: str, revision: str | None, folder: str | Path) -> list[str]:
-    """Those that the repository has and `folder` has not, from which another model would open;
-    offline nobody can be asked.
+    """Weight files of the repository that `folder` lacks and that would open as another model;
+    none if offline.
     """
     if is_offline_mode():
         return []
@@ -178,7 +178,7 @@ def stale_weights(api: HfApi, repo_id: str, revision: str | None, folder: str | 
 
 
 def _checked(facts: CardFacts, text: str | None, card: Path | None) -> str:
-    """`text` of `card`, that of a model, or a new one, with the licence that it must have."""
+    """The text of the model's `card`, or of a new one, with the licence that it must have."""
     if text is not None and card is not None:
         return settle(text, card.parent, facts.origins, facts.chosen)
     check_published(facts)
@@ -186,7 +186,7 @@ def _checked(facts: CardFacts, text: str | None, card: Path | None) -> str:
 
 
 def _facts(this: Any, licence: str | None, is_new: bool) -> CardFacts | None:
-    """Of a model; None for a processor, which has no licence of its own to check."""
+    """The card facts of a model; None for a processor, which has no licence of its own."""
     config = getattr(this, "config", None)
     if config is None:
         return None
@@ -201,7 +201,7 @@ def _facts(this: Any, licence: str | None, is_new: bool) -> CardFacts | None:
 
 
 def _own_card(this: Any) -> Path | None:
-    """Our card where `this` was loaded from: a folder, or a repository of the Hub."""
+    """Our card in the folder or Hub repository that `this` was loaded from; None without one."""
     source = this if hasattr(this, "config") else getattr(this, "tokenizer", None)
     name = getattr(source, "name_or_path", "") or "nowhere"
     path = Path(name, CARD) if Path(name).is_dir() else downloaded(name, CARD)

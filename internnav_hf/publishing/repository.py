@@ -1,5 +1,5 @@
-"""The repository of the Hub that a training pushes to: found out about before it begins, and given
-nothing but what a model needs to be used.
+"""The Hub repository that a training run pushes to: checked before the run begins, and given only
+the files that are needed to use the model.
 """
 
 import fnmatch
@@ -52,7 +52,7 @@ SECONDS_TO_ANSWER = 60.0
 
 
 class Repository:
-    """One of the Hub, for a model. `private` counts where it is made, `revision` is a branch."""
+    """A model repository of the Hub; `private` applies to a new one, `revision` is a branch."""
 
     def __init__(
         self,
@@ -66,8 +66,8 @@ class Repository:
         self._one_at_a_time = threading.Lock()
 
     def open(self, origins: Sequence[Origin]) -> None:
-        """Make it if it is not there, and ask whether it may be written. Raises ValueError if not,
-        or if its card, written by hand, frees what `origins` restrict.
+        """Create it if it does not exist, and check write access. Raises ValueError without access,
+        or if its handwritten card has a freer licence than `origins` allow.
         """
         try:
             within(SECONDS_TO_ANSWER, self._open)
@@ -78,24 +78,24 @@ class Repository:
             raise ValueError(f"{self.name}: {hub_problem(error)}") from error
 
     def card(self) -> Mapping[str, Any]:
-        """The head of the card that it has."""
+        """The head of its card; empty without one."""
         return card_there(self.name, self.token, self.revision)
 
     def upload(self, folder: Path, message: str, place: str | None = None) -> Any:
-        """All of `folder`, in one commit; weights of another kind that lie there go."""
+        """Upload all of `folder` in one commit; weights of another kind in the repository go."""
         with self._one_at_a_time:
             return self._upload(folder, message, place)
 
     def upload_later(self, folder: Path, message: str, place: str | None = None) -> Future:
-        """`upload`, while the training goes on. It does not keep a program that ends from ending,
-        as the threads of the Hub's client would.
+        """Like `upload`, while training goes on. Unlike the threads of the Hub's client, it does
+        not keep the program from ending.
         """
         future: Future = Future()
 
         def run() -> None:
             try:
                 future.set_result(self.upload(folder, message, place))
-            except BaseException as error:  # noqa: BLE001  (whoever asks for the result gets it)
+            except BaseException as error:  # noqa: BLE001  (raised by future.result())
                 future.set_exception(error)
 
         threading.Thread(target=run, daemon=True).start()
@@ -122,16 +122,16 @@ class Repository:
 
 
 def push_folder(folder: Path, repository: Repository, licence: Licence | None = None) -> Any:
-    """The commit that brings the model in `folder` to the Hub, with the card that lies there.
+    """Push the model in `folder` with its card; returns the commit.
 
-    Raises ValueError where there is no model or card, where the licence is neither said by the card
-    or `licence` nor follows, or where one of them frees what the model was made from.
+    Raises ValueError if there is no model or card, if the licence is neither stated by the card or
+    `licence` nor follows from the origins, or if a stated licence is freer than the origins allow.
     """
     if not any(folder.glob(pattern) for pattern in WEIGHTS) or not (folder / CARD).is_file():
-        raise ValueError(f"{folder}: found no model with weights and {CARD}, as a training leaves.")
-    told = (folder / CARD).read_text(encoding="utf-8", errors="replace")
+        raise ValueError(f"{folder}: found no weights with a {CARD}, expected a trained model.")
+    card = (folder / CARD).read_text(encoding="utf-8", errors="replace")
     origins = weights_origins(folder)
-    text = settle(told, folder, origins, licence)
+    text = settle(card, folder, origins, licence)
     repository.open(origins)
     keeps = is_by_hand(repository.card())
     with stage(folder, folder, PUBLISHED, card=False) as staged:
@@ -145,7 +145,7 @@ def push_folder(folder: Path, repository: Repository, licence: Licence | None = 
 
 
 def within(seconds: float, ask: Callable[[], None]) -> None:
-    """`ask()`, or TimeoutError: the Hub's client would wait for an answer without an end."""
+    """Run `ask`; TimeoutError after `seconds`, since the Hub's client would wait forever."""
     future: Future = Future()
 
     def run() -> None:
@@ -158,13 +158,13 @@ def within(seconds: float, ask: Callable[[], None]) -> None:
     try:
         future.result(seconds)
     except TimeoutError as error:
-        told = f"no answer in {seconds:g} s"
-        raise error if future.done() else TimeoutError(told) from None
+        message = f"no answer in {seconds:g} s"
+        raise error if future.done() else TimeoutError(message) from None
 
 
 def stage(folder: Path, beside: Path, patterns: Sequence[str], card: bool = True):
-    """A temporary folder, in `beside`, of what of `folder` is published: links where the disk can,
-    settings without the paths of this machine. It goes with `cleanup`.
+    """A temporary folder in `beside` with the files of `folder` that are published: hard links if
+    possible, JSON files without paths of this machine. Its `cleanup` removes it.
     """
     staged = tempfile.TemporaryDirectory(prefix=_STAGED, dir=beside, ignore_cleanup_errors=True)
     for file in sorted(folder.iterdir()):
@@ -176,7 +176,7 @@ def stage(folder: Path, beside: Path, patterns: Sequence[str], card: bool = True
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed run had staged."""
+    """Remove the staged folders of killed runs."""
     for left in folder.glob(f"{_STAGED}*"):
         shutil.rmtree(left, ignore_errors=True)
 
@@ -187,28 +187,28 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 def _put(file: Path, place: Path) -> None:
     if file.suffix == ".json" and file.stat().st_size < _LARGEST_SETTINGS:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        if _without_paths(told):
-            place.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        if _without_paths(settings):
+            place.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
             return
     _link(file, place)
 
 
 def _link(file: str | Path, place: str | Path) -> None:
-    """The same file, which stays when the checkpoint it belongs to is deleted."""
+    """Link `file` to `place` (or copy it), so that it survives the deletion of its checkpoint."""
     try:
         os.link(file, place)
     except OSError:
         shutil.copyfile(file, place)
 
 
-def _without_paths(told: Any) -> bool:
-    """Put names for paths of this machine, in place; whether there were any."""
+def _without_paths(node: Any) -> bool:
+    """Replace paths of this machine by their last part, in place; True if there were any."""
     changed = False
-    for key, value in list(told.items()) if isinstance(told, dict) else []:
+    for key, value in list(node.items()) if isinstance(node, dict) else []:
         if key in _PATHS and isinstance(value, str) and _is_here(value):
-            told[key], changed = Path(value).name, True
-    values = told.values() if isinstance(told, dict) else told if isinstance(told, list) else ()
+            node[key], changed = Path(value).name, True
+    values = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     inner = [_without_paths(value) for value in values if isinstance(value, dict | list)]
     return changed or any(inner)
 

@@ -123,7 +123,7 @@ def test_a_card_by_hand_is_known_and_must_not_free():
     assert not is_by_hand({"tags": ["generated_from_trainer"]})
     assert is_by_hand({"license": "mit"})
     check_kept({"license": "cc-by-nc-sa-4.0"}, "me/model", [R2R])
-    with pytest.raises(ValueError, match="its card says mit, but r2r_125cm_0_30"):
+    with pytest.raises(ValueError, match="its card states mit, but r2r_125cm_0_30"):
         check_kept({"license": "mit"}, "me/model", [R2R])
 
 
@@ -143,7 +143,7 @@ def test_a_navdp_is_described():
 
 
 def test_a_card_by_hand_must_say_the_licence_of_a_restricted_model():
-    with pytest.raises(ValueError, match="its card says no licence, but r2r_125cm_0_30"):
+    with pytest.raises(ValueError, match="its card states no licence, but r2r_125cm_0_30"):
         check_kept({"title": "mine"}, "me/model", [R2R])
     check_kept({"title": "mine"}, "me/model", [ROOMS])
     assert is_by_hand({"license": "mit", "tags": 3})
@@ -167,7 +167,7 @@ def test_a_card_is_settled_by_what_follows(tmp_path):
     assert told.endswith("# Mine\n\n## Licence\n\nother (qwen-research).\n")
     assert head_of(settle(text, tmp_path, [ROOMS], Licence("mit")))["license"] == "mit"
     for origins in ([], [MINE]):
-        with pytest.raises(ValueError, match="says no licence, and none follows"):
+        with pytest.raises(ValueError, match="states no licence, and none follows"):
             settle(text, tmp_path, origins)
-    with pytest.raises(ValueError, match="no head that can be read"):
+    with pytest.raises(ValueError, match="no readable YAML head"):
         settle("---\nlicense: [\n---\n", tmp_path, [ROOMS])

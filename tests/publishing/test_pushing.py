@@ -133,7 +133,7 @@ def test_a_card_by_hand_stays(hub, saved):
     model.push_to_hub("me/model")
     assert hub.files("me/model")["README.md"].endswith(b"My words.\n")
     hub.repositories["me/free"] = {"README.md": b"---\nlicense: mit\n---\nMy words.\n"}
-    with pytest.raises(ValueError, match="me/free: its card says mit, but saved"):
+    with pytest.raises(ValueError, match="me/free: its card states mit, but saved"):
         model.push_to_hub("me/free")
 
 
@@ -170,7 +170,7 @@ def test_what_the_hub_refuses_is_one_line(hub, saved, part, status, told):
 
 def test_odd_problems_are_one_line():
     assert hub_problem(RuntimeError("a\nb")) == (
-        "the Hub could not be reached (RuntimeError: a); look at the network, try again."
+        "the Hub could not be reached (RuntimeError: a); check the network and try again."
     )
     assert hub_problem(ValueError("a\nb")) == "a"
     assert hub_problem(OSError(errno.ENOSPC, "No space left")).startswith("the disk: No space left")
@@ -187,10 +187,10 @@ def push(folder, by_script):
 @pytest.mark.parametrize(
     ("head", "told"),
     [
-        (f"license: mit\n{NC}", "its card says mit, but p, .* is cc-by-nc-sa-4.0"),
+        (f"license: mit\n{NC}", "its card states mit, but p, .* is cc-by-nc-sa-4.0"),
         ("license: mit\nbase_model: InternRobotics/InternVLA-N1\n", "says mit, but Intern"),
-        ("license: 'null'\n", "says no licence, and none follows: pass --license"),
-        ("a: [\n", "no head that can be read|licence of saved.* not known"),
+        ("license: 'null'\n", "states no licence, and none follows: pass --license"),
+        ("a: [\n", "no readable YAML head|licence of saved.* not known"),
     ],
 )
 def test_a_card_that_was_edited_frees_nothing(hub, saved, head, told, by_script):
@@ -241,7 +241,7 @@ def test_what_refuses_a_large_file_is_told(hub, saved):
 
 def test_an_answer_of_something_else_is_one_line(hub, saved):
     hub.answers.append(("POST", "/create", 200))
-    with pytest.raises(ValueError, match="me/model: what answered is no Hub"):
+    with pytest.raises(ValueError, match="me/model: the server is no Hub"):
         System2Model.from_pretrained(saved).push_to_hub("me/model")
 
 

@@ -131,7 +131,7 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(hub, base, tmp_path, monke
     ("changes", "told"),
     [
         ({"hub_model_id": "somebody/model"}, "somebody/model: the token may not write there"),
-        ({"hub_model_id": "me/a b"}, "no name of a repository"),
+        ({"hub_model_id": "me/a b"}, "not a name of a Hub repository"),
         ({"hub_token": "hf_wrong"}, "does not know the token"),
         ({"push_adapter": True}, "there is no adapter without --lora_rank"),
         ({"license": "mitt"}, "did you mean 'mit'"),
@@ -152,7 +152,9 @@ def test_offline_nothing_is_pushed(base, tmp_path):
 def test_a_failed_push_at_the_end_says_where_the_model_is(hub, base, tmp_path):
     out = tmp_path / "out"
     hub.answers.append(("POST", "/commit", 500))
-    with pytest.raises(ValueError, match=r"the Hub is not well.* saved in .*out; push it"):
+    with pytest.raises(
+        ValueError, match=r"the Hub has an internal error.* saved in .*out; push it"
+    ):
         train(base, out, hub_strategy="end")
     assert {path.name for path in out.iterdir()} >= MODEL
     hub.answers.clear()
@@ -176,7 +178,7 @@ def test_a_failed_push_on_the_way_is_a_warning(hub, base, tmp_path, caplog):
         train(base, tmp_path / "out", max_steps=1)
     finally:
         logger.removeFilter(mend)
-    assert "me/model: it is being changed" in caplog.text
+    assert "me/model: the repository is being changed" in caplog.text
     assert hub.commits[-1]["message"] == "Model save"
 
 
