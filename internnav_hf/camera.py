@@ -1,5 +1,4 @@
-"""One camera: what the simulator renders with, what a dataset was recorded with, what a policy
-expects.
+"""The camera that the simulator renders with, a dataset was recorded with, or a policy expects.
 
 Pixels are continuous: (0, 0) is the top left corner of the image and pixel (column i, row j) covers
 [i, i+1) x [j, j+1), so the principal point is (width / 2, height / 2) and rays go through pixel
@@ -17,16 +16,16 @@ import numpy as np
 from PIL import Image
 
 MAX_STORED_CAMERAS = 64
-"""A model remembers at most so many; of more, which are evenly spread and reach as far."""
+"""A model stores at most this many; of more, an evenly spread subset that keeps the extremes."""
 MAX_COMPARED_ONE_BY_ONE = 16
-"""Of more cameras than these, what lies between them was trained with, too."""
-# What a robot's measure of its own camera may be off.
+"""If a model has more cameras than this, every camera between them counts as trained with."""
+# Differences that are within the accuracy of a robot's own measurements of its camera.
 TOLERANCES = {"height_m": 0.02, "pitch_deg": 1.0, "look_down_pitch_deg": 1.0, "hfov_deg": 1.0}
 
 
 @dataclass(frozen=True)
 class CameraSpec:
-    """The defaults are the published `125cm_0_30` setting of InternData-N1."""
+    """A camera; the defaults are the published `125cm_0_30` setting of InternData-N1."""
 
     width: int = 640
     height: int = 480
@@ -71,16 +70,16 @@ class CameraSpec:
 
     @property
     def height_cm(self) -> int:
-        """As in settings, whole centimetres."""
+        """The height in whole centimetres, as in setting names."""
         return round(self.height_m * 100)
 
     @property
     def setting(self) -> str:
-        """As in dataset names: `125cm_0_30`."""
+        """The setting as in dataset names: `125cm_0_30`."""
         return f"{self.height_cm}cm_{round(self.pitch_deg)}_{round(self.look_down_pitch_deg)}"
 
     def pitch_setting(self, look_down: bool) -> str:
-        """As in column and folder names: `125cm_30deg`."""
+        """The setting of one view as in column and folder names: `125cm_30deg`."""
         pitch_deg = self.look_down_pitch_deg if look_down else self.pitch_deg
         return f"{self.height_cm}cm_{round(pitch_deg)}deg"
 
@@ -90,7 +89,7 @@ class CameraSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "CameraSpec":
-        """The camera of `to_dict`; a ValueError names an unknown field. Missing ones default."""
+        """The camera of `to_dict`; missing fields have defaults, an unknown one is a ValueError."""
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:
@@ -102,15 +101,15 @@ class CameraSpec:
         return cls(**values)
 
     def difference(self, other: "CameraSpec", ignored: Collection[str] = ()) -> str | None:
-        """One sentence on how `other` differs from the camera that was trained with; None if it
-        does not. `ignored` fields may be anything.
+        """One sentence on how `other` differs from this camera, the one trained with; None if it
+        does not. Fields in `ignored` are not compared.
         """
         mine = self._words()
         theirs = replace(other, **{name: getattr(self, name) for name in ignored})._words()
         if mine == theirs:
             return None
-        shown = [(a, b) for a, b in zip(mine, theirs, strict=True) if a != b]
-        was, now = (", ".join(words) for words in zip(*shown, strict=True))
+        changed = [(a, b) for a, b in zip(mine, theirs, strict=True) if a != b]
+        was, now = (", ".join(words) for words in zip(*changed, strict=True))
         return f"trained at {was}; this camera is {now}"
 
     def _words(self) -> list[str]:
@@ -124,8 +123,8 @@ class CameraSpec:
 
 
 def cameras_of(stored: dict | Sequence[dict] | None) -> tuple[CameraSpec, ...]:
-    """Of the field `camera` of a processor or a configuration: one, several, or none where it is
-    not known.
+    """The cameras in the field `camera` of a processor or a configuration: one, several, or none if
+    they are not known.
     """
     if stored is None:
         return ()
@@ -134,7 +133,7 @@ def cameras_of(stored: dict | Sequence[dict] | None) -> tuple[CameraSpec, ...]:
 
 
 def stored_cameras(cameras: Iterable[CameraSpec]) -> dict | list[dict] | None:
-    """The field `camera` for what was trained with `cameras`: one as a dict, different ones as a
+    """The field `camera` of a model trained with `cameras`: one as a dict, different ones as a
     list, none as None. See `MAX_STORED_CAMERAS`.
     """
     chosen = list(dict.fromkeys(cameras))
@@ -156,8 +155,8 @@ def stored_cameras(cameras: Iterable[CameraSpec]) -> dict | list[dict] | None:
 def difference_from_all(
     trained: Sequence[CameraSpec], other: CameraSpec, ignored: Collection[str] = ()
 ) -> str | None:
-    """As `CameraSpec.difference`, from the nearest of `trained`; None where one of them is `other`,
-    as far as that can be measured on a robot, or where nothing is known.
+    """Like `CameraSpec.difference`, from the nearest of `trained`; None if one of them equals
+    `other`, within a robot's accuracy of measurement, or if `trained` is empty.
     """
     found = []
     for camera in trained:
@@ -166,7 +165,7 @@ def difference_from_all(
             like = _within(trained, like, other)
         distance = sum(abs(getattr(like, name) - getattr(other, name)) for name in TOLERANCES)
         found.append((like.difference(other, ignored), distance))
-    differences = [(told.count(","), distance, told) for told, distance in found if told]
+    differences = [(text.count(","), distance, text) for text, distance in found if text]
     if len(differences) < len(found) or not found:
         return None
     several = f" (the nearest of {len(trained)} cameras)" if len(trained) > 1 else ""
@@ -174,7 +173,7 @@ def difference_from_all(
 
 
 def _with_tolerated(camera: CameraSpec, other: CameraSpec) -> CameraSpec:
-    """`camera`, with what `other` has where that is as good as the same."""
+    """`camera`, with the values of `other` that are within the tolerances."""
     near = {
         name: getattr(other, name)
         for name, tolerance in TOLERANCES.items()
@@ -184,7 +183,7 @@ def _with_tolerated(camera: CameraSpec, other: CameraSpec) -> CameraSpec:
 
 
 def _within(trained: Sequence[CameraSpec], camera: CameraSpec, other: CameraSpec) -> CameraSpec:
-    """`camera`, with what `other` has where that lies between what `trained` have."""
+    """`camera`, with the values of `other` that lie within the range of `trained`."""
     between = {}
     for name in TOLERANCES:
         values, value = [getattr(c, name) for c in trained], getattr(other, name)
@@ -198,5 +197,5 @@ def resize_view(
     size: tuple[int, int],
     resample: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> Image.Image:
-    """To (width, height), aspect not kept; the one resize of training and inference."""
+    """Resize to (width, height), not keeping the aspect ratio; used by training and inference."""
     return image if image.size == size else image.resize(size, resample)

@@ -1,4 +1,4 @@
-"""The command line of programs: help, and one line where something cannot be done."""
+"""The command line of programs: help texts, and errors in one line."""
 
 import math
 import re
@@ -23,30 +23,30 @@ from internnav_hf.signals import ending_on_signals
 
 
 class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
-    """Defaults beside the options, and the description as it is written."""
+    """Shows defaults with the options, and the description as it is written."""
 
 
 class LineParser(ArgumentParser):
-    """The parser of a script without dataclasses; its errors are one line, without all options."""
+    """The parser of a script without dataclasses; its errors are one line, without the usage."""
 
     def __init__(self, description: str | None, **options: Any):
         options = {"formatter_class": HelpFormatter, "allow_abbrev": False, **options}
         super().__init__(description=description, **options)
 
     def parse_args(self, args=None, namespace=None) -> Any:
-        """As argparse's; an option that there is not is named before what is missing."""
+        """Like argparse's, but an unknown option is reported before missing ones."""
         for word in sys.argv[1:] if args is None else args:
             if word.startswith("--") and word.split("=")[0] not in self._option_string_actions:
                 self.error(f"there is no option {word}")
         return super().parse_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """End the program."""
+        """End the program with one line."""
         self.exit(2, f"{_program()}: {message} (--help lists the options)\n")
 
 
 def whole_number(low: int) -> Callable[[str], int]:
-    """A `type` for argparse: whole numbers from `low` on."""
+    """A `type` for argparse: whole numbers of at least `low`."""
 
     def parse(text: str) -> int:
         if not re.fullmatch(r"[+-]?\d{1,18}", text) or int(text) < low:
@@ -69,8 +69,8 @@ def positive_number(text: str) -> float:
 
 @contextmanager
 def ends_in_one_line() -> Iterator[None]:
-    """A ValueError in the block, or a file that cannot be read or written, ends the program with
-    its name and what was wrong; a signal ends it at once.
+    """A ValueError or a file error in the block ends the program with one line, its name and the
+    message; a signal ends it at once.
     """
     try:
         with ending_on_signals(_program(), "start it again to go on."):
@@ -78,14 +78,14 @@ def ends_in_one_line() -> Iterator[None]:
     except ValueError as error:
         sys.exit(f"{_program()}: {error}")
     except (OSError, RuntimeError, SafetensorError) as error:
-        told = storage_error(error)
-        if told is None and not isinstance(error, OSError):
+        message = storage_error(error)
+        if message is None and not isinstance(error, OSError):
             raise
-        sys.exit(f"{_program()}: {told or ' '.join(str(error).split())}")
+        sys.exit(f"{_program()}: {message or ' '.join(str(error).split())}")
 
 
 def output_folder(option: str, path: str | Path) -> Path:
-    """`path`, which `option` names, if a folder can be made and written to there; nothing is made.
+    """`path`, the value of `option`, if a folder can be created and written there; creates nothing.
 
     Raises ValueError otherwise.
     """
@@ -94,7 +94,7 @@ def output_folder(option: str, path: str | Path) -> Path:
         with TemporaryFile(dir=there) as probe:
             probe.write(b"can be written")
     except OSError as error:
-        found = f"what cannot be written to ({there}: {error.strerror})"
+        found = f"a place that cannot be written to ({there}: {error.strerror})"
         raise ValueError(
             f"{option} {path}: found {found}, expected a folder of yours; choose another."
         ) from error

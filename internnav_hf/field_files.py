@@ -1,4 +1,4 @@
-"""YAML and JSON files of fields, read strictly: of a run, or of a model's configuration."""
+"""Strict reading of YAML and JSON files of fields: a run's options, a model's configuration."""
 
 import re
 from difflib import get_close_matches
@@ -11,10 +11,10 @@ _BYTES_AT_MOST = 1_000_000
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML where a key counts once, and 1e-3 is a number."""
+    """YAML in which a repeated key is an error, and 1e-3 is a number."""
 
     def construct_mapping(self, node, deep=False):
-        """Merged keys (<<) may be given again; others are an error."""
+        """Build a mapping; only keys of a merge (<<) may be given again."""
         seen = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
@@ -44,7 +44,7 @@ for _first in "-+0123456789":
 def read_fields(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML or JSON file.
 
-    Raises ValueError for a file that is missing, is no text, no YAML, no mapping, or gives a key
+    Raises ValueError for a file that is missing, is not text, not YAML, not a mapping, or has a key
     twice.
     """
     if not Path(path).is_file():
@@ -60,18 +60,18 @@ def read_fields(path: str | Path) -> dict[str, Any]:
             f"{path}: found {error.reason} at byte {error.start}, expected UTF-8 text."
         ) from error
     except RecursionError as error:
-        raise ValueError(f"{path}: it is nested too deep.") from error
+        raise ValueError(f"{path}: it is nested too deeply.") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: {_one_line(error)}") from error
     fields = {} if fields is None else fields
     if not isinstance(fields, dict):
         found = type(fields).__name__
-        raise ValueError(f"{path}: expected one `field: value` a line, found {found}.")
+        raise ValueError(f"{path}: expected one `field: value` per line, found {found}.")
     return fields
 
 
 def nearest_path(path: str | Path) -> str:
-    """A hint that ends an error message: what is there instead of `path`, if it is alike."""
+    """A hint to end an error message with: an existing path with a similar name, or nothing."""
     missing = Path(path).expanduser()
     for part in [missing, *missing.parents]:
         if part.parent.is_dir() and not part.exists():
@@ -82,7 +82,7 @@ def nearest_path(path: str | Path) -> str:
 
 
 def _one_line(error: yaml.YAMLError) -> str:
-    """What is wrong, and in which line."""
+    """The problem and its line number."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error)
     return f"line {mark.line + 1}: {problem}." if mark else " ".join(problem.split())

@@ -1,5 +1,5 @@
-"""Files and folders that are whole or not there, with the permissions that the user's umask gives,
-and what disks refuse, told in one line.
+"""Writes files and folders completely or not at all, with the permissions of the user's umask, and
+reports disk errors in one line.
 """
 
 import errno
@@ -26,11 +26,11 @@ _ADVICE = {
     errno.EPERM: "choose another folder, or ask its owner for access",
     errno.EMFILE: "raise the limit (ulimit -n), or use fewer workers",
     errno.ENFILE: "end other programs, or use fewer workers",
-    errno.EIO: "look after the disk",
+    errno.EIO: "check the disk",
     errno.ESTALE: "the network disk lost it; start again",
 }
 _TROUBLE = (errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE)
-# How others tell it who give no number: safetensors, torch, numpy, the workers of a DataLoader.
+# Texts of errors without a number: from safetensors, torch, numpy, the workers of a DataLoader.
 _TEXTS = (
     (r"No space left|os error 28\b", errno.ENOSPC),
     (r"[Qq]uota exceeded|os error 122\b", errno.EDQUOT),
@@ -44,13 +44,13 @@ _DAY_S = 24 * 3600
 
 
 class StorageError(RuntimeError):
-    """A disk did not take or give a file: full, read-only, without permission, out of handles. No
-    ValueError, which tells of what is in a file, and by which a broken episode is left out.
+    """A disk error: full, read-only, without permission, too many open files. Not a ValueError,
+    which is about the content of a file and leads to a broken episode being left out.
     """
 
 
 def storage_reason(error: BaseException) -> str | None:
-    """What the disk refused and what helps, if that is what `error` is about."""
+    """The disk error behind `error` and what to do about it; None for other errors."""
     number = error.errno if isinstance(error, OSError) else None
     if number is None:
         found = (number for text, number in _TEXTS if re.search(text, str(error)))
@@ -59,8 +59,8 @@ def storage_reason(error: BaseException) -> str | None:
 
 
 def storage_error(error: BaseException, path: str | Path = "A file", then: str = "") -> str | None:
-    """The line that says what a disk refused, if that is what `error` is about: its file, or
-    `path`, the reason, and `then`.
+    """One line on a disk error: its file (or `path`), the reason, and `then`; None for other
+    errors.
     """
     if isinstance(error, StorageError):
         return str(error)
@@ -74,28 +74,28 @@ def storage_error(error: BaseException, path: str | Path = "A file", then: str =
 
 @contextmanager
 def writing(path: str | Path, then: str = "") -> Iterator[None]:
-    """What the disk refuses while `path` is written is one StorageError that names it; `then` is
-    the sentence after it.
+    """Turn a disk error in the block into a StorageError that names `path`; its message ends with
+    the sentence `then`.
     """
     try:
         yield
     except StorageError:
         raise
     except (OSError, RuntimeError, SafetensorError) as error:
-        told = storage_error(error, path, then)
-        if told is None:
+        message = storage_error(error, path, then)
+        if message is None:
             raise
-        raise StorageError(told) from error
+        raise StorageError(message) from error
 
 
 def raise_trouble(error: BaseException, path: Path) -> None:
-    """Raise StorageError where the machine could not read `path`, and not the file is broken."""
+    """Raise StorageError if the machine could not read `path`, as opposed to a broken file."""
     if isinstance(error, OSError) and error.errno in _TROUBLE:
         raise StorageError(storage_error(error, path)) from error
 
 
 def write_whole(path: Path, write: Callable[[Path], Any], sync: bool = False) -> None:
-    """Let `write` fill a file beside `path`, then give it that name."""
+    """Let `write` fill a temporary file next to `path`, then rename it to `path`."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = temporary_beside(path)
@@ -110,8 +110,8 @@ def write_whole(path: Path, write: Callable[[Path], Any], sync: bool = False) ->
 
 
 def write_text(path: Path, text: str) -> None:
-    """UTF-8, all of it or none; an older file stays until then. A file's name that is no UTF-8 is
-    written with its escapes.
+    """Write UTF-8 text, all of it or nothing; an older file stays until then. Characters that are
+    not UTF-8, as in file names, are written as escapes.
     """
     content = text.encode("utf-8", "backslashreplace")
     write_whole(path, lambda part: part.write_bytes(content))
@@ -119,9 +119,9 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to fill; it takes the name `folder` when all went well, and goes if not.
+    """Yields a hidden folder to fill; it is renamed to `folder` on success, and removed otherwise.
 
-    Where another writer was faster, its folder stays.
+    If another writer was faster, its folder stays.
     """
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def rename_unless_there(partial: Path, folder: Path) -> None:
-    """Give `partial` the name `folder`, unless a folder with that name exists."""
+    """Rename `partial` to `folder`, unless a folder with that name exists."""
     try:
         os.rename(partial, folder)
     except OSError as error:
@@ -145,7 +145,7 @@ def rename_unless_there(partial: Path, folder: Path) -> None:
 
 
 def replace_folder(written: Path, folder: Path) -> None:
-    """Give `written` the name `folder`, in the place of what has it."""
+    """Rename `written` to `folder`, replacing an existing folder."""
     try:
         os.rename(written, folder)
     except OSError as error:
@@ -157,22 +157,22 @@ def replace_folder(written: Path, folder: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """At once by its name, then its files."""
+    """Remove a folder: its name disappears at once, then its files."""
     gone = temporary_beside(folder)
     os.rename(folder, gone)
     shutil.rmtree(gone, ignore_errors=True)
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden name that tells whose it is; nobody else writes there."""
+    """A unique hidden name next to `path`, with the host and process that write it."""
     return path.with_name(
         f".{path.name}.{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}.partial"
     )
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what `temporary_beside` named in `folder` and nobody writes any more: its process is
-    gone, or, where another machine wrote, it is a day old.
+    """Remove the files and folders of `temporary_beside` in `folder` that are no longer written:
+    their process has ended, or another machine wrote them over a day ago.
     """
     for path in folder.glob(".*.partial"):
         found = _PARTIAL.search(path.name)
@@ -200,18 +200,18 @@ def _is_stale(path: Path, writer: str, pid: int) -> bool:
 
 
 def give_umask(path: Path) -> None:
-    """Let group and others do what the user's umask allows; libraries make files for one user."""
+    """Give group and others the rights of the user's umask; libraries write files for one user."""
     allowed = 0o777 & ~_umask()
     for entry in (path, *path.rglob("*")) if path.is_dir() else (path,):
         mode = stat.S_IMODE(entry.stat().st_mode)
-        wanted = allowed if entry.is_dir() or mode & 0o100 else allowed & 0o666
-        if wanted & ~mode:
+        rights = allowed if entry.is_dir() or mode & 0o100 else allowed & 0o666
+        if rights & ~mode:
             with suppress(OSError):  # a disk without permissions
-                entry.chmod(mode | wanted)
+                entry.chmod(mode | rights)
 
 
 def _umask() -> int:
-    """Of this process; asking for it in Python sets it for a moment, for all threads."""
+    """The umask of this process; reading it by `os.umask` sets it briefly, for all threads."""
     with suppress(OSError):
         found = re.search(r"^Umask:\s*([0-7]+)", Path("/proc/self/status").read_text(), re.M)
         if found:
@@ -222,7 +222,7 @@ def _umask() -> int:
 
 
 def flush(path: Path, deep: bool = True) -> None:
-    """Wait until a file, or a folder and, if `deep`, all in it, is on the disk."""
+    """Wait until a file, or a folder and, if `deep`, all its content, is on the disk."""
     entries = [*path.rglob("*"), path] if deep and path.is_dir() else [path]
     for entry in entries:
         handle = os.open(entry, os.O_RDONLY)
@@ -236,7 +236,7 @@ def flush(path: Path, deep: bool = True) -> None:
 
 
 def sampled_digest(path: Path, size: int = 4096, count: int = 64) -> str:
-    """Of a file's length and `count` pieces of `size` bytes all over it; all of a short file."""
+    """A hash of a file's length and `count` evenly spread pieces of `size` bytes, or all of it."""
     length = path.stat().st_size
     digest = hashlib.blake2b(str(length).encode(), digest_size=8)
     with path.open("rb") as file:

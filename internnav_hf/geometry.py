@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Action(IntEnum):
-    """VLN-CE's discrete actions. 4 looks up there; nobody here uses it but the environment."""
+    """VLN-CE's discrete actions. Only the environment uses 4, which looks up in VLN-CE."""
 
     STOP = 0
     FORWARD = 1
@@ -114,8 +114,8 @@ def lift_pixel(
     T_world_camera: np.ndarray,
     intrinsics: np.ndarray,
 ) -> np.ndarray | None:
-    """World point (3,) that a pixel (u, v) shows: by `depth` (H, W), or by the floor plane without
-    depth or where it is 0; None for a pixel without either, at or above the horizon.
+    """World point (3,) at a pixel (u, v): from `depth` (H, W), or from the floor plane if depth is
+    missing or 0 there; None if the pixel then lies at or above the horizon.
     """
     uv = np.array([pixel], dtype=float)
     if depth is not None:

@@ -1,8 +1,7 @@
-"""What travels with a checkpoint: key names of released ones, and a model card that tells the
-truth, see `publishing.card`.
+"""Key names of released checkpoints, and model cards, see `publishing.card`.
 
 `from_pretrained` uses transformers' own renaming for plain Qwen-VL files; `convert_released` is the
-same map in the open, for state dicts at hand and for tests against the released key lists.
+same map for a given state dict, also for tests against the released key lists.
 """
 
 import json
@@ -33,9 +32,9 @@ NON_COMMERCIAL = licences.NON_COMMERCIAL.id
 def convert_released(state_dict: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor]:
     """`state_dict` of a released checkpoint under our key names, for `model.load_state_dict`.
 
-    `model` is a System2, a dual system, a NavDP, or an action expert, whose released names are
-    those without the prefix that a whole checkpoint gives them (`model.`, `model.navdp.`). Raises
-    ValueError naming keys that `model` misses, does not know, or has in another shape.
+    `model` is a System2, a dual system, a NavDP, or an action expert, for which the names are
+    those without the prefix in a whole checkpoint (`model.`, `model.navdp.`). Raises
+    ValueError that names missing and unexpected keys and wrong shapes.
     """
     if isinstance(model, System2Model):
         converted = system2_keys(state_dict, model.config.tie_word_embeddings)
@@ -48,11 +47,11 @@ def convert_released(state_dict: Mapping[str, Tensor], model: PreTrainedModel) -
 
 
 def licence_of(base_model: str, datasets: Sequence[str], simulated: bool = False) -> str | None:
-    """The licence a fine-tuned model must carry, or None where base and data do not restrict it, as
-    far as is known.
+    """The licence that a fine-tuned model must carry, or None if base and data are not known to
+    restrict it.
 
-    `base_model` is a folder, file or Hub name, or several, with commas. `simulated` data, of our
-    own simulator, is free whatever its folder is called.
+    `base_model` is a folder, file or Hub name, or several, separated by commas. `simulated` data,
+    from our own simulator, is free whatever its folder is called.
     """
     origins = [*_weights(base_model), *_data(datasets, simulated)]
     required = strictest(origin.licence for origin in origins if origin.licence)

@@ -1,6 +1,4 @@
-"""How programs and their workers end: at once when a signal asks for it, and never after their
-parent.
-"""
+"""How programs and their workers end: at once on a signal, and never later than their parent."""
 
 import ctypes
 import multiprocessing
@@ -15,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; `kill`, a container or a scheduler that stops; SLURM's warning before its time limit."""
+"""Ctrl-C; `kill`, a stopping container or scheduler; SLURM's warning before its time limit."""
 _PR_SET_PDEATHSIG = 1
 _LAUNCHERS = ("accelerate", "torchrun", "deepspeed")
 _SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def end_with_parent(*_: Any) -> None:
-    """In a worker, first of all: it ends when its parent does, however that ends, and leaves Ctrl-C
-    to it.
+    """To call first in a worker: the worker ends with its parent, however that ends, and ignores
+    Ctrl-C, which the parent handles.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     parent = multiprocessing.parent_process()
-    if parent is not None:  # of a forkserver's worker: the program, not the server
+    if parent is not None:  # for a forkserver's worker the program, not the server
         threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
 
 
@@ -39,22 +37,22 @@ def _end_after(parent: Any) -> None:
 
 
 def quiet_worker(*_: Any) -> None:
-    """In a worker of a DataLoader: signals that reach a whole group are its parent's matter."""
+    """To call in a DataLoader's worker: its parent handles signals to the process group."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    if sys.platform == "linux":  # elsewhere a signal does not tell who sent it
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # in threads to come, too
+    if sys.platform == "linux":  # elsewhere the sender of a signal is unknown
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # also in later threads
         threading.Thread(target=_obey_parent, daemon=True).start()
     end_with_parent()
 
 
 class QuietWorker:
-    """`quiet_worker`, and then what a DataLoader has its workers do first; can be pickled."""
+    """A `worker_init_fn` for a DataLoader: `quiet_worker`, then the function `then`; picklable."""
 
     def __init__(self, then: Callable[[int], Any] | None):
         self.then = then
 
     def __call__(self, worker: int) -> None:
-        """In the worker of that number."""
+        """Run in the worker with index `worker`."""
         quiet_worker()
         if self.then is not None:
             self.then(worker)
@@ -69,14 +67,14 @@ def _obey_parent() -> None:
 @contextmanager
 def ending_on_signals(name: str, then: str) -> Iterator[None]:
     """SIGINT, SIGTERM and SIGUSR1 end the program `name` at once, with one line and 128 + the
-    signal's number; workers go with it, see `end_with_parent`. `then` says how to go on.
+    signal's number; workers end with it, see `end_with_parent`. `then` explains how to go on.
     """
 
     def end(number: int, frame: Any) -> None:
-        told = f"\n{name}: ended by {signal.Signals(number).name}; {then}\n"
+        line = f"\n{name}: ended by {signal.Signals(number).name}; {then}\n"
         with suppress(OSError):
             sys.stdout.flush()
-            os.write(2, told.encode())
+            os.write(2, line.encode())
         os._exit(128 + number)
 
     with handled(end):
@@ -85,8 +83,8 @@ def ending_on_signals(name: str, then: str) -> Iterator[None]:
 
 @contextmanager
 def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """`SIGNALS` call `handler` in this process, not in its forked children, and then what they
-    called before. Outside the main thread, which alone can set handlers, nothing changes.
+    """In the block, `SIGNALS` call `handler` in this process, but not in forked children; then the
+    old handlers return. Outside the main thread, the only one that can set handlers, no effect.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -97,7 +95,7 @@ def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
         if os.getpid() == own:
             handler(number, frame)
 
-    # what a shell starts in the background ignores Ctrl-C, and goes on to
+    # a program that a shell started in the background ignores Ctrl-C, and keeps doing so
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     numbers = [n for n in SIGNALS if not (n == signal.SIGINT and ignored)]
     before = {number: signal.signal(number, here) for number in numbers}
@@ -109,8 +107,8 @@ def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 
 def follow_launcher() -> None:
-    """Where accelerate or torchrun started this program: when that ends, SIGTERM comes here. Only
-    Linux tells who started it. A shell may end before what it started.
+    """If accelerate or torchrun started this program, send it SIGTERM when the launcher ends. Works
+    on Linux only. A shell is no launcher: it may end before the programs it started.
     """
     parent = os.getppid()
     with suppress(OSError):

@@ -1,18 +1,18 @@
-"""Trajectories: from recorded poses to an action expert's targets, and from its actions to motion.
+"""Trajectories: recorded poses to an action expert's targets, and its actions to motion.
 
-The published geometry of InternVLA-N1's fast system, one function an arrow, in float64:
+The published geometry of InternVLA-N1's fast system, one function for each arrow, in float64:
 
     camera poses -> relative_poses -> dense_path -> resample -> actions_along     the targets
     actions -> path_of, mean over the samples -> follow                           the motion
 
 Frames: a pose is (x, y, yaw) in the frame of the robot at the first pose: x forward, y left, yaw
 counter-clockwise. Metres and radians throughout; the published targets are (4 dx, 4 dy, dyaw), ours
-are (dx, dy, dyaw) and an expert's config has the factors.
+are (dx, dy, dyaw), and an expert's config holds the factors.
 
 Two oddities are kept, because released checkpoints were trained with them:
 
 * Points are `SPACING_M` = 3.3 / 32 = 0.103125 m apart, not 0.1 m: 33 points spread over 3.3 m.
-* Where a path ends early its last point repeats and the heading there counts as 0, so the first
+* If a path ends early its last point repeats and the heading there counts as 0, so the first
   repeated step has dyaw = -(last heading). It moves nowhere.
 
 Legend: N poses, P points, H horizon, S samples.
@@ -37,7 +37,7 @@ LONGEST_POLYLINE = 3  # points; longer paths are smoothed
 SMALLEST_DENSE_PATH = 50  # points of a smoothed path, at least
 LOOK_AHEAD = 4  # points of a path
 ARRIVED_M = 0.2
-CHUNK_SCALE = 4.0  # `chunk_actions` names four steps' length of motion
+CHUNK_SCALE = 4.0  # `chunk_actions` compares the motion of four steps
 STANDS_STILL = 0.05  # m after `CHUNK_SCALE`, and rad
 
 # The robot's axes in a level camera: x forward = camera z, y left = -camera x, z up = -camera y.
@@ -55,7 +55,7 @@ def camera_in_robot(pitch: float) -> np.ndarray:
 
 
 def relative_poses(T_world_camera: np.ndarray, pitch: float) -> np.ndarray:
-    """(N, 3) x, y, yaw of the robot, seen from its first pose; `T_world_camera` is (N, 4, 4)."""
+    """(N, 3) x, y, yaw of the robot relative to its first pose; `T_world_camera` is (N, 4, 4)."""
     T_world_camera = np.asarray(T_world_camera, np.float64)
     if T_world_camera.ndim != 3 or T_world_camera.shape[1:] != (4, 4) or not len(T_world_camera):
         raise ValueError(f"poses: found shape {T_world_camera.shape}, expected (N, 4, 4), N > 0")
@@ -71,7 +71,7 @@ def relative_poses(T_world_camera: np.ndarray, pitch: float) -> np.ndarray:
 def dense_path(poses: np.ndarray) -> np.ndarray:
     """(P, 2) points along `poses` (N, 3), from (0, 0); turns on the spot are left out.
 
-    Up to three points stay a polyline; more become a cubic spline (not-a-knot) over the chord
+    Up to three points remain a polyline; more become a cubic spline (not-a-knot) over the chord
     length.
     """
     moves = np.square(np.diff(poses[:, :2], axis=0)).sum(axis=1) > SMALLEST_SQUARED_STEP
@@ -99,7 +99,7 @@ def chord_length(path: np.ndarray) -> np.ndarray:
 def actions_along(path: np.ndarray) -> np.ndarray:
     """(H, 3) steps (dx, dy, dyaw) between the points of `path` (H + 1, 2).
 
-    dx and dy stay in the frame of the path's start. dyaw is the change of the steps' headings, from
+    dx and dy are in the frame of the path's start. dyaw is the change of the steps' headings, from
     0; a step that goes nowhere has heading 0.
     """
     steps = np.diff(path, axis=0)
@@ -112,7 +112,7 @@ def actions_along(path: np.ndarray) -> np.ndarray:
 def trajectory_actions(
     T_world_camera: np.ndarray, pitch: float, action_horizon: int = ACTION_HORIZON
 ) -> np.ndarray:
-    """(H, 3) target of an action expert at the first of the poses (N, 4, 4) that the camera takes
+    """(H, 3) target of an action expert at the first of the camera's poses (N, 4, 4) on its path
     to the goal.
     """
     path = dense_path(relative_poses(T_world_camera, pitch))
@@ -120,7 +120,7 @@ def trajectory_actions(
 
 
 def path_of(actions: np.ndarray) -> np.ndarray:
-    """(..., H + 1, 2) the points that `actions` (..., H, 3) go through, from (0, 0); dyaw is not
+    """(..., H + 1, 2) points that `actions` (..., H, 3) pass through, from (0, 0); dyaw is not
     used.
     """
     steps = np.asarray(actions, np.float64)[..., :2]
@@ -141,9 +141,9 @@ def path_pixels(
 def follow(path: np.ndarray) -> list[Action]:
     """Steps and turns along `path` (P, 2) from (0, 0), heading 0: the published pursuit.
 
-    Again and again it turns, in multiples of 15 degrees, towards the point four beyond the nearest
-    one and steps forward, until it is within `ARRIVED_M` of the end or would not come closer. No
-    STOP is written: an empty list says that there is nowhere to go.
+    It repeatedly turns, in multiples of 15 degrees, towards the fourth point after the nearest one
+    and steps forward, until it is within `ARRIVED_M` of the end or would not come closer. No STOP
+    is added: the list is empty if there is nowhere to go.
     """
     path = np.asarray(path, np.float64)
     position, turns, goal = np.zeros(2), 0, path[-1]
@@ -164,9 +164,9 @@ def follow(path: np.ndarray) -> list[Action]:
 
 
 def chunk_actions(actions: np.ndarray) -> list[Action]:
-    """The discrete action that each of `actions` (H, 3) is most like: the other published way.
+    """The most similar discrete action for each of `actions` (H, 3): the other published method.
 
-    Steps are a quarter as long as discrete ones, and turns are not: published code compares four
+    Steps are a quarter as long as discrete ones, but turns are not: published code compares four
     times dx, as its network writes it, with 0.25 m and dyaw with 15 degrees.
     """
     actions = np.asarray(actions, np.float64)

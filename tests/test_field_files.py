@@ -16,8 +16,8 @@ def test_fields_are_read_with_merged_keys(tmp_path):
     [
         ("a: 1\nb: {c: 1, c: 2}", "line 2: c is given twice"),
         ("a: !!python/object:os.x {}", "line 1: could not determine a constructor"),
-        ("- 1", "expected one `field: value` a line, found list"),
-        ("a: [" + "[" * 2000, "nested too deep|line"),
+        ("- 1", "expected one `field: value` per line, found list"),
+        ("a: [" + "[" * 2000, "nested too deeply|line"),
     ],
 )
 def test_a_file_that_is_not_right_is_one_line(tmp_path, text, message):

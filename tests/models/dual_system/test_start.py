@@ -54,7 +54,7 @@ def test_a_file_changes_sizes(system2, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- 1", r"expert\.json: expected one `field: value` a line, found list"),
+        ("- 1", r"expert\.json: expected one `field: value` per line, found list"),
         ('{"use_images": true}', r"expert\.json: use_images: found True; nextdit has False"),
         ('{"hidden": 16}', r"expert\.json: NextDiTConfig has no field 'hidden'"),
         ('{"plan_hidden_size": 32}', "plan_hidden_size is 32.*hidden_size is 64"),
