@@ -9,11 +9,11 @@ vln_ce, instruction following in discrete steps: train scenes go to DATA/r2r, he
 DATA/r2r_val_unseen. Train with `--data_root DATA --datasets r2r_125cm_0_30 --eval_datasets
 r2r_val_unseen_125cm_0_30`.
 
-vln_pe, the same with one look at each step, for Seq2Seq, CMA and RDP, and vln_n1, continuous walks
-for NavDP: train scenes go to DATA/simulated_train, held-out ones to DATA/simulated_val_unseen. They
-are the scans, or groups, of `--data_root DATA`. The published images are 256x256 and 480x270.
+vln_pe: the same with one view at each step, for Seq2Seq, CMA and RDP. vln_n1: continuous paths for
+NavDP. Train scenes go to DATA/simulated_train, held-out ones to DATA/simulated_val_unseen: the
+scans, or groups, of `--data_root DATA`. The published images are 256x256 and 480x270.
 
-A killed run goes on where it was when it is started again.
+A killed run continues where it stopped when it is started again.
 """
 
 import json
@@ -54,24 +54,24 @@ FOLDERS = {
     "vln_pe": SIMULATED,
     "vln_n1": SIMULATED,
 }
-OF_WALKS = ("instructions", "exploration", "near_fraction")
-OF_WAYS = ("frame_spacing", "distance", "heading_noise", "trajectory_folders")
+DISCRETE_OPTIONS = ("instructions", "exploration", "near_fraction")
+CONTINUOUS_OPTIONS = ("frame_spacing", "distance", "heading_noise", "trajectory_folders")
 WITHOUT_EFFECT = {
-    "vln_ce": (*OF_WAYS, "image_files"),
-    "vln_pe": (*OF_WAYS, "depth", "landmarks"),
-    "vln_n1": (*OF_WALKS, "depth", "landmarks", "image_files"),
+    "vln_ce": (*CONTINUOUS_OPTIONS, "image_files"),
+    "vln_pe": (*CONTINUOUS_OPTIONS, "depth", "landmarks"),
+    "vln_n1": (*DISCRETE_OPTIONS, "depth", "landmarks", "image_files"),
 }
 ARGUMENTS_FILE = "make_dataset.json"
 MAY_CHANGE = ("out", "scenes", "held_out_scenes", "workers")
 MIN_DISTANCE_M = 1.0
-LARGEST_SIDE = 8192  # of an image, in pixels
+LARGEST_SIDE = 8192  # pixels of an image
 
 
 @dataclass
 class DatasetArguments:
     """What to generate."""
 
-    out: str = field(metadata={"help": "Folder to write; it becomes a data_root."})
+    out: str = field(metadata={"help": "Folder to write; it can be used as a data_root."})
     format: Literal["vln_ce", "vln_pe", "vln_n1"] = field(
         default="vln_ce", metadata={"help": "Layout to write."}
     )
@@ -79,7 +79,7 @@ class DatasetArguments:
     held_out_scenes: int | None = option(
         None, "Number of held-out scenes; default: a tenth, at least 1.", low=0
     )
-    episodes: int = field(default=20, metadata={"help": "Episodes in each scene."})
+    episodes: int = field(default=20, metadata={"help": "Number of episodes in each scene."})
     seed: int = field(default=0, metadata={"help": "Seed of scenes and episodes."})
     scene: list[str] | None = field(
         default=None, metadata={"help": "Mesh files (GLB, PLY, OBJ) instead of generated scenes."}
@@ -93,24 +93,24 @@ class DatasetArguments:
     density: list[str] | None = field(
         default=None,
         metadata={
-            "help": "easy, medium, hard: cluttered rooms, by turns if several are named, instead "
-            "of --num_rooms and --num_objects; the visual-navigation tasks are held in them."
+            "help": "easy, medium or hard: cluttered rooms, as in the visual-navigation tasks, "
+            "instead of --num_rooms and --num_objects; several alternate from scene to scene."
         },
     )
-    width: int = option(640, "Of the images, in pixels.", low=8, high=LARGEST_SIDE)
-    height: int = option(480, "Of the images, in pixels.", low=8, high=LARGEST_SIDE)
+    width: int = option(640, "Width of the images, in pixels.", low=8, high=LARGEST_SIDE)
+    height: int = option(480, "Height of the images, in pixels.", low=8, high=LARGEST_SIDE)
     hfov: float = field(default=79.0, metadata={"help": "Horizontal field of view, in degrees."})
-    camera_height: float = field(default=1.25, metadata={"help": "Above the floor, in metres."})
-    pitch: float = field(default=0.0, metadata={"help": "Of the ordinary view, degrees down."})
-    look_down_pitch: float = field(default=30.0, metadata={"help": "Of the look-down view."})
+    camera_height: float = field(default=1.25, metadata={"help": "Metres above the floor."})
+    pitch: float = field(default=0.0, metadata={"help": "Ordinary pitch, in degrees down."})
+    look_down_pitch: float = field(default=30.0, metadata={"help": "Look-down pitch, in degrees."})
     depth: bool = field(
-        default=True, metadata={"help": "vln_ce: write depth images; the others have them."}
+        default=True, metadata={"help": "vln_ce: write depth images; other formats always do."}
     )
     landmarks: bool = field(
-        default=False, metadata={"help": "vln_ce: write masks of the object that is named."}
+        default=False, metadata={"help": "vln_ce: write masks of the goal object."}
     )
     instructions: int = field(
-        default=2, metadata={"help": "vln_ce, vln_pe: different ones of an episode, 1 to 3."}
+        default=2, metadata={"help": "vln_ce, vln_pe: instructions for each episode, 1 to 3."}
     )
     exploration: float = field(
         default=0.0,
@@ -121,23 +121,23 @@ class DatasetArguments:
         metadata={"help": "vln_ce, vln_pe: share of episodes that start close to their goal."},
     )
     image_files: bool = field(
-        default=False, metadata={"help": "vln_pe: a small file for each image, no large arrays."}
+        default=False, metadata={"help": "vln_pe: one file for each image, instead of arrays."}
     )
     frame_spacing: float = option(
-        FRAME_SPACING_M, "vln_n1: metres of way between two frames.", above=0
+        FRAME_SPACING_M, "vln_n1: distance between two frames, in metres.", above=0
     )
     distance: list[float] = field(
         default_factory=lambda: [2.5, 12.0],
-        metadata={"help": "vln_n1: shortest and longest way, in metres."},
+        metadata={"help": "vln_n1: shortest and longest path, in metres."},
     )
     heading_noise: float = option(
-        8.0, "vln_n1: degrees (deviation) off the way's direction.", low=0, high=180
+        8.0, "vln_n1: standard deviation of the heading, in degrees.", low=0, high=180
     )
     trajectory_folders: bool = field(
-        default=False, metadata={"help": "vln_n1: a folder for each walk, as v0.1 has them."}
+        default=False, metadata={"help": "vln_n1: one folder for each trajectory, as in v0.1."}
     )
-    grid_resolution: float = option(0.05, "Of the planning grid, in metres.", above=0, high=1)
-    workers: int = field(default=os.cpu_count() or 1, metadata={"help": "Processes."})
+    grid_resolution: float = option(0.05, "Cells of the planning grid, in metres.", above=0, high=1)
+    workers: int = field(default=os.cpu_count() or 1, metadata={"help": "Number of processes."})
 
     def __post_init__(self) -> None:
         for name in ("scenes", "episodes", "workers"):
@@ -154,7 +154,7 @@ class DatasetArguments:
                 f"positive and none above them; found {self.distance} and {self.frame_spacing}."
             )
         if self.density and (self.num_rooms, self.num_objects) != ([2, 4], [5, 8]):
-            raise ValueError("--density says how many rooms and objects there are; name one only.")
+            raise ValueError("--density replaces --num_rooms and --num_objects; pass either.")
         for name in ("exploration", "near_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"--{name} is a share, 0 to 1; found {getattr(self, name)}.")
@@ -192,12 +192,12 @@ class SceneJob:
 
     @property
     def density(self) -> str | None:
-        """One of those asked for, by turns."""
+        """The density of this scene: the requested ones alternate."""
         names = self.arguments.density
         return names[self.index % len(names)] if names else None
 
     def info(self, scene: Scene) -> dict:
-        """What `meta/info.json` tells, so that the scene can be built again."""
+        """The fields of `meta/info.json` from which the scene can be rebuilt."""
         return {"scene": scene.name} | ({"density": self.density} if self.density else {})
 
 
@@ -224,10 +224,10 @@ def main(arguments: DatasetArguments) -> None:
     logging.info("%s: %d episodes, %d frames written", out, counts["episodes"], counts["frames"])
     missing = [job for job in jobs if not job.folder.exists()]
     if len(missing) == len(every_job):
-        raise ValueError(f"No scene is large enough for a way of {_lengths(arguments)}.")
+        raise ValueError(f"No scene is large enough for a path of {_lengths(arguments)}.")
     if missing:
         logging.warning(
-            "%d scenes are left out: no way of %s fits into them.",
+            "%d scenes are left out: no path of %s fits into them.",
             len(missing),
             _lengths(arguments),
         )
@@ -235,8 +235,8 @@ def main(arguments: DatasetArguments) -> None:
 
 @contextmanager
 def _parallel_map(workers: int) -> Iterator[Callable[..., Iterable]]:
-    """`map`, by so many processes. One is this process; more are not forked from it: a fork copies
-    the locks that its threads (embree's, pyarrow's, tqdm's) hold, and the copy waits for ever.
+    """`map` in `workers` processes. One means this process; more are not forked from it: a fork
+    copies locks that its threads (embree's, pyarrow's, tqdm's) hold, and would wait forever.
     """
     if workers == 1:
         yield map
@@ -247,7 +247,7 @@ def _parallel_map(workers: int) -> Iterator[Callable[..., Iterable]]:
 
 
 def write_scene(job: SceneJob) -> tuple[int, int]:
-    """Generate, walk and write one scene; returns how many episodes and frames it has."""
+    """Generate and write one scene; returns the numbers of its episodes and frames."""
     scene = _load(job)
     space = NavigableSpace(scene, resolution_m=job.arguments.grid_resolution)
     writers = {"vln_ce": _write_vln_ce, "vln_pe": _write_vln_pe, "vln_n1": _write_vln_n1}
@@ -258,33 +258,33 @@ def _write_vln_ce(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[i
     arguments = job.arguments
     recording = Recording(arguments.camera, arguments.depth, arguments.landmarks)
     with SceneWriter(job.folder, Renderer(scene), recording, job.info(scene)) as writer:
-        return _add_walks(job, scene, space, writer.add)
+        return _add_demonstrations(job, scene, space, writer.add)
 
 
 def _write_vln_pe(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[int, int]:
     camera, images = job.arguments.camera, job.arguments.image_files
-    seen, fields = (space, Renderer(scene), camera), GoalFields(scene, space)
+    parts, fields = (space, Renderer(scene), camera), GoalFields(scene, space)
     with vln_pe_folder(job.folder, camera, job.info(scene), images) as writer:
 
-        def add(episode: NavigationEpisode, steps: Demonstration) -> None:
-            writer.add(record(episode, steps, *seen, fields.of(episode)))
+        def add(episode: NavigationEpisode, demonstration: Demonstration) -> None:
+            writer.add(record(episode, demonstration, *parts, fields.of(episode)))
 
-        return _add_walks(job, scene, space, add)
+        return _add_demonstrations(job, scene, space, add)
 
 
-def _add_walks(
+def _add_demonstrations(
     job: SceneJob,
     scene: Scene,
     space: NavigableSpace,
     add: Callable[[NavigationEpisode, Demonstration], None],
 ) -> tuple[int, int]:
-    asked, rng, lengths = job.arguments, np.random.default_rng(job.scene_seed), []
-    sampler = EpisodeSampler(scene, space, MIN_DISTANCE_M, asked.near_fraction, asked.instructions)
-    for episode, steps in draw_demonstrations(
-        space, sampler, asked.episodes, rng, asked.exploration
-    ):
-        add(episode, steps)
-        lengths.append(len(steps.actions))
+    options, rng, lengths = job.arguments, np.random.default_rng(job.scene_seed), []
+    settings = (MIN_DISTANCE_M, options.near_fraction, options.instructions)
+    sampler = EpisodeSampler(scene, space, *settings)
+    drawn = draw_demonstrations(space, sampler, options.episodes, rng, options.exploration)
+    for episode, demonstration in drawn:
+        add(episode, demonstration)
+        lengths.append(len(demonstration.actions))
     return len(lengths), sum(lengths)
 
 
@@ -293,12 +293,12 @@ def _write_vln_n1(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[i
     (shortest, longest), noise = arguments.distance, float(np.radians(arguments.heading_noise))
     sampler = SmoothPathSampler(space, arguments.frame_spacing, shortest, longest, noise)
     drawn = (sampler.draw(rng) for _ in range(arguments.episodes))
-    walks = [poses for poses in drawn if poses is not None]
-    if not walks:
+    trajectories = [poses for poses in drawn if poses is not None]
+    if not trajectories:
         if job.mesh is None:
-            return 0, 0  # some rooms are drawn too full; the others count
+            return 0, 0  # some generated rooms are too full; the others suffice
         raise ValueError(
-            f"Scene {scene.name} is too small: no way of {_lengths(arguments)} fits into it."
+            f"Scene {scene.name} is too small: no path of {_lengths(arguments)} fits into it."
         )
     parts = (Renderer(scene), point_cloud(scene), arguments.camera, job.info(scene))
 
@@ -309,11 +309,11 @@ def _write_vln_n1(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[i
 
     if arguments.trajectory_folders:
         with whole_folder(job.folder) as folder:
-            for index, poses in enumerate(walks):
+            for index, poses in enumerate(trajectories):
                 write(folder / f"trajectory_{index:06d}", [poses])
     else:
-        write(job.folder, walks)
-    return len(walks), sum(map(len, walks))
+        write(job.folder, trajectories)
+    return len(trajectories), sum(map(len, trajectories))
 
 
 def _lengths(arguments: DatasetArguments) -> str:
@@ -327,7 +327,7 @@ def _load(job: SceneJob) -> Scene:
 
 
 def _jobs(out: Path, arguments: DatasetArguments) -> list[SceneJob]:
-    """All scenes of all splits; mesh files are train scenes, and nothing is held out of them."""
+    """All scenes of all splits; mesh files are train scenes, none of them is held out."""
     folders = FOLDERS[arguments.format]
     if arguments.scene:
         seeds = scene_seeds(arguments.seed, "mesh", len(arguments.scene))
@@ -346,13 +346,13 @@ def _jobs(out: Path, arguments: DatasetArguments) -> list[SceneJob]:
 
 
 def _check(arguments: DatasetArguments) -> None:
-    """Whatever is wrong is said before anything is written."""
+    """Raise ValueError for wrong options before anything is written."""
     _ = arguments.camera
     defaults = _defaults()
     for name in WITHOUT_EFFECT[arguments.format]:
         if getattr(arguments, name) != defaults[name]:
             raise ValueError(
-                f"--{name} says nothing about --format {arguments.format}; leave it out."
+                f"--{name} has no effect on --format {arguments.format}; leave it out."
             )
     if not arguments.scene and arguments.camera_height >= SceneConfig.wall_height_m:
         raise ValueError(
@@ -360,7 +360,7 @@ def _check(arguments: DatasetArguments) -> None:
             f"of generated rooms, {SceneConfig.wall_height_m}."
         )
     if arguments.scene and arguments.density:
-        raise ValueError("--density says how scenes are generated, but --scene names mesh files.")
+        raise ValueError("--density is for generated scenes, but --scene names mesh files.")
     for density in arguments.density or [None]:
         arguments.scene_config(density)
     meshes = [Path(mesh) for mesh in arguments.scene or []]
@@ -369,7 +369,7 @@ def _check(arguments: DatasetArguments) -> None:
             raise ValueError(f"There is no mesh file {mesh}.")
     names = [mesh.stem for mesh in meshes]
     if len(set(names)) < len(names):
-        raise ValueError(f"Mesh files need different names, for folders; found {sorted(names)}.")
+        raise ValueError(f"Mesh files need different names (of folders); found {sorted(names)}.")
 
 
 def _remember_arguments(out: Path, arguments: DatasetArguments) -> None:
@@ -379,13 +379,13 @@ def _remember_arguments(out: Path, arguments: DatasetArguments) -> None:
     names = [name for folders in FOLDERS.values() for name in folders.values()]
     if any(any((out / name).glob("[!.]*")) for name in names):
         if not path.exists():
-            raise ValueError(f"{out} holds scenes but no {ARGUMENTS_FILE}; choose another --out.")
-        # Arguments that are newer than the folder had their defaults.
+            raise ValueError(f"{out} has scenes but no {ARGUMENTS_FILE}; choose another --out.")
+        # Arguments that did not exist when the folder was made had their defaults.
         theirs = _defaults() | read_json(path)
         changed = [key for key in ours if ours[key] != theirs.get(key)]
         if changed:
-            told = ", ".join(f"{key} was {theirs.get(key)}, is {ours[key]}" for key in changed)
-            raise ValueError(f"{out} was made with other arguments ({told}); choose another --out.")
+            diff = ", ".join(f"{key} was {theirs.get(key)}, is {ours[key]}" for key in changed)
+            raise ValueError(f"{out} was made with other arguments ({diff}); choose another --out.")
         return
     write_whole(path, lambda part: part.write_text(json.dumps(ours, indent=2) + "\n"))
 

@@ -1,12 +1,11 @@
-"""Write a small Qwen2.5-VL with random weights, to train from nothing on a laptop.
+"""Write a small Qwen2.5-VL with random weights, to train from scratch on a laptop.
 
     python scripts/make_tiny_vlm.py --out outputs/demo/vlm --data_root outputs/demo/data --datasets
     r2r_125cm_30_30
 
-It is an ordinary Qwen2.5-VL folder (`--vlm` of the recipe takes it as it takes the 7B) with about a
-million parameters and a tokenizer made for the dataset's instructions. So that two cores do not
-spend their time on words that never change, the fixed sentences of System2's prompt are one token
-each.
+It is an ordinary Qwen2.5-VL folder (the recipe's `--vlm` takes it like the 7B) with about a million
+parameters and a tokenizer made for the dataset's instructions. The fixed sentences of System2's
+prompt are one token each, so that no time is spent on words that never change.
 """
 
 import logging
@@ -50,17 +49,17 @@ class TinyVLMArguments:
 
     out: str = field(metadata={"help": "Folder to write."})
     data_root: str = field(
-        metadata={"help": "Dataset whose instructions the tokenizer is made for."}
+        metadata={"help": "Dataset with the instructions that the tokenizer is made for."}
     )
     seed: int = option(0, "Seed of the weights.")
-    vocab_size: int = option(1000, "Size of the tokenizer, at most.", low=512)
+    vocab_size: int = option(1000, "Largest size of the tokenizer's vocabulary.", low=512)
     hidden_size: int = option(128, "Width of the language model.", low=64)
     num_hidden_layers: int = option(3, "Layers of the language model.", low=1)
     vision_hidden_size: int = option(96, "Width of the vision tower.", low=12)
     vision_depth: int = option(2, "Layers of the vision tower.", low=1)
-    patch_size: int = option(16, "Pixels a side of a visual token.", low=4)
+    patch_size: int = option(16, "Side of a visual token, in pixels.", low=4)
     initializer_range: float = option(
-        0.08, "Standard deviation of the random weights; 0.02 starts far more slowly.", above=0
+        0.08, "Standard deviation of the random weights; with 0.02 learning starts slowly.", above=0
     )
 
     def __post_init__(self) -> None:

@@ -1,13 +1,13 @@
-"""Look at what a model is shown and asked: one HTML page with pictures, prompts and answers.
+"""Show training samples on one HTML page, with images, prompts and answers.
 
     python scripts/preview_dataset.py data/vln_ce/traj_data --dataset r2r_125cm_0_30
     python scripts/preview_dataset.py data/vln_ce/traj_data --dual-system
     python scripts/preview_dataset.py data/vln_pe/traj_data --whole-walks
 
-With --dual-system the samples are those of the dual system: pixel goals, and the frames on the way
-to each with the trajectory to learn, drawn on the floor. With --whole-walks they are those of
-Seq2Seq, CMA and RDP: some frames of each walk with the action to learn, and from above the way and
-where RDP's displacements lead.
+With --dual-system the samples are those of the dual system: pixel goals, and the frames on the path
+to each with the target trajectory drawn on the floor. With --whole-walks they are those of Seq2Seq,
+CMA and RDP: some frames of each episode with the target actions, and a map with the path and RDP's
+displacements.
 """
 
 import argparse
@@ -58,17 +58,17 @@ pre {{ white-space: pre-wrap; background: #f5f5f3; padding: .7em; border-radius:
 
 
 def main() -> None:
-    """Write the page and say where it is."""
+    """Write the page and print its path."""
     parser = LineParser(__doc__)
-    parser.add_argument("data_root", type=Path, help="the folder that holds r2r/, rxr/, ...")
-    parser.add_argument("--dataset", default="r2r_125cm_0_30", help="one or more, comma separated")
+    parser.add_argument("data_root", type=Path, help="the folder with r2r/, rxr/, ...")
+    parser.add_argument("--dataset", default="r2r_125cm_0_30", help="one or more, comma-separated")
     parser.add_argument(
-        "--num-samples", type=whole_number(1), default=12, help="spread over the classes"
+        "--num-samples", type=whole_number(1), default=12, help="samples, spread over the classes"
     )
     parser.add_argument("--seed", type=whole_number(0), default=0)
     parser.add_argument("--dual-system", action="store_true", help="the dual system's samples")
     parser.add_argument("--out", type=Path, default=Path("preview.html"))
-    parser.add_argument("--whole-walks", action="store_true", help="those of Seq2Seq, CMA, RDP")
+    parser.add_argument("--whole-walks", action="store_true", help="samples of Seq2Seq, CMA, RDP")
     options = parser.parse_args()
     output_folder("--out", options.out.parent)
     if options.whole_walks:
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def preview_walks(options: argparse.Namespace) -> None:
-    """The page of whole walks."""
+    """Write the page of whole episodes."""
     texts, _ = read_texts(options.data_root)
     processor = VLNProcessor(word_tokenizer(learn_words(texts)))
     kinds = ("actions", "displacements")
@@ -91,7 +91,7 @@ def preview_walks(options: argparse.Namespace) -> None:
     rng = np.random.default_rng(options.seed)
     indices = sorted(rng.permutation(len(first))[: options.num_samples].tolist())
     sections = "\n".join(walk_section(datasets, index) for index in indices)
-    summary = f"{len(first)} samples, {first.episodes.num_rows} walks"
+    summary = f"{len(first)} samples, {first.episodes.num_rows} episodes"
     text = PAGE.format(
         title=html.escape(str(options.data_root)), summary=html.escape(summary), sections=sections
     )
@@ -100,7 +100,7 @@ def preview_walks(options: argparse.Namespace) -> None:
 
 
 def choose(dataset: System2Dataset, num_samples: int, seed: int) -> list[int]:
-    """As many of each class as there are, in turn, so that the rare ones are seen too."""
+    """Samples of all classes in turn, so that rare classes appear too."""
     rng = np.random.default_rng(seed)
     classes = dataset.samples["answer_class"].to_numpy()
     shuffled = [rng.permutation(np.flatnonzero(classes == kind)) for kind in range(3)]
@@ -110,7 +110,7 @@ def choose(dataset: System2Dataset, num_samples: int, seed: int) -> list[int]:
 
 
 def page(dataset: System2Dataset, title: str, indices: list[int]) -> str:
-    """The whole page, pictures inside."""
+    """The whole page, with embedded images."""
     classes = dataset.samples["answer_class"].to_numpy()
     counts = ", ".join(f"{(classes == k).sum()} {word}" for k, word in enumerate(CLASS_NAMES))
     camera = dataset.camera
@@ -149,14 +149,14 @@ def section(dataset: System2Dataset, index: int) -> str:
 
 
 def frames(item: dict, camera: CameraSpec) -> list[Image.Image]:
-    """The views on the way to the goal, each with the trajectory from there."""
+    """The views on the path to the goal, each with the trajectory from there."""
     views = [Image.fromarray(rgb.transpose(1, 2, 0)) for rgb in item["rgb"]]
     paths = path_of(item["actions"])
     return [draw_path(view, path, camera) for view, path in zip(views, paths, strict=True)]
 
 
 def draw_path(image: Image.Image, path: np.ndarray, camera: CameraSpec) -> Image.Image:
-    """Dots on the floor where `path` (P, 2) leads, in a look-down view of any size."""
+    """Draw `path` (P, 2) as dots on the floor, in a look-down view of any size."""
     pitch = float(np.radians(camera.look_down_pitch_deg))
     pixels = path_pixels(path, camera.height_m, pitch, camera.intrinsics)
     pixels *= np.divide(image.size, (camera.width, camera.height))
@@ -168,7 +168,7 @@ def draw_path(image: Image.Image, path: np.ndarray, camera: CameraSpec) -> Image
 
 
 def walk_section(datasets: dict[str, VLNDataset], index: int) -> str:
-    """One walk: its words as the model knows them, some frames, the actions, the way from above."""
+    """One episode: its tokens, some frames, the actions, and the path on a map."""
     dataset, item = datasets["actions"], datasets["actions"][index]
     moves = datasets["displacements"][index]
     words = dataset.processor.tokenizer.convert_ids_to_tokens(item["instruction_ids"])
@@ -181,9 +181,9 @@ def walk_section(datasets: dict[str, VLNDataset], index: int) -> str:
         views.append(figure(view, THUMBNAIL_WIDTH, caption))
         grey = (item["depth"][frame] / FARTHEST_M).clip(0, 1) * 255
         depths.append(figure(Image.fromarray(grey.astype(np.uint8)), THUMBNAIL_WIDTH, ""))
-    seen = figure(draw_walk(moves["relative_pose"], moves["displacements"], frames), MAP_SIZE, "")
+    map_ = figure(draw_map(moves["relative_pose"], moves["displacements"], frames), MAP_SIZE, "")
     strips = "".join(
-        f"<div class=strip>{''.join(strip)}</div>" for strip in (views, depths, [seen])
+        f"<div class=strip>{''.join(strip)}</div>" for strip in (views, depths, [map_])
     )
     return (
         f"<section><h2>{index} · {len(arrows)} steps</h2><p>{html.escape(dataset.text(index))}</p>"
@@ -191,9 +191,9 @@ def walk_section(datasets: dict[str, VLNDataset], index: int) -> str:
     )
 
 
-def draw_walk(poses: np.ndarray, steps: np.ndarray, frames: list[int]) -> Image.Image:
-    """From above, ahead of the start to the right: the way (T, 3), and from each of `frames`
-    where its steps lead.
+def draw_map(poses: np.ndarray, steps: np.ndarray, frames: list[int]) -> Image.Image:
+    """A map with the first heading to the right: the path (T, 3), and the steps from each of
+    `frames`.
     """
     ahead = [np.cumsum(np.insert(steps[frame, :, :2], 0, 0, axis=0), axis=0) for frame in frames]
     paths = [robot_to_world(path, poses[f]) for path, f in zip(ahead, frames, strict=True)]
@@ -214,7 +214,7 @@ def draw_walk(poses: np.ndarray, steps: np.ndarray, frames: list[int]) -> Image.
 
 
 def draw_goal(image: Image.Image, goal: tuple[int, int]) -> Image.Image:
-    """A ring and a dot at pixel (u, v)."""
+    """Draw a ring and a dot at pixel (u, v)."""
     image = image.copy()
     draw = ImageDraw.Draw(image)
     radius = max(image.width // 40, 3)

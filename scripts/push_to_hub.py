@@ -1,9 +1,9 @@
-"""Push the folder of a trained model to the Hub: its weights, settings, processor and card.
+"""Push the folder of a trained model to the Hub: its weights, configuration, processor and card.
 
     python scripts/push_to_hub.py outputs/train_system2 me/my-model
     python scripts/push_to_hub.py outputs/train_system2/adapter me/my-adapter --private
 
-What a training keeps for itself (its arguments, optimiser states, logs) stays here.
+Arguments, optimiser states and logs of the training run are not pushed.
 """
 
 import sys
@@ -15,13 +15,13 @@ from internnav_hf.publishing.repository import Repository, push_folder
 
 
 def main() -> int:
-    """Print the address of the commit."""
+    """Push, and print the address of the commit."""
     parser = LineParser(__doc__)
     parser.add_argument("folder", type=Path, help="Output folder of a training, or a checkpoint.")
-    parser.add_argument("repository", help="OWNER/NAME on the Hub; made if it is not there.")
-    parser.add_argument("--license", help="Where the card does not say one, as the Hub calls it.")
-    parser.add_argument("--private", action="store_true", help="If it is made: for you alone.")
-    parser.add_argument("--revision", help="A branch; made if it is not there.")
+    parser.add_argument("repository", help="OWNER/NAME on the Hub; created if it does not exist.")
+    parser.add_argument("--license", help="Identifier of the Hub, if the card states no licence.")
+    parser.add_argument("--private", action="store_true", help="Make a new repository private.")
+    parser.add_argument("--revision", help="Branch to push to; created if it does not exist.")
     options = parser.parse_args()
     licence = parse_licence(options.license) if options.license else None
     private = True if options.private else None

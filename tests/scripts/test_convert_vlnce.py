@@ -53,11 +53,11 @@ def test_broken_walks_are_one_error_or_left_out(data, caplog):
     entries = read_entries(data / "R2R")
     entries[0]["actions"] = [9]
     write_annotations(data / "R2R", entries)
-    with pytest.raises(ValueError, match="1 of 3 walks are broken(?s:.*)--skip_broken true"):
+    with pytest.raises(ValueError, match="1 of 3 episodes are broken(?s:.*)--skip_broken true"):
         convert(data)
     assert not (data.parent / "out").exists()
     assert len(places(convert(data, skip_broken=True))) == 2
-    assert "1 of 3 walks are broken" in caplog.text
+    assert "1 of 3 episodes are broken" in caplog.text
 
 
 def test_an_image_that_cannot_be_read_breaks_its_dataset_only(data):
@@ -81,7 +81,7 @@ def test_two_walks_for_one_place_are_an_error(data):
     ("options", "message"),
     [
         ({"datasets": ["EnvDrop"]}, "EnvDrop/annotations.json: file: found no file"),
-        ({"start_index": 3}, "found no walk in the entries asked for"),
+        ({"start_index": 3}, "found no episode in the requested entries"),
         ({"start_index": 2, "end_index": 1}, "must be numbers of entries, in order"),
         ({"num_threads": 0}, "--num_threads must be at least 1"),
     ],

@@ -208,9 +208,9 @@ def test_scenes_without_a_long_way_are_left_out_and_all_such_are_an_error(tmp_pa
         make_dataset.main(arguments(tmp_path / "some", **some))
         found = len(list((tmp_path / "some" / "simulated_train").iterdir()))
         assert 0 < found < 4
-        assert f"{4 - found} scenes are left out: no way of 6.5 to 20 m" in caplog.text
+        assert f"{4 - found} scenes are left out: no path of 6.5 to 20 m" in caplog.text
         caplog.clear()
-    with pytest.raises(ValueError, match="No scene is large enough for a way of 90 to 99 m"):
+    with pytest.raises(ValueError, match="No scene is large enough for a path of 90 to 99 m"):
         make_dataset.main(arguments(tmp_path / "none", **some | {"distance": [90.0, 99.0]}))
 
 
@@ -301,15 +301,15 @@ def test_arguments_may_change_until_a_scene_is_written(tmp_path):
         ({"exploration": 1.5}, "--exploration is a share"),
         ({"distance": [3.0, 2.0]}, "--distance takes two positive lengths in order"),
         ({"frame_spacing": 0.0}, "--frame_spacing must be positive"),
-        ({"density": ["hard"]}, "--density says how many rooms"),
+        ({"density": ["hard"]}, "--density replaces --num_rooms"),
         ({"density": ["dense"], "num_rooms": [2, 4], "num_objects": [5, 8]}, "no density 'dense'"),
-        ({"heading_noise": 20.0}, "--heading_noise says nothing about --format vln_ce"),
-        ({"image_files": True}, "--image_files says nothing about --format vln_ce"),
-        (FOLLOWED | {"depth": False}, "--depth says nothing about --format vln_pe"),
-        (FOLLOWED | {"distance": [1.0, 2.0]}, "--distance says nothing about --format vln_pe"),
+        ({"heading_noise": 20.0}, "--heading_noise has no effect on --format vln_ce"),
+        ({"image_files": True}, "--image_files has no effect on --format vln_ce"),
+        (FOLLOWED | {"depth": False}, "--depth has no effect on --format vln_pe"),
+        (FOLLOWED | {"distance": [1.0, 2.0]}, "--distance has no effect on --format vln_pe"),
         (FOLLOWED | {"instructions": 4}, "--instructions must be 1, 2 or 3"),
-        (WALKS | {"depth": False}, "--depth says nothing about --format vln_n1"),
-        (WALKS | {"scene": ["home.glb"]}, "--density says how scenes are generated, but --scene"),
+        (WALKS | {"depth": False}, "--depth has no effect on --format vln_n1"),
+        (WALKS | {"scene": ["home.glb"]}, "--density is for generated scenes, but --scene"),
         ({"hfov": 200.0}, "hfov_deg must lie between"),
         ({"scene": ["nowhere.glb"]}, r"no mesh file nowhere\.glb"),
     ],

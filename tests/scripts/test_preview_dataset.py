@@ -63,7 +63,7 @@ def test_the_page_of_whole_walks_shows_frames_and_actions(tmp_path, monkeypatch)
 def test_a_walk_is_drawn_with_what_is_learnt():
     actions = np.array(vln_pe.some_actions(12))
     poses = vln_pe.poses_of(actions.tolist())
-    drawn = preview_dataset.draw_walk(relative_poses(poses), displacements(poses), [0, 4])
+    drawn = preview_dataset.draw_map(relative_poses(poses), displacements(poses), [0, 4])
     colors = {color for _, color in drawn.getcolors() or []}
     assert {(90, 90, 90), preview_dataset.GOAL_COLOR, preview_dataset.PATH_COLOR} <= colors
 
