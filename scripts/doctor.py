@@ -1,12 +1,12 @@
-"""Look at this machine as internnav_hf sees it, and print a report to paste into a question.
+"""Check this machine for internnav_hf, and print a report to paste into a question.
 
     python scripts/doctor.py
     python scripts/doctor.py --skip-training > report.md
 
-Versions beside the bounds of the project, devices, extras, models, caches, disks, settings of the
-environment, the load, and a training of two steps. No secret is printed, and the home directory is
-`~`. Exits with 1 if something fails that everything needs; such a line says what to do. Packages
-are imported in processes of their own: a broken one is a line.
+The report lists versions and the project's bounds, devices, extras, models, caches, disks,
+environment variables, the load, and a training run of two steps. No secret is printed, and the home
+directory appears as `~`. The exit code is 1 if anything essential fails; the line then explains
+what to do. Packages are imported in separate processes, so a broken one is only a line.
 """
 
 import argparse
@@ -47,15 +47,15 @@ http_proxy https_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PR
 """
 OF_A_LAUNCH = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD)$")
-LEAST_FREE_GB = 10  # of a disk
+LEAST_FREE_GB = 10  # on a disk
 TIMEOUT_S = 120
 GIB = 1024**3
 PYTHON = [sys.executable, "-W", "ignore", "-c"]
 
 
 class Line(NamedTuple):
-    """Of the report. Something that `lacks` is not usable; if it `fails`, nothing is. `advice`
-    says what to do.
+    """A line of the report. `lacks`: this part is not usable; `fails`: nothing is usable. `advice`
+    is what to do.
     """
 
     what: str
@@ -66,7 +66,7 @@ class Line(NamedTuple):
 
 
 def main() -> int:
-    """Print the report; the exit code."""
+    """Print the report; returns the exit code."""
     options = parse_arguments()
     sections = {
         "Versions": versions,
@@ -87,7 +87,7 @@ def main() -> int:
             failed += [line] if line.fails else []
             print("| " + " | ".join(map(cell, marked(line))) + " |", flush=True)
     print(f"\n{len(failed)} lines FAIL: " + "; ".join(line.what for line in failed)
-          if failed else "\nNothing fails that everything needs.")  # fmt: skip
+          if failed else "\nNothing essential fails.")  # fmt: skip
     return 1 if failed else 0
 
 
@@ -105,12 +105,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def marked(line: Line) -> tuple[str, str, str]:
-    """What fails is seen at a glance."""
+    """The cells of a line, with failures in bold."""
     return line.what, line.found, f"**FAILS**: {line.advice}" if line.fails else line.advice
 
 
 def cell(text: str) -> str:
-    """On one line of a Markdown table, without the home directory's name."""
+    """`text` as a cell of a Markdown table: one line, `~` for the home directory, no tokens."""
     home = str(Path.home())
     text = re.sub(rf"{re.escape(home)}(?=/|$|[:\s'\"])", "~", text) if len(home) > 1 else text
     text = re.sub(r"hf_\w{8,}", "hf_***", text)
@@ -121,7 +121,7 @@ def cell(text: str) -> str:
 
 
 def versions() -> Iterator[Line]:
-    """Python, and what the project needs at least."""
+    """Python and the required packages, with the project's bounds."""
     version = platform.python_version()
     old = sys.version_info[:2] < OLDEST_PYTHON
     yield Line("python", version, "needs 3.10 or newer: make PYTHON=python3.12 env", old) if old \
@@ -136,7 +136,7 @@ def versions() -> Iterator[Line]:
 
 
 def requirements(extra: str) -> list:
-    """Of the installed project, those without an extra or those of one; none if it is not there."""
+    """Requirements of the installed project, or of one extra; none if it is not installed."""
     try:
         from packaging.requirements import Requirement
 
@@ -149,7 +149,7 @@ def requirements(extra: str) -> list:
 
 
 def package_folder() -> str:
-    """Where the project's code is."""
+    """The folder with the project's code."""
     import importlib.util
 
     spec = importlib.util.find_spec("internnav_hf")
@@ -157,7 +157,7 @@ def package_folder() -> str:
 
 
 def package(needed, essential: bool) -> Line:
-    """Installed, new enough, and can be imported."""
+    """Check that a package is installed, new enough, and can be imported."""
     install = f"pip install '{needed.name}{needed.specifier}'"
     try:
         version = metadata.version(needed.name)
@@ -174,7 +174,7 @@ def package(needed, essential: bool) -> Line:
 
 
 def run(command: list[str], timeout: float = TIMEOUT_S, **changes: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of a program; one that hangs or is not there gets -1."""
+    """Exit code, output and errors of a program; -1 if it hangs or does not exist."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -193,18 +193,18 @@ def run(command: list[str], timeout: float = TIMEOUT_S, **changes: str) -> tuple
 
 
 def problem_of(command: list[str]) -> str:
-    """The last line of what a program says when it fails; nothing if it does not."""
+    """The last error line of a program that fails; empty if it succeeds."""
     code, _, errors = run(command)
     return last_line(errors, code) if code else ""
 
 
 def last_line(errors: str, code: int) -> str:
-    """Of a traceback: what was wrong."""
+    """The last line of a traceback: the error."""
     return (errors.strip().splitlines() or [f"exit code {code}"])[-1]
 
 
 def extras() -> Iterator[Line]:
-    """What is installed of each, and what cannot be done without."""
+    """The installed packages of each extra, and what the missing ones are for."""
     for name, purpose in EXTRAS.items():
         lines = [package(needed, False) for needed in requirements(name)]
         missing = [f"{line.what} ({line.found})" for line in lines if line.lacks]
@@ -250,7 +250,7 @@ def devices() -> Iterator[Line]:
 
 
 def no_gpu_advice() -> str:
-    """Where the driver sees one, torch is to blame."""
+    """Advice if torch finds no GPU: a GPU that the driver lists needs another build of torch."""
     code, output, _ = run(["nvidia-smi", "-L"], timeout=30)
     if code or not output.strip():
         return "training runs on the CPU, in float32"
@@ -259,7 +259,7 @@ def no_gpu_advice() -> str:
 
 
 def quota() -> str:
-    """Cores that a container may use, where its limit is below."""
+    """The container's limit of cores, if there is one."""
     text = read("/sys/fs/cgroup/cpu.max").split()
     if len(text) == 2 and text[0].isdigit():
         return f", a quota of {int(text[0]) / int(text[1]):g}"
@@ -267,7 +267,7 @@ def quota() -> str:
 
 
 def memory() -> Line:
-    """Of the machine, and of the container."""
+    """Memory of the machine and limit of the container."""
     found = dict(re.findall(r"^(\w+):\s+(\d+) kB", read("/proc/meminfo"), re.MULTILINE))
     if "MemTotal" not in found:
         return Line("memory", "not known here")
@@ -278,7 +278,7 @@ def memory() -> Line:
 
 
 def read(path: str) -> str:
-    """A file of the system, or nothing."""
+    """The content of a system file; empty if it cannot be read."""
     try:
         return Path(path).read_text(errors="replace")
     except OSError:
@@ -286,13 +286,13 @@ def read(path: str) -> str:
 
 
 def load() -> Iterator[Line]:
-    """How busy the cores are: what else runs here slows training on the CPU down."""
+    """How busy the cores are: other programs slow down training on the CPU."""
     before = cpu_times()
     time.sleep(0.5)
     work, idle = (after - earlier for after, earlier in zip(cpu_times(), before, strict=True))
     cores = os.cpu_count() or 1
     busy = cores * work / max(work + idle, 1)
-    advice = "others compute here: see 'A busy machine' in docs/benchmarks/cpu.md"
+    advice = "other programs compute here: see 'A busy machine' in docs/benchmarks/cpu.md"
     yield Line("busy cores", f"{busy:.1f} of {cores}", advice if busy > cores / 4 else "")
     if hasattr(os, "getloadavg"):
         yield Line("processes that want a core (1, 5, 15 min)",
@@ -300,7 +300,7 @@ def load() -> Iterator[Line]:
 
 
 def cpu_times() -> tuple[int, int]:
-    """Ticks of work and of rest, over all cores."""
+    """Ticks of work and of idle time, over all cores."""
     first = (read("/proc/stat").splitlines() or [""])[0].split()[1:9]
     times = [int(value) for value in first] or [0] * 8
     return sum(times) - times[3] - times[4], times[3] + times[4]
@@ -317,7 +317,7 @@ print(json.dumps({"Hugging Face's cache": HF_HUB_CACHE, "cache of indices": str(
 
 
 def places() -> Iterator[Line]:
-    """Where things are kept: there, writable, and room enough."""
+    """The folders for caches and temporary files: existing, writable, with enough space."""
     code, output, errors = run([*PYTHON, PLACES])
     if code:
         yield Line("caches", last_line(errors, code), INSTALL, True)
@@ -334,26 +334,26 @@ def places() -> Iterator[Line]:
 
 
 def place(what: str, folder: Path, essential: bool) -> Line:
-    """One folder, or where it would be made."""
+    """Check one folder, or the place where it would be created."""
     there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     free = shutil.disk_usage(there).free / GIB
     size = f", {size_of(folder)} in it" if what.endswith(("cache", "indices")) else ""
-    found = f"{folder}{'' if there == folder else ' (not made yet)'}{size}, {free:.1f} GiB free"
+    found = f"{folder}{'' if there == folder else ' (not created)'}{size}, {free:.1f} GiB free"
     try:
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"can be written")
     except OSError as error:
         advice = f"cannot be written ({error.strerror}): choose another by HF_HOME, TMPDIR or chmod"
         return Line(what, found, advice, essential)
-    return Line(what, found, "little room" if free < LEAST_FREE_GB else "")
+    return Line(what, found, "little space" if free < LEAST_FREE_GB else "")
 
 
 def size_of(folder: Path, longest_s: float = 5.0) -> str:
-    """Of all files in a folder; "more than" where that takes too long to count."""
+    """Size of all files in a folder; "more than" if counting takes too long."""
     total, end = 0, time.monotonic() + longest_s
     for path, _, names in os.walk(folder):
         for name in names:
-            with suppress(OSError):  # one that is gone by now
+            with suppress(OSError):  # deleted in the meantime
                 total += os.lstat(os.path.join(path, name)).st_size
         if time.monotonic() > end:
             return f"more than {total / GIB:.1f} GiB"
@@ -361,16 +361,16 @@ def size_of(folder: Path, longest_s: float = 5.0) -> str:
 
 
 def settings() -> Iterator[Line]:
-    """Variables that change what happens, those that are set."""
+    """The relevant environment variables that are set."""
     names = [name for name in SETTINGS.split() if name in os.environ]
     for name in names:
         yield Line(name, shown(name, os.environ[name]))
     if not names:
-        yield Line("none", "of those that matter")
+        yield Line("none", "no relevant variable is set")
 
 
 def shown(name: str, value: str) -> str:
-    """A secret only as set; of an address not its user and password."""
+    """The value of a variable; secrets only as "set", addresses without user and password."""
     if SECRET.search(name):
         return "set" if value else "empty"
     return re.sub(r"(^|//)[^/@\s]+@", r"\1***@", value) or "empty"
@@ -393,7 +393,7 @@ print(json.dumps(found))
 
 
 def models() -> Iterator[Line]:
-    """Whether the Auto classes find ours, and their code can be imported."""
+    """Check that the Auto classes find our models and that their code can be imported."""
     code, output, errors = run([*PYTHON, MODELS])
     if code:
         yield Line("Auto classes", last_line(errors, code), INSTALL, True)
@@ -411,7 +411,7 @@ print(json.dumps(train_two_steps(sys.argv[1])))
 
 
 def training() -> Iterator[Line]:
-    """Two steps of a small action expert, saved and loaded, in a process of its own."""
+    """Train a small action expert for two steps, save and load it, in a separate process."""
     start = time.monotonic()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     alone = {"CUDA_VISIBLE_DEVICES": visible, "HF_HUB_OFFLINE": "1"}
@@ -419,7 +419,7 @@ def training() -> Iterator[Line]:
         code, output, errors = run([*PYTHON, TRAINING, folder], **alone)
     took = f"{time.monotonic() - start:.1f} s with start and imports"
     if code:
-        advice = "see what fails above; else ask, with this report"
+        advice = "see the failures above; if there are none, ask with this report"
         yield Line("training", last_line(errors, code), advice, True)
         return
     found = json.loads(output.strip().splitlines()[-1])

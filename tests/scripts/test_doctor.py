@@ -104,7 +104,7 @@ def test_programs_that_end_badly_or_hang_are_lines(monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     whole = doctor.place("cache of indices", tmp_path / "new" / "index", True)
-    assert "not made yet" in whole.found
+    assert "not created" in whole.found
     assert not whole.fails
     (tmp_path / "file").write_text("")
     broken = doctor.place("cache of indices", tmp_path / "file" / "index", True)
@@ -117,4 +117,4 @@ def test_a_busy_machine_is_told(monkeypatch):
     monkeypatch.setattr(doctor, "cpu_times", lambda: next(times))
     monkeypatch.setattr(doctor, "time", SimpleNamespace(sleep=lambda _: None))
     busy = next(doctor.load())
-    assert "others compute here" in busy.advice
+    assert "other programs compute here" in busy.advice
