@@ -1,12 +1,12 @@
-"""What a training step of each demo costs on a machine that does other work as well.
+"""The time of a training step of each demo on a machine that also does other work.
 
     python -m benchmarks.busy
     python -m benchmarks.busy --demos demo --busy 0 4 --budget 30
 
 OpenMP's threads wait actively for each other: one that has lost its core keeps the others spinning.
-Each demo is trained on a little of its data with its own settings, in a process for each way of
-waiting; while it runs, processes that only compute come beside it. Whatever else the machine does
-counts as well: measure on an idle one.
+Each demo is trained on a part of its data with its own settings, in one process for each waiting
+policy, while other processes compute in parallel. Other programs affect the result: measure on an
+idle machine.
 """
 
 import argparse
@@ -54,7 +54,7 @@ BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 
 def main() -> None:
-    """Make the data, measure, print a table for each demo."""
+    """Generate the data, measure, and print a table for each demo."""
     options = parse_arguments()
     if options.child:
         print(json.dumps(measure(options)))
@@ -63,7 +63,7 @@ def main() -> None:
         prepare(Path(folder), options.demos)
         for demo in options.demos:
             heads = [f"{number} busy" for number in options.busy]
-            print(f"\n| {demo}, ms a step | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
+            print(f"\n| {demo}, ms per step | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
             for way, settings in WAYS.items():
                 times = run_child(demo, Path(folder), settings, options)
                 print(f"| {way} | {' | '.join(f'{1000 * t:.0f}' for t in times)} |", flush=True)
@@ -73,16 +73,18 @@ def parse_arguments() -> argparse.Namespace:
     """See `--help`."""
     parser = LineParser(__doc__)
     names = list(DEMOS)
-    parser.add_argument("--demos", nargs="+", choices=names, default=names, help="which")
-    parser.add_argument("--busy", type=int, nargs="+", default=[0, 1, 4], help="other processes")
-    parser.add_argument("--steps", type=int, default=20, help="to measure, at most")
-    parser.add_argument("--budget", type=float, default=8, help="seconds to measure, at most")
-    parser.add_argument("--child", type=Path, help="measure the one demo on the data in here")
+    parser.add_argument("--demos", nargs="+", choices=names, default=names, help="demos to measure")
+    parser.add_argument(
+        "--busy", type=int, nargs="+", default=[0, 1, 4], help="numbers of busy processes"
+    )
+    parser.add_argument("--steps", type=int, default=20, help="most steps to measure")
+    parser.add_argument("--budget", type=float, default=8, help="most seconds to measure")
+    parser.add_argument("--child", type=Path, help="measure one demo on the data in this folder")
     return parser.parse_args()
 
 
 def prepare(folder: Path, demos: list[str]) -> None:
-    """Data, the tiny base model, and the models that others begin with."""
+    """Make the data, the tiny base model, and the models that other demos start from."""
     for kind in {word for demo in demos for word in DATA if word in DEMOS[demo][2]}:
         make = ["scripts/make_dataset.py", "--format", kind, "--out", str(folder / kind)]
         call([*make, *DATA[kind].split()])
@@ -105,7 +107,7 @@ def recipe_command(demo: str, folder: Path, output: str | Path, **rest: object) 
 def run_child(
     demo: str, folder: Path, settings: dict[str, str], options: argparse.Namespace
 ) -> list[float]:
-    """Seconds a step for each number of busy processes."""
+    """Seconds per step for each number of busy processes."""
     numbers = [str(number) for number in options.busy]
     command = ["-m", "benchmarks.busy", "--child", str(folder), "--demos", demo, "--busy", *numbers]
     command += [f"--{name}={getattr(options, name)}" for name in ("steps", "budget")]
@@ -113,7 +115,7 @@ def run_child(
 
 
 def call(arguments: list[str], settings: dict[str, str] | None = None) -> str:
-    """What a Python program prints; its errors, if it fails, end this one."""
+    """The output of a Python program; if it fails, this program ends with its errors."""
     names = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
     surroundings = {name: value for name, value in os.environ.items() if name not in names}
     surroundings |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), **(settings or {})}
@@ -125,13 +127,13 @@ def call(arguments: list[str], settings: dict[str, str] | None = None) -> str:
 
 
 def measure(options: argparse.Namespace) -> list[float]:
-    """Train the demo in this process; seconds a step beside each number of busy processes."""
+    """Train the demo in this process; seconds per step for each number of busy processes."""
     from transformers import TrainerCallback, trainer
 
     clock = StepClock(options)
 
     class Watch(TrainerCallback):
-        """Ends the training when all has been measured."""
+        """Ends the training when everything has been measured."""
 
         def on_step_end(self, args, state, control, **kwargs):
             control.should_training_stop = clock.step_ends()
@@ -144,8 +146,8 @@ def measure(options: argparse.Namespace) -> list[float]:
 
 
 class StepClock:
-    """First some steps alone, that do not count; then, for each number, steps beside as many busy
-    processes. The step that meets them does not count.
+    """Measures steps: first some alone, which are not counted; then, for each number, steps with
+    that many busy processes. The step in which they start is not counted.
     """
 
     def __init__(self, options: argparse.Namespace):
@@ -157,7 +159,7 @@ class StepClock:
         self.start = 0.0
 
     def step_ends(self) -> bool:
-        """Whether it was the last."""
+        """True if this was the last step to measure."""
         now = time.perf_counter()
         if self.num_unmeasured:
             self.num_unmeasured -= 1
@@ -171,14 +173,14 @@ class StepClock:
         return len(self.means) == len(self.options.busy)
 
     def phase_ends(self) -> None:
-        """Note the mean, and go on beside the next number of processes."""
+        """Note the mean, and continue with the next number of processes."""
         self.means.append(sum(self.times) / len(self.times))
         self.times, self.num_unmeasured = [], 1
         numbers = self.options.busy[len(self.means) :]
         self.meet(numbers[0] if numbers else 0)
 
     def meet(self, number: int) -> None:
-        """Other processes that only compute, instead of those so far."""
+        """Replace the busy processes by `number` new ones."""
         for process in self.others:
             process.kill()
             process.wait()

@@ -1,11 +1,11 @@
-"""What a System2 sample, an index of a million samples and a second start cost.
+"""The cost of a System2 sample, of an index of a million samples, and of a second start.
 
     python -m benchmarks.data
 
-Everything is measured on one core in one run, beside two bounds: the bare decodes and resizes of
-the ten images of a sample, and decoding both views and the depth of every frame up to the end, as
-the published loader does. Episodes are synthetic: 60 frames of 640x480 JPEG, eight history frames
-at 384x384.
+Everything is measured on one core in one run and compared with two bounds: only decoding and
+resizing the ten images of a sample, and decoding both views and the depth of every frame up to the
+end, as the published loader does. Episodes are synthetic: 60 frames of 640x480 JPEG, eight history
+frames at 384x384.
 """
 
 import json
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def measure_items(folder: Path, num_items: int) -> None:
-    """Milliseconds of one core an item: ours, with processor, and the two bounds."""
+    """Milliseconds of one core per item: ours, with processor, and the two bounds."""
     for scene in range(2):
         write_scene(folder / "r2r" / f"scene{scene}", num_episodes=2, seed=scene)
     plain = System2Dataset(folder, str(NAME), cache_dir=folder / "cache")
@@ -81,7 +81,7 @@ def measure_items(folder: Path, num_items: int) -> None:
     rows = [row for row in range(len(plain)) if is_whole(plain, row)][:num_items]
     bare = milliseconds(lambda row: decode_used(plain, row), rows)
     every = milliseconds(lambda row: decode_every(plain, row), rows[:: max(len(rows) // 5, 1)])
-    print(f"\nmilliseconds of one core a sample ({len(rows)} samples of ten images)")
+    print(f"\nmilliseconds of one core per sample ({len(rows)} samples of ten images)")
     for label, cost in (
         ("the ten decodes and resizes alone", bare),
         ("System2Dataset without processor", milliseconds(plain.__getitem__, rows)),
@@ -92,7 +92,7 @@ def measure_items(folder: Path, num_items: int) -> None:
 
 
 def image_processor() -> Qwen2VLImageProcessorPil:
-    """As in the released checkpoint."""
+    """The image processor of the released checkpoint."""
     return Qwen2VLImageProcessorPil(size={"shortest_edge": 3136, "longest_edge": 12_845_056})
 
 
@@ -103,7 +103,7 @@ def is_whole(dataset: System2Dataset, row: int) -> bool:
 
 
 def milliseconds(work: Callable[[int], object], rows: Sequence[int], rounds: int = 3) -> float:
-    """Processor time a call, the best of some rounds; the first call is not counted."""
+    """Processor time per call, the best of some rounds; the first call is not counted."""
     work(rows[0])
     costs = []
     for _ in range(rounds):
@@ -115,7 +115,7 @@ def milliseconds(work: Callable[[int], object], rows: Sequence[int], rounds: int
 
 
 def frame_paths(dataset: System2Dataset, row: int) -> tuple[Callable[[str, int], Path], dict]:
-    """Where a frame of the sample's episode lies, and the sample."""
+    """A function to the path of a frame of the sample's episode, and the sample."""
     sample = dataset.samples.slice(row, 1).to_pylist()[0]
     episode = dataset.episodes.slice(sample["episode"], 1).to_pylist()[0]
     scene, number = dataset.data_root / NAME.folder / episode["scene"], episode["episode_index"]
@@ -127,7 +127,7 @@ def frame_paths(dataset: System2Dataset, row: int) -> tuple[Callable[[str, int],
 
 
 def decode_used(dataset: System2Dataset, row: int) -> None:
-    """Nine ordinary views to the history's size, one look-down view as it is."""
+    """Decode nine ordinary views at the history's size, and one look-down view unchanged."""
     path, sample = frame_paths(dataset, row)
     for frame in [*history_indices(sample["frame_index"], 8), sample["frame_index"]]:
         with Image.open(path(NAME.setting, frame)) as image:
@@ -137,7 +137,7 @@ def decode_used(dataset: System2Dataset, row: int) -> None:
 
 
 def decode_every(dataset: System2Dataset, row: int) -> None:
-    """Both views and the depth of frames 0 .. end."""
+    """Decode both views and the depth of frames 0 .. end."""
     path, sample = frame_paths(dataset, row)
     for frame in range(sample["end_frame"]):
         views = [path(setting, frame) for setting in (NAME.setting, NAME.look_down_setting)]
@@ -148,7 +148,7 @@ def decode_every(dataset: System2Dataset, row: int) -> None:
 
 
 def measure_index(folder: Path, num_samples: int) -> None:
-    """Disk and memory of a synthetic index, opened by a new process."""
+    """Print disk and memory of a synthetic index that a new process opens."""
     folder.mkdir(parents=True)
     num_episodes = num_samples // 30
     files = [folder / name for name in ARROW_FILES]
@@ -159,14 +159,14 @@ def measure_index(folder: Path, num_samples: int) -> None:
     disk = sum(file.stat().st_size for file in files)
     print(f"\nindex of {num_samples} samples, {num_episodes} episodes of two instructions")
     print(f"  disk                                   {disk / 1e6:8.1f} MB")
-    print(f"  disk a sample                          {disk / num_samples:8.1f} bytes")
+    print(f"  disk per sample                        {disk / num_samples:8.1f} bytes")
     print(f"  private memory after opening           {opened[0] - before[0]:8.1f} MiB more")
     print(f"  private memory after 10,000 rows read  {after[0] - before[0]:8.1f} MiB more")
     print(f"  mapped file pages, shared by all ranks {after[1] - before[1]:8.1f} MiB more")
 
 
 def synthetic_index(num_samples: int, num_episodes: int) -> list[pa.Table]:
-    """As many columns and characters as InternData-N1's: samples and episodes."""
+    """Tables of samples and episodes, with as many columns and characters as InternData-N1's."""
     rng = np.random.default_rng(0)
     classes = rng.choice(3, num_samples, p=[0.5, 0.2, 0.3])
     moves = [[], [2, 2], [0]]
@@ -205,7 +205,7 @@ def synthetic_index(num_samples: int, num_episodes: int) -> list[pa.Table]:
 
 
 def measure_second_start(folder: Path, num_episodes: int) -> None:
-    """Seconds to find that nothing has changed: every file's stamp is compared."""
+    """Print the seconds to compare every file's time stamp when nothing has changed."""
     for first in range(0, num_episodes, 1000):
         scene = folder / "r2r" / f"scene{first // 1000:03d}"
         data = scene / "data" / "chunk-000"
@@ -244,7 +244,7 @@ def write_scene(scene: Path, num_episodes: int, seed: int) -> None:
 
 
 def write_depth(folder: Path, episode_index: int, rng: np.random.Generator) -> None:
-    """Smooth millimetres in 16 bits."""
+    """A smooth depth image in millimetres, 16 bits."""
     folder.mkdir(parents=True, exist_ok=True)
     for frame in range(LENGTH):
         coarse = Image.fromarray(rng.uniform(500, 8000, size=(12, 16)).astype(np.float32))
@@ -254,7 +254,7 @@ def write_depth(folder: Path, episode_index: int, rng: np.random.Generator) -> N
 
 
 def synthetic_columns() -> dict[str, list]:
-    """A straight walk."""
+    """Poses on a straight line."""
     setting = NAME.look_down_setting
     relative = [8 if frame % 4 == 0 and frame < LENGTH - 8 else -1 for frame in range(LENGTH)]
     return {
@@ -266,7 +266,7 @@ def synthetic_columns() -> dict[str, list]:
 
 
 def synthetic_image(rng: np.random.Generator) -> Image.Image:
-    """Smooth patches with some grain: about as many bytes as a rendered room."""
+    """Smooth patches with noise: about as many bytes as a rendered room."""
     coarse = Image.fromarray(rng.integers(256, size=(12, 16, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((640, 480), Image.Resampling.BICUBIC), np.int16)
     grain = rng.integers(-6, 7, size=smooth.shape, dtype=np.int16)

@@ -1,7 +1,8 @@
-"""Damages to data sets, for `benchmarks.fuzz_data`: each changes one thing in the first scene of a
-small set, and says whose items it touches.
+"""Mutations of data sets for `benchmarks.fuzz_data`: each changes one thing in the first scene of a
+small set, and lists the episodes that it affects.
 
-Scenes hold three episodes. A mutation is harmful (it must be named), or harmless (it must pass).
+Scenes have three episodes. A mutation is harmful (an error must name it), or harmless (it must
+pass).
 """
 
 import gzip
@@ -28,8 +29,8 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 
 @dataclass(frozen=True)
 class Mutation:
-    """`touched` are the episodes of the first scene that may be left out; of a `harmless` one they
-    may change, and all must be there.
+    """One change. `touched` are the episodes of the first scene that may be left out; after a
+    `harmless` change they may differ, but none may be missing.
     """
 
     kind: str
@@ -40,7 +41,7 @@ class Mutation:
 
 
 def all_mutations(seed: int) -> list[Mutation]:
-    """Of the three formats, in a fixed order; `seed` decides which bytes are hit."""
+    """The mutations of the three formats, in a fixed order; `seed` chooses the damaged bytes."""
     found = []
     for kind in LINES:
         found += line_mutations(kind)
@@ -55,7 +56,7 @@ def all_mutations(seed: int) -> list[Mutation]:
 
 
 def line_mutations(kind: str) -> Iterator[Mutation]:
-    """One line of the file that lists episodes (`vln_pe`: instructions), then other meta files."""
+    """Mutations of one line of the episodes (`vln_pe`: instructions), and of other meta files."""
     file = LINES[kind]
     make = partial(_line, kind, file)
     yield make("deep JSON", lambda line: b'{"a": ' + DEEP + b"}")
@@ -330,7 +331,7 @@ def _pictures() -> dict[str, Callable[[bytes], bytes]]:
 
 
 def _bomb() -> bytes:
-    """A PNG of a few bytes that says it has 50,000 x 50,000 pixels."""
+    """A PNG of a few bytes whose header has 50,000 x 50,000 pixels."""
     data = bytearray(_saved(Image.new("RGB", (1, 1))))
     data[16:24] = (50_000).to_bytes(4, "big") * 2
     return bytes(data)
@@ -380,7 +381,7 @@ def _foreign(name: str, scene: Path) -> None:
 
 
 def folder_mutations(kind: str) -> Iterator[Mutation]:
-    """The first scene itself, or beside it; none of its episodes is touched by the latter."""
+    """Mutations of the first scene's folder, and next to it, which affect no episode."""
 
     def beside(name: str, target: Callable[[Path], Path]) -> Callable[[Path], None]:
         return lambda scene: (scene.parent / name).symlink_to(target(scene))
@@ -424,7 +425,7 @@ def _moved(scene: Path) -> None:
 
 
 def random_mutations(kind: str, seed: int) -> Iterator[Mutation]:
-    """Bytes of a parquet file's head and of the meta file's second line, at random places."""
+    """Random changes of bytes in a parquet file's footer and in the meta file's second line."""
     for number in range(4):
         rng = np.random.default_rng([seed, number, len(kind), ord(kind[-1])])
         yield Mutation(
@@ -436,7 +437,7 @@ def _noise(seed: int, scene: Path) -> None:
     rng = np.random.default_rng(seed)
     path = scene / "data/chunk-000/episode_000001.parquet"
     data = bytearray(path.read_bytes())
-    end = len(data) - 8  # the head lies at the end, its size in the last bytes
+    end = len(data) - 8  # the footer lies at the end, its size in the last bytes
     size = min(int.from_bytes(data[end : end + 4], "little"), end)
     for place in rng.integers(end - size, end, 40):
         data[place] = rng.integers(256)
@@ -447,7 +448,7 @@ def _noise(seed: int, scene: Path) -> None:
 
 
 def special_mutations() -> Iterator[Mutation]:
-    """What the others do not have."""
+    """Mutations of what only one format has."""
     ahead = partial(_column, name="relative_goal_frame_id.", change=lambda v: v + 2**32)
     yield Mutation("vln_ce", "parquet: waypoint 2**32 frames ahead", ahead)
     for name, words in {
@@ -525,7 +526,7 @@ def _fortran(scene: Path) -> None:
 
 
 def meaning_mutations() -> Iterator[Mutation]:
-    """Units, conventions and cameras: what can be read, and cannot be true."""
+    """Mutations of units, conventions and cameras: readable values that cannot be true."""
     for name, hfov in {"1e9": "1e9", "nan": "NaN", "of another scene": "33.0"}.items():
         damage = partial(_hfov, hfov)
         yield Mutation("vln_ce", f"info.json: hfov {name}", damage, ALL)
@@ -570,7 +571,7 @@ def _depth_metres(scene: Path) -> None:
 
 
 def _position(column: str, change: Callable, scene: Path) -> None:
-    """Of matrices their last column, of vectors all but the height."""
+    """The values to change: the last column of matrices, all but the height of vectors."""
     path = scene / "data/chunk-000/episode_000001.parquet"
     table = pq.read_table(path)
     values = np.array(table[column].to_pylist(), np.float64)

@@ -1,13 +1,13 @@
-"""What a decision with a plan costs: one key-value cache, against three whole passes.
+"""The time of a decision with a plan: one key-value cache, compared with three whole passes.
 
     python -m benchmarks.decision
 
 One robot with eight past frames, a current one at 384x384 and a look-down view of 640x480: 2,364
-tokens. The published way reads the whole dialogue three times - for "↓", for the goal's words, for
-the plan - each time with all images; within an answer it too decodes on a cache. Here all that is
-read stays read. Both say the same scripted words, through the same language-model head, whose own
-choices are compared besides. Exits with 1 when the ratio is below 2.3, or when tokens or plans
-differ.
+tokens. The published code reads the whole dialogue three times - for "↓", for the goal's words, for
+the plan - each time with all images; within an answer it also decodes with a cache. Ours keeps the
+cache of everything it has read. Both output the same scripted words, through the same
+language-model head, whose own choices are compared as well. Exits with 1 if the ratio is below 2.3,
+or if tokens or plans differ.
 """
 
 import sys
@@ -45,11 +45,13 @@ ANSWERS = (LOOK_DOWN, "330 371")
 
 
 def main() -> None:
-    """Print seconds of both ways, and compare what they say."""
+    """Print the seconds of both methods, and compare their outputs."""
     parser = LineParser(__doc__)
-    parser.add_argument("--layers", type=int, default=8, help="of the language model")
-    parser.add_argument("--width", type=int, default=512, help="of the language model")
-    parser.add_argument("--rounds", type=int, default=2, help="decisions of each; the best counts")
+    parser.add_argument("--layers", type=int, default=8, help="layers of the language model")
+    parser.add_argument("--width", type=int, default=512, help="width of the language model")
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="decisions with each method; the best counts"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     model, processor = make_model(options.layers, options.width)
@@ -69,10 +71,10 @@ def main() -> None:
 
 
 def report(seconds: dict[str, float], plans: dict[str, Tensor], tokens: dict) -> None:
-    """The table; ends the process with an error where it must."""
+    """Print the table; exit with 1 below the target or if outputs differ."""
     whole, cached = seconds
     ratio = seconds[whole] / seconds[cached]
-    print("| way | seconds a decision |\n|---|---|")
+    print("| method | seconds per decision |\n|---|---|")
     for name, value in seconds.items():
         print(f"| {name} | {value:.2f} |")
     difference = float((plans[whole] - plans[cached]).abs().max())
@@ -84,7 +86,7 @@ def report(seconds: dict[str, float], plans: dict[str, Tensor], tokens: dict) ->
 
 
 class ScriptedHead(nn.Module):
-    """Computes what the head would choose, notes it, and says the script instead."""
+    """A head that notes its own choice, and outputs the scripted token instead."""
 
     def __init__(self, head: nn.Module, processor: System2Processor):
         super().__init__()
@@ -95,11 +97,11 @@ class ScriptedHead(nn.Module):
         self.restart()
 
     def restart(self) -> None:
-        """From the first word."""
+        """Start the script from its first token."""
         self.chosen: list[int] = []
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Logits (1, V), all of the weight on the script's next token."""
+        """Logits (1, V) with all weight on the script's next token."""
         logits = self.head(hidden)
         token = self.script[len(self.chosen)]
         self.chosen.append(int(logits.argmax()))
@@ -116,7 +118,7 @@ def one_cache(model, processor, frames, view) -> Tensor:
 
 @torch.no_grad()
 def three_passes(model, processor, frames, view) -> Tensor:
-    """The plan after reading the dialogue three times from its start."""
+    """The plan from three passes over the dialogue, each from its start."""
     text = render([first_user_message(INSTRUCTION, len(frames) - 1)], add_generation_prompt=True)
     text += answer_of_pass(model, processor, text, frames)
     text += render_continuation(look_down_message())
@@ -127,7 +129,7 @@ def three_passes(model, processor, frames, view) -> Tensor:
 
 
 def answer_of_pass(model, processor, text: str, images: list[Image.Image]) -> str:
-    """What is said after the whole of `text`."""
+    """The answer after the whole of `text`."""
     session = System2Session(model.system2)
     session.extend([processor.encode_text(text, images)])
     end = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
@@ -135,7 +137,7 @@ def answer_of_pass(model, processor, text: str, images: list[Image.Image]) -> st
 
 
 def timed(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
-    """Seconds, and what came out."""
+    """Seconds of a call, and its result."""
     start = time.perf_counter()
     result = run()
     return time.perf_counter() - start, result
@@ -162,7 +164,7 @@ def make_model(num_layers: int, width: int) -> tuple[DualSystemModel, System2Pro
 
 
 def random_frames(count: int, size: tuple[int, int], seed: int = 0) -> list[Image.Image]:
-    """Noise of (width, height)."""
+    """A noise image of (width, height)."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (count, *size[::-1], 3), dtype=np.uint8)
     return [Image.fromarray(frame) for frame in pixels]

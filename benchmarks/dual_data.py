@@ -1,12 +1,12 @@
-"""What a sample of the dual system costs to read, part by part.
+"""The cost of reading a sample of the dual system, part by part.
 
     python -m benchmarks.dual_data
 
-One core, one run: `DualSystemDataset` with and without the processor, beside decoding both views
-and the depth of every frame up to the goal, as the published loader does. Samples are synthetic, of
-the golden's size: 640x480 JPEG and 16-bit PNG, eight past frames at 384x384, the current one and
-the look-down view, six frames on the way with depth. Ends with an error above `LIMIT_MS` without
-processor.
+One core, one run: `DualSystemDataset` with and without the processor, compared with decoding both
+views and the depth of every frame up to the goal, as the published loader does. Samples are
+synthetic, as large as the golden's: 640x480 JPEG and 16-bit PNG, eight past frames at 384x384, the
+current one and the look-down view, six frames on the path with depth. Ends with an error if a
+sample without processor costs more than `LIMIT_MS`.
 """
 
 import json
@@ -43,19 +43,19 @@ from tests.tiny.qwen_tokenizer import qwen_tokenizer
 
 LIMIT_MS = 100.0
 ROUNDS = 6  # the best one counts, for each sample: other processes slow the others down
-FRAMES_AHEAD = 12  # of the goal; every second is a frame of the sample
+FRAMES_AHEAD = 12  # distance of the goal; every second frame is part of the sample
 PITCH = float(np.radians(NAME.look_down_pitch_deg))
 
 
 def main() -> None:
-    """Print the table; the exit status says whether the limit holds."""
+    """Print the table; the exit code is 1 above the limit."""
     parser = LineParser(__doc__)
     parser.add_argument("--items", type=int, default=5, help="samples to measure")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         costs = measure(Path(folder), options.items)
-    print(f"\nmilliseconds of one core a sample ({FRAMES_AHEAD // 2} frames on the way)")
+    print(f"\nmilliseconds of one core per sample ({FRAMES_AHEAD // 2} frames on the path)")
     for label, cost in costs.items():
         print(f"  {label:<52}{cost:8.1f}")
     reached, published = costs["without processor"], costs["every frame up to the goal, decoded"]
@@ -97,7 +97,7 @@ def measure(folder: Path, num_items: int) -> dict[str, float]:
 
 
 def make(folder: Path, **options) -> DualSystemDataset:
-    """As the recipe makes it."""
+    """The dataset as the recipe makes it."""
     return DualSystemDataset(folder, str(NAME), cache_dir=folder / "cache", **options)
 
 
@@ -111,7 +111,7 @@ def frames_of(dataset: DualSystemDataset, row: int) -> tuple[Episode, int, int]:
 
 
 def make_targets(dataset: DualSystemDataset, row: int) -> None:
-    """One column of the index, and a spline for each frame."""
+    """Read one column of the index, and compute a spline for each frame."""
     _, start, goal = frames_of(dataset, row)
     episode = dataset.samples["episode"][row].as_py()
     poses = camera_poses(EpisodeRow(dataset.episodes, episode, dataset.data_root))
@@ -120,7 +120,7 @@ def make_targets(dataset: DualSystemDataset, row: int) -> None:
 
 
 def decode_every(episode: Episode, start: int, goal: int) -> None:
-    """Both views and the depth of frames 0 .. goal, and nothing else of the published work."""
+    """Decode both views and the depth of frames 0 .. goal, and nothing else."""
     for frame in range(goal + 1):
         for setting in (NAME.setting, NAME.look_down_setting):
             open_image(episode.frame_path("rgb", setting, frame))
@@ -145,7 +145,7 @@ def write_scene(scene: Path, seed: int) -> None:
 
 
 def walking_columns() -> dict[str, list]:
-    """A straight walk whose goals lie `FRAMES_AHEAD` frames ahead."""
+    """A straight path with goals `FRAMES_AHEAD` frames ahead."""
     setting = NAME.look_down_setting
     steps = np.arange(LENGTH) * FORWARD_STEP_M
     ahead = [

@@ -1,13 +1,13 @@
-"""What a training step of the dual system costs: frozen prefix beside the whole pass.
+"""The cost of a training step of the dual system: frozen prefix compared with the whole pass.
 
     python -m benchmarks.dual_step
     python -m benchmarks.dual_step --layers 12 --tokens 2300      # as long as the published samples
 
-Both make the same plans, loss and gradients, each in a process of its own on the same weights and
-samples, one after the other in one run: the frozen prefix of `DualSystemModel`, and the plain way:
-dialogue and queries as one sequence under autograd, System2's weights not learning, and the logits
-of every position, which the published code computes and nobody reads. A text-only dialogue: images
-cost both the same.
+Both compute the same plans, loss and gradients, each in its own process on the same weights and
+samples, one after the other in one run. One is the frozen prefix of `DualSystemModel`. The plain
+method has dialogue and queries as one sequence under autograd, with System2's weights frozen, and
+computes the logits of every position, as the published code does without using them. The dialogue
+is text only: images cost the same in both.
 """
 
 import argparse
@@ -32,11 +32,11 @@ BATCH, WIDTH, VOCABULARY = 2, 512, 152_064
 
 
 def main() -> None:
-    """Run both ways and compare them."""
+    """Run both methods and compare them."""
     parser = LineParser(__doc__)
-    parser.add_argument("--layers", type=int, default=6, help="of System2's language model")
-    parser.add_argument("--tokens", type=int, default=1200, help="of a dialogue")
-    parser.add_argument("--steps", type=int, default=2, help="measured, after a first one")
+    parser.add_argument("--layers", type=int, default=6, help="layers of System2's language model")
+    parser.add_argument("--tokens", type=int, default=1200, help="tokens of a dialogue")
+    parser.add_argument("--steps", type=int, default=2, help="measured steps, after a first one")
     parser.add_argument("--way", choices=("frozen", "plain"), help="run one, and print JSON")
     options = parser.parse_args()
     if options.way:
@@ -48,17 +48,17 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> dict:
-    """One way in a process of its own, so that its peak of memory is its own."""
+    """Run one method in its own process, so that the memory peak is its own."""
     command = [sys.executable, "-m", "benchmarks.dual_step", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def report(results: dict[str, dict], options: argparse.Namespace) -> None:
-    """The table; ends the process with an error if gradients differ."""
+    """Print the table; exit with an error if gradients differ."""
     plain, frozen = results["plain"], results["frozen"]
     print(f"{options.layers} layers of {WIDTH}, {BATCH} dialogues of {options.tokens} tokens\n")
-    print("| way | seconds a step | peak memory above the model, MiB |")
+    print("| method | seconds per step | peak memory above the model, MiB |")
     print("|---|---|---|")
     for way, result in results.items():
         print(f"| {way} | {result['seconds']:.2f} | {result['memory']:.0f} |")
@@ -74,7 +74,7 @@ def report(results: dict[str, dict], options: argparse.Namespace) -> None:
 def measure(options: argparse.Namespace) -> dict:
     """Seconds of the fastest step after the first, peak memory, the queries' gradient."""
     model, batch = make_model(options.layers), make_batch(options.tokens)
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of building the model
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak of building the model
     before = _peak_mib()
     step = frozen_step if options.way == "frozen" else plain_step
     seconds = []

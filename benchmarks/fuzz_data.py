@@ -1,13 +1,13 @@
-"""What the package makes of damaged data: a small set of each format, one thing changed, and then
-all that a user does with it.
+"""How the package handles damaged data: a small set of each format, with one change, goes through
+all that users do with data.
 
     python -m benchmarks.fuzz_data --out docs/benchmarks/data_faults.md
     python -m benchmarks.fuzz_data --only vln_pe --words "rgb: a pipe"
 
-Each case is a process of its own, of bounded memory and time: `check_dataset.py` with and without
-`--verify-images`, the data set strict and with broken episodes allowed, every item, a batch. What
-is wanted: an error that names the file, or the episode left out by name, and every item of the
-others as it was; harmless changes change nothing.
+Each case runs in its own process with limited memory and time: `check_dataset.py` with and without
+`--verify-images`, the data set in strict mode and with broken episodes allowed, every item, a
+batch. Expected: an error that names the file, or the episode left out by name, with all items of
+the other episodes unchanged; harmless changes have no effect.
 """
 
 import contextlib
@@ -61,8 +61,8 @@ def main() -> None:
     parser = LineParser(__doc__)
     parser.add_argument("--out", type=Path, help="markdown file to write")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help="one format")
-    parser.add_argument("--words", default="", help="only cases with these words")
+    parser.add_argument("--only", help="run the cases of one format only")
+    parser.add_argument("--words", default="", help="run cases with these words in their name only")
     options = parser.parse_args()
     cases = [case for case in all_mutations(options.seed) if options.words in case.name]
     cases = [case for case in cases if options.only in (None, case.kind)]
@@ -96,7 +96,7 @@ class DamagedSet:
         assert not errors, errors
 
     def judge(self, case: Mutation) -> tuple[str, str]:
-        """The verdict, and the words that led to it."""
+        """The verdict, and the message behind it."""
         shutil.rmtree(self.place, ignore_errors=True)
         root = self.place / self.whole.name
         shutil.copytree(self.whole, root, symlinks=True)
@@ -155,14 +155,14 @@ class DamagedSet:
         return "named", told[0]
 
     def _changed(self, case: Mutation, items: dict, touched: tuple[int, ...]) -> list:
-        """Episodes that are not as before, but those of the first scene that are touched."""
+        """Changed episodes, without those of the first scene that may change."""
         scene = str(self.scenes[0].relative_to(self.whole))
         mine = {(scene, number) for number in touched}
         return [key for key in self.items if key not in mine and items.get(key) != self.items[key]]
 
 
 def attempted(open_items) -> SimpleNamespace:
-    """`items`, or None; `told` is what was warned of, or the error."""
+    """`items`, or None; `told` has the warnings, or the error."""
     records: list[logging.LogRecord] = []
     handler = SimpleNamespace(level=0, handle=records.append)
     logger = logging.getLogger("internnav_hf")
@@ -190,7 +190,7 @@ def checked(root: Path, *options: str) -> tuple[int, str]:
 
 
 def names_a_place(text: str, root: Path) -> bool:
-    """Whether an error tells where to look."""
+    """True if an error names a scene or a path."""
     return any(scene in text for scene in ("scene_", str(root), "sc\\udce9ne"))
 
 
@@ -207,7 +207,7 @@ def items_of(kind: str, root: Path, cache: Path, fraction: float) -> tuple[dict,
 
 
 def digest_of(*values: object) -> str:
-    """Of arrays, images and what `repr` tells."""
+    """A hash of arrays, images, and the `repr` of other values."""
     content = hashlib.sha256()
     for value in values:
         is_array = hasattr(value, "shape") or hasattr(value, "tobytes")
@@ -216,7 +216,7 @@ def digest_of(*values: object) -> str:
 
 
 def system2_items(root: Path, options: dict) -> tuple[dict, list[str]]:
-    """Some decisions, which do not depend on a sample's place, and every picture."""
+    """Some decisions, which do not depend on a sample's index, and every image."""
     dataset, items = System2Dataset(root, NAME, needs_depth=True, **options), defaultdict(list)
     rows = dataset.episodes.to_pylist()
     for row in rows:
@@ -246,7 +246,7 @@ def system2_items(root: Path, options: dict) -> tuple[dict, list[str]]:
 
 
 def navdp_items(root: Path, options: dict) -> tuple[dict, list[str]]:
-    """Rows, poses and pictures: draws go by a sample's place."""
+    """Rows, poses and images, as random draws depend on a sample's index."""
     dataset = NavDPDataset(root, samples_per_episode=1, image_size=28, **options)
     items, errors = defaultdict(list), []
     for episode in range(dataset.episodes.num_rows):
@@ -286,7 +286,7 @@ READERS = {"vln_ce": system2_items, "vln_n1": navdp_items, "vln_pe": walk_items}
 
 
 def table(found: list[tuple[Mutation, str, str]], seed: int) -> str:
-    """Counts, then every case."""
+    """Write the counts, then every case."""
     counts = Counter((case.kind, verdict) for case, verdict, _ in found)
     kinds = sorted({case.kind for case, _, _ in found})
     lines = [

@@ -4,10 +4,10 @@
     OMP_NUM_THREADS=1 python -m benchmarks.kills --kills 3 --recipes navdp
 
 Small models on the simulator's data. Every second kill (SIGKILL, to the training and its workers)
-waits until a checkpoint is being written, the others for a random time. A training is killed one to
-four times, then it may end. It is exact when every number of its log but times and speeds, the
-final weights, and the optimiser of its last checkpoint are the uninterrupted training's, bit for
-bit. Ends with an error where one is not.
+waits until a checkpoint is being written, the others for a random time. A training run is killed
+one to four times, then it may finish. It is exact if every number in its log except times and
+speeds, the final weights, and the optimiser of its last checkpoint equal the uninterrupted run's,
+bit for bit. Ends with an error if one is not exact.
 """
 
 import json
@@ -117,18 +117,18 @@ def make_inputs(folder: Path, names: list[str]) -> None:
 
 
 def run(*command) -> None:
-    """To its end."""
+    """Run a program to its end."""
     words = [sys.executable, *map(str, command)]
     subprocess.run(words, cwd=ROOT, check=True, capture_output=True, env=environment())
 
 
 def environment() -> dict[str, str]:
-    """Of the programs."""
+    """The environment of the programs."""
     return os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
 def train(command: list[str], out: Path) -> None:
-    """In a process of its own: a recipe as the command line runs it."""
+    """Run a recipe as the command line does; called in its own process."""
     end_with_parent()
     os.setsid()
     log = os.open(f"{out}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -151,7 +151,7 @@ def start(command: list[str], out: Path) -> Any:
 
 
 def kill(process: Any, out: Path, rng, saving: bool, seconds: float) -> str:
-    """What it was doing: "saving", "else", or "ended" where it was over before."""
+    """What the killed run was doing: "saving", "else", or "ended" if it ended before."""
     deadline = time.monotonic() + (PATIENCE_S if saving else rng.uniform(0.1, 1.0) * seconds)
     skip = int(rng.integers(0, 3)) if saving else -1  # how many saves are let pass
     seen: set[str] = set()
@@ -173,7 +173,7 @@ def kill(process: Any, out: Path, rng, saving: bool, seconds: float) -> str:
 
 
 def finish(command: list[str], out: Path) -> float:
-    """Seconds until it ended; its log where it failed."""
+    """Seconds until the run ended; exits with its log if it failed."""
     begun = time.monotonic()
     process = start(command, out)
     process.join(PATIENCE_S)
@@ -184,7 +184,7 @@ def finish(command: list[str], out: Path) -> float:
 
 
 def differences(out: Path, reference: Path) -> list[str]:
-    """What is not the same, bit for bit."""
+    """The differences between two runs, compared bit for bit."""
     told = []
     if log_of(out) != log_of(reference):
         rows = [ours for ours in log_of(out) if ours not in log_of(reference)]
@@ -202,7 +202,7 @@ def differences(out: Path, reference: Path) -> list[str]:
 
 
 def log_of(folder: Path) -> list[dict]:
-    """Without times and speeds."""
+    """The log without times and speeds."""
     history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     return [
         {key: value for key, value in row.items() if not any(word in key for word in UNTIMED)}
@@ -211,7 +211,7 @@ def log_of(folder: Path) -> list[dict]:
 
 
 def same(ours, theirs) -> bool:
-    """Bit for bit, in dictionaries and lists."""
+    """True if two nested dictionaries or lists are equal bit for bit."""
     if isinstance(ours, torch.Tensor):
         return isinstance(theirs, torch.Tensor) and torch.equal(ours, theirs)
     if isinstance(ours, dict):
@@ -224,7 +224,7 @@ def same(ours, theirs) -> bool:
 def campaign(
     folder: Path, names: list[str], num_kills: int, seed: int, minutes: float
 ) -> dict[str, Counter]:
-    """Counts by recipe; all `num_kills` kills are shared out by turns, as long as there is time."""
+    """Counts by recipe; `num_kills` kills are distributed in turn, as long as time permits."""
     end = time.monotonic() + 60 * minutes
     make_inputs(folder / "inputs", names)
     commands = {name: recipes(folder / "inputs")[name] for name in names}
@@ -248,10 +248,10 @@ def campaign(
 
 
 def main() -> None:
-    """A table."""
+    """Run the kills and print a table."""
     parser = LineParser(__doc__)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--minutes", type=float, default=120, help="no training starts later")
+    parser.add_argument("--minutes", type=float, default=120, help="no run starts later than this")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipes", nargs="+", default=list(recipes(Path())))
     options = parser.parse_args()

@@ -1,11 +1,11 @@
-"""What a call of NavDP*'s `sample` costs, against the plain loop.
+"""The cost of a call of NavDP*'s `sample`, compared with the plain loop.
 
     python -m benchmarks.navdp
 
 The released size, 32 samples, 20 steps, one core, both in one run and in turn. The plain loop runs
-torch's TransformerDecoder on a condition repeated for every sample, and computes everything anew in
-each step; beside it, the same loop that at least encodes the frames and the plan once. All must
-give equal actions. Exits with 1 when the plain loop is less than 1.6 times as slow.
+torch's TransformerDecoder on a condition repeated for every sample, and recomputes everything in
+each step; a second loop encodes the frames and the plan once. All must give equal actions. Exits
+with 1 if the plain loop is less than 1.6 times as slow.
 """
 
 import sys
@@ -28,7 +28,7 @@ TARGET = 1.6
 def main() -> None:
     """Print seconds, ratios and operations of the three loops."""
     parser = LineParser(__doc__)
-    parser.add_argument("--num_samples", type=int, default=32, help="trajectories a call")
+    parser.add_argument("--num_samples", type=int, default=32, help="trajectories per call")
     parser.add_argument("--rounds", type=int, default=2, help="calls of each; the best counts")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 class PlainLoop:
-    """The sampling loop as it is written first: nothing is kept between steps or shared."""
+    """The sampling loop in its simplest form: nothing is kept between steps or shared."""
 
     def __init__(self, model: NavDPActionExpert):
         self.model = model
@@ -85,7 +85,7 @@ class PlainLoop:
         return actions.unflatten(0, (len(plan), num_samples))
 
     def encode(self, plan: Tensor, rgb: Tensor, depth: Tensor) -> Tensor:
-        """The condition (B, N - 1, C) but for the time token."""
+        """The condition (B, N - 1, C) without the time token."""
         return self.model.read_condition(plan, self.model.encode_views(rgb, depth))
 
     def predict(self, actions: Tensor, condition: Tensor, timestep: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def torch_decoder(denoiser: Denoiser) -> nn.TransformerDecoder:
 
 
 def report(loops: dict[str, Callable[[], Tensor]], rounds: int) -> None:
-    """Check that all agree, print what each costs, leave with 1 below the target."""
+    """Check that all agree, print the costs, exit with 1 below the target."""
     actions, operations = {}, {}
     for name, loop in loops.items():
         with FlopCounterMode(display=False) as counter:
@@ -144,7 +144,7 @@ def report(loops: dict[str, Callable[[], Tensor]], rounds: int) -> None:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Processor time of a call."""
+    """Processor time of a call, in seconds."""
     start = time.process_time()
     work()
     return time.process_time() - start

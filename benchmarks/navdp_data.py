@@ -1,12 +1,13 @@
-"""What a sample of NavDP costs to read, part by part, and what it does not depend on.
+"""The cost of reading a sample of NavDP, part by part, and its independence of data sizes.
 
     python -m benchmarks.navdp_data
 
-One core, one run: `NavDPDataset` on synthetic walks as published: 480x270 JPEG and 16-bit PNG, 100
-frames an episode, a cloud of 400,000 coloured points, 8 memory frames and 24 steps at 224x224
-pixels. Beside it a larger cloud, longer episodes, and the published way to the distances: the
-cloud read again for each sample, and every place compared with every obstacle. Ends with an error
-above `LIMIT_MS`, or where a sample grows with the cloud or the episode by more than `LIMIT_GROWTH`.
+One core, one run: `NavDPDataset` on synthetic episodes as published: 480x270 JPEG and 16-bit PNG,
+100 frames per episode, a cloud of 400,000 coloured points, 8 memory frames and 24 steps at 224x224
+pixels. It is compared with a larger cloud, longer episodes, and the published computation of
+distances, which reads the cloud again for each sample and compares every position with every
+obstacle. Ends with an error above `LIMIT_MS`, or if the cost grows with the cloud or the episode by
+more than `LIMIT_GROWTH`.
 """
 
 import json
@@ -43,14 +44,14 @@ LONGER, LARGER = 4, 4  # times as many frames, points
 
 
 def main() -> None:
-    """Print the table; the exit status says whether the limits hold."""
+    """Print the table; exit with an error above a limit."""
     parser = LineParser(__doc__)
     parser.add_argument("--items", type=int, default=20, help="samples to measure")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         costs = measure(Path(folder), options.items)
-    print(f"\nmilliseconds of one core a sample ({LENGTH} frames, {NUM_POINTS:,} points)")
+    print(f"\nmilliseconds of one core per sample ({LENGTH} frames, {NUM_POINTS:,} points)")
     for label, cost in costs.items():
         print(f"  {label:<48}{cost:8.1f}")
     whole, *others = (costs[name] for name in ("a sample", "larger cloud", "longer episodes"))
@@ -95,13 +96,13 @@ def measure(folder: Path, num_items: int) -> dict[str, float]:
 
 
 def published_distances(unit: Path, places: np.ndarray) -> np.ndarray:
-    """The cloud is read for each sample, and compared with each place."""
+    """Read the cloud for each sample, and compare it with each position."""
     obstacles = read_obstacles(unit / CLOUD_FILE)
     return np.array([np.abs(obstacles - place).sum(axis=1).min() for place in places])
 
 
 def make(folder: Path, length: int, num_points: int) -> NavDPDataset:
-    """Two walks through one scene."""
+    """Write two episodes in one scene."""
     unit = folder / "data" / "gibson_zed" / "scene"
     rng = np.random.default_rng(0)
     write_walks(unit, length, rng)
@@ -110,7 +111,7 @@ def make(folder: Path, length: int, num_points: int) -> NavDPDataset:
 
 
 def write_walks(unit: Path, length: int, rng: np.random.Generator, num_walks: int = 2) -> None:
-    """Frames numbered through, and what says to which walk each belongs."""
+    """Write consecutively numbered frames, and the metadata that assigns them to episodes."""
     (unit / "meta").mkdir(parents=True)
     lines = []
     for walk in range(num_walks):
@@ -135,7 +136,7 @@ def write_walks(unit: Path, length: int, rng: np.random.Generator, num_walks: in
 
 
 def walk_table(length: int) -> pa.Table:
-    """An arc between the walls."""
+    """Poses on an arc between the walls."""
     yaw = np.linspace(0, 1, length)
     steps = FRAME_SPACING_M * np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
     walls = 6  # m; it turns round at each

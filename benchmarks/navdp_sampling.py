@@ -1,14 +1,14 @@
-"""What a call of NavDP's `sample` costs, against the plain loop.
+"""The cost of a call of NavDP's `sample`, compared with the plain loop.
 
     python -m benchmarks.navdp_sampling
 
 The released size, 32 samples, 10 steps, the critic: one core, all in one run and in turn. The plain
-loop encodes the 8 frames and the depth once a call, as the reference does, and runs torch's
-TransformerDecoder on a condition repeated for every sample. Ours are timed in a running episode: in
-its first call, when the memory has one frame; in a first call with all 8 frames, none of them seen
-before; and in a following call, when 7 of the 8 are known. All must give equal trajectories and
-values. Exits with 1 when the plain loop is less than 1.6 times as slow as a first call with 8
-frames, or less than 2 times as slow as a following one.
+loop encodes the 8 frames and the depth once per call, as the reference does, and runs torch's
+TransformerDecoder on a condition repeated for every sample. Ours is timed in a running episode: in
+its first call, with one frame in memory; in a first call with 8 frames, all of them new; and in a
+following call, with 7 of the 8 already encoded. All must give equal trajectories and values. Exits
+with 1 if the plain loop is less than 1.6 times as slow as a first call with 8 frames, or less than
+2 times as slow as a following one.
 
 With a GPU, the latency there is measured instead, also with torch.compile's CUDA graphs.
 """
@@ -34,7 +34,7 @@ NUM_GOAL_SLOTS = 3
 def main() -> None:
     """Print seconds and ratios of the calls, or latencies on the GPU."""
     parser = LineParser(__doc__)
-    parser.add_argument("--num_samples", type=int, default=32, help="trajectories a call")
+    parser.add_argument("--num_samples", type=int, default=32, help="trajectories per call")
     parser.add_argument("--rounds", type=int, default=3, help="calls of each; the best counts")
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 class Episode:
-    """A robot's memory of frames and, by the frame, their features."""
+    """A robot's memory of frames, with the features of each frame."""
 
     def __init__(self, model: NavDPModel, num_samples: int):
         size, device = model.config.image_size, model.device
@@ -60,7 +60,7 @@ class Episode:
         self.known = model.encode_rgb(self.rgb[0, :-1])
 
     def arguments(self) -> dict:
-        """Of a sampler, but for the memory."""
+        """The inputs of a sampler, except the memory."""
         generator = torch.Generator(self.rgb.device).manual_seed(0)
         return {
             "goal": self.goal,
@@ -70,18 +70,18 @@ class Episode:
         }
 
     def first(self):
-        """A call that knows no frame."""
+        """A call without encoded frames."""
         return self.model.sample(rgb=self.rgb, **self.arguments())
 
     def following(self):
-        """A call that knows all frames but the current one."""
+        """A call with all frames encoded but the current one."""
         current = self.model.encode_rgb(self.rgb[0, -1:])
         rgb_tokens = torch.cat([self.known, current])[None]
         return self.model.sample(rgb_tokens=rgb_tokens, **self.arguments())
 
 
 class PlainLoop:
-    """The sampling loop as it is written first: a condition for each sample, anew in each step."""
+    """The sampling loop in its simplest form: one condition per sample, recomputed in each step."""
 
     def __init__(self, model: NavDPModel):
         self.model = model
@@ -139,7 +139,7 @@ class PlainLoop:
 
 
 def report(model: NavDPModel, num_samples: int, rounds: int) -> None:
-    """Check that all agree, print what each costs, leave with 1 below a target."""
+    """Check that all agree, print the costs, exit with 1 below a target."""
     full, start = Episode(model, num_samples), Episode(model, num_samples)
     start.rgb[:, :-1] = 0
     plain = PlainLoop(model)
@@ -169,7 +169,7 @@ def report(model: NavDPModel, num_samples: int, rounds: int) -> None:
 
 
 def min_cost(cost: float, call: Callable) -> tuple[float, tuple]:
-    """The smaller of `cost` and the processor time of a call; and what that gave."""
+    """The smaller of `cost` and the processor time of a call; and the call's result."""
     start = time.process_time()
     found = call()
     return min(cost, time.process_time() - start), found
@@ -177,7 +177,7 @@ def min_cost(cost: float, call: Callable) -> tuple[float, tuple]:
 
 def report_latency(model: NavDPModel, num_samples: int, num_calls: int = 100) -> None:
     """Print p50 and p95 of a following call, plain and compiled with CUDA graphs."""
-    print(f"{torch.cuda.get_device_name()}, {num_samples} samples; 30 Hz are 33.3 ms a call")
+    print(f"{torch.cuda.get_device_name()}, {num_samples} samples; 30 Hz are 33.3 ms per call")
     for mode in ("eager", "compiled"):
         episode = Episode(model, num_samples)
         if mode == "compiled":

@@ -1,14 +1,13 @@
-"""What a call of NextDiT's `sample` costs, against the plain loop.
+"""The cost of a call of NextDiT's `sample`, compared with the plain loop.
 
     python -m benchmarks.nextdit
 
 The released size, 32 samples, 10 steps, guidance 1, one core, all in one run and in turn. The plain
-loop is made of diffusers' own Lumina blocks, repeats the condition for every sample, doubles it by
-a null condition as the released code does, and computes everything anew in each step; beside it,
-the same loop that at least encodes the views and the plan once. `sample` is measured from images,
-and as it runs within an episode, where the features of the view of the decision are kept. All must
-give equal actions. Exits with 1 when the plain loop is less than 2.5 times as slow as `sample` from
-images.
+loop consists of diffusers' own Lumina blocks, repeats the condition for every sample, doubles it by
+a null condition as the released code does, and recomputes everything in each step; a second loop
+encodes the views and the plan once. `sample` is measured from images, and as it runs within an
+episode, in which the features of the decision's view are kept. All must give equal actions. Exits
+with 1 if the plain loop is less than 2.5 times as slow as `sample` from images.
 """
 
 import itertools
@@ -39,7 +38,7 @@ PLAIN, OURS = "plain loop", "sample"
 def main() -> None:
     """Print seconds, ratios and operations of the loops."""
     parser = LineParser(__doc__)
-    parser.add_argument("--num_samples", type=int, default=32, help="trajectories a call")
+    parser.add_argument("--num_samples", type=int, default=32, help="trajectories per call")
     parser.add_argument(
         "--rounds", type=int, default=3, help="calls of each; each step's best counts"
     )
@@ -70,7 +69,7 @@ class PlainLoop:
     """The published sampling loop: one decision, both branches, nothing kept between steps."""
 
     def __init__(self, model: NextDiTActionExpert):
-        """Gives `model` a denoiser of random weights, its gates open, that is also the loop's."""
+        """Gives `model` a denoiser with random weights and open gates, shared with the loop."""
         self.model = model
         self.denoiser = PlainDenoiser(model.config).eval().requires_grad_(False)
         for layer in self.denoiser.layers:
@@ -139,7 +138,7 @@ class PlainDenoiser(nn.Module):
 
 
 def report(loops: dict[str, Callable[[], Tensor]], model: NextDiTActionExpert, rounds: int) -> None:
-    """Check that all agree, print what each costs, leave with 1 below the target."""
+    """Check that all agree, print the costs, exit with 1 below the target."""
     actions, operations = {}, {}
     for name, loop in loops.items():
         with FlopCounterMode(display=False) as counter:
@@ -168,7 +167,7 @@ def report(loops: dict[str, Callable[[], Tensor]], model: NextDiTActionExpert, r
 def seconds(loop: Callable[[], object], model: NextDiTActionExpert) -> list[float]:
     """Processor time of each step of a call, the encoders with the first one.
 
-    Step by step, so that a neighbour on the machine does not spoil a whole call.
+    Step by step, so that other programs on the machine do not spoil a whole call.
     """
     times = [time.process_time()]
     hook = model.action_decoder.register_forward_hook(lambda *_: times.append(time.process_time()))

@@ -1,9 +1,9 @@
-"""Frames per second of the simulator: RGB-D by embree called directly, beside trimesh's wrapper.
+"""Frames per second of the simulator: RGB-D by embree called directly, and by trimesh's wrapper.
 
     python -m benchmarks.render
 
-One core, one run, the same scene, poses and rays for both. The bound of the house is 30 frames/s
-of 320x240 RGB-D. Below, what a dataset costs: scenes, planning, labels and files together.
+One core, one run, the same scene, poses and rays for both. The project's bound is 30 frames/s
+of 320x240 RGB-D. The second table is for datasets: scenes, planning, labels and files together.
 """
 
 import os
@@ -30,8 +30,10 @@ BOUND_FRAMES_PER_SECOND = 30
 def main() -> None:
     """Print two small tables."""
     parser = LineParser(__doc__)
-    parser.add_argument("--frames", type=int, default=100, help="frames to render of each size")
-    parser.add_argument("--wrapper-frames", type=int, default=10, help="the same by the wrapper")
+    parser.add_argument("--frames", type=int, default=100, help="frames to render at each size")
+    parser.add_argument(
+        "--wrapper-frames", type=int, default=10, help="frames to render by the wrapper"
+    )
     parser.add_argument("--episodes", type=int, default=10, help="episodes to write")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -68,7 +70,7 @@ def _frames_per_second(
 
 
 def _wrapper(scene: Scene) -> Callable[[np.ndarray, CameraSpec], object]:
-    """First hits, their depth and their colour, through `trimesh.ray`."""
+    """First hits, their depth and their colour, by `trimesh.ray`."""
     mesh = trimesh.Trimesh(scene.vertices, scene.faces, process=False)
 
     def render(pose: np.ndarray, camera: CameraSpec) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +86,7 @@ def _wrapper(scene: Scene) -> Callable[[np.ndarray, CameraSpec], object]:
 
 
 def _print_datasets(num_episodes: int, seed: int) -> None:
-    print("| dataset | written frames/s | ms a frame |")
+    print("| dataset | written frames/s | ms per frame |")
     print("|---|---|---|")
     for name, changes in (
         (

@@ -1,14 +1,14 @@
-"""What an epoch of CMA costs with kept features, beside one that encodes every frame.
+"""The cost of an epoch of CMA with stored features, compared with encoding every frame.
 
     python -m benchmarks.vln_features
 
 One process, one run: CMA at the published sizes (ResNet-50 for colours and for depth at 256x256,
-256 + 256 words' channels, a state of 512), batches of two walks, losses, gradients and AdamW, on
-synthetic walks of a few frames with three instructions each. Both epochs read the same data set;
-they take turns, and the best round of each counts. Ends with an error where kept features are not
+256 + 256 channels for words, a state of 512), batches of two episodes, losses, gradients and AdamW,
+on synthetic episodes of a few frames with three instructions each. Both epochs read the same data
+set in turn, and the best round of each counts. Ends with an error if stored features are not
 `LIMIT_RATIO` times as fast.
 
-Then what keeping them in float16 does to the outputs, against frames encoded in float32.
+Then the effect of storing them in float16 on the outputs, compared with frames encoded in float32.
 """
 
 import sys
@@ -39,12 +39,14 @@ INSTRUCTIONS = ("Walk past the chair and stop.", "Turn left and stop", "Stop pas
 
 
 def main() -> None:
-    """Print the table; the exit status says whether the limit holds."""
+    """Print the table; exit with an error below the limit."""
     parser = LineParser(__doc__)
-    parser.add_argument("--walks", type=int, default=2, help="of the data set")
-    parser.add_argument("--frames", type=int, default=6, help="of each walk")
+    parser.add_argument("--walks", type=int, default=2, help="episodes in the data set")
+    parser.add_argument("--frames", type=int, default=6, help="frames of each episode")
     parser.add_argument("--rounds", type=int, default=2, help="epochs of each kind")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="threads of torch"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -67,10 +69,10 @@ def main() -> None:
         num_frames = options.walks * options.frames
         encoding, kept = min(seconds[False]), min(seconds[True])
         print(f"\n{len(dataset)} samples of {options.frames} frames, {options.threads} threads")
-        print(f"  seconds an epoch, every frame encoded {encoding:10.2f}")
-        print(f"  seconds an epoch, features kept       {kept:10.2f}   {encoding / kept:.1f} times")
+        print(f"  seconds per epoch, frames encoded     {encoding:10.2f}")
+        print(f"  seconds per epoch, features stored    {kept:10.2f}   {encoding / kept:.1f} times")
         print(f"  seconds to fill the store, once       {filling:10.2f}")
-        print(f"  kB a frame, float16                   {size / num_frames / 1e3:10.1f}")
+        print(f"  kB per frame, float16                 {size / num_frames / 1e3:10.1f}")
         for dtype, store in stores.items():
             state, logits, changed = difference(model, dataset, store)
             print(
@@ -79,12 +81,12 @@ def main() -> None:
             )
     if encoding < LIMIT_RATIO * kept:
         sys.exit(
-            f"kept features are {encoding / kept:.1f} times as fast; the limit is {LIMIT_RATIO}"
+            f"stored features are {encoding / kept:.1f} times as fast; the limit is {LIMIT_RATIO}"
         )
 
 
 def write_walks(unit: Path, num_walks: int, num_frames: int) -> None:
-    """Walks straight ahead, with noise and patches to look at."""
+    """Write episodes straight ahead, with images of noise and patches."""
     rng = np.random.default_rng(0)
     camera = CameraSpec(width=SIZE, height=SIZE)
     with vln_pe_folder(unit, camera, {"scene": unit.name}) as writer:
@@ -104,14 +106,14 @@ def write_walks(unit: Path, num_walks: int, num_frames: int) -> None:
 
 
 def open_dataset(folder: Path) -> VLNDataset:
-    """As for training, with a tokenizer of few words."""
+    """The dataset as for training, with a tokenizer of few words."""
     processor = VLNProcessor(word_tokenizer(("<pad>", "<unk>", *WORDS)))
     return VLNDataset(folder / "data", processor, cache_dir=folder / "cache")
 
 
 def make_model(dataset: VLNDataset) -> CMAModel:
-    """Published sizes, random weights. The stored statistics of batch norm are set to those of some
-    frames, so that features are as large as trained ones, and actions are no toss-up.
+    """A CMA of published size with random weights. Batch norm's running statistics are set to those
+    of some frames, so that features are as large as trained ones and actions are not arbitrary.
     """
     model = CMAModel(CMAConfig()).eval()
     nn.init.orthogonal_(model.action_head.weight)
@@ -124,7 +126,7 @@ def make_model(dataset: VLNDataset) -> CMAModel:
 
 
 def epoch(model: CMAModel, dataset: VLNDataset) -> float:
-    """Seconds of one pass with optimisation."""
+    """Seconds of one epoch with optimisation."""
     learns = [weights for weights in model.parameters() if weights.requires_grad]
     optimizer = torch.optim.AdamW(learns, lr=1e-4)
     loader = DataLoader(dataset, BATCH_SIZE, collate_fn=VLNCollator())
@@ -142,8 +144,8 @@ def epoch(model: CMAModel, dataset: VLNDataset) -> float:
 def difference(
     model: CMAModel, dataset: VLNDataset, store: FeatureStore
 ) -> tuple[float, float, int]:
-    """The largest of last states and of log-probabilities, and how many most likely actions are
-    others.
+    """The largest differences of last states and of log-probabilities, and the number of changed
+    most likely actions.
     """
     model.eval()
     states, logits = [], []

@@ -156,7 +156,7 @@ def test_a_processor_alone_needs_no_licence(hub):
         ("/create", 403, "may not write there"),
         ("/preupload", 404, "no such repository or branch"),
         ("/commit", 409, "being changed"),
-        ("/create", 500, "is not well"),
+        ("/create", 500, "has an internal error"),
         ("/create", DROP, "could not be reached"),
     ],
 )

@@ -82,7 +82,7 @@ def test_two_walks_for_one_place_are_an_error(data):
     [
         ({"datasets": ["EnvDrop"]}, "EnvDrop/annotations.json: file: found no file"),
         ({"start_index": 3}, "found no episode in the requested entries"),
-        ({"start_index": 2, "end_index": 1}, "must be numbers of entries, in order"),
+        ({"start_index": 2, "end_index": 1}, "must be indices of entries, in order"),
         ({"num_threads": 0}, "--num_threads must be at least 1"),
     ],
 )

@@ -160,6 +160,6 @@ def test_the_camera_is_the_models_or_the_published_one(model, tmp_path, caplog):
         assert not caplog.text
         changed = choose_camera(replace(args, camera_pitch_deg=5.0), policy)
     assert changed.pitch_deg == 5
-    assert "Another camera" in caplog.text
+    assert "The camera differs from the model's" in caplog.text
     assert choose_camera(arguments(tmp_path, camera_width=64), None).width == 64
     assert np.isclose(PUBLISHED_CAMERA.intrinsics[0, 0], 476, atol=1)

@@ -104,7 +104,7 @@ def test_the_end_alone_may_be_pushed(hub, base, tmp_path):
     ("part", "status", "told"),
     [
         ("/create", 401, "does not know the token"),
-        ("/create", 500, "is not well"),
+        ("/create", 500, "has an internal error"),
         ("/create", DROP, "could not be reached"),
         ("/preupload", 403, "may not write there"),
         ("/preupload", 404, "no such repository"),
