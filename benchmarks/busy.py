@@ -22,7 +22,7 @@ from pathlib import Path
 from internnav_hf.command_line import LineParser
 
 ROOT = Path(__file__).parents[1]
-WAYS = {
+POLICIES = {
     "two threads": {"OMP_NUM_THREADS": "2"},
     "GOMP_SPINCOUNT=1000": {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "1000"},
     "OMP_WAIT_POLICY=PASSIVE": {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"},
@@ -64,9 +64,9 @@ def main() -> None:
         for demo in options.demos:
             heads = [f"{number} busy" for number in options.busy]
             print(f"\n| {demo}, ms per step | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
-            for way, settings in WAYS.items():
+            for policy, settings in POLICIES.items():
                 times = run_child(demo, Path(folder), settings, options)
-                print(f"| {way} | {' | '.join(f'{1000 * t:.0f}' for t in times)} |", flush=True)
+                print(f"| {policy} | {' | '.join(f'{1000 * t:.0f}' for t in times)} |", flush=True)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -58,13 +58,13 @@ def main() -> None:
     head = ScriptedHead(model.system2.vlm.lm_head, processor)
     model.system2.vlm.lm_head = head
     frames, view = random_frames(9, (384, 384)), random_frames(1, (640, 480), seed=1)[0]
-    ways = {"three whole passes": three_passes, "one cache": one_cache}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    methods = {"three whole passes": three_passes, "one cache": one_cache}
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
     plans, tokens = {}, {}
     for _ in range(options.rounds):
-        for name, way in ways.items():
+        for name, method in methods.items():
             head.restart()
-            took, plans[name] = timed(lambda way=way: way(model, processor, frames, view))
+            took, plans[name] = timed(lambda method=method: method(model, processor, frames, view))
             seconds[name].append(took)
             tokens[name] = list(head.chosen)
     report({name: min(values) for name, values in seconds.items()}, plans, tokens)

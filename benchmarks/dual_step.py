@@ -43,7 +43,7 @@ def main() -> None:
         print(json.dumps(measure(options)))
         return
     size = [f"--{name}={getattr(options, name)}" for name in ("layers", "tokens", "steps")]
-    results = {way: run([*size, "--way", way]) for way in ("plain", "frozen")}
+    results = {method: run([*size, "--way", method]) for method in ("plain", "frozen")}
     report(results, options)
 
 
@@ -60,11 +60,11 @@ def report(results: dict[str, dict], options: argparse.Namespace) -> None:
     print(f"{options.layers} layers of {WIDTH}, {BATCH} dialogues of {options.tokens} tokens\n")
     print("| method | seconds per step | peak memory above the model, MiB |")
     print("|---|---|---|")
-    for way, result in results.items():
-        print(f"| {way} | {result['seconds']:.2f} | {result['memory']:.0f} |")
+    for method, result in results.items():
+        print(f"| {method} | {result['seconds']:.2f} | {result['memory']:.0f} |")
     print(f"| ratio | {plain['seconds'] / frozen['seconds']:.1f} "
           f"| {plain['memory'] / frozen['memory']:.1f} |")  # fmt: skip
-    expected, found = (torch.tensor(way["gradient"]) for way in (plain, frozen))
+    expected, found = (torch.tensor(method["gradient"]) for method in (plain, frozen))
     difference = float((found - expected).norm() / expected.norm())
     print(f"\nRelative difference of the queries' gradient: {difference:.1e}")
     if difference > 1e-5 or plain["seconds"] < frozen["seconds"]:

@@ -71,10 +71,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sets = {kind: DamagedSet(kind, Path(folder)) for kind in {case.kind for case in cases}}
         for case in cases:
-            verdict, told = sets[case.kind].judge(case)
-            found.append((case, verdict, told))
+            verdict, message = sets[case.kind].judge(case)
+            found.append((case, verdict, message))
             if verdict.isupper() or options.words:
-                print(f"{case.kind} | {case.name}: {verdict}: {told}", flush=True)
+                print(f"{case.kind} | {case.name}: {verdict}: {message}", flush=True)
     counts = Counter(verdict for _, verdict, _ in found)
     print(f"{len(found)} cases in {time.time() - began:.0f} s: {dict(counts)}")
     if options.out:
@@ -112,8 +112,8 @@ class DamagedSet:
         _, status = os.waitpid(child, 0)
         if not answer:
             return "CRASHED", f"the process ended with {os.waitstatus_to_exitcode(status)}"
-        verdict, _, told = answer.partition("\n")
-        return verdict, told
+        verdict, _, message = answer.partition("\n")
+        return verdict, message
 
     def _in_child(self, case: Mutation, root: Path, writer: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
@@ -123,8 +123,8 @@ class DamagedSet:
             verdict = self._verdict(case, root)
         except BaseException as error:  # noqa: BLE001  (whatever it is, it is the result)
             verdict = "CRASHED", f"{type(error).__name__}: {error}"
-        told = " ".join(verdict[1].replace(str(root), "...").split())[:300]
-        os.write(writer, f"{verdict[0]}\n{told}".encode("utf-8", "backslashreplace"))
+        message = " ".join(verdict[1].replace(str(root), "...").split())[:300]
+        os.write(writer, f"{verdict[0]}\n{message}".encode("utf-8", "backslashreplace"))
         os._exit(0)
 
     def _verdict(self, case: Mutation, root: Path) -> tuple[str, str]:
@@ -132,27 +132,28 @@ class DamagedSet:
         cache = root.parent / "cache"
         strict = attempted(lambda: items_of(self.kind, root, cache, 0.0))
         lenient = attempted(lambda: items_of(self.kind, root, cache, 0.9))
-        told = [text for text in (strict.told, lenient.told, *(text for _, text in checks)) if text]
-        unnamed = [text for text in told if not names_a_place(text, root)]
+        texts = (strict.message, lenient.message, *(text for _, text in checks))
+        messages = [text for text in texts if text]
+        unnamed = [text for text in messages if not names_a_place(text, root)]
         if unnamed:
             return "CRASHED", unnamed[0]
         if case.harmless:
             there = strict.items is not None and strict.items.keys() == self.items.keys()
             is_same = there and not self._changed(case, strict.items, case.touched)
             if not is_same or any(code for code, _ in checks):
-                return "REFUSED", (told or ["items differ"])[0]
+                return "REFUSED", (messages or ["items differ"])[0]
             return "passed", ""
         if lenient.items is None:
-            return "LOST", f"all are refused: {lenient.told}"
+            return "LOST", f"all are refused: {lenient.message}"
         if lenient.items is not None:
             lost = self._changed(case, lenient.items, case.touched)
             if lost:
                 return "LOST", f"{len(lost)} of {len(self.items)} episodes, first {lost[0]}"
-        if not lenient.told and strict.items is not None:
+        if not lenient.message and strict.items is not None:
             return "SILENT", "the data set opens and nothing is said"
         if not any(code for code, _ in checks):
-            return "SILENT", f"check_dataset.py finds nothing; training says: {told[0]}"
-        return "named", told[0]
+            return "SILENT", f"check_dataset.py finds nothing; training reports: {messages[0]}"
+        return "named", messages[0]
 
     def _changed(self, case: Mutation, items: dict, touched: tuple[int, ...]) -> list:
         """Changed episodes, without those of the first scene that may change."""
@@ -162,17 +163,17 @@ class DamagedSet:
 
 
 def attempted(open_items) -> SimpleNamespace:
-    """`items`, or None; `told` has the warnings, or the error."""
+    """`items`, or None; `message` has the warnings, or the error."""
     records: list[logging.LogRecord] = []
     handler = SimpleNamespace(level=0, handle=records.append)
     logger = logging.getLogger("internnav_hf")
     logger.handlers = [handler]
     try:
         items, errors = open_items()
-        told = [record.getMessage() for record in records if record.levelno >= logging.WARNING]
-        return SimpleNamespace(items=items, told="\n".join([*told, *errors]))
+        warned = [record.getMessage() for record in records if record.levelno >= logging.WARNING]
+        return SimpleNamespace(items=items, message="\n".join([*warned, *errors]))
     except ValueError as error:
-        return SimpleNamespace(items=None, told=str(error))
+        return SimpleNamespace(items=None, message=str(error))
 
 
 def checked(root: Path, *options: str) -> tuple[int, str]:
@@ -302,8 +303,8 @@ def table(found: list[tuple[Mutation, str, str]], seed: int) -> str:
         numbers = " | ".join(str(counts[kind, verdict]) for kind in kinds)
         lines.append(f"| {verdict} | {numbers} | {MEANINGS[verdict]} |")
     lines += ["", "| format | what is damaged | verdict | in what words |", "|---|---|---|---|"]
-    for case, verdict, told in found:
-        name, words = _in_a_cell(case.name), _in_a_cell(told[:160])
+    for case, verdict, message in found:
+        name, words = _in_a_cell(case.name), _in_a_cell(message[:160])
         lines.append(f"| {case.kind} | `{name}` | {verdict} | {f'`{words}`' if words else ''} |")
     return "\n".join(lines) + "\n"
 

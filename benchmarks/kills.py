@@ -185,20 +185,20 @@ def finish(command: list[str], out: Path) -> float:
 
 def differences(out: Path, reference: Path) -> list[str]:
     """The differences between two runs, compared bit for bit."""
-    told = []
+    changes = []
     if log_of(out) != log_of(reference):
         rows = [ours for ours in log_of(out) if ours not in log_of(reference)]
-        told.append(f"log: {rows[:2] or 'rows are missing'}")
+        changes.append(f"log: {rows[:2] or 'rows are missing'}")
     names = [str(path.relative_to(reference)) for path in reference.glob("*.safetensors")]
     if not all(same(load_file(out / name), load_file(reference / name)) for name in names):
-        told.append("weights")
+        changes.append("weights")
     last = max(reference.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
     states = [
         torch.load(f / last.name / "optimizer.pt", weights_only=True) for f in (out, reference)
     ]
     if not same(*states):
-        told.append("optimiser")
-    return told
+        changes.append("optimiser")
+    return changes
 
 
 def log_of(folder: Path) -> list[dict]:
@@ -240,10 +240,10 @@ def campaign(
             counts[name][doing] += 1
             kills += doing != "ended"
         finish(commands[name], out)
-        told = differences(out, folder / f"reference {name}")
+        changes = differences(out, folder / f"reference {name}")
         counts[name]["runs"] += 1
-        counts[name]["exact"] += not told
-        print(f"{out.name}: {name}, {'exact' if not told else '; '.join(told)}", flush=True)
+        counts[name]["exact"] += not changes
+        print(f"{out.name}: {name}, {'exact' if not changes else '; '.join(changes)}", flush=True)
     return counts
 
 
@@ -258,8 +258,8 @@ def main() -> None:
     os.environ.update(environment())
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        asked = (options.recipes, options.kills, options.seed, options.minutes)
-        counts = campaign(Path(folder), *asked)
+        limits = (options.recipes, options.kills, options.seed, options.minutes)
+        counts = campaign(Path(folder), *limits)
     print("\n| recipe | kills | of them in a save | trainings | exact |\n|---|---|---|---|---|")
     total = sum(counts.values(), Counter())
     for name, count in (*counts.items(), ("all", total)):

@@ -51,7 +51,7 @@ def licence_of(base_model: str, datasets: Sequence[str], simulated: bool = False
     restrict it.
 
     `base_model` is a folder, file or Hub name, or several, separated by commas. `simulated` data,
-    from our own simulator, is free whatever its folder is called.
+    from our own simulator, is unrestricted whatever the name of its folder.
     """
     origins = [*_weights(base_model), *_data(datasets, simulated)]
     required = strictest(origin.licence for origin in origins if origin.licence)

@@ -364,12 +364,12 @@ def settings() -> Iterator[Line]:
     """The relevant environment variables that are set."""
     names = [name for name in SETTINGS.split() if name in os.environ]
     for name in names:
-        yield Line(name, shown(name, os.environ[name]))
+        yield Line(name, display_value(name, os.environ[name]))
     if not names:
         yield Line("none", "no relevant variable is set")
 
 
-def shown(name: str, value: str) -> str:
+def display_value(name: str, value: str) -> str:
     """The value of a variable; secrets only as "set", addresses without user and password."""
     if SECRET.search(name):
         return "set" if value else "empty"

@@ -69,7 +69,7 @@ LARGEST_SIDE = 8192  # pixels of an image
 
 @dataclass
 class DatasetArguments:
-    """What to generate."""
+    """Options of the dataset to generate."""
 
     out: str = field(metadata={"help": "Folder to write; it can be used as a data_root."})
     format: Literal["vln_ce", "vln_pe", "vln_n1"] = field(

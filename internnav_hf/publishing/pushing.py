@@ -195,7 +195,7 @@ def _facts(this: Any, licence: str | None, is_new: bool) -> CardFacts | None:
     found = (one for name, kind in sources if name for one in weights_origins(name, kind))
     origins = list(dict.fromkeys(found))
     if is_new:
-        origins.append(Origin("what it was trained on", "data", None))
+        origins.append(Origin("its training data", "data", None))
     chosen = parse_licence(licence) if licence else None
     return CardFacts(config, origins, chosen)
 

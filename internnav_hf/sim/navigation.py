@@ -12,7 +12,7 @@ from internnav_hf.sim.scenes import Scene
 FLOOR_TOLERANCE_M = 0.1
 """Lower things are floor: thresholds, carpets. Higher ones are obstacles."""
 ROBOT_HEIGHT_M = 1.4
-MOST_CELLS = 2**25  # of a grid: 290 x 290 m in cells of 5 cm
+MOST_CELLS = 2**25  # in a grid: 290 x 290 m in cells of 5 cm
 # Directions to slide along an obstacle, relative to the blocked direction.
 SLIDING_ANGLES = np.radians([15, -15, 30, -30, 45, -45, 60, -60, 75, -75])
 

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 # Image size for agents that do not use the image, so that rendering costs almost nothing.
 BLIND_SIZE = {"width": 8, "height": 6}
 
-SPLIT = "evaluation"  # of `scene_seeds`; datasets have other splits, so no scene is shared
+SPLIT = "evaluation"  # for `scene_seeds`; datasets have other splits, so no scene is shared
 
 
 @dataclass

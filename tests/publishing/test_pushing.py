@@ -74,7 +74,7 @@ def test_xet_works_as_well(monkeypatch, tmp_path, saved):
 
 def test_a_licence_that_is_not_known_is_asked_for(hub, tmp_path):
     model = tiny_system2()
-    with pytest.raises(ValueError, match="--license: the licence of what it was trained on is not"):
+    with pytest.raises(ValueError, match="--license: the licence of its training data is not"):
         model.push_to_hub("me/model")
     assert not hub.commits
     model.push_to_hub("me/model", license="mit")
@@ -259,7 +259,7 @@ def test_a_password_in_the_address_of_the_hub_is_not_told(hub, saved, monkeypatc
 )
 def test_every_family_opens_from_the_hub(hub, build):
     model = build()
-    with pytest.raises(ValueError, match="--license: the licence of what it was trained on"):
+    with pytest.raises(ValueError, match="--license: the licence of its training data"):
         model.push_to_hub("model")
     model.push_to_hub("model", license="cc-by-nc-sa-4.0")
     assert b'.from_pretrained("me/model")' in hub.files("me/model")["README.md"]

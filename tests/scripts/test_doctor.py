@@ -39,10 +39,12 @@ def test_what_fails_is_said_and_decides_the_exit_code(reported):
 def test_the_home_directory_secrets_and_tables_are_spared():
     home = Path.home()
     assert doctor.cell(f"{home}/cache a|b\nc hf_abcdefghijkl") == "~/cache a\\|b c hf_***"
-    assert doctor.shown("HF_TOKEN", "hf_abcdefghijkl") == "set"
-    assert doctor.shown("WANDB_API_KEY", "") == "empty"
-    assert doctor.shown("https_proxy", "http://ann:word@host:3128") == "http://***@host:3128"
-    assert doctor.shown("TOKENIZERS_PARALLELISM", "false") == "false"
+    assert doctor.display_value("HF_TOKEN", "hf_abcdefghijkl") == "set"
+    assert doctor.display_value("WANDB_API_KEY", "") == "empty"
+    assert (
+        doctor.display_value("https_proxy", "http://ann:word@host:3128") == "http://***@host:3128"
+    )
+    assert doctor.display_value("TOKENIZERS_PARALLELISM", "false") == "false"
 
 
 def test_settings_that_are_set_are_shown(monkeypatch):

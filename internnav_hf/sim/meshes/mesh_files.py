@@ -167,7 +167,7 @@ def _neighbours(path: Path) -> Any:
             folder = path.parent.resolve()
             file = (folder / name.strip()).resolve()
             if not file.is_relative_to(folder) or not file.is_file():
-                raise FileNotFoundError(f"there is no file {name!r} beside it")
+                raise FileNotFoundError(f"there is no file {name!r} next to it")
             if file.stat().st_size > LARGEST_FILE:
                 raise ValueError(f"{name!r} is larger than {LARGEST_FILE} bytes")
             return file.read_bytes()

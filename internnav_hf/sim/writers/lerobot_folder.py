@@ -55,8 +55,8 @@ class LeRobotFolder:
     def add(
         self, columns: dict[str, pa.Array], tasks: Sequence[dict[str, Any]], stats: dict
     ) -> None:
-        """Add an episode: its columns besides LeRobot's own, its rows of tasks.jsonl without their
-        indices, and its row of episodes_stats.jsonl.
+        """Add an episode: its own columns (LeRobot's are added), its rows of tasks.jsonl without
+        their indices, and its row of episodes_stats.jsonl.
         """
         index, length = self.num_episodes, len(next(iter(columns.values())))
         path = self.folder / "data" / self.chunk / f"episode_{index:06d}.parquet"

@@ -32,7 +32,7 @@ JPEG_QUALITY = 92
 
 @dataclass(frozen=True)
 class Recording:
-    """What is written for each episode."""
+    """The camera and the images that are written for each episode."""
 
     camera: CameraSpec
     depth: bool = True
