@@ -34,7 +34,7 @@ def draw(sampler, rng, count):
     return pairs
 
 
-def render_walk(renderer, steps, camera):
+def render_demonstration(renderer, steps, camera):
     return [
         renderer.render(camera_pose(x, y, yaw, camera.height_m, np.radians(PITCH_DEG)), camera)
         for x, y, yaw in steps.poses
@@ -42,7 +42,7 @@ def render_walk(renderer, steps, camera):
 
 
 @pytest.fixture(scope="module")
-def walks(scene, space):
+def demonstrations(scene, space):
     rng = np.random.default_rng(0)
     pairs = draw(EpisodeSampler(scene, space), rng, 12)
     return [(episode, demonstrate(space, field, episode, rng)) for episode, field in pairs]
@@ -63,8 +63,8 @@ def test_the_expert_arrives_in_nearly_every_episode(exploration):
     assert np.mean(arrived) > 0.95
 
 
-def test_a_walk_is_its_actions(space, walks):
-    for episode, steps in walks:
+def test_a_demonstration_is_its_actions(space, demonstrations):
+    for episode, steps in demonstrations:
         assert np.allclose(steps.poses[0], episode.start)
         assert steps.actions[-1] == Action.STOP
         assert (steps.actions[:-1] != Action.STOP).all()
@@ -79,15 +79,15 @@ def test_a_walk_is_its_actions(space, walks):
         assert np.allclose(turned, np.where(forward, 0, np.where(left, TURN_STEP, -TURN_STEP)))
 
 
-def test_a_walk_ends_facing_its_object(walks):
-    for episode, steps in walks:
+def test_a_demonstration_ends_facing_its_object(demonstrations):
+    for episode, steps in demonstrations:
         x, y, yaw = steps.poses[-1]
         towards = np.array(episode.goal_object.position) - (x, y)
         assert abs(wrap_angle(np.arctan2(towards[1], towards[0]) - yaw)) <= TURN_STEP / 2 + 1e-6
 
 
-def test_a_walk_turns_first_to_the_side_that_its_instruction_says(walks):
-    hinted = [(e, s) for e, s in walks if e.instructions[0].startswith("Turn")]
+def test_a_demonstration_turns_first_to_the_side_that_its_instruction_says(demonstrations):
+    hinted = [(e, s) for e, s in demonstrations if e.instructions[0].startswith("Turn")]
     assert hinted
     sides = {"left": Action.TURN_LEFT, "right": Action.TURN_RIGHT}
     for episode, steps in hinted:
@@ -95,10 +95,10 @@ def test_a_walk_turns_first_to_the_side_that_its_instruction_says(walks):
         assert steps.actions[0] == sides[said]
 
 
-def test_pixel_goals_lift_to_where_the_robot_will_be(renderer, walks, camera):
+def test_pixel_goals_lift_to_where_the_robot_will_be(renderer, demonstrations, camera):
     num_goals = num_frames = 0
-    for _, steps in walks:
-        views = render_walk(renderer, steps, camera)
+    for _, steps in demonstrations:
+        views = render_demonstration(renderer, steps, camera)
         goals, ahead = pixel_goals(steps, views, camera, PITCH_DEG)
         assert ((goals == -1).all(axis=1) == (ahead == -1)).all()
         taught = np.flatnonzero(ahead >= MIN_GOAL_FRAMES)
@@ -126,7 +126,7 @@ def test_a_place_behind_an_obstacle_is_no_goal():
     steps = Demonstration(poses, actions, np.zeros(10, dtype=bool), actions)
     farthest = []
     for screens in ((), (((2.4, 3, 0.5), (0.05, 3, 1.0)),)):
-        views = render_walk(Renderer(hall(*screens)), steps, camera)
+        views = render_demonstration(Renderer(hall(*screens)), steps, camera)
         _, ahead = pixel_goals(steps, views, camera, PITCH_DEG)
         farthest.append(ahead[0])
     assert farthest[0] == 9
@@ -140,7 +140,7 @@ def test_frames_that_chance_disturbs_teach_nothing(scene, space, renderer, camer
         steps = demonstrate(space, field, episode, rng, exploration=0.2)
         if steps is None:
             continue
-        views = render_walk(renderer, steps, camera)
+        views = render_demonstration(renderer, steps, camera)
         _, ahead = pixel_goals(steps, views, camera, PITCH_DEG)
         for t in np.flatnonzero(steps.exploring):
             disturbed += 1
@@ -184,7 +184,7 @@ def test_the_follower_goes_round_a_wall():
     assert np.linalg.norm(position - goal) < 0.35
 
 
-def test_walks_are_drawn_until_there_are_enough(scene, space):
+def test_demonstrations_are_drawn_until_there_are_enough(scene, space):
     drawn = list(
         draw_demonstrations(space, EpisodeSampler(scene, space), 3, np.random.default_rng(0))
     )

@@ -22,40 +22,40 @@ def planned(space, start, goal):
     return planning_field(space, np.array(goal)), np.array(start)
 
 
-def test_nothing_bends_a_way_over_free_floor():
+def test_nothing_bends_a_path_over_free_floor():
     space = NavigableSpace(hall())
-    way = smooth_path(*planned(space, (1.0, 1.0), (5.0, 2.5)), spacing_m=0.06)
-    assert np.isclose(chord_length(way)[-1], np.linalg.norm(way[-1] - way[0]), rtol=1e-3)
-    assert np.linalg.norm(way[0] - (1.0, 1.0)) < 1e-9
-    assert np.linalg.norm(way[-1] - (5.0, 2.5)) < space.resolution_m
-    steps = np.linalg.norm(np.diff(way, axis=0), axis=1)
+    path = smooth_path(*planned(space, (1.0, 1.0), (5.0, 2.5)), spacing_m=0.06)
+    assert np.isclose(chord_length(path)[-1], np.linalg.norm(path[-1] - path[0]), rtol=1e-3)
+    assert np.linalg.norm(path[0] - (1.0, 1.0)) < 1e-9
+    assert np.linalg.norm(path[-1] - (5.0, 2.5)) < space.resolution_m
+    steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
     assert np.allclose(steps, 0.06, rtol=0.02)
 
 
 def test_it_keeps_clear_of_a_corner_and_turns_smoothly():
     space = NavigableSpace(hall(((3, 3, 0.5), (2, 2, 1))))
     field, start = planned(space, (1.0, 3.0), (5.0, 3.2))
-    way = smooth_path(field, start, spacing_m=0.06)
-    assert space.lookup(space.clearance, way, outside=0).min() > 0.3
-    taut = space.shortest_path(start, way[-1])
-    assert chord_length(way)[-1] < 1.25 * chord_length(taut)[-1]
-    steps = np.diff(way, axis=0)
+    path = smooth_path(field, start, spacing_m=0.06)
+    assert space.lookup(space.clearance, path, outside=0).min() > 0.3
+    taut = space.shortest_path(start, path[-1])
+    assert chord_length(path)[-1] < 1.25 * chord_length(taut)[-1]
+    steps = np.diff(path, axis=0)
     bends = wrap_angle(np.diff(np.arctan2(steps[:, 1], steps[:, 0])))
     assert np.abs(bends).max() < 0.25  # of 0.06 m each
 
 
-def test_a_narrow_gap_is_taken_for_want_of_a_better_way_only():
+def test_a_narrow_gap_is_taken_for_want_of_a_better_path_only():
     # A wall across the hall with a gap of 0.42 m; in the second hall there is a wider one as well.
     walls = (((3, 1.3, 0.5), (0.2, 2.6, 1)), ((3, 4.51, 0.5), (0.2, 2.98, 1)))
     only = NavigableSpace(hall(*walls), resolution_m=0.02)
-    way = smooth_path(*planned(only, (2.0, 2.8), (4.0, 2.8)), spacing_m=0.06)
-    assert chord_length(way)[-1] < 2.2
+    path = smooth_path(*planned(only, (2.0, 2.8), (4.0, 2.8)), spacing_m=0.06)
+    assert chord_length(path)[-1] < 2.2
     shorter = (((3, 1.3, 0.5), (0.2, 2.6, 1)), ((3, 3.8, 0.5), (0.2, 1.56, 1)))
     both = NavigableSpace(hall(*shorter), resolution_m=0.02)
-    way = smooth_path(*planned(both, (2.0, 2.8), (4.0, 2.8)), spacing_m=0.06)
-    assert chord_length(way)[-1] > 3.5
+    path = smooth_path(*planned(both, (2.0, 2.8), (4.0, 2.8)), spacing_m=0.06)
+    assert chord_length(path)[-1] > 3.5
     roomy = both.wider(STEERING_ROOM_M)
-    assert roomy.is_navigable(way).all()
+    assert roomy.is_navigable(path).all()
 
 
 def test_straightening_costs_nothing():
@@ -72,7 +72,7 @@ def test_straightening_costs_nothing():
 
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10**9), st.sampled_from(["easy", "medium", "hard"]))
-def test_drawn_ways_touch_nothing_and_are_as_long_as_asked(seed, density):
+def test_drawn_paths_touch_nothing_and_are_as_long_as_asked(seed, density):
     space = NavigableSpace(generate_scene(seed, scene_config(density)), resolution_m=0.1)
     poses = SmoothPathSampler(space, 0.06, 2.5, 6.0).draw(np.random.default_rng(seed))
     assert poses is not None
@@ -83,7 +83,7 @@ def test_drawn_ways_touch_nothing_and_are_as_long_as_asked(seed, density):
     assert (np.abs(poses[:, 2]) <= np.pi).all()
 
 
-def test_the_heading_follows_the_way_but_for_its_noise(space):
+def test_the_heading_follows_the_path_but_for_its_noise(space):
     def deviation(noise):
         sampler, found = SmoothPathSampler(space, heading_noise=noise), []
         for seed in range(15):
@@ -97,7 +97,7 @@ def test_the_heading_follows_the_way_but_for_its_noise(space):
     assert 0.15 < deviation(0.2) < 0.25
 
 
-def test_the_same_draws_give_the_same_way(space):
+def test_the_same_draws_give_the_same_path(space):
     first, again, other = (
         SmoothPathSampler(space).draw(np.random.default_rng(s)) for s in (1, 1, 2)
     )
@@ -112,15 +112,15 @@ def test_a_scene_may_be_too_small():
 
 def test_at_the_goal_there_is_nowhere_to_go():
     field = planning_field(NavigableSpace(hall()), np.array([3.0, 3.0]))
-    way = smooth_path(field, np.array([3.01, 3.0]), spacing_m=0.06)
-    assert chord_length(way)[-1] < 0.06
-    assert len(way) == 2
+    path = smooth_path(field, np.array([3.01, 3.0]), spacing_m=0.06)
+    assert chord_length(path)[-1] < 0.06
+    assert len(path) == 2
 
 
-def test_short_ways_begin_and_end_where_they_should():
+def test_short_paths_begin_and_end_where_they_should():
     space = NavigableSpace(hall())
     for start in ((3.06, 3.0), (3.3, 3.2), (2.2, 3.9)):
         field, place = planned(space, start, (3.02, 3.02))
-        way = smooth_path(field, place, spacing_m=0.06)
-        assert np.allclose(way[0], start)
-        assert np.allclose(way[-1], space.center(space.cell((3.02, 3.02))))
+        path = smooth_path(field, place, spacing_m=0.06)
+        assert np.allclose(path[0], start)
+        assert np.allclose(path[-1], space.center(space.cell((3.02, 3.02))))

@@ -17,7 +17,7 @@ LEVEL, DOWN = "125cm_0deg", "125cm_30deg"
 
 
 @pytest.fixture(scope="module")
-def walks(scene, space):
+def demonstrations(scene, space):
     rng, sampler, pairs = np.random.default_rng(0), EpisodeSampler(scene, space), []
     while len(pairs) < NUM_EPISODES:
         if (drawn := sampler.draw(rng, "episode")) is not None:
@@ -25,18 +25,18 @@ def walks(scene, space):
     return pairs
 
 
-def write(folder, renderer, walks, recording):
+def write(folder, renderer, demonstrations, recording):
     with SceneWriter(folder, renderer, recording, {"scene": "two rooms"}) as writer:
-        for episode, steps in walks:
+        for episode, steps in demonstrations:
             writer.add(episode, steps)
     return folder
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory, renderer, walks, camera):
+def written(tmp_path_factory, renderer, demonstrations, camera):
     folder = tmp_path_factory.mktemp("data") / "r2r" / "scene"
     folder.parent.mkdir()
-    return write(folder, renderer, walks, Recording(camera, landmarks=True))
+    return write(folder, renderer, demonstrations, Recording(camera, landmarks=True))
 
 
 def columns(folder, episode=0):
@@ -56,37 +56,37 @@ def test_columns_have_the_published_names_and_types(written):
     assert {field.name: field.type for field in columns(written).schema} == expected
 
 
-def test_meta_tells_lengths_instructions_and_camera(written, walks, camera):
+def test_meta_tells_lengths_instructions_and_camera(written, demonstrations, camera):
     lines = (written / "meta" / "episodes.jsonl").read_text().splitlines()
-    for index, (line, (episode, steps)) in enumerate(zip(lines, walks, strict=True)):
+    for index, (line, (episode, steps)) in enumerate(zip(lines, demonstrations, strict=True)):
         told = json.loads(line)
         assert told["episode_index"] == index
         assert told["length"] == len(steps.actions) == columns(written, index).num_rows
         assert told["tasks"][0].split("<INSTRUCTION_SEP>") == list(episode.instructions)
     info = json.loads((written / "meta" / "info.json").read_text())
     assert info["total_episodes"] == NUM_EPISODES
-    assert info["total_frames"] == sum(len(steps.actions) for _, steps in walks)
+    assert info["total_frames"] == sum(len(steps.actions) for _, steps in demonstrations)
     assert CameraSpec.from_dict(info["camera"]) == camera
     for name in ("tasks", "episodes_stats"):
         rows = (written / "meta" / f"{name}.jsonl").read_text().splitlines()
         assert len([json.loads(row) for row in rows]) == NUM_EPISODES
 
 
-def test_every_frame_has_every_image(written, walks):
+def test_every_frame_has_every_image(written, demonstrations):
     for kind, suffix in (("rgb", "jpg"), ("depth", "png"), ("landmark", "png")):
         for setting in (LEVEL, DOWN):
             folder = written / "videos" / "chunk-000" / f"observation.images.{kind}.{setting}"
             expected = {
                 f"episode_{index:06d}_{frame}.{suffix}"
-                for index, (_, steps) in enumerate(walks)
+                for index, (_, steps) in enumerate(demonstrations)
                 for frame in range(len(steps.actions))
             }
             assert {path.name for path in folder.iterdir()} == expected
 
 
-def test_actions_led_to_their_frames_and_poses_follow_from_them(written, walks):
+def test_actions_led_to_their_frames_and_poses_follow_from_them(written, demonstrations):
     table = columns(written).to_pydict()
-    steps = walks[0][1]
+    steps = demonstrations[0][1]
     assert table["action"] == [-1, *steps.actions[:-1]]
     for setting in (LEVEL, DOWN):
         poses = [robot_pose(np.array(pose)) for pose in table[f"pose.{setting}"]]
@@ -107,10 +107,10 @@ def test_goals_are_pixels_of_the_look_down_view_only(written, camera):
     assert np.array(table[f"goal.{LEVEL}"]).max() == -1
 
 
-def test_images_hold_what_is_rendered(written, renderer, walks, camera):
+def test_images_hold_what_is_rendered(written, renderer, demonstrations, camera):
     table = columns(written).to_pydict()
-    episode = walks[0][0]
-    frame = len(walks[0][1].actions) - 1  # the object is in front of the robot here
+    episode = demonstrations[0][0]
+    frame = len(demonstrations[0][1].actions) - 1  # the object is in front of the robot here
     view = renderer.render(np.array(table[f"pose.{DOWN}"][frame]), camera)
     images = {}
     for kind, suffix in (("rgb", "jpg"), ("depth", "png"), ("landmark", "png")):
@@ -126,7 +126,7 @@ def test_images_hold_what_is_rendered(written, renderer, walks, camera):
     assert np.isclose(images["landmark"].mean() / 255, share, atol=0.01)
 
 
-def test_far_things_are_clipped_to_ten_metres(tmp_path, walks):
+def test_far_things_are_clipped_to_ten_metres(tmp_path, demonstrations):
     class FarAway:
         def render(self, pose, camera):
             from internnav_hf.sim.render import Rendering
@@ -137,26 +137,26 @@ def test_far_things_are_clipped_to_ten_metres(tmp_path, walks):
             )
 
     camera = CameraSpec(width=16, height=12)
-    write(tmp_path / "scene", FarAway(), walks[:1], Recording(camera))
+    write(tmp_path / "scene", FarAway(), demonstrations[:1], Recording(camera))
     path = next((tmp_path / "scene").rglob("*.png"))
     assert (np.array(Image.open(path)) == 10_000).all()
 
 
-def test_one_pitch_is_written_once(tmp_path, renderer, walks):
+def test_one_pitch_is_written_once(tmp_path, renderer, demonstrations):
     camera = CameraSpec(width=32, height=24, height_m=0.6, pitch_deg=15, look_down_pitch_deg=15)
-    folder = write(tmp_path / "scene", renderer, walks[:1], Recording(camera, depth=False))
+    folder = write(tmp_path / "scene", renderer, demonstrations[:1], Recording(camera, depth=False))
     kinds = [path.name for path in (folder / "videos" / "chunk-000").iterdir()]
     assert kinds == ["observation.images.rgb.60cm_15deg"]
     settings = {name.split(".")[1] for name in columns(folder).column_names if "." in name}
     assert settings == {"60cm_15deg"}
 
 
-def test_a_broken_off_scene_leaves_nothing(tmp_path, renderer, walks):
+def test_a_broken_off_scene_leaves_nothing(tmp_path, renderer, demonstrations):
     recording = Recording(CameraSpec(width=16, height=12))
 
     def write_and_stop():
         with SceneWriter(tmp_path / "scene", renderer, recording, {}) as writer:
-            writer.add(*walks[0])
+            writer.add(*demonstrations[0])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

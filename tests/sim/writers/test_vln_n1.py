@@ -21,7 +21,7 @@ CAMERA = CameraSpec(
 
 
 @pytest.fixture(scope="module")
-def walks(space):
+def trajectories(space):
     sampler, rng = (
         SmoothPathSampler(space, frame_spacing_m=0.2, max_length_m=4.0),
         np.random.default_rng(0),
@@ -30,10 +30,10 @@ def walks(space):
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory, scene, renderer, walks):
+def written(tmp_path_factory, scene, renderer, trajectories):
     folder = tmp_path_factory.mktemp("data") / "simulated_train" / "scene"
     with TrajectoryWriter(folder, renderer, point_cloud(scene), CAMERA, {"scene": "two"}) as writer:
-        for poses in walks:
+        for poses in trajectories:
             writer.add(poses)
     return folder
 
@@ -46,22 +46,22 @@ def images(folder, kind):
     return sorted((folder / "videos" / "chunk-000" / f"observation.images.{kind}").iterdir())
 
 
-def test_frames_of_all_walks_are_numbered_through(written, walks):
-    count = sum(map(len, walks))
+def test_frames_of_all_trajectories_are_numbered_through(written, trajectories):
+    count = sum(map(len, trajectories))
     for kind, suffix in (("rgb", "jpg"), ("depth", "png")):
         expected = [f"{frame:06d}.{suffix}" for frame in range(count)]
         assert [path.name for path in images(written, kind)] == expected
     lines = (written / "meta" / "episodes_stats.jsonl").read_text().splitlines()
     ranges = [json.loads(line)["stats"]["image_index"] for line in lines]
     assert [(r["min"], r["max"]) for r in ranges] == [
-        ([0], [len(walks[0]) - 1]),
-        ([len(walks[0])], [count - 1]),
+        ([0], [len(trajectories[0]) - 1]),
+        ([len(trajectories[0])], [count - 1]),
     ]
 
 
-def test_columns_have_the_published_names_and_shapes(written, walks):
+def test_columns_have_the_published_names_and_shapes(written, trajectories):
     matrix = pa.list_(pa.list_(pa.float32()))
-    for episode, poses in enumerate(walks):
+    for episode, poses in enumerate(trajectories):
         table = columns(written, episode)
         named = ("observation.camera_intrinsic", "observation.camera_extrinsic", "action")
         assert {name: table.schema.field(name).type for name in named} == dict.fromkeys(
@@ -84,8 +84,8 @@ def test_the_camera_has_open_gl_axes_above_a_level_base():
     assert np.allclose(position, [0, 0, 0.5])
 
 
-def test_poses_are_where_the_walk_was(written, walks):
-    for episode, poses in enumerate(walks):
+def test_poses_are_where_the_walk_was(written, trajectories):
+    for episode, poses in enumerate(trajectories):
         T_world_opengl = np.array(columns(written, episode).to_pydict()["action"])
         T_world_camera = T_world_opengl @ np.diag([1, -1, -1, 1])
         assert np.allclose([robot_pose(pose) for pose in T_world_camera], poses, atol=1e-5)
@@ -93,8 +93,8 @@ def test_poses_are_where_the_walk_was(written, walks):
         assert np.allclose(T_world_base[:, 2], [0, 0, 1, 0], atol=1e-6)  # level, on the floor
 
 
-def test_images_hold_what_is_rendered(written, renderer, walks):
-    first = len(walks[0])  # of the second walk
+def test_images_hold_what_is_rendered(written, renderer, trajectories):
+    first = len(trajectories[0])  # of the second walk
     T_world_opengl = np.array(columns(written, 1).to_pydict()["action"][0])
     view = renderer.render(T_world_opengl @ np.diag([1, -1, -1, 1]), CAMERA)
     rgb = np.array(Image.open(images(written, "rgb")[first]))
@@ -138,12 +138,12 @@ def test_the_cloud_is_no_denser_than_asked(scene):
     assert len(np.unique(cubes, axis=0)) == len(sparse)
 
 
-def test_a_broken_off_scene_leaves_nothing(tmp_path, scene, renderer, walks):
+def test_a_broken_off_scene_leaves_nothing(tmp_path, scene, renderer, trajectories):
     def write_and_stop():
         with TrajectoryWriter(
             tmp_path / "scene", renderer, point_cloud(scene), CAMERA, {}
         ) as writer:
-            writer.add(walks[0])
+            writer.add(trajectories[0])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -151,8 +151,8 @@ def test_a_broken_off_scene_leaves_nothing(tmp_path, scene, renderer, walks):
     assert not list(tmp_path.iterdir())
 
 
-def test_meta_tells_the_camera(written, walks):
+def test_meta_tells_the_camera(written, trajectories):
     info = json.loads((written / "meta" / "info.json").read_text())
     assert CameraSpec.from_dict(info["camera"]) == CAMERA
     assert (info["total_episodes"], info["scene"]) == (2, "two")
-    assert info["total_frames"] == sum(map(len, walks))
+    assert info["total_frames"] == sum(map(len, trajectories))
