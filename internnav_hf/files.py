@@ -94,7 +94,7 @@ def raise_trouble(error: BaseException, path: Path) -> None:
         raise StorageError(storage_error(error, path)) from error
 
 
-def write_whole(path: Path, write: Callable[[Path], Any], sync: bool = False) -> None:
+def write_atomic(path: Path, write: Callable[[Path], Any], sync: bool = False) -> None:
     """Let `write` fill a temporary file next to `path`, then rename it to `path`."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,11 +114,11 @@ def write_text(path: Path, text: str) -> None:
     not UTF-8, as in file names, are written as escapes.
     """
     content = text.encode("utf-8", "backslashreplace")
-    write_whole(path, lambda part: part.write_bytes(content))
+    write_atomic(path, lambda part: part.write_bytes(content))
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yields a hidden folder to fill; it is renamed to `folder` on success, and removed otherwise.
 
     If another writer was faster, its folder stays.

@@ -36,7 +36,7 @@ from internnav_hf.arguments.ranges import option
 from internnav_hf.camera import CameraSpec
 from internnav_hf.command_line import ends_in_one_line, output_folder
 from internnav_hf.data.readers.json_files import read_json
-from internnav_hf.files import remove_stale, whole_folder, write_whole
+from internnav_hf.files import atomic_folder, remove_stale, write_atomic
 from internnav_hf.signals import end_with_parent
 from internnav_hf.sim.episodes import EpisodeSampler, GoalFields, NavigationEpisode, scene_seeds
 from internnav_hf.sim.expert import Demonstration, draw_demonstrations
@@ -308,7 +308,7 @@ def _write_vln_n1(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[i
                 writer.add(poses)
 
     if arguments.trajectory_folders:
-        with whole_folder(job.folder) as folder:
+        with atomic_folder(job.folder) as folder:
             for index, poses in enumerate(trajectories):
                 write(folder / f"trajectory_{index:06d}", [poses])
     else:
@@ -387,7 +387,7 @@ def _remember_arguments(out: Path, arguments: DatasetArguments) -> None:
             diff = ", ".join(f"{key} was {theirs.get(key)}, is {ours[key]}" for key in changed)
             raise ValueError(f"{out} was made with other arguments ({diff}); choose another --out.")
         return
-    write_whole(path, lambda part: part.write_text(json.dumps(ours, indent=2) + "\n"))
+    write_atomic(path, lambda part: part.write_text(json.dumps(ours, indent=2) + "\n"))
 
 
 def _defaults() -> dict:

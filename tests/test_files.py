@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from internnav_hf.files import (
     StorageError,
+    atomic_folder,
     flush,
     give_umask,
     raise_trouble,
@@ -20,8 +21,7 @@ from internnav_hf.files import (
     sampled_digest,
     storage_reason,
     temporary_beside,
-    whole_folder,
-    write_whole,
+    write_atomic,
     writing,
 )
 
@@ -39,7 +39,7 @@ def mode(path: Path) -> int:
 
 
 def test_a_folder_appears_when_it_is_whole(tmp_path):
-    with whole_folder(tmp_path / "a" / "scene") as partial:
+    with atomic_folder(tmp_path / "a" / "scene") as partial:
         (partial / "file").write_text("text")
         assert not (tmp_path / "a" / "scene").exists()
         assert partial.name.startswith(".")
@@ -48,17 +48,17 @@ def test_a_folder_appears_when_it_is_whole(tmp_path):
 
 
 def test_an_error_leaves_nothing(tmp_path):
-    with pytest.raises(OSError, match="no disk"), whole_folder(tmp_path / "scene"):
+    with pytest.raises(OSError, match="no disk"), atomic_folder(tmp_path / "scene"):
         raise OSError("no disk")
     with pytest.raises(TypeError):
-        write_whole(tmp_path / "file", lambda part: part.write_text(3))
+        write_atomic(tmp_path / "file", lambda part: part.write_text(3))
     assert not list(tmp_path.iterdir())
 
 
 def test_of_two_writers_the_first_counts(tmp_path):
-    with whole_folder(tmp_path / "scene") as slow:
+    with atomic_folder(tmp_path / "scene") as slow:
         (slow / "file").write_text("slow")
-        with whole_folder(tmp_path / "scene") as fast:
+        with atomic_folder(tmp_path / "scene") as fast:
             (fast / "file").write_text("fast")
     assert (tmp_path / "scene" / "file").read_text() == "fast"
     assert [path.name for path in tmp_path.iterdir()] == ["scene"]
@@ -80,11 +80,11 @@ def test_what_killed_writers_left_goes_and_what_is_being_written_stays(tmp_path)
 
 
 def test_what_is_written_has_the_permissions_of_the_umask(tmp_path, umask):
-    with whole_folder(tmp_path / "scene") as folder:
+    with atomic_folder(tmp_path / "scene") as folder:
         (folder / "inner").mkdir(mode=0o700)
         save_file({"x": torch.ones(1)}, folder / "inner" / "x.safetensors")
         (folder / "inner" / "x.safetensors").chmod(0o600)
-    write_whole(tmp_path / "y.safetensors", lambda part: save_file({"x": torch.ones(1)}, part))
+    write_atomic(tmp_path / "y.safetensors", lambda part: save_file({"x": torch.ones(1)}, part))
     assert mode(tmp_path / "scene") == mode(tmp_path / "scene" / "inner") == 0o770
     assert mode(tmp_path / "scene" / "inner" / "x.safetensors") == 0o660
     assert mode(tmp_path / "y.safetensors") == 0o660

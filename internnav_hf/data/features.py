@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from internnav_hf.data.readers.errors import broken
-from internnav_hf.files import remove_stale, write_whole
+from internnav_hf.files import remove_stale, write_atomic
 from internnav_hf.signals import quiet_worker
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class FeatureStore:
         ours = {"encoder_digest": encoder_digest, "dtype": dtype}
         path = self.folder / _ENCODER_FILE
         if not path.exists():
-            write_whole(path, lambda part: part.write_text(json.dumps(ours, indent=2) + "\n"))
+            write_atomic(path, lambda part: part.write_text(json.dumps(ours, indent=2) + "\n"))
         theirs = json.loads(path.read_text())
         for name, value in ours.items():
             if theirs.get(name) != value:
@@ -122,7 +122,7 @@ class FeatureStore:
                 largest = f"values up to {np.abs(values).max():g}"
                 raise broken(path, name, largest, f"finite ones within {self.dtype}'s range")
         metadata = {"encoder_digest": self.encoder_digest}
-        write_whole(path, lambda part: save_file(arrays, part, metadata=metadata))
+        write_atomic(path, lambda part: save_file(arrays, part, metadata=metadata))
 
 
 def cache_features(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock
 
-from internnav_hf.files import remove_stale, whole_folder, writing
+from internnav_hf.files import atomic_folder, remove_stale, writing
 
 _OF_THIS_DISK = ("frames_key", "field")  # of stamps and cache folders
 
@@ -67,7 +67,7 @@ def build_once(folder: Path, write: Callable[[Path], None]) -> None:
             remove_stale(folder.parent)
             if folder.is_dir():
                 return
-            with whole_folder(folder) as new:
+            with atomic_folder(folder) as new:
                 write(new)
 
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data.features import encoder_digest
 from internnav_hf.data.readers.json_files import read_json
-from internnav_hf.files import remove_stale, write_whole
+from internnav_hf.files import remove_stale, write_atomic
 from internnav_hf.geometry import Action
 from internnav_hf.sim.env import NavigationEnv, episode_name
 from internnav_hf.sim.episodes import GoalFields
@@ -195,4 +195,4 @@ def _check_settings(out: Path, settings: dict) -> None:
             told = ", ".join(f"{n} was {stored.get(n)}, is {settings[n]}" for n in changed)
             raise ValueError(f"{out}: found walks of other settings ({told}); choose another.")
         return
-    write_whole(path, lambda part: part.write_text(json.dumps(settings, indent=2) + "\n"))
+    write_atomic(path, lambda part: part.write_text(json.dumps(settings, indent=2) + "\n"))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.files import whole_folder
+from internnav_hf.files import atomic_folder
 
 FRAMES_PER_SECOND = 30  # nominal, as published
 EPISODES_PER_CHUNK = 1000
@@ -23,7 +23,7 @@ def lerobot_folder(
     folder: Path, camera: CameraSpec, info: dict, fps: int = FRAMES_PER_SECOND
 ) -> Iterator["LeRobotFolder"]:
     """Yields a `LeRobotFolder` to add episodes to; `folder` appears only if the block succeeds."""
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         lerobot = LeRobotFolder(partial, camera, info, fps)
         yield lerobot
         lerobot.finish()
