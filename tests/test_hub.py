@@ -68,7 +68,7 @@ def test_the_card_of_a_navdp_names_its_goals():
 )
 def test_the_card_of_a_follower_names_its_policy(model, name, policy):
     card = model_card(model(), "random weights", ["simulated_train"], "x")
-    assert f"A {name}: views of 32x32 pixels, depth and an instruction in" in card
+    assert f"A {name}: RGB images of 32x32 pixels, depth and an instruction in" in card
     assert f"import {policy}\n" in card
     assert "- vision-and-language-navigation" in card
 

@@ -86,7 +86,7 @@ def test_restricted_weights_are_not_freed(hub, saved):
     with pytest.raises(ValueError, match="--license mit: .* made from saved, which is cc-"):
         model.push_to_hub("me/model", license="mit")
     (saved / "README.md").unlink()
-    with pytest.raises(ValueError, match="the licence of saved, what it was .* is not known"):
+    with pytest.raises(ValueError, match="the licence of saved, its training data is not known"):
         model.push_to_hub("me/model")
     assert not hub.repositories
 
@@ -188,7 +188,7 @@ def push(folder, by_script):
     ("head", "told"),
     [
         (f"license: mit\n{NC}", "its card states mit, but p, .* is cc-by-nc-sa-4.0"),
-        ("license: mit\nbase_model: InternRobotics/InternVLA-N1\n", "says mit, but Intern"),
+        ("license: mit\nbase_model: InternRobotics/InternVLA-N1\n", "states mit, but Intern"),
         ("license: 'null'\n", "states no licence, and none follows: pass --license"),
         ("a: [\n", "no readable YAML head|licence of saved.* not known"),
     ],
