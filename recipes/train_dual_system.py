@@ -39,15 +39,15 @@ from internnav_hf.training.tuning import DualTuningArguments, add_lora, choose_w
 CAMERAS = {"r2r": "60cm_15_15", "rxr": "60cm_15_15", "scalevln": "60cm_30_30"}
 DATASETS = ",".join(f"{n}_125cm_0_30%30,{n}_{camera}%30" for n, camera in CAMERAS.items())
 EPOCHS = 3.0
-BEST_STEPS = {"nextdit_async": 15_000, "navdp_async": 30_000, "nextdit": -1}
+BEST_STEPS = {"nextdit_async": 15_000, "navdp_async": 30_000}
 
 
 @dataclass
 class ModelArguments(DualTuningArguments):
     """System2, the action expert, and (inherited) what of them learns."""
 
-    system1: Literal["nextdit_async", "navdp_async", "nextdit"] = option(
-        "nextdit_async", "The action expert: RGB, RGB-D, or the plan alone."
+    system1: str = option(
+        "nextdit_async", "The action expert, by its name.", choices=[*start.action_experts()]
     )
     system2: str = option("InternRobotics/InternVLA-N1-System2", "A System2: folder or Hub name.")
     model: str | None = option(None, "A dual system to go on from, instead of --system2.")
@@ -98,7 +98,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
     checkpoint = checkpoint_to_resume(args)
     set_seed(args.seed)
     if model_args.published == "documented" and args.max_steps < 0 and not args.num_train_epochs:
-        args.max_steps = BEST_STEPS[model_args.system1]
+        args.max_steps = BEST_STEPS.get(model_args.system1, -1)
     args.num_train_epochs = args.num_train_epochs or EPOCHS
     config = start.starting_config(
         model_args.system1,

@@ -16,14 +16,21 @@ from internnav_hf.catalog import FAMILIES
 from internnav_hf.models.dual_system.action_expert import ActionExpert
 from internnav_hf.models.navdp.model import NavDPModel
 from tests.tiny.batch import pad_batch
-from tests.tiny.cases import CASES, DIALOGUE_KEYS, FRAME_KEYS, IMAGE_KEYS, Batch, Case
+from tests.tiny.cases import (
+    CASES,
+    DIALOGUE_KEYS,
+    DUAL_SYSTEMS,
+    EXPERTS,
+    FRAME_KEYS,
+    IMAGE_KEYS,
+    Batch,
+    Case,
+)
 from tests.tiny.system2 import tiny_vlm_config
 
-EXPERTS = ("nextdit", "navdp")
 ACTION_MODELS = (*EXPERTS, "navdp-system1")
 RECURRENT_MODELS = ("seq2seq", "cma", "cma-clip", "rdp")
 NOT_OF_STEPS = ("instruction_ids", "episode_mask")
-DUAL_SYSTEMS = ("nextdit-dual", "navdp-dual")
 
 
 @pytest.fixture(params=CASES)

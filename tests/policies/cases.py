@@ -17,6 +17,7 @@ from internnav_hf.policies import (
     System2Policy,
     VLNPolicy,
 )
+from tests.tiny.cases import CASES as MODELS
 from tests.tiny.dual_system import tiny_dual_system
 from tests.tiny.navdp import tiny_navdp_model
 from tests.tiny.rdp import tiny_rdp
@@ -30,6 +31,11 @@ WORDS = "walk past the red table"
 GOAL = PointGoal((2.0, 0.5))
 
 
+def drives_to_goals(policy: Any) -> bool:
+    """Whether it honours `GoalPolicy`; else it follows instructions."""
+    return hasattr(policy, "goal_kinds")
+
+
 @dataclass(frozen=True)
 class Case:
     """`make(trained, **told)` is a policy trained with the stored camera(s) `trained`, or None."""
@@ -38,18 +44,18 @@ class Case:
     keys: tuple[str, ...]
 
     def reset(self, policy: Any) -> None:
-        policy.reset() if isinstance(policy, NavDPPolicy) else policy.reset(WORDS)
+        policy.reset() if drives_to_goals(policy) else policy.reset(WORDS)
 
     def act(self, policy: Any, observation: Any, **others: Any) -> Any:
-        given = {"goal": GOAL} | others if isinstance(policy, NavDPPolicy) else others
+        given = {"goal": GOAL} | others if drives_to_goals(policy) else others
         return policy.act(observation, **given)
 
     def steps(self, policy: Any, episodes: list, observations: list) -> list:
-        goals = [[GOAL] * len(observations)] if isinstance(policy, NavDPPolicy) else []
+        goals = [[GOAL] * len(observations)] if drives_to_goals(policy) else []
         return policy.steps(episodes, observations, *goals)
 
     def start(self, policy: Any, name: str) -> Any:
-        words = [] if isinstance(policy, NavDPPolicy) else [WORDS]
+        words = [] if drives_to_goals(policy) else [WORDS]
         return policy.start(*words, name=name)
 
     def seen(self, index: int) -> dict[str, Any]:
@@ -125,3 +131,4 @@ CASES = {
     "VLNPolicy, CMA": Case(lambda *a, **k: follower("cma", *a, **k), ("rgb", "depth")),
     "RDPPolicy": Case(lambda *a, **k: follower("rdp", *a, **k), ("rgb", "depth", "pose")),
 }
+CASES |= {name: Case(one.policy, one.views) for name, one in MODELS.items() if one.policy}

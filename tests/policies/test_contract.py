@@ -12,8 +12,17 @@ import torch
 from PIL import Image
 
 from internnav_hf.camera import CameraSpec, stored_cameras
-from internnav_hf.policies import ImageGoal, NavDPPolicy, PixelGoal, PointGoal
-from tests.policies.cases import CAMERA, CASES, HEIGHT, WIDTH, Case, answer, assert_same
+from internnav_hf.policies import ImageGoal, PixelGoal, PointGoal
+from tests.policies.cases import (
+    CAMERA,
+    CASES,
+    HEIGHT,
+    WIDTH,
+    Case,
+    answer,
+    assert_same,
+    drives_to_goals,
+)
 
 # What is made of a good picture, depth or pose, and a word of the error.
 PICTURES = {
@@ -124,14 +133,14 @@ def test_a_bad_frame_between_two_answers_changes_nothing(case):
     policy, untouched = case.make(), case.make()
     if not hasattr(policy, "observe"):
         return
-    if not isinstance(policy, NavDPPolicy):
+    if not drives_to_goals(policy):
         with pytest.raises(ValueError, match="call reset"):
             policy.observe(case.seen(0)["rgb"])
     for each in (untouched, policy):
         case.reset(each)
     for name, (make, told) in PICTURES.items():
         wrong = make(case.seen(0)["rgb"])
-        given = (policy.episode, {"rgb": wrong}) if isinstance(policy, NavDPPolicy) else (wrong,)
+        given = (policy.episode, {"rgb": wrong}) if drives_to_goals(policy) else (wrong,)
         told = "found no|found None" if name == "None" else told
         assert_refused(lambda given=given: policy.observe(*given), policy, name, told)
     assert_same(case.act(policy, case.seen(1)), case.act(untouched, case.seen(1)))
@@ -189,7 +198,7 @@ def test_robots_and_observations_that_do_not_match_are_refused(case):
 
 def test_nothing_is_done_before_reset(case):
     policy = case.make()
-    if isinstance(policy, NavDPPolicy):
+    if drives_to_goals(policy):
         assert_same(case.act(policy, case.seen(0)), case.act(case.make(), case.seen(0)))
         return
     assert_refused(lambda: case.act(policy, case.seen(0)), policy, "act", "call reset")
@@ -201,7 +210,7 @@ def test_nothing_is_done_before_reset(case):
 
 def test_what_is_no_text_is_refused_and_the_episode_goes_on(case):
     policy, untouched = case.make(), case.make()
-    if isinstance(policy, NavDPPolicy):
+    if drives_to_goals(policy):
         return
     for each in (policy, untouched):
         case.reset(each)
@@ -367,7 +376,7 @@ def test_a_set_of_cameras_travels_with_the_model(case, tmp_path):
     policy = case.make(stored_cameras(cameras))
     policy.model.save_pretrained(tmp_path)
     told: dict[str, Any] = {"camera": CameraSpec(), "strict_camera": True}
-    if not isinstance(policy, NavDPPolicy):
+    if not drives_to_goals(policy):
         policy.processor.save_pretrained(tmp_path)
     opened = type(policy).from_pretrained(tmp_path, **told)
     assert opened.cameras == policy.cameras == cameras

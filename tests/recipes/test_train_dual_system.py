@@ -124,7 +124,7 @@ def test_without_options_the_recipe_is_the_published_one():
     assert args.lr_scheduler_type == "cosine_with_min_lr"
     assert args.lr_scheduler_kwargs == {"min_lr_rate": 0.1}
     assert args.get_warmup_steps(10_000) == 30
-    assert recipe.BEST_STEPS == {"nextdit_async": 15_000, "navdp_async": 30_000, "nextdit": -1}
+    assert recipe.BEST_STEPS == {"nextdit_async": 15_000, "navdp_async": 30_000}
     assert recipe.EPOCHS == 3
 
 

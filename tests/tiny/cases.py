@@ -1,19 +1,19 @@
-"""A tiny one of each registered model, with a batch for it: for the contract suite and the suite of
-old checkpoints. A new model needs one entry in `CASES`.
+"""A tiny one of each registered model, with a batch for it and maybe its policy: for the contract
+suites and the suite of old checkpoints. A new model needs one entry in `CASES`.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from internnav_hf.models.dual_system.model import DualSystemModel
 from tests.tiny.batch import tiny_batch
-from tests.tiny.navdp import tiny_navdp, tiny_navdp_config, tiny_navdp_model
+from tests.tiny.navdp import tiny_navdp, tiny_navdp_model
 from tests.tiny.nextdit import tiny as tiny_nextdit
-from tests.tiny.nextdit import tiny_config as tiny_nextdit_config
 from tests.tiny.rdp import tiny_cma_clip, tiny_rdp
 from tests.tiny.system2 import tiny_system2
 from tests.tiny.vln import tiny_cma, tiny_seq2seq
@@ -27,11 +27,14 @@ DIALOGUE_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids", *IMAGE_KEYS
 
 class Case(NamedTuple):
     """`make()` gives a tiny model in evaluation mode, the same at every call; `batch(model)` some
-    samples for it, with all draws fixed.
+    samples for it, with all draws fixed. `policy(trained, **settings)`, if it drives a robot by
+    itself, is its policy, trained with the stored camera(s) `trained` or None, which sees `views`.
     """
 
     make: Callable[[], PreTrainedModel]
     batch: Callable[[PreTrainedModel], Batch]
+    policy: Callable[..., Any] | None = None
+    views: tuple[str, ...] = ("rgb", "depth")
 
 
 def system2_batch(model: PreTrainedModel) -> Batch:
@@ -89,7 +92,10 @@ def rdp_batch(model: PreTrainedModel) -> Batch:
     return batch | drawn | drops
 
 
-def dual_system(expert_config: PreTrainedConfig) -> DualSystemModel:
+def dual_system(make_expert: Callable[[], PreTrainedModel]) -> DualSystemModel:
+    """A tiny System2 with an expert like the tiny one, for its plans."""
+    expert_config = make_expert().config
+    expert_config.plan_hidden_size = 64
     system2 = tiny_system2().requires_grad_(False)
     torch.manual_seed(0)
     return DualSystemModel.from_parts(system2, expert_config, num_queries=3).eval()
@@ -104,6 +110,8 @@ CASES = {
     "cma": Case(tiny_cma, vln_batch),
     "cma-clip": Case(tiny_cma_clip, vln_batch),
     "rdp": Case(tiny_rdp, rdp_batch),
-    "nextdit-dual": Case(lambda: dual_system(tiny_nextdit_config(plan_hidden_size=64)), dual_batch),
-    "navdp-dual": Case(lambda: dual_system(tiny_navdp_config(plan_hidden_size=64)), dual_batch),
 }
+EXPERTS = tuple(name for name, case in CASES.items() if case.batch is expert_batch)
+DUAL_SYSTEMS = tuple(f"{name}-dual" for name in EXPERTS)
+for name in EXPERTS:
+    CASES[f"{name}-dual"] = Case(partial(dual_system, CASES[name].make), dual_batch)

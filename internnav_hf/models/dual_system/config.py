@@ -10,12 +10,13 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from internnav_hf.catalog import FAMILIES
 from internnav_hf.models.common.config import OwnFieldsWin, refuse_unknown
 from internnav_hf.models.system2.config import System2Config
 from internnav_hf.weights.checkpoints import hub_arguments, open_weights, weight_names
 
 RELEASED_MODEL_TYPE = "internvla_n1"
-# Action experts by the names that recipes and released configurations (`system1`) call them.
+# The published action experts by the names of released configurations (`system1`).
 SYSTEM1: dict[str, dict[str, Any]] = {
     "nextdit_async": {"model_type": "internnav_nextdit", "use_images": True},
     "nextdit": {"model_type": "internnav_nextdit", "use_images": False},
@@ -30,6 +31,18 @@ _STARTS = {
     "nextdit": "model.traj_dit.",
 }
 _SYSTEM1_KEYS = (*_STARTS.values(), _QUERIES)
+
+
+def action_experts() -> dict[str, dict[str, Any]]:
+    """Fields of the configuration of each action expert, by the name that `--system1` takes.
+
+    Beside the published ones, every family of the catalog that enters no benchmark, by its
+    `model_type` without `internnav_`.
+    """
+    published = {fields["model_type"] for fields in SYSTEM1.values()}
+    kinds = [family.model_type for family in FAMILIES if family.benchmark is None]
+    own = {kind.removeprefix("internnav_"): {"model_type": kind} for kind in kinds}
+    return SYSTEM1 | {name: own[name] for name in own if own[name]["model_type"] not in published}
 
 
 class DualSystemConfig(OwnFieldsWin, PreTrainedConfig):

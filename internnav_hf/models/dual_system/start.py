@@ -1,7 +1,4 @@
-"""How a dual system starts: from a System2 and one of the published System1, or from a dual system.
-
-The published System1 have names of their own, by which a run chooses its action expert.
-"""
+"""How a dual system starts: from a System2 and the name of an action expert, or from one."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import AutoConfig, PreTrainedConfig
 
 from internnav_hf.field_files import read_fields
-from internnav_hf.models.dual_system.config import SYSTEM1, DualSystemConfig
+from internnav_hf.models.dual_system.config import DualSystemConfig, action_experts
 from internnav_hf.models.system2.config import System2Config
 from internnav_hf.models.system2.processor import System2Processor
 from internnav_hf.weights.loading import check_is_checkpoint
@@ -56,8 +53,10 @@ def starting_config(
 
 
 def system1_of(config: PreTrainedConfig) -> str | None:
-    """The published name for an expert's configuration, whatever its sizes; None for others."""
-    for name, fields in SYSTEM1.items():
+    """The name of `action_experts` for an expert's configuration, whatever its sizes; None for one
+    that is not in the catalog.
+    """
+    for name, fields in action_experts().items():
         if all(getattr(config, key, None) == value for key, value in fields.items()):
             return name
     return None
@@ -125,11 +124,11 @@ def load_processor(path: str) -> System2Processor:
 def _expert_config(
     system1: str, plan_hidden_size: int, path: str | Path | None
 ) -> PreTrainedConfig:
-    fields = {"plan_hidden_size": plan_hidden_size, **SYSTEM1[system1]}
+    fields = {"plan_hidden_size": plan_hidden_size, **action_experts()[system1]}
     if path is None:
         return AutoConfig.for_model(**fields)
     given = read_fields(path)
-    for name, value in SYSTEM1[system1].items():
+    for name, value in action_experts()[system1].items():
         if given.get(name, value) != value:
             raise ValueError(f"{path}: {name}: found {given[name]!r}; {system1} has {value!r}.")
     try:

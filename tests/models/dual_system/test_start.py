@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig
 from transformers import AutoConfig, AutoModel
 
-from internnav_hf.models.dual_system.config import SYSTEM1
+from internnav_hf.models.dual_system.config import action_experts
 from internnav_hf.models.dual_system.model import DualSystemModel
 from internnav_hf.models.dual_system.start import (
     load_processor,
@@ -32,7 +32,7 @@ def expert_file(tmp_path, fields) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("name", SYSTEM1)
+@pytest.mark.parametrize("name", action_experts())
 def test_every_name_has_its_expert_for_any_width(system2, name):
     config = starting_config(name, system2)
     assert config.action_expert_config.plan_hidden_size == 64
@@ -40,7 +40,7 @@ def test_every_name_has_its_expert_for_any_width(system2, name):
     assert system1_of(config.action_expert_config) == name
 
 
-def test_an_expert_of_ones_own_has_no_published_name():
+def test_an_expert_that_the_catalog_lacks_has_no_name():
     assert system1_of(ToyExpertConfig()) is None
 
 

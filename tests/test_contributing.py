@@ -1,0 +1,112 @@
+"""CONTRIBUTING.md is executed: each worked addition is made in a copy of the tree, where the
+contract suites and the rules of the house then pass for it.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.processes import run
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "CONTRIBUTING.md").read_text()
+LINKED = "tests/golden/"  # large, and only read
+HOUSE = ("tests/test_repository.py", "tests/test_catalog.py")
+RULES = "ruff_is or layers or cycles or readable or field_is_read or module_has or every_part"
+CATALOG, CASES, README = "internnav_hf/catalog.py", "tests/tiny/cases.py", "README.md"
+
+
+class Addition(NamedTuple):
+    """What is called `name`; its tests in `suites` must pass, and `edits` are the edited files."""
+
+    heading: str
+    name: str
+    suites: tuple[str, ...]
+    edits: tuple[str, ...] = (CATALOG, CASES, README)
+    least: int = 30  # tests
+
+
+MODELS = ("tests/models/test_contract.py",)
+ADDITIONS = (
+    Addition("Add a dataset format", "my_logs", (), ("internnav_hf/data/__init__.py",), least=8),
+    Addition("Add an action expert", "my_expert", MODELS),
+)
+
+
+class Change(NamedTuple):
+    """One block of the page: `lines` are those of the diff below the one that names the file."""
+
+    path: str
+    is_new: bool
+    lines: list[str]
+
+
+def changes(heading: str) -> list[Change]:
+    """The diffs of a section of the page."""
+    section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    found = []
+    for block in re.findall(r"^```diff\n(.*?)^```$", section, re.DOTALL | re.MULTILINE):
+        first, *lines = block.splitlines()
+        sign, path = re.fullmatch(r"([+ ])# (\S+)", first).groups()
+        found.append(Change(path, sign == "+", lines))
+    return found
+
+
+def apply(change: Change, root: Path) -> None:
+    """Write the new file, or replace each hunk where its text stands, which must be one place."""
+    path = root / change.path
+    if change.is_new:
+        assert not path.exists(), f"{change.path} is there already"
+        assert all(line.startswith("+") for line in change.lines), change.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line[1:]}\n" for line in change.lines))
+        return
+    text = path.read_text()
+    for hunk in "\n".join(change.lines).split("\n@@\n"):
+        lines = [line or " " for line in hunk.split("\n")]
+        before, after = (
+            "".join(f"{line[1:]}\n" for line in lines if line[0] in kept) for kept in (" -", " +")
+        )
+        assert f"\n{text}".count(f"\n{before}") == 1, f"{change.path} has not one\n{before}"
+        text = f"\n{text}".replace(f"\n{before}", f"\n{after}")[1:]
+    path.write_text(text)
+
+
+def copy_tree(root: Path) -> None:
+    """What git knows of or would take, as a repository of its own."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(LINKED):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes((ROOT / name).read_bytes())
+            (root / name).chmod((ROOT / name).stat().st_mode)
+    (root / LINKED).symlink_to(ROOT / LINKED)
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("addition", ADDITIONS, ids=lambda addition: addition.name)
+def test_a_worked_addition_passes_the_contract_suites(addition, tmp_path):
+    made = changes(addition.heading)
+    assert tuple(change.path for change in made if not change.is_new) == addition.edits
+    copy_tree(tmp_path)
+    for change in made:
+        apply(change, tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header"]
+    own = [change.path for change in made if Path(change.path).name.startswith("test_")]
+    assert own, "an addition has a test of its own"
+    family = addition.name.replace("_", "")  # as the catalog calls it, but for capitals
+    chosen = f"{addition.name} or {family} or registered or {RULES}"
+    command += [*HOUSE, *addition.suites, *own, "-k", chosen]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = run(command, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    counted = re.search(r"(\d+) passed", done.stdout)
+    assert counted is not None
+    assert int(counted[1]) >= addition.least, done.stdout
