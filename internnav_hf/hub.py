@@ -15,10 +15,6 @@ from transformers import PreTrainedModel
 
 from internnav_hf.arguments.command import publishable
 from internnav_hf.files import write_text
-from internnav_hf.models.dual_system.model import DualSystemModel
-from internnav_hf.models.dual_system.released import action_expert_keys, dual_system_keys
-from internnav_hf.models.system2.model import System2Model
-from internnav_hf.models.system2.released import system2_keys
 from internnav_hf.publishing import licences
 from internnav_hf.publishing.card import CardFacts, render_card
 from internnav_hf.publishing.licences import UNRESTRICTED, licence_of_name, strictest
@@ -36,12 +32,8 @@ def convert_released(state_dict: Mapping[str, Tensor], model: PreTrainedModel) -
     those without the prefix in a whole checkpoint (`model.`, `model.navdp.`). Raises
     ValueError that names missing and unexpected keys and wrong shapes.
     """
-    if isinstance(model, System2Model):
-        converted = system2_keys(state_dict, model.config.tie_word_embeddings)
-    elif isinstance(model, DualSystemModel):
-        converted = dual_system_keys(state_dict, model.config)
-    else:
-        converted = action_expert_keys(state_dict, model.config)
+    model_class: Any = type(model)
+    converted = model_class.released_keys(state_dict, model.config)
     check_fit("given", converted, model)
     return converted
 

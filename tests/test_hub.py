@@ -88,6 +88,11 @@ def test_released_names_are_converted_in_old_and_new_layout():
         assert all(torch.equal(converted[key], ours[key]) for key in ours)
 
 
+def test_a_model_without_a_map_of_released_names_is_one_line():
+    with pytest.raises(ValueError, match="No checkpoint of a internnav_cma was released"):
+        convert_released({}, tiny_cma())
+
+
 def test_a_tied_output_layer_may_be_left_out():
     model = tiny_system2(use_pixel_goal_head=False)
     released = {key.removeprefix("vlm."): value for key, value in model.state_dict().items()}

@@ -60,6 +60,7 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
 
     config_class = DualSystemConfig
     config: DualSystemConfig
+    released_keys = staticmethod(dual_system_keys)
     base_model_prefix = ""
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True

@@ -33,8 +33,7 @@ def dual_system_keys(
     """A released InternVLA-N1 with System1 under `DualSystemModel`'s names."""
     expert = {key for key in state_dict if _EXPERT_PREFIX.match(key)}
     rest = state_dict.keys() - expert - {_QUERIES}
-    tied = config.system2_config.tie_word_embeddings
-    system2 = system2_keys({key: state_dict[key] for key in rest}, tied)
+    system2 = system2_keys({key: state_dict[key] for key in rest}, config.system2_config)
     experts = {_EXPERT_PREFIX.sub("", key): state_dict[key] for key in expert}
     experts = action_expert_keys(experts, config.action_expert_config)
     converted = under("system2.", system2) | under("action_expert.", experts)

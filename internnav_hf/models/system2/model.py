@@ -30,6 +30,7 @@ from internnav_hf.models.system2.pixel_goal_head import (
     pixel_goal_losses,
     read_goal,
 )
+from internnav_hf.models.system2.released import system2_keys
 from internnav_hf.publishing.pushing import PushesWithCard
 from internnav_hf.weights.checkpoints import is_bare_adapter, stored_config
 from internnav_hf.weights.loading import REPORTED, Release, StrictLoading
@@ -45,6 +46,7 @@ class System2Model(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
 
     config_class = System2Config
     config: System2Config
+    released_keys = staticmethod(system2_keys)
     base_model_prefix = ""
     supports_gradient_checkpointing = True
     # batch key -> forward argument: how many there are in the whole optimisation step, for exact

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from internnav_hf.models.system2.config import System2Config
 from internnav_hf.weights.renaming import renamed
 
 # Released names of a Qwen2.5-VL -> ours.
@@ -17,9 +18,9 @@ _EMBEDDING = "vlm.model.language_model.embed_tokens.weight"
 _OUTPUT = "vlm.lm_head.weight"
 
 
-def system2_keys(state_dict: Mapping[str, Tensor], tied: bool) -> dict[str, Tensor]:
-    """A released System2 under `System2Model`'s names; `tied` embeddings may be stored once."""
+def system2_keys(state_dict: Mapping[str, Tensor], config: System2Config) -> dict[str, Tensor]:
+    """A released System2 under `System2Model`'s names; tied embeddings may be stored once."""
     converted = renamed(state_dict, _NAMES)
-    if tied and _EMBEDDING in converted:
+    if config.tie_word_embeddings and _EMBEDDING in converted:
         converted.setdefault(_OUTPUT, converted[_EMBEDDING])
     return converted
