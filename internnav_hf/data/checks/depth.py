@@ -3,9 +3,13 @@
 A camera of known height and pitch sees the floor at known distances, in the lower part of its view:
 h / (sin p + y cos p) for the ray at y = (v - cy) / fy. Where much of a scene's depth lies at one
 multiple of that, the unit is known. Besides, and where no camera is known, medians must be those of
-rooms or streets. Several images of several episodes are looked at, of few episodes each one's; what
-is not finite, or 0, is unknown and counts for nothing. An episode is judged alone where it is off
-by more than stairs and tables are; all of a scene together, by less.
+rooms or streets. What is not finite, or 0, is unknown and counts for nothing. An episode is judged
+alone where it is off by more than stairs and tables are; all of a scene together, by less.
+
+Decoding an image takes as long as everything else that is read of an episode. So one image of a
+scene is looked at first, one more for every sixteen episodes, and of up to three episodes each
+one's. Only where one of them does not clearly show the floor where it must be, several images of
+several episodes are, and judge.
 
 A unit that is told by an option is checked in its turn: one that is not the data's cannot hide what
 is wrong with them.
@@ -19,7 +23,9 @@ import numpy as np
 
 from internnav_hf.data.readers.errors import broken
 
-NUM_PROBES = 5  # images of a scene
+NUM_PROBES = 5  # images of a scene, where it is doubtful
+FEW_WALKS = 3  # each is looked at
+WALKS_A_PROBE = 16  # of more walks, as long as what is seen is clear
 MEDIAN_M = (0.2, 20.0)
 BOTTOM_M = 8.0  # floor before the feet, where no camera is known
 BOTTOM_PART = 0.1  # of the rows
@@ -80,6 +86,14 @@ def probed_frames(lengths: Sequence[int]) -> list[tuple[int, int]]:
     return [(int(w), int(f - ends[w] + lengths[w])) for w, f in zip(walks, chosen, strict=True)]
 
 
+def first_probed(places: Sequence[tuple[int, int]], num_walks: int) -> list[tuple[int, int]]:
+    """Those of `probed_frames` that may do: of each walk one at most, spread over all."""
+    one_each = list(dict(reversed(places)).items())[::-1]
+    number = num_walks if num_walks <= FEW_WALKS else 1 + num_walks // WALKS_A_PROBE
+    number = min(number, len(one_each))
+    return [one_each[(2 * n + 1) * len(one_each) // (2 * number)] for n in range(number)]
+
+
 def depth_problems(
     walks: Sequence[Hashable],
     lengths: Sequence[int],
@@ -93,12 +107,21 @@ def depth_problems(
     another unit than the others', or all of them. `read` gives file and metres of a frame.
     """
     unread: dict[Hashable, str] = {}
-    probes = []
-    for number, frame in probed_frames(lengths):
-        try:
-            probes.append(Probe(walks[number], *read(walks[number], frame), views[number]))
-        except ValueError as error:
-            unread.setdefault(walks[number], str(error))
+    probes: list[Probe] = []
+
+    def probe(places: Sequence[tuple[int, int]]) -> None:
+        for number, frame in places:
+            try:
+                probes.append(Probe(walks[number], *read(walks[number], frame), views[number]))
+            except ValueError as error:
+                unread.setdefault(walks[number], str(error))
+
+    places = probed_frames(lengths)
+    first = first_probed(places, len(walks))
+    probe(first)
+    if not unread and all(shows_its_floor(probe, median_m) for probe in probes):
+        return {}
+    probe([place for place in places if place not in first])
     alone = odd_walks(probes, units_per_m)
     rest = [probe for probe in probes if probe.walk not in alone] or probes
     try:
@@ -107,6 +130,22 @@ def depth_problems(
     except ValueError as error:
         return dict.fromkeys(walks, str(error)) | unread
     return alone | unread
+
+
+def shows_its_floor(probe: Probe, median_m: tuple[float, float]) -> bool:
+    """Whether an image by itself leaves no doubt: as much lies where the floor must be as it takes
+    to believe in another unit, and the median is one of rooms.
+    """
+    if probe.view is None:
+        return False
+    image = _thinned(probe.image)
+    pixels = known(image)
+    logs = _logs_of_floor(image, probe.view)
+    if min(len(logs), len(pixels)) < FEWEST_PIXELS or pixels.min() == pixels.max():
+        return False
+    low, high = _median_limits([probe.view], median_m)
+    is_usual = low <= np.median(pixels) <= high
+    return bool(is_usual and np.mean(np.abs(logs) < 2 * LIES_TOGETHER) >= FLOOR_SHARE)
 
 
 def odd_walks(probes: Sequence[Probe], units_per_m: float) -> dict[Hashable, str]:
@@ -186,8 +225,15 @@ def check_depth(
         _check_bottom(thin, where, what)
         return
     _check_floor(thin, views, where, units_per_m, RATIO)
+    _check_median(together, _median_limits(views, median_m), where, what)
+
+
+def _median_limits(
+    views: Sequence[FloorView], median_m: tuple[float, float]
+) -> tuple[float, float]:
+    """Lower where a camera looks at floor nearer than a metre."""
     nearest = min(view.height_m / max(np.sin(view.pitch), 1e-6) for view in views)
-    _check_median(together, (median_m[0] * min(1.0, nearest), median_m[1]), where, what)
+    return median_m[0] * min(1.0, nearest), median_m[1]
 
 
 def _seen(images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
@@ -240,12 +286,7 @@ def floor_multiple(
     """How many times too far the floor is; None where it is inside of `ratio`, or where none is
     seen.
     """
-    ratios = []
-    for image, view in zip(images, views, strict=True):
-        floor_m = view.floor_m(len(image))
-        rows = floor_m <= FARTHEST_FLOOR_M
-        ratios.append(known(image[rows] / floor_m[rows, None]))
-    logs = np.log(np.concatenate(ratios))
+    logs = np.concatenate([_logs_of_floor(*seen) for seen in zip(images, views, strict=True)])
     if len(logs) < FEWEST_PIXELS or np.mean(np.abs(logs) < 2 * LIES_TOGETHER) >= RIGHT_SHARE:
         return None
     low = logs.min()
@@ -255,6 +296,13 @@ def floor_multiple(
     times = float(np.exp(low + (most + 1) * LIES_TOGETHER))
     is_floor = pairs[most] >= FLOOR_SHARE * len(logs)
     return times if is_floor and not ratio[0] <= times <= ratio[1] else None
+
+
+def _logs_of_floor(image: np.ndarray, view: FloorView) -> np.ndarray:
+    """(N,) logarithms of depth / floor, of what is known where floor may be."""
+    floor_m = view.floor_m(len(image))
+    rows = floor_m <= FARTHEST_FLOOR_M
+    return np.log(known(image[rows] / floor_m[rows, None]))
 
 
 def check_farthest(metres: np.ndarray, where: Path | str, unit_m: float) -> None:
