@@ -15,6 +15,7 @@ shared by all instructions of an episode. Legend: T frames of an episode.
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -211,9 +212,10 @@ def frames_key(files: Iterable[Path], root: Path) -> str:
     from the middle of some; in archives of two datasets the rest may be the same.
     """
     content, files = hashlib.sha256(), list(files)
+    above = root.as_posix().rstrip("/") + "/"
     for file in files:
-        stat = file.stat()
-        place = file.relative_to(root).as_posix()
+        stat = os.stat(file)
+        place = file.as_posix().removeprefix(above)
         content.update(f"{place} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     for number in np.unique(np.linspace(0, len(files) - 1, _KEY_FILES).astype(int)):
         with files[number].open("rb") as file:

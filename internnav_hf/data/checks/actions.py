@@ -58,6 +58,13 @@ class Transitions:
         labels = np.stack([padded[frames + shift] for shift in SHIFTS])
         return cls(labels, moves, frames)
 
+    def clear(self) -> "Transitions":
+        """Those whose motion is clear."""
+        is_clear = self.moves >= 0
+        if is_clear.all():
+            return self
+        return Transitions(self.labels[:, is_clear], self.moves[is_clear], self.frames[is_clear])
+
     @classmethod
     def joined(cls, parts: "Iterable[Transitions]") -> "Transitions":
         """Of several walks."""
@@ -108,8 +115,7 @@ def clear_moves(poses: np.ndarray) -> np.ndarray:
 
 def better_reading(transitions: Transitions) -> Reading | None:
     """One that explains nearly all, and much that the documented one does not."""
-    clear = transitions.moves >= 0
-    some = Transitions(*(array[..., clear] for array in vars(transitions).values()))
+    some = transitions.clear()
     right = AS_DOCUMENTED.explains(some)
     if (~right).sum() < LEAST_GAINED:
         return None
@@ -146,8 +152,7 @@ def check_agreement(
     transitions: Transitions, shifts: Mapping[int, str], path: Path | str, field: str
 ) -> None:
     """ValueError where the poses contradict the actions; `shifts` says what each shift means."""
-    clear = transitions.moves >= 0
-    some = Transitions(*(array[..., clear] for array in vars(transitions).values()))
+    some = transitions.clear()
     right = AS_DOCUMENTED.explains(some)
     reading = better_reading(some)
     if reading is None and (len(right) < ENOUGH or right.mean() >= FITS_BADLY):
@@ -182,8 +187,7 @@ def wrong_together(
 
 def _is_as_documented(transitions: Transitions, other: Reading | None) -> bool:
     """Whether a walk by itself tells the documented reading from the other one."""
-    clear = transitions.moves >= 0
-    some = Transitions(*(array[..., clear] for array in vars(transitions).values()))
+    some = transitions.clear()
     right = AS_DOCUMENTED.explains(some)
     explained = other.explains(some) if other else np.zeros_like(right)
     gained, lost = (right & ~explained).sum(), (explained & ~right).sum()

@@ -94,9 +94,9 @@ def check_camera_axes(
 ) -> None:
     """Of (T, 4, 4) with x right, y down, z forward: upright, and looking down by `pitch`, rad."""
     right, forward = T_world_camera[:, 2, 0], T_world_camera[:, 2, 2]
-    found_pitch = float(np.median(np.arcsin(np.clip(-forward, -1, 1))))
-    roll = float(np.median(np.abs(np.arcsin(np.clip(right, -1, 1)))))
-    upright = np.median(T_world_camera[:, 2, 1]) < 0
+    found_pitch = _median(np.arcsin(np.clip(-forward, -1, 1)))
+    roll = _median(np.abs(np.arcsin(np.clip(right, -1, 1))))
+    upright = _median(T_world_camera[:, 2, 1]) < 0
     if upright and roll <= LARGEST_ROLL and abs(found_pitch - pitch) <= tolerance:
         return
     found = (
@@ -127,11 +127,17 @@ def check_heading(
     if counted.sum() < FEWEST_STEPS:
         return
     bearing = np.arctan2(steps[:, 1], steps[:, 0]) - poses[:-1, 2]
-    aside = float(np.median(np.abs(wrap_angle(bearing[counted]))))
+    aside = _median(np.abs(wrap_angle(bearing[counted])))
     if aside > largest:
         found = f"steps {np.degrees(aside):.0f}° aside of where the robot faces (the median)"
         expected = "steps ahead: a yaw in radians, counter-clockwise, 0 along x, z up"
         raise broken(path, field, found, expected)
+
+
+def _median(values: np.ndarray) -> float:
+    """Of finite numbers (N,); numpy's own takes ten times as long for a walk's."""
+    ordered, middle = np.sort(values), len(values) // 2
+    return float(ordered[middle] if len(values) % 2 else ordered[middle - 1 : middle + 1].mean())
 
 
 def check_yaw(yaw: np.ndarray, path: Path, field: str) -> None:

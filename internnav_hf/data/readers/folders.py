@@ -72,22 +72,6 @@ def subfolders(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
-def file_sizes(folder: Path) -> dict[str, int]:
-    """Bytes of each file of a folder by its name; what is no file, or a link that leads to none, is
-    left out.
-    """
-    sizes = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            try:
-                status = entry.stat()
-            except OSError:  # a link that leads nowhere
-                continue
-            if stat.S_ISREG(status.st_mode):
-                sizes[entry.name] = status.st_size
-    return sizes
-
-
 def folders_and_dead_links(folder: Path) -> list[Path]:
     """`subfolders`, and the links beside them that lead nowhere: something is meant to be there."""
     with os.scandir(folder) as entries:

@@ -3,11 +3,13 @@ import pytest
 
 from internnav_hf.data.checks.depth import (
     FloorView,
+    Probe,
     check_depth,
     check_farthest,
     depth_problems,
     floor_multiple,
     probed_frames,
+    shows_its_floor,
 )
 
 VIEW = FloorView(1.25, float(np.radians(30)), 0.8, 0.5)
@@ -129,3 +131,37 @@ def test_a_walk_past_a_table_or_down_a_stair_passes(lower_m):
     """What the camera sees lies so far above or below the floor it stands on."""
     times = (VIEW.height_m - lower_m) / VIEW.height_m
     assert not problems_of([1, times, 1], wall_m=20.0)
+
+
+@pytest.mark.parametrize(("num_walks", "number"), [(1, 1), (3, 3), (4, 1), (20, 2), (177, 5)])
+def test_where_floor_is_clear_few_images_are_read(num_walks, number):
+    read = []
+
+    def reader(walk, frame):
+        read.append(walk)
+        return "file", room(VIEW, 4.0, frame)
+
+    walks, lengths, views = range(num_walks), [12] * num_walks, [VIEW] * num_walks
+    assert not depth_problems(walks, lengths, views, reader, "scene", 1000.0)
+    assert len(read) == len(set(read)) == number
+
+
+def test_where_the_first_image_is_doubtful_others_are_read():
+    """The first looks at a wall, and the rest of the scene is of another unit."""
+
+    def reader(walk, frame):
+        read.append((walk, frame))
+        near = np.random.default_rng(frame).uniform(0.3, 0.4, (48, 64))
+        return "file", near if len(read) == 1 else 10 * room(VIEW, 4.0, frame)
+
+    read = []
+    problems = depth_problems(range(4), [12] * 4, [VIEW] * 4, reader, "scene", 1000.0)
+    assert len(set(read)) == len(read) == 5
+    assert problems
+
+
+@pytest.mark.parametrize("image", [np.full((48, 64), 2.0), room() * 3, np.zeros((48, 64))])
+def test_an_image_that_leaves_a_doubt_is_not_enough(image):
+    assert shows_its_floor(Probe(0, "file", room(), VIEW), (0.2, 20.0))
+    assert not shows_its_floor(Probe(0, "file", image, VIEW), (0.2, 20.0))
+    assert not shows_its_floor(Probe(0, "file", room(), None), (0.2, 20.0))

@@ -6,7 +6,6 @@ import pytest
 from internnav_hf.data.readers.errors import broken, shown
 from internnav_hf.data.readers.folders import (
     each_once,
-    file_sizes,
     folders_and_dead_links,
     is_foreign,
     open_file,
@@ -52,7 +51,6 @@ def test_folders_are_listed_without_foreign_ones(folder):
     assert [path.name for path in subfolders(folder)] == ["a", "b"]
     with_links = ["a", "b", "circle", "nowhere"]
     assert [path.name for path in folders_and_dead_links(folder)] == with_links
-    assert file_sizes(folder) == {"file": 2, "._b": 0}
 
 
 def test_a_folder_that_is_another_by_a_link_is_told(folder):

@@ -2,6 +2,7 @@
 `broken`.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from internnav_hf.data.episode import Episode, frame_folder, frame_name, parquet
 from internnav_hf.data.formats.vln_ce.names import DatasetName
 from internnav_hf.data.formats.vln_ce.reader import EpisodeRecord, read_episode
 from internnav_hf.data.readers.errors import broken
-from internnav_hf.data.readers.folders import file_sizes, state_of
+from internnav_hf.data.readers.folders import state_of
 from internnav_hf.data.readers.images import open_depth
 from internnav_hf.geometry import Action, robot_poses
 
@@ -46,23 +47,23 @@ class FrameFiles:
 
     def __init__(self, scene: Path):
         self.scene = scene
-        self._sizes: dict[Path, dict[str, int]] = {}
+        self._names: dict[Path, frozenset[str]] = {}
 
-    def sizes(self, folder: Path) -> dict[str, int]:
-        """Bytes by name of a file; empty where there is no such folder."""
-        if folder not in self._sizes:
-            self._sizes[folder] = file_sizes(folder) if folder.is_dir() else {}
-        return self._sizes[folder]
+    def names(self, folder: Path) -> frozenset[str]:
+        """What lies in a folder, whatever it is; empty where there is no such folder."""
+        if folder not in self._names:
+            self._names[folder] = frozenset(os.listdir(folder) if folder.is_dir() else ())
+        return self._names[folder]
 
     def check(
         self, episode: Episode, kind: str, setting: str, size: tuple[int, int] | None = None
     ) -> tuple[int, int]:
         """Every frame has an image of the right mode, and all have one size, which is returned."""
         folder = frame_folder(self.scene, episode.episode_index, kind, setting)
-        sizes = self.sizes(folder)
+        there = self.names(folder)
         names = [frame_name(episode.episode_index, kind, frame) for frame in range(episode.length)]
         for name in names:
-            if not sizes.get(name):
+            if name not in there:
                 expected = f"an image for each of {episode.length} frames"
                 raise broken(folder / name, "file", state_of(folder / name), expected)
         return check_images([f"{folder}/{name}" for name in names], kind, size)
@@ -70,7 +71,7 @@ class FrameFiles:
     def has_landmarks(self, episode: Episode, setting: str) -> bool:
         """Whether the simulator wrote masks of the named object for this episode."""
         folder = frame_folder(self.scene, episode.episode_index, "landmark", setting)
-        return frame_name(episode.episode_index, "landmark", 0) in self.sizes(folder)
+        return frame_name(episode.episode_index, "landmark", 0) in self.names(folder)
 
 
 def check_episode(
@@ -115,17 +116,15 @@ def check_values(episode: Episode, name: DatasetName, path: Path) -> None:
     check_relative_goals(episode, name.look_down_setting, path)
 
 
-def check_actions(episode: Episode, setting: str, path: Path) -> None:
-    """Actions that can lead to a frame, and did as the poses tell."""
-    action = episode.columns["action"]
-    poses = robot_poses(episode.columns[f"pose.{setting}"])
+def check_actions(action: np.ndarray, poses: np.ndarray, done: Transitions, path: Path) -> None:
+    """Actions (T,) that can lead to a frame, and did as the poses (T, 3) tell."""
     wrong = np.flatnonzero(~np.isin(action[1:], LEADING)) + 1
     if len(wrong):
         frame = wrong[0]
         expected = f"one of {[int(known) for known in LEADING]}, which led to the frame"
         expected += hint(action, poses, SHIFTS)
         raise broken(path, "action", f"{action[frame]} at frame {frame}", expected)
-    check_agreement(Transitions.of(action, poses), SHIFTS, path, "action")
+    check_agreement(done, SHIFTS, path, "action")
 
 
 def sound_walks(
@@ -135,16 +134,14 @@ def sound_walks(
     of all together do not, only those that bear it out by themselves are sound.
     """
     setting = name.look_down_setting
-    walks = {
-        e: Transitions.of(e.columns["action"], robot_poses(e.columns[f"pose.{setting}"]))
-        for e in episodes
-    }
+    poses = {e: robot_poses(e.columns[f"pose.{setting}"]) for e in episodes}
+    walks = {e: Transitions.of(e.columns["action"], poses[e]) for e in episodes}
     wrong = wrong_together(walks, SHIFTS, scene / "data", "action")
     for episode in episodes:
         try:
             path = parquet_path(episode.root, episode.episode_index)
             if episode not in wrong:
-                check_actions(episode, setting, path)
+                check_actions(episode.columns["action"], poses[episode], walks[episode], path)
         except ValueError as error:
             wrong[episode] = str(error)
     return [episode for episode in episodes if episode not in wrong], list(wrong.values())

@@ -6,6 +6,7 @@ T frames.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ class CheckedWalk:
         xy = self.walk.columns[POSITION][:, :2]
         return float(np.linalg.norm(xy - xy[0], axis=1).max())
 
-    @property
+    @cached_property
     def transitions(self) -> Transitions:
         """What was done and what came of it."""
         return Transitions.of(self.walk.columns[PREVIOUS_ACTION], self.walk.poses)

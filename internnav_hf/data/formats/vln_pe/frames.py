@@ -3,6 +3,8 @@
 T frames. Arrays are never unpickled.
 """
 
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -24,7 +26,7 @@ LARGEST_VALUE = 1.001
 MM_PER_M = 1000.0
 FARTHEST_M = 100.0
 ODD_SHARE = 0.01  # of the pixels, which may be anything
-ROW_STRIDE = 16  # rows of a frame that are looked at to tell the unit
+STRIDES = 16, 4  # of rows and columns of a frame that are looked at to tell the unit
 SPLAT_MARKER = "3dgs"
 SPLAT_DEPTH_UNIT_M = 100.0
 _ARRAY_ERRORS = (
@@ -65,6 +67,7 @@ class RecordedFrames:
         self.length = length
         self.is_splat = rules.is_splat(unit)
         self.depth_unit_m = SPLAT_DEPTH_UNIT_M if self.is_splat else rules.depth_unit_m
+        self._files: dict[str, list[Path]] = {}
 
     def rgb(self, stop: int | None = None) -> np.ndarray:
         """(T, rows, columns, 3) uint8, the frames before `stop`."""
@@ -87,8 +90,10 @@ class RecordedFrames:
 
     def files(self, kind: str) -> list[Path]:
         """What holds the frames of one kind: an array, or a file for each, which all exist."""
-        path = self._array_path(kind)
-        return [path] if path is not None else self._frame_files(kind)
+        if kind not in self._files:
+            path = self._array_path(kind)
+            self._files[kind] = [path] if path is not None else self._frame_files(kind)
+        return self._files[kind]
 
     def check(self) -> tuple[int, int]:
         """That every frame is there, in arrays or images of the right form and of one size, which
@@ -101,7 +106,7 @@ class RecordedFrames:
     def _size(self, kind: str) -> tuple[int, int]:
         path = self._array_path(kind)
         if path is None:
-            return check_images(self._frame_files(kind), kind)
+            return check_images(self.files(kind), kind)
         rows, columns = self._array(path, kind).shape[1:3]
         return columns, rows
 
@@ -113,7 +118,8 @@ class RecordedFrames:
             return None
         array = self._array(path, "depth")
         some = np.unique(np.linspace(0, self.length - 1, NUM_PROBES).astype(int))
-        values = known(np.asarray(array[some, ::ROW_STRIDE], np.float32))
+        rows, columns = STRIDES
+        values = known(np.asarray(array[some, ::rows, ::columns], np.float32))
         if not len(values):
             raise broken(path, "depth", "nothing but 0 or no number in the frames tried", "depth")
         highest = float(np.quantile(values, 1 - ODD_SHARE))
@@ -142,8 +148,9 @@ class RecordedFrames:
         return self.root / self.unit / "videos" / chunk / f"observation.images.{kind}"
 
     def _array_path(self, kind: str) -> Path | None:
+        folder = self._folder(kind)
         names = (f"episode_{self.episode_index:06d}.npy", f"{kind}.npy")
-        paths = (self._folder(kind) / name for name in names)
+        paths = (folder / name for name in names)
         return next((path for path in paths if path.is_file()), None)
 
     def _array(self, path: Path, kind: str) -> np.ndarray:
@@ -173,9 +180,18 @@ class RecordedFrames:
             raise broken(folder, kind, "no frames", expected)
         paths = [folder / f"{stem}_{frame}{suffix}" for frame in range(self.length)]
         for path in paths:
-            if not path.is_file() or not path.stat().st_size:
+            if not _bytes_of(path):
                 raise broken(path, "file", state_of(path), f"{self.length} images")
         return paths
+
+
+def _bytes_of(path: Path) -> int:
+    """Of a file; 0 where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def _stacked(paths: list[Path], read) -> np.ndarray:
