@@ -3,11 +3,11 @@
     git worktree add ../before COMMIT
     python -m benchmarks.first_index --against ../before
 
-Data are written by `scripts/make_dataset.py` into a temporary folder: `vln_ce` for System2 and the
-dual system, `vln_n1` for NavDP, `vln_pe` for the followers, as arrays and as image files. For each
-family, processes with the one and the other checkout take turns; within each, everything is done
-several times, a first index with an empty cache each time. The least processor time counts. What
-was read before is in the system's memory: a disk adds what it takes to read the files.
+Data are written by `scripts/make_dataset.py` into a temporary folder, or `--data`: `vln_ce` for
+System2 and the dual system, `vln_n1` for NavDP, `vln_pe` for the followers, as arrays and as image
+files. For each family, processes with the one and the other checkout take turns; within each,
+everything is done several times, a first index with an empty cache each time. The least processor
+time counts. What was read before is in the system's memory: a disk adds what it takes to read it.
 """
 
 import argparse
@@ -25,13 +25,13 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 CAMERA = "r2r_125cm_0_30"
 WORDS = ["go", "walk", "past", "the", "turn", "left", "right", "stop", "at", "chair", "table"]
+WALKS = ["--format", "vln_pe", "--width", "256", "--height", "256"]
 DATA = {
     "vln_ce": ["--format", "vln_ce"],
     "vln_n1": ["--format", "vln_n1", "--width", "480", "--height", "270"],
-    "vln_pe": ["--format", "vln_pe", "--width", "256", "--height", "256"],
-    "vln_pe_files": ["--format", "vln_pe", "--width", "256", "--height", "256", "--image_files"],
+    "vln_pe": WALKS,
+    "vln_pe_files": [*WALKS, "--image_files", "true"],
 }
-DATA["vln_pe_files"].append("true")
 FAMILIES = {
     "System2": ("System2Dataset", "vln_ce"),
     "dual system": ("DualSystemDataset", "vln_ce"),
@@ -50,13 +50,14 @@ def main() -> None:
         print(json.dumps(measure(options)))
         return
     against = options.against.resolve() if options.against else None
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(options.data or temporary).resolve()
         for kind in {FAMILIES[family][1] for family in options.families}:
-            make(kind, Path(folder), options)
+            make(kind, folder, options)
         print(f"{options.scenes} scenes of {options.episodes} episodes; ms of processor time")
         print("| family | what | before | now | ratio |\n|---|---|---|---|---|")
         for family in options.families:
-            for what, *costs in compare(family, Path(folder), against, options):
+            for what, *costs in compare(family, folder, against, options):
                 before, now = (f"{cost:.2f}" if cost else "" for cost in costs)
                 ratio = f"{costs[1] / costs[0]:.2f}" if costs[0] else ""
                 print(f"| {family} | {what} | {before} | {now} | {ratio} |", flush=True)
@@ -75,6 +76,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--size", default="640x480", help="of vln_ce's images, px")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each checkout")
     parser.add_argument("--times", type=int, default=5, help="everything is done in a process")
+    parser.add_argument("--data", type=Path, help="folder to keep the data in, for other runs")
     parser.add_argument("--child", type=Path, help="measure on the data in this folder")
     return parser.parse_args()
 
@@ -115,9 +117,6 @@ def run(command: list[str], checkout: Path) -> str:
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
     """Milliseconds of what `WHATS` says, in this process and its checkout."""
-    import torch
-
-    torch.set_num_threads(1)
     assert Path(import_module("internnav_hf").__file__).parents[1] == Path.cwd()
     open_dataset = opener(options.families[0], options.child)
     open_dataset(Path(tempfile.mkdtemp(dir=options.child)))  # brings what is imported late
