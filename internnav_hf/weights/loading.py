@@ -147,9 +147,9 @@ class StrictLoading:
         this: Any = cls
         return this.from_pretrained(path, config=config, **kwargs)
 
-    @classmethod
-    def released_keys(cls, weights: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
-        """Released `weights` under the names of a model of `config`."""
+    @staticmethod
+    def released_keys(state_dict: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
+        """A released `state_dict` under the names of a model of `config`."""
         raise ValueError(f"No checkpoint of a {config.model_type} was released by others.")
 
 
