@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, PreTrainedConfig
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.utils import (
     CONFIG_NAME,
     SAFE_WEIGHTS_INDEX_NAME,
@@ -202,6 +201,9 @@ def check_size(
                 f"{path}: {CONFIG_NAME}: {name}: found {value}, but the weights are "
                 f"{len(weights.entries)} tensors."
             )
+    # imported here: it brings accelerate, a fifth of `import internnav_hf`
+    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
     if is_deepspeed_zero3_enabled():  # where building shares the weights out
         return None
     try:

@@ -6,10 +6,10 @@ multiple of that, the unit is known. Besides, and where no camera is known, medi
 rooms or streets. What is not finite, or 0, is unknown and counts for nothing. An episode is judged
 alone where it is off by more than stairs and tables are; all of a scene together, by less.
 
-Decoding an image takes as long as everything else that is read of an episode. So one image of a
-scene is looked at first, one more for every sixteen episodes, and of up to three episodes each
-one's. Only where one of them does not clearly show the floor where it must be, several images of
-several episodes are, and judge.
+Decoding an image takes as long as everything else that is read of an episode. So images of three
+episodes are decoded first, in a large scene one for every sixteen episodes, five at most. Only if
+one of them does not clearly show the floor where it must be, more images of more episodes are, and
+judge.
 
 A unit that is told by an option is checked in its turn: one that is not the data's cannot hide what
 is wrong with them.
@@ -24,7 +24,7 @@ import numpy as np
 from internnav_hf.data.readers.errors import broken
 
 NUM_PROBES = 5  # images of a scene, where it is doubtful
-FEW_WALKS = 3  # each is looked at
+FEW_WALKS = 3  # at least as many are looked at
 WALKS_A_PROBE = 16  # of more walks, as long as what is seen is clear
 MEDIAN_M = (0.2, 20.0)
 BOTTOM_M = 8.0  # floor before the feet, where no camera is known
@@ -89,8 +89,7 @@ def probed_frames(lengths: Sequence[int]) -> list[tuple[int, int]]:
 def first_probed(places: Sequence[tuple[int, int]], num_walks: int) -> list[tuple[int, int]]:
     """Those of `probed_frames` that may do: of each walk one at most, spread over all."""
     one_each = list(dict(reversed(places)).items())[::-1]
-    number = num_walks if num_walks <= FEW_WALKS else 1 + num_walks // WALKS_A_PROBE
-    number = min(number, len(one_each))
+    number = min(max(FEW_WALKS, 1 + num_walks // WALKS_A_PROBE), len(one_each))
     return [one_each[(2 * n + 1) * len(one_each) // (2 * number)] for n in range(number)]
 
 
