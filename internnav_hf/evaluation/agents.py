@@ -18,8 +18,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.records import DecisionRecord
-from internnav_hf.geometry import TURN_STEP, Action
+from internnav_hf.geometry import TURN_STEP, Action, camera_pose, project, world_to_robot
 from internnav_hf.policies.observations import (
     as_image,
     checked_depth,
@@ -88,7 +89,7 @@ class RandomWalker:
 class ForwardWalker:
     """VLN-CE's hand-crafted agent: turns right to a random heading, walks straight on, stops.
 
-    `num_steps` forward actions; VLN-CE: 37, the mean length of the ways in its training set. The
+    `num_steps` forward actions; VLN-CE: 37, the mean length of the paths in its training set. The
     heading is drawn as in `RandomWalker`: seeded by the episode.
     """
 
@@ -180,3 +181,20 @@ def checked_sights(
         pose = (*info["position"], info["yaw"])
         sights.append(sight | {"pose": checked_pose(pose, f"{where}: pose")})
     return sights
+
+
+def floor_pixel(
+    xy: tuple[float, float] | np.ndarray,
+    pose: tuple[float, float, float] | np.ndarray,
+    camera: CameraSpec,
+) -> tuple[float, float]:
+    """Pixel (u, v) of the floor at `xy` in the view from `pose`, maybe outside of it; a place
+    behind the camera is far out on its side.
+    """
+    x, y, yaw = pose
+    T_world_camera = camera_pose(x, y, yaw, camera.height_m, np.radians(camera.pitch_deg))
+    pixels, depth = project(np.array([[*xy, 0.0]]), T_world_camera, camera.intrinsics)
+    if depth[0] > 1e-3:
+        return float(pixels[0, 0]), float(pixels[0, 1])
+    is_left = world_to_robot(np.asarray(xy), pose)[1] > 0
+    return (-1.0 if is_left else 2.0) * camera.width, camera.height / 2

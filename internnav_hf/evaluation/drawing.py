@@ -2,59 +2,76 @@
 
 import base64
 import io
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.evaluation.records import DecisionRecord, Rollout
+from internnav_hf.evaluation.records import DecisionRecord, StoredRollout, spread
 from internnav_hf.geometry import camera_pose, project
 from internnav_hf.sim.render import top_down
 from internnav_hf.sim.scenes import Scene
 
-AGENT_COLORS = {
-    "dual": "#1c7ed6",
-    "system2": "#d6336c",
-    "seq2seq": "#0c8599",
-    "cma": "#7048e8",
-    "rdp": "#5c940d",
-    "forward": "#868e96",
-    "navdp": "#1c7ed6",
-    "straight-line": "#7048e8",
-    "oracle": "#2b8a3e",
+BASELINE_COLORS = {
     "random": "#e8890c",
+    "forward": "#868e96",
+    "straight-line": "#868e96",
+    "oracle": "#2b8a3e",
 }
-OTHER_COLORS = ("#7048e8", "#0c8599", "#5c940d", "#a61e4d")
+MODEL_COLORS = ("#1c7ed6", "#d6336c", "#7048e8", "#0c8599", "#5c940d", "#a61e4d")
 GOAL_COLOR = (255, 45, 120)
 BUNDLE_COLOR, MEAN_COLOR = (28, 126, 214), (255, 255, 255)  # of sampled trajectories, their mean
 PLAN_PIXELS_PER_METRE = 60.0
 MOST_CURVES = 24
 
 
-def agent_color(name: str, position: int = 0) -> str:
-    """An agent's colour, the same in every picture; `position` tells unknown agents apart."""
-    return AGENT_COLORS.get(name, OTHER_COLORS[position % len(OTHER_COLORS)])
+def agent_colors(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each agent: the same in every report for a baseline, models in turn."""
+    colors = cycle(MODEL_COLORS)
+    return {name: BASELINE_COLORS.get(name) or next(colors) for name in dict.fromkeys(names)}
 
 
-def draw_map(scene: Scene, rollouts: list[Rollout], success_distance: float) -> bytes:
-    """PNG of the plan seen from above with everyone's path; the first rollout is drawn on top."""
+def draw_map(
+    scene: Scene,
+    rollouts: Sequence[StoredRollout],
+    success_distance: float,
+    colors: Mapping[str, str] | None = None,
+    margin_m: float | None = None,
+) -> bytes:
+    """PNG of the plan seen from above with the path of every agent. The first rollout is drawn on
+    top, with the trajectories of some of its decisions.
+
+    With `margin_m`, metres, only the part around the paths; else all of it, with the names of
+    things and the places where the first agent decided. `colors` are those of the agents.
+    """
+    main = rollouts[0]
+    colors = colors or agent_colors(rollout.agent for rollout in rollouts)
     plan, T_pixel_world = top_down(scene, PLAN_PIXELS_PER_METRE)
-    figure, axes = plan_figure(plan.shape[1] / plan.shape[0])
+    low, high = np.zeros(2), np.array(plan.shape[1::-1], dtype=float)
+    if margin_m is not None:
+        places = [*(rollout.positions for rollout in rollouts), main.reference_path]
+        pixels = PlanAxes(None, T_pixel_world).pixels(np.concatenate(places))
+        margin = margin_m * PLAN_PIXELS_PER_METRE
+        low = np.maximum(pixels.min(axis=0) - margin, low)
+        high = np.minimum(pixels.max(axis=0) + margin, high)
+    figure, axes = plan_figure((high - low)[0] / (high - low)[1])
     axes.imshow(plan)
     plot = PlanAxes(axes, T_pixel_world)
-    for item in scene.objects:
-        halo = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.8}
-        u, v = plot.pixels([item.position])[0]
-        axes.text(
-            u, v, plain(item.name), fontsize=6.5, ha="center", va="center", bbox=halo, zorder=3
-        )
-    _draw_reference(plot, rollouts[0], success_distance)
-    for position, rollout in reversed(list(enumerate(rollouts))):
-        _draw_path(plot, rollout, agent_color(rollout.agent, position), is_main=position == 0)
-    axes.set_xlim(0, plan.shape[1])
-    axes.set_ylim(plan.shape[0], 0)
+    if margin_m is None:
+        _name_objects(plot, scene)
+        places = [decision.position for decision in main.decisions]
+        plot.plot(np.reshape(places, (-1, 2)), ".", color="white", ms=4, zorder=7)
+    _draw_task(plot, main, success_distance)
+    _draw_trajectories(plot, main, colors[main.agent])
+    for rollout in reversed(rollouts):
+        is_success = rollout.is_success(success_distance)
+        _draw_path(plot, rollout, colors[rollout.agent], is_success, rollout is main)
+    axes.set_xlim(low[0], high[0])
+    axes.set_ylim(high[1], low[1])
     axes.set_axis_off()
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=8)
     return png(figure)
@@ -77,33 +94,48 @@ class PlanAxes:
         self.axes.plot(*self.pixels(xy).T, *args, **kwargs)
 
 
-def _draw_reference(plot: PlanAxes, rollout: Rollout, success_distance: float) -> None:
+def _name_objects(plot: PlanAxes, scene: Scene) -> None:
+    halo = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.8}
+    style = {"fontsize": 6.5, "ha": "center", "va": "center", "bbox": halo, "zorder": 3}
+    for item in scene.objects:
+        u, v = plot.pixels([item.position])[0]
+        plot.axes.text(u, v, plain(item.name), **style)
+
+
+def _draw_task(plot: PlanAxes, rollout: StoredRollout, success_distance: float) -> None:
+    """Start, and goal and shortest path if there is a goal."""
+    style = {"marker": "o", "ms": 8, "mfc": "white", "mec": "black", "mew": 2, "ls": "none"}
+    plot.plot(rollout.positions[:1], label="start", zorder=8, **style)
+    if rollout.goal_xy is None:
+        return
     angle = np.linspace(0, 2 * np.pi, 60)
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1) * success_distance
-    plot.plot(circle + rollout.goal_position, ":", color="#f08c00", lw=1.6, zorder=3)
-    plot.plot(rollout.reference_path, "--", color="black", lw=1.4, label="reference", zorder=4)
-    goal_style = {"marker": "*", "ms": 15, "mfc": "#ffd43b", "mec": "black", "ls": "none"}
-    plot.plot([rollout.goal_position], label="goal", zorder=8, **goal_style)
-    start_style = {"marker": "o", "ms": 8, "mfc": "white", "mec": "black", "mew": 2, "ls": "none"}
-    plot.plot(rollout.positions[:1], label="start", zorder=8, **start_style)
+    plot.plot(circle + rollout.goal_xy, ":", color="#f08c00", lw=1.6, zorder=3)
+    plot.plot(rollout.reference_path, "--", color="black", lw=1.3, label="reference", zorder=5)
+    style = {"marker": "*", "ms": 15, "mfc": "#ffd43b", "mec": "black", "ls": "none"}
+    plot.plot([rollout.goal_xy], label="goal", zorder=8, **style)
 
 
-def _draw_path(plot: PlanAxes, rollout: Rollout, color: str, is_main: bool) -> None:
-    halo, width = (4.6, 2.8) if is_main else (3.0, 1.6)
-    ending = "stopped" if rollout.stop_called else "step limit"
-    order = 6 if is_main else 5
-    plot.plot(rollout.positions, "-", color="white", lw=halo, alpha=0.8, zorder=order)
-    label = plain(f"{rollout.agent} ({ending})")
+def _draw_trajectories(plot: PlanAxes, rollout: StoredRollout, color: str) -> None:
+    """In colours by the critic's values, or thin without a critic."""
+    for decision in spread([d for d in rollout.decisions if d.trajectories]):
+        paths: list = decision.trajectories or []
+        colors, style = [color] * len(paths), {"lw": 0.5, "alpha": 0.25}
+        if decision.values is not None:
+            colors, style = list(value_colors(decision.values)), {"lw": 0.7, "alpha": 0.75}
+        for path, path_color in reversed(list(zip(paths, colors, strict=True))):
+            plot.plot(path, "-", color=path_color, zorder=4, **style)
+
+
+def _draw_path(
+    plot: PlanAxes, rollout: StoredRollout, color: str, is_success: bool, is_main: bool
+) -> None:
+    width, order = (2.7, 6) if is_main else (1.5, 5)
+    plot.plot(rollout.positions, "-", color="white", lw=width + 1.6, alpha=0.8, zorder=order)
+    label = plain(f"{rollout.agent} ({rollout.outcome})")
     plot.plot(rollout.positions, "-", color=color, lw=width, label=label, zorder=order)
-    marker = "s" if rollout.stop_called else "X"
+    marker = "s" if is_success else "X"
     plot.plot(rollout.positions[-1:], marker, color=color, ms=8, mec="white", zorder=7)
-    if is_main:
-        for trajectories in (d.trajectories for d in rollout.decisions if d.trajectories):
-            for path in trajectories:
-                plot.plot(path, "-", color=color, lw=0.5, alpha=0.25, zorder=4)
-    if is_main and rollout.decisions:
-        asked = [decision.position for decision in rollout.decisions]
-        plot.plot(asked, ".", color="white", ms=4, zorder=7)
 
 
 def draw_decision(

@@ -1,24 +1,15 @@
-"""Navigation metrics as VLN-CE defines them (habitat-lab: Success, SPL; VLN-CE: the rest), and as
-VLN-PE does for a robot with a body.
+"""Navigation metrics as VLN-CE defines them (habitat-lab: Success, SPL; VLN-CE: the rest).
 
 T positions of an episode: the start and one after every action, STOP included (repeats the last).
 `distances` (T,) are geodesic distances to the goal in metres. Success is strict: closer than
 `success_distance`, and only if the agent called STOP itself.
 Differs from VLN-CE: nDTW uses exact dynamic time warping (VLN-CE: fastdtw), and a collision rate,
 for which VLN-CE has no code, is the share of actions that ran into something.
-
-VLN-PE measures in the plane and asks for no STOP: who falls at the goal has reached it. What it
-calls ndtw is no warping and is `reference_proximity` here. Legend: S simulator steps.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 
 from internnav_hf.evaluation.records import Rollout
-from internnav_hf.geometry import wrap_angle
-
-NUM_STUCK_STEPS = 2500  # of the simulator, 50 actions
 
 # metric of an episode -> name of its mean in a summary, in the order of the table
 SUMMARY_NAMES = {
@@ -54,34 +45,6 @@ def episode_metrics(rollout: Rollout, success_distance: float) -> dict[str, floa
         "sdtw": sdtw(similarity, reached),
         "collision_rate": collision_rate(rollout.collisions),
         "num_steps": num_steps(positions),
-    }
-
-
-def physical_metrics(
-    positions: np.ndarray,
-    action_ends: np.ndarray,
-    reference_path: np.ndarray,
-    shortest: float,
-    success_distance: float = 3.0,
-) -> dict[str, float]:
-    """VLN-PE's metrics of an episode: `positions` (S, 2 or more) of every simulator step, of which
-    `action_ends` (S,) marks those where a discrete action ended; `shortest` in metres.
-    """
-    xy, reference = positions[:, :2], reference_path[:, :2]
-    if not np.any(action_ends):
-        raise ValueError("action_ends: found none; expected the end of an action at least.")
-    ended = xy[action_ends]
-    distances = np.linalg.norm(ended - reference[-1], axis=-1)
-    reached = success_without_stop(distances, success_distance)
-    return {
-        "navigation_error": navigation_error(distances),
-        "success": reached,
-        "oracle_success": oracle_success(distances, success_distance),
-        "path_length": path_length(xy),
-        "spl": spl(xy, shortest, reached) if path_length(xy) > 0 else 0.0,
-        "reference_proximity": reference_proximity(
-            np.concatenate([xy[:1], ended]), reference, success_distance
-        ),
     }
 
 
@@ -157,47 +120,6 @@ def collision_rate(collisions: np.ndarray) -> float:
 def num_steps(positions: np.ndarray) -> float:
     """Actions taken, STOP included."""
     return float(len(positions) - 1)
-
-
-def success_without_stop(distances: np.ndarray, success_distance: float) -> float:
-    """VLN-PE: 1 if the robot ended close enough, stopped, fallen or out of time."""
-    return float(distances[-1] < success_distance)
-
-
-def reference_proximity(
-    positions: np.ndarray, reference_path: np.ndarray, success_distance: float
-) -> float:
-    """VLN-PE's "ndtw": mean of exp(-d² / 2 success_distance²) over the positions, d the distance to
-    the nearest corner of the reference.
-    """
-    apart = np.linalg.norm(positions[:, None] - reference_path[None], axis=-1).min(axis=1)
-    return float(np.exp(-(apart**2) / (2 * success_distance**2)).mean())
-
-
-def has_fallen(roll: float, pitch: float, height: float) -> bool:
-    """VLN-PE: leans by more than 15° or 35° (radians), or its base is less than 0.5 m above its
-    feet.
-    """
-    return bool(abs(pitch) > np.radians(35) or abs(roll) > np.radians(15) or height < 0.5)
-
-
-def is_stuck(positions: np.ndarray, yaws: np.ndarray) -> bool:
-    """VLN-PE: after 2500 simulator steps since the first of `positions` (S, 2), `yaws` (S,), within
-    0.2 m and 15° of there.
-    """
-    moved = np.linalg.norm(positions[-1] - positions[0])
-    turned = abs(wrap_angle(yaws[-1] - yaws[0]))
-    return bool(len(positions) > NUM_STUCK_STEPS and moved < 0.2 and turned < np.pi / 12)
-
-
-def fall_rate(fail_reasons: Sequence[str]) -> float:
-    """VLN-PE: share of the episodes that ended in a fall."""
-    return float(np.mean([reason == "fall" for reason in fail_reasons]))
-
-
-def stuck_rate(fail_reasons: Sequence[str]) -> float:
-    """VLN-PE: share of the episodes that ended stuck."""
-    return float(np.mean([reason == "stuck" for reason in fail_reasons]))
 
 
 def dynamic_time_warping(path: np.ndarray, reference: np.ndarray) -> float:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 STEP = "STEP"
+PLAN = "PLAN"
+MOST_SHOWN = 8  # decisions of an episode, in a report
 
 
 @dataclass
@@ -20,11 +22,11 @@ class DecisionRecord:
     episodes that the report draws are kept, the view as the file `image` in the output folder.
 
     Of a model that decides at every step some steps are remembered: `kind` is `STEP`, and the view
-    does not look down.
+    does not look down. Plans of visual navigation are `PLAN`.
     """
 
     step: int
-    kind: str  # name of an AnswerKind, or STEP
+    kind: str  # name of an AnswerKind, STEP or PLAN
     text: str
     position: tuple[float, float]
     goal_pixel: tuple[float, float] | None = None
@@ -45,12 +47,33 @@ class DecisionRecord:
 
 @dataclass
 class StoredRollout(ABC):
-    """An episode of any benchmark, in a form that JSON knows."""
+    """An episode of any benchmark, in a form that JSON knows. T actions or control steps.
+
+    positions (T + 1, 2) metres, world frame; collisions (T,) bool; reference_path (N, 2) metres.
+    """
 
     agent: str
     scene: str
     episode_id: str
+    positions: np.ndarray
+    collisions: np.ndarray
+    reference_path: np.ndarray
     decisions: list[DecisionRecord] = field(default_factory=list, kw_only=True)
+
+    @property
+    def episode(self) -> tuple[str, str]:
+        """The same for all agents."""
+        return self.scene, self.episode_id
+
+    @property
+    @abstractmethod
+    def goal_xy(self) -> tuple[float, float] | None:
+        """Metres in the world, if there is a goal."""
+
+    @property
+    @abstractmethod
+    def outcome(self) -> str:
+        """How it ended, in words."""
 
     @abstractmethod
     def is_success(self, success_distance: float) -> bool:
@@ -81,24 +104,36 @@ class StoredRollout(ABC):
 
 @dataclass
 class Rollout(StoredRollout):
-    """One episode as an agent walked it. T actions, T + 1 positions.
+    """An episode of instruction following.
 
-    positions (T + 1, 2) metres, world frame; goal_distances (T + 1,) geodesic metres;
-    collisions (T,) bool; actions (T,) Action; reference_path (N, 2) metres. `shortest_distance`
-    is the episode's exact way from start to goal; None: the first of goal_distances.
+    goal_distances (T + 1,) geodesic metres; actions (T,) Action. `shortest_distance` is the exact
+    length of the shortest path from start to goal; None: the first of goal_distances.
     """
 
     instruction: str
-    positions: np.ndarray
     goal_distances: np.ndarray
-    collisions: np.ndarray
     actions: np.ndarray
-    reference_path: np.ndarray
     goal_position: tuple[float, float]
     stop_called: bool
     shortest_distance: float | None = None
     num_unparsable: int = 0
 
+    @property
+    def goal_xy(self) -> tuple[float, float]:
+        """Metres in the world."""
+        return self.goal_position
+
+    @property
+    def outcome(self) -> str:
+        """In words."""
+        return "stopped by itself" if self.stop_called else "ran out of steps"
+
     def is_success(self, success_distance: float) -> bool:
         """It stopped by itself, close enough to the goal."""
         return self.stop_called and bool(self.goal_distances[-1] < success_distance)
+
+
+def spread(decisions: list[DecisionRecord]) -> list[DecisionRecord]:
+    """At most `MOST_SHOWN` of them, evenly spread, the first and the last among them."""
+    places = np.linspace(0, len(decisions) - 1, min(MOST_SHOWN, len(decisions)))
+    return [decisions[i] for i in np.unique(places.round().astype(int))]

@@ -1,14 +1,17 @@
-"""What an evaluation leaves: `metrics.json`, `metrics.md`, a self-contained `report.html`."""
+"""What an evaluation leaves: `metrics.json`, `metrics.md`, a self-contained `report.html`.
+
+A benchmark gives sections, each a table of agents and cards of a few episodes of the first agent,
+and says in words what its numbers and pictures show. All of it is text here, and escaped.
+"""
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 from PIL import Image
 
 from internnav_hf.camera import CameraSpec
@@ -16,7 +19,7 @@ from internnav_hf.data.readers.errors import broken, shown
 from internnav_hf.data.readers.images import opened_image
 from internnav_hf.data.readers.json_files import read_json
 from internnav_hf.evaluation.drawing import (
-    agent_color,
+    agent_colors,
     data_uri,
     draw_decision,
     draw_map,
@@ -24,36 +27,99 @@ from internnav_hf.evaluation.drawing import (
     jpeg,
     plot_training_curve,
 )
-from internnav_hf.evaluation.metrics import episode_metrics
-from internnav_hf.evaluation.records import STEP, DecisionRecord, Rollout, StoredRollout
+from internnav_hf.evaluation.records import DecisionRecord, StoredRollout, spread
 from internnav_hf.files import write_text
 from internnav_hf.sim.scenes import Scene
 
 # name in a summary -> (heading, what it means, number format)
-COLUMNS = {
-    "sr": ("SR ↑", "success rate: stopped by itself, close to the goal", "{:.1%}"),
-    "spl": ("SPL ↑", "success weighted by shortest / walked distance", "{:.3f}"),
-    "os": ("OS ↑", "oracle success: was close to the goal at any moment", "{:.1%}"),
-    "ne": ("NE ↓", "navigation error: metres to the goal at the end", "{:.2f} m"),
-    "ndtw": ("nDTW ↑", "how faithfully the reference path was followed", "{:.3f}"),
-    "collision_rate": ("CR ↓", "share of actions that ran into something", "{:.1%}"),
-    "tl": ("TL", "metres walked", "{:.1f} m"),
-    "steps": ("steps", "actions, STOP included", "{:.0f}"),
-}
-MAX_FILMSTRIP_VIEWS = 8
+Columns = dict[str, tuple[str, str, str]]
+AnyRollout = TypeVar("AnyRollout", bound=StoredRollout)
+
 VIEW_WIDTH = 300  # px of a view in the report
 LARGEST_STATE = 2**26  # bytes of a trainer_state.json
 LARGEST_ASPECT = 16  # of a view
 
 
-def write_metrics(out: Path, results: dict) -> None:
-    """`metrics.json` and `metrics.md`; `results["agents"]` maps agent names to summaries."""
+@dataclass
+class Section:
+    """A table of agents (`agents`: summaries by name), and episodes of the first.
+
+    `cards` have the pictures `map` and `views`, `is_success`, the `name` of an episode, `facts`
+    about it, and maybe `instruction` and `goal_view`.
+    """
+
+    columns: Columns
+    agents: dict[str, dict]
+    cards: list[dict[str, Any]]
+    name: str | None = None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The table, row by row."""
+        colors = agent_colors(self.agents)
+        return [
+            {**summary, "name": name, "color": colors[name], "cells": cells(summary, self.columns)}
+            for name, summary in self.agents.items()
+        ]
+
+
+@dataclass
+class CardMaker:
+    """Makes the cards of a section: of episodes in the output folder `out`, whose views `camera`
+    took, and whose scenes `scene_of` gives; `margin_m` as in `draw_map`.
+    """
+
+    out: Path
+    scene_of: Callable[[str], Scene]
+    success_distance: float
+    camera: CameraSpec | None
+    num_each: int
+    margin_m: float | None = None
+
+    def make(
+        self,
+        agents: dict[str, list[AnyRollout]],
+        describe: Callable[[AnyRollout], dict[str, Any]],
+        caption: Callable[[AnyRollout, DecisionRecord], dict[str, str]],
+    ) -> list[dict[str, Any]]:
+        """Cards of the first agent's episodes. `describe` gives what is said of an episode,
+        `caption` the `when` and `detail` of a view.
+        """
+        (main, *others), colors = agents.values(), agent_colors(agents)
+        cards = []
+        for rollout in choose_episodes(main, self.success_distance, self.num_each):
+            same = [r for agent in others for r in agent if r.episode == rollout.episode]
+            scene, paths = self.scene_of(rollout.scene), [rollout, *same]
+            picture = draw_map(scene, paths, self.success_distance, colors, self.margin_m)
+            views = [
+                film_view(self.out, decision, self.camera) | caption(rollout, decision)
+                for decision in filmstrip(rollout)
+            ]
+            card = {
+                "instruction": None,
+                "goal_view": None,
+                "name": rollout.episode_id,
+                "is_success": rollout.is_success(self.success_distance),
+                "map": data_uri(picture, "png"),
+                "views": views,
+            }
+            cards.append(card | describe(rollout))
+        return cards
+
+
+def write_metrics(out: Path, results: dict, tables: Iterable[str]) -> None:
+    """`metrics.json` and `metrics.md`."""
     numbers = json.dumps(results, indent=2, ensure_ascii=False)
     write_text(out / "metrics.json", numbers + "\n")
-    tables = [markdown_table(results["agents"])]
-    if "dual_open_loop" in results:
-        tables.append(markdown_trajectories(results["dual_open_loop"]))
     write_text(out / "metrics.md", "\n\n".join(tables) + "\n")
+
+
+def markdown_table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; cells are text."""
+    lines = [[*heading], *([markdown_cell(cell) for cell in row] for row in rows)]
+    table = [f"| {' | '.join(line)} |" for line in lines]
+    table.insert(1, "|" + "---|" * len(lines[0]))
+    return "\n".join(table)
 
 
 def markdown_cell(text: str) -> str:
@@ -61,62 +127,38 @@ def markdown_cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def markdown_table(agents: dict[str, dict]) -> str:
-    """One row an agent."""
-    lines = [
-        "| agent | " + " | ".join(heading for heading, _, _ in COLUMNS.values()) + " | episodes |",
-        "|---|" + "---|" * (len(COLUMNS) + 1),
-    ]
-    for name, summary in agents.items():
-        cells = [number.format(summary[key]) for key, (_, _, number) in COLUMNS.items()]
-        row = " | ".join([markdown_cell(name), *cells])
-        lines.append(f"| {row} | {summary['num_episodes']} |")
-    return "\n".join(lines)
-
-
-def markdown_trajectories(result: dict[str, float]) -> str:
-    """One row an answer to where the expert went."""
-    lines = ["| trajectory | " + " | ".join(TRAJECTORY_COLUMNS) + " |", "|---|---|---|---|---|"]
-    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in trajectory_rows(result)]
-    return "\n".join(lines)
-
-
-def trajectory_rows(result: dict[str, float]) -> list[tuple[str, list[str]]]:
-    """Name and cells of each row of the dual system's open loop; what was not measured is "-"."""
-    formats = ("{:.2f} m", "{:.2f} m", "{:.0f}°", "{:.1%}")
+def cells(summary: dict, columns: Columns) -> list[str]:
+    """The numbers of a row; "-" for what was not measured."""
     return [
-        (
-            name,
-            [
-                number.format(result[key]) if key in result else "-"
-                for key, number in zip(keys, formats, strict=True)
-            ],
-        )
-        for name, keys in TRAJECTORY_ROWS.items()
+        "-" if summary[key] is None else number.format(summary[key])
+        for key, (_, _, number) in columns.items()
     ]
+
+
+def headings(columns: Columns) -> list[str]:
+    """Headings of a table's columns."""
+    return [heading for heading, _, _ in columns.values()]
 
 
 def write_report(
     out: Path,
     results: dict,
-    rollouts: dict[str, list[Rollout]],
-    scene_of: Callable[[str], Scene],
-    success_distance: float,
+    sections: list[Section],
+    legend: Columns,
     log_history: list[dict] | None = None,
-    camera: CameraSpec | None = None,
+    **words: Any,
 ) -> Path:
-    """`report.html`, its pictures inside; `log_history` is that of a `trainer_state.json`, `camera`
-    took the views.
+    """`report.html`, its pictures inside; `log_history` is that of a `trainer_state.json`.
+
+    `words` are the `title`, the `intro` and an `explanation` of the pictures; `open_loop` and
+    `trajectories` are measured without a simulator, if at all.
     """
     page = template("report.html").render(
         results=results,
-        rows=_table_rows(results["agents"]),
-        columns=COLUMNS,
-        success_distance=success_distance,
-        episodes=_episode_cards(out, rollouts, scene_of, success_distance, camera),
-        open_loop=_open_loop(results.get("open_loop")),
-        trajectories=_trajectories(results.get("dual_open_loop")),
+        sections=sections,
+        legend=legend,
         curve=data_uri(plot_training_curve(log_history), "png") if log_history else None,
+        **{"open_loop": None, "trajectories": None} | words,
     )
     path = out / "report.html"
     write_text(path, page)
@@ -124,7 +166,7 @@ def write_report(
 
 
 def read_log_history(path: str | None) -> list[dict] | None:
-    """Of a trainer_state.json; ValueError for a file that cannot be one."""
+    """The log of a trainer_state.json; ValueError for a file that cannot be one."""
     if path is None:
         return None
     size, expected = os.path.getsize(path), "the trainer_state.json of a training"
@@ -161,56 +203,13 @@ def template(name: str) -> Any:
     return environment.get_template(name)
 
 
-def _table_rows(agents: dict[str, dict]) -> list[dict]:
-    return [
-        {
-            "name": name,
-            "color": agent_color(name, position),
-            "cells": [number.format(summary[key]) for key, (_, _, number) in COLUMNS.items()],
-            "interval": summary["sr_interval"],
-            "sr": summary["sr"],
-            "num_episodes": summary["num_episodes"],
-        }
-        for position, (name, summary) in enumerate(agents.items())
-    ]
-
-
-def _episode_cards(
-    out: Path,
-    rollouts: dict[str, list[Rollout]],
-    scene_of: Callable[[str], Scene],
-    success_distance: float,
-    camera: CameraSpec | None,
-) -> list[dict]:
-    """Of the first agent: the episodes whose views were kept, successes first."""
-    main, *others = rollouts.values()
-    others_by_name = [{(r.scene, r.episode_id): r for r in agent} for agent in others]
-    cards = []
-    for rollout in choose_episodes(main, success_distance):
-        same = [agent.get((rollout.scene, rollout.episode_id)) for agent in others_by_name]
-        walked = [rollout, *(other for other in same if other is not None)]
-        picture = draw_map(scene_of(rollout.scene), walked, success_distance)
-        cards.append(
-            {
-                "instruction": rollout.instruction,
-                "name": rollout.episode_id,
-                "metrics": episode_metrics(rollout, success_distance),
-                "rollout": rollout,
-                "map": data_uri(picture, "png"),
-                "views": [film_view(out, decision, camera) for decision in filmstrip(rollout)],
-                "num_decisions": sum(d.kind != STEP for d in rollout.decisions),
-            }
-        )
-    return cards
-
-
 def choose_episodes(
-    rollouts: list[Rollout], success_distance: float, num_each: int = 3
-) -> list[Rollout]:
+    rollouts: list[AnyRollout], success_distance: float, num_each: int = 3
+) -> list[AnyRollout]:
     """The first successes and failures, those with pictures before those without."""
     chosen = []
-    for wanted in (1.0, 0.0):
-        same = [r for r in rollouts if episode_metrics(r, success_distance)["success"] == wanted]
+    for wanted in (True, False):
+        same = [r for r in rollouts if r.is_success(success_distance) == wanted]
         same.sort(key=lambda rollout: not any(d.image for d in rollout.decisions))
         chosen += same[:num_each]
     return chosen
@@ -218,12 +217,10 @@ def choose_episodes(
 
 def filmstrip(rollout: StoredRollout) -> list[DecisionRecord]:
     """Decisions with pictures, evenly spread, the first and the last among them."""
-    shown = [decision for decision in rollout.decisions if decision.image]
-    count = min(MAX_FILMSTRIP_VIEWS, len(shown))
-    return [shown[i] for i in np.unique(np.linspace(0, len(shown) - 1, count).round().astype(int))]
+    return spread([decision for decision in rollout.decisions if decision.image])
 
 
-def film_view(out: Path, decision: DecisionRecord, camera: CameraSpec | None) -> dict:
+def film_view(out: Path, decision: DecisionRecord, camera: CameraSpec | None) -> dict[str, Any]:
     """A kept view, drawn on, for the page; `camera` took it at its look-down pitch."""
     assert decision.image is not None
     path = out / decision.image
@@ -236,7 +233,7 @@ def film_view(out: Path, decision: DecisionRecord, camera: CameraSpec | None) ->
         picture = _enlarged(image, decision, camera)
     size = (VIEW_WIDTH, round(VIEW_WIDTH * picture.height / picture.width))
     picture = picture.resize(size, Image.Resampling.LANCZOS)
-    return {"picture": data_uri(jpeg(picture), "jpeg"), "decision": decision}
+    return {"picture": data_uri(jpeg(picture), "jpeg"), "text": decision.text}
 
 
 def _enlarged(
@@ -252,55 +249,3 @@ def _enlarged(
         camera = replace(camera, width=width, height=height)
     large = image.resize((width, height), Image.Resampling.BICUBIC)
     return draw_decision(large, decision, camera)
-
-
-# name in the open-loop result -> (what to call it, number format)
-HEADLINES = {
-    "pixel_error_px": ("mean pixel error", "{:.1f} px"),
-    "pixel_error_median_px": ("median pixel error", "{:.1f} px"),
-    "pixel_error_constant_px": ("error of the best constant answer", "{:.1f} px"),
-    "within_20px": ("within 20 px", "{:.1%}"),
-    "pixel_error_own_px": ("error where it chose to point", "{:.1f} px"),
-    "action_accuracy": ("right action", "{:.1%}"),
-    "balanced_accuracy": ("right action, classes weighing the same", "{:.1%}"),
-    "format_validity": ("answers that can be parsed", "{:.1%}"),
-}
-
-
-TRAJECTORY_COLUMNS = ("ADE ↓", "FDE ↓", "heading error ↓", "runs into something ↓")
-# row -> its numbers in the result of the dual system's open loop
-TRAJECTORY_ROWS = {
-    "dual: mean path": ("ade_m", "fde_m", "heading_error_deg", "mean_path_collision_share"),
-    "dual: nearest sample; all samples": ("best_ade_m", "best_fde_m", "", "collision_share"),
-    **{
-        words: tuple(
-            f"{name}_{key}" for key in ("ade_m", "fde_m", "heading_error_deg", "collision_share")
-        )
-        for name, words in (
-            ("straight", "straight to System2's pixel"),
-            ("constant", "always the mean way"),
-            ("expert", "the expert's way"),
-        )
-    },
-}
-
-
-def _trajectories(result: dict[str, float] | None) -> dict | None:
-    if result is None:
-        return None
-    counts = {name: int(result[name]) for name in ("num_samples", "num_plans_missing")}
-    return {"columns": TRAJECTORY_COLUMNS, "rows": trajectory_rows(result), **counts}
-
-
-def _open_loop(results: dict | None) -> dict | None:
-    """With numbers to read, and the confusion matrix as shares of each row, for shading."""
-    if results is None:
-        return None
-    headline = {
-        words: number.format(results[name])
-        for name, (words, number) in HEADLINES.items()
-        if name in results
-    }
-    counts = np.array(results["confusion"]["counts"], dtype=float)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return {**results, "shares": shares.tolist(), "headline": headline}

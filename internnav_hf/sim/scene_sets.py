@@ -2,12 +2,13 @@
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from internnav_hf.camera import CameraSpec, cameras_of, difference_from_all
+from internnav_hf.camera import CameraSpec, difference_from_all
 from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.sim.episodes import NavigationEpisode, sample_episodes, scene_seeds
 from internnav_hf.sim.navigation import NavigableSpace
@@ -106,12 +107,11 @@ def unseen_scenes(num_scenes: int, seed: int, config: SceneConfig | None = None)
 
 
 def camera_of(
-    model: str | None, stored: dict | list[dict] | None, changes: dict, otherwise: CameraSpec
+    model: str | None, trained: Sequence[CameraSpec], changes: dict, otherwise: CameraSpec
 ) -> CameraSpec:
-    """The camera that `model` was trained with (`stored`; the first of several), or `otherwise` if
-    none is stored, with those of `changes` that are not None; any difference is a warning.
+    """The camera that `model` was trained with (the first of `trained`), or `otherwise` if none is
+    known, with those of `changes` that are not None; any difference is a warning.
     """
-    trained = cameras_of(stored)
     camera = trained[0] if trained else otherwise
     if model is not None and not trained:
         logger.warning("%s stores no training camera; using %s.", model, camera)

@@ -26,6 +26,7 @@ from internnav_hf.data.features import encoder_digest
 from internnav_hf.data.readers.json_files import read_json
 from internnav_hf.files import remove_stale, write_atomic
 from internnav_hf.geometry import Action
+from internnav_hf.policies.policy import InstructionPolicy
 from internnav_hf.sim.env import NavigationEnv, episode_name
 from internnav_hf.sim.episodes import GoalFields
 from internnav_hf.sim.expert import MAX_STEPS, expert_plan
@@ -96,7 +97,7 @@ class _Walker:
 
 
 def collect(
-    policy: Any,
+    policy: InstructionPolicy,
     course: SceneSet,
     camera: CameraSpec,
     out: str | Path,
@@ -108,10 +109,9 @@ def collect(
 ) -> Path:
     """Walk the first `num_episodes` of `course`; returns `out`, a data root.
 
-    `policy` is a `VLNPolicy` or `RDPPolicy`; the probability `beta` of the expert's action is that
-    of every step. `seed` says, with the name of an episode, who acts when. A scene is whole or not
-    there: what a killed run has finished stays. Raises ValueError where `out` has walks of other
-    settings, or of a policy with other weights.
+    The expert acts at each step with probability `beta`; `seed` and the name of an episode decide
+    when. A scene is whole or not there: what a killed run has finished stays. Raises ValueError if
+    `out` has walks of other settings, or of a policy with other weights.
     """
     if not 0 <= beta <= 1:
         raise ValueError(f"beta: found {beta}, expected a probability.")
@@ -142,7 +142,7 @@ def collect(
 
 
 def _walk(
-    policy: Any,
+    policy: InstructionPolicy,
     place: SceneWithEpisodes,
     episodes: list,
     camera: CameraSpec,
@@ -178,7 +178,7 @@ def _walk(
         memories = [walkers[index].memory for index in indices]
         steps = policy.steps(memories, [walkers[index].shown() for index in indices])
         for index, step in zip(indices, steps, strict=True):
-            if walkers[index].step(step.action, beta):
+            if walkers[index].step(step.actions[0], beta):
                 walks[index] = walkers.pop(index).recorded()
         while num_given in walks:
             yield walks.pop(num_given)

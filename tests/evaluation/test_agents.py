@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from internnav_hf.evaluation.agents import ForwardWalker, OracleAgent, RandomWalker
-from internnav_hf.evaluation.visual_navigation.agents import NavDPAgent, RandomPath, StraightLine
+from internnav_hf.evaluation.visual_navigation import agents as visual_navigation
+from internnav_hf.evaluation.visual_navigation.agents import RandomPath, StraightLine
 from internnav_hf.evaluation.vln.decoupled_agent import DecoupledAgent
 from internnav_hf.evaluation.vln.dual_system_agent import DualSystemAgent
-from internnav_hf.evaluation.vln.policy_agent import VLNAgent
+from internnav_hf.evaluation.vln.policy_agent import PolicyAgent
 from internnav_hf.evaluation.vln.system2_agent import System2Agent
 from internnav_hf.geometry import Action
 from internnav_hf.policies import PointGoal
@@ -21,8 +22,8 @@ SEEING = {
     "system2": lambda: System2Agent(cases.system2()),
     "dual": lambda: DualSystemAgent(cases.dual("navdp_async")),
     "decoupled": lambda: DecoupledAgent(cases.system2(), cases.navdp()),
-    "cma": lambda: VLNAgent(cases.follower("cma"), "cma"),
-    "rdp": lambda: VLNAgent(cases.follower("rdp"), "rdp"),
+    "cma": lambda: PolicyAgent(cases.follower("cma"), "cma"),
+    "rdp": lambda: PolicyAgent(cases.follower("rdp"), "rdp"),
 }
 BLIND = {
     "random": lambda: RandomWalker(0),
@@ -105,7 +106,12 @@ def test_who_has_stopped_stays(envs):
 
 
 @pytest.mark.parametrize(
-    "make", [StraightLine, lambda: RandomPath(0), lambda: NavDPAgent(cases.navdp())]
+    "make",
+    [
+        StraightLine,
+        lambda: RandomPath(0),
+        lambda: visual_navigation.PolicyAgent(cases.navdp(), "navdp"),
+    ],
 )
 def test_drivers_that_were_not_reset_are_refused(make):
     agent, drive = make(), start_drive()

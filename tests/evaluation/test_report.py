@@ -25,11 +25,9 @@ from internnav_hf.evaluation.report import (
     choose_episodes,
     film_view,
     read_log_history,
-    trajectory_rows,
-    write_metrics,
-    write_report,
 )
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent
+from internnav_hf.evaluation.vln.report import trajectory_rows, write_metrics, write_report
 from internnav_hf.evaluation.vln.system2_agent import System2Agent
 from internnav_hf.geometry import camera_pose, project, robot_to_world
 from internnav_hf.models.system2.dialogue import AnswerKind
@@ -157,7 +155,7 @@ def test_tables_of_trajectories_leave_out_what_was_not_measured():
     rows = dict(trajectory_rows({"ade_m": 0.5, "fde_m": 1.25, "straight_ade_m": 0.75}))
     assert rows["dual: mean path"] == ["0.50 m", "1.25 m", "-", "-"]
     assert rows["straight to System2's pixel"] == ["0.75 m", "-", "-", "-"]
-    assert rows["the expert's way"] == ["-"] * 4
+    assert rows["the expert's path"] == ["-"] * 4
 
 
 def test_a_training_curve_is_a_picture():

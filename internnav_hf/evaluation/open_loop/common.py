@@ -70,7 +70,7 @@ def sample_generator(seed: int, index: int) -> torch.Generator:
 
 
 def summarize_rows(rows: list[dict[str, float]], counts: Collection[str] = ()) -> dict[str, float]:
-    """Of the rows of all processes: means by name over the rows that have it, sums of `counts`, and
+    """Mean of each number over the rows of all processes that have it, sums of `counts`, and
     `num_samples`.
     """
     rows = gather_object(rows)
@@ -91,7 +91,7 @@ def path_errors(paths: np.ndarray, expert: np.ndarray) -> tuple[np.ndarray, np.n
 def hit_share(
     paths: np.ndarray, is_free: Callable[[np.ndarray], np.ndarray], points_per_step: int
 ) -> float:
-    """Of `paths` (P, H + 1, 2), those on which the robot would meet an obstacle.
+    """Share of `paths` (P, H + 1, 2) on which the robot would meet an obstacle.
 
     `is_free` says of points (P, K, 2), `points_per_step` on each step, whether the robot can be
     there, (P, K). It may leave a place where it should not be; a robot that stands hits nothing.

@@ -103,7 +103,7 @@ def _answer_batch(
     seed: int,
     indices: list[int],
 ) -> list[dict[str, Any]]:
-    """Of each sample all paths (P, H + 1, 2) by name, and the critic's values of some."""
+    """All paths (P, H + 1, 2) of each sample by name, and the critic's values of some."""
     batch = {k: v.to(model.device) for k, v in collator([dataset[i] for i in indices]).items()}
     rgb, depth = batch["rgb"], batch["depth"]
     rgb_tokens = model.encode_rgb(rgb.flatten(0, 1)).unflatten(0, rgb.shape[:2])

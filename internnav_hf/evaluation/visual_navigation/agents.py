@@ -1,9 +1,10 @@
 """System1 agents: what answers views and goals with paths, for many robots at once.
 
-One interface, no base class; a method of any kind needs no more than this to join the table:
+One interface, no base class. `PolicyAgent` drives any `policies.policy.GoalPolicy`; what is no
+policy needs no more than this to join the table:
 
     name                                        its row in the table
-    tasks                                       of system1_episodes.TASKS, what it can do
+    tasks                                       of TASKS, what it can do
     needs_images                                False: it gets no observations
     reset(env_index, drive)                     a new episode begins: `drive` has task and place
     plan(env_indices, observations, goals)      a Plan for each listed robot
@@ -19,10 +20,12 @@ import numpy as np
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.agents import episodes_of
+from internnav_hf.evaluation.arguments import TASKS
 from internnav_hf.evaluation.visual_navigation.drive import Drive
-from internnav_hf.evaluation.visual_navigation.episodes import GOAL_KINDS, TASKS
+from internnav_hf.evaluation.visual_navigation.episodes import GOAL_KINDS
 from internnav_hf.geometry import camera_pose, pixel_to_floor, robot_to_world, world_to_robot
 from internnav_hf.policies.goals import Goal, PixelGoal, PointGoal
+from internnav_hf.policies.policy import GoalPolicy
 from internnav_hf.sim.smooth_paths import FRAME_SPACING_M, planning_field, smooth_path
 
 STRAIGHT_AHEAD_M = 2.4  # and the length of random arcs, of ARC_STEPS pieces
@@ -49,7 +52,7 @@ class System1Agent(Protocol):
 
     @property
     def tasks(self) -> Sequence[str]:
-        """Of TASKS, what it can do."""
+        """The tasks, of TASKS, that it can do."""
         ...
 
     def reset(self, env_index: int, drive: Drive) -> None:
@@ -63,15 +66,14 @@ class System1Agent(Protocol):
         ...
 
 
-class NavDPAgent:
-    """A `policies.NavDPPolicy`: one model call for all robots that plan at the same moment."""
+class PolicyAgent:
+    """Any policy that drives to goals: one call for all robots that plan at the same moment."""
 
     needs_images = True
 
-    def __init__(self, policy: Any, name: str = "navdp"):
+    def __init__(self, policy: GoalPolicy, name: str):
         self.policy, self.name = policy, name
-        kinds = policy.model.config.goal_kinds
-        self.tasks = [task for task in TASKS if GOAL_KINDS[task] in kinds]
+        self.tasks = [task for task in TASKS if GOAL_KINDS[task] in policy.goal_kinds]
         self.episodes: dict[int, Any] = {}
 
     def reset(self, env_index: int, drive: Drive) -> None:
@@ -81,7 +83,7 @@ class NavDPAgent:
     def plan(
         self, env_indices: list[int], observations: list[dict], goals: list[Goal]
     ) -> list[Plan]:
-        """The critic's choice, with all samples."""
+        """The policy's path, with all samples."""
         given = {"observations": observations, "goals": goals}
         episodes = episodes_of(self.name, self.episodes, env_indices, **given)
         steps = self.policy.steps(episodes, observations, goals)
@@ -169,7 +171,7 @@ class RandomPath:
 
 
 class Oracle:
-    """Knows map and goal: follows the way that teaches System1s, short and clear of obstacles.
+    """Knows map and goal: follows the path of the demonstrations, short and clear of obstacles.
 
     Without a goal it goes on and on to the nearest place that it has not been within `reach` metres
     of. It turns round in several moves: turning on the spot for long would count as being stuck.
@@ -188,7 +190,7 @@ class Oracle:
         self.ways: dict[int, np.ndarray] = {}
 
     def reset(self, env_index: int, drive: Drive) -> None:
-        """Plan the way, if there is a goal."""
+        """Plan the path, if there is a goal."""
         goal = drive.episode.goal
         self.drives[env_index], here = drive, drive.rover.pose[:2]
         self.ways[env_index] = here[None]
@@ -198,7 +200,7 @@ class Oracle:
     def plan(
         self, env_indices: list[int], observations: list[dict], goals: list[Goal]
     ) -> list[Plan]:
-        """The rest of the way."""
+        """The rest of the path."""
         episodes_of(self.name, self.drives, env_indices, goals=goals)
         return [self._plan(index) for index in env_indices]
 

@@ -10,31 +10,30 @@ report.html to --out. An interrupted run goes on where it was when it is started
 arguments.
 """
 
-import argparse
 import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from internnav_hf.arguments.training import option
 from internnav_hf.camera import CameraSpec
 from internnav_hf.command_line import output_folder
-from internnav_hf.data.readers.json_files import read_json
+from internnav_hf.evaluation import models
+from internnav_hf.evaluation.arguments import TASKS, VLN, BenchmarkArguments, kind_of
+from internnav_hf.evaluation.models import choose_camera
 from internnav_hf.evaluation.report import read_log_history
 from internnav_hf.evaluation.rollout import RolloutStore, file_stamps, finish_tasks
 from internnav_hf.evaluation.visual_navigation.agents import (
-    NavDPAgent,
     Oracle,
+    PolicyAgent,
     RandomPath,
     StraightLine,
     System1Agent,
 )
 from internnav_hf.evaluation.visual_navigation.drive import Drive, DrivingRules
 from internnav_hf.evaluation.visual_navigation.episodes import (
-    TASKS,
     EpisodeRules,
     System1Course,
     System1Episode,
@@ -43,18 +42,16 @@ from internnav_hf.evaluation.visual_navigation.metrics import summarize_system1
 from internnav_hf.evaluation.visual_navigation.report import (
     NUM_EPISODES,
     Rollouts,
-    write_system1_metrics,
-    write_system1_report,
+    write_metrics,
+    write_report,
 )
 from internnav_hf.evaluation.visual_navigation.rollout import System1Rollout, Task, run_system1
-from internnav_hf.policies.navdp import NavDPPolicy
-from internnav_hf.sim.scene_sets import camera_of, unseen_scenes
+from internnav_hf.policies.policy import GoalPolicy
+from internnav_hf.sim.scene_sets import unseen_scenes
 from internnav_hf.sim.scenes import DENSITIES, load_scene, scene_config
-from internnav_hf.weights.loading import check_is_checkpoint
+from internnav_hf.weights.checkpoints import stored_config
 
-VLN = "vln"
 BASELINES = ("straight-line", "random", "oracle")
-MODEL_TYPE = "internnav_navdp"
 POLICY_SETTINGS = ("num_samples", "num_inference_steps", "memory_stride", "stop_threshold", "seed")
 PUBLISHED_CAMERA = CameraSpec(
     width=640, height=360, hfov_deg=67.8, height_m=0.3, depth_scale=10_000
@@ -62,7 +59,7 @@ PUBLISHED_CAMERA = CameraSpec(
 
 
 @dataclass
-class System1Arguments:
+class System1Arguments(BenchmarkArguments):
     """What to evaluate, and where."""
 
     task: list[str] = field(
@@ -73,30 +70,20 @@ class System1Arguments:
     model: str | None = option(
         None, f"Folder, released file or Hub name of a NavDP; or one of {', '.join(BASELINES)}."
     )
-    baselines: list[str] = field(
-        default_factory=lambda: list(BASELINES),
-        metadata={"help": f"Who drives besides, of {', '.join(BASELINES)}; or none."},
-    )
     scenes: int = option(10, "Number of generated scenes (published: 10 or 20 of each kind).")
     episodes: int = option(10, "Episodes in each scene (published: 100).")
-    seed: int = option(0, "Of scenes, episodes, and all that agents draw.")
-    density: str = option("medium", f"Of the clutter in generated scenes: {', '.join(DENSITIES)}.")
-    scene: str | None = option(None, "A mesh file (GLB, PLY, OBJ) instead of generated scenes.")
-    num_parallel: int = option(8, "Robots that plan in one call.")
-    num_samples: int = option(16, "Trajectories to choose from. NavDP repository: 16.")
-    num_inference_steps: int | None = option(
-        None, "Of the diffusion; default: as in training.", low=1
+    baselines: list[str] = field(
+        default_factory=lambda: list(BASELINES),
+        metadata={"help": f"Agents to compare with, of {', '.join(BASELINES)}; or none."},
     )
+    density: str = option("medium", f"Of the clutter in generated scenes: {', '.join(DENSITIES)}.")
+    num_samples: int = option(16, "Trajectories to choose from. NavDP repository: 16.")
     memory_stride: int = option(1, "Plans from one frame in the memory to the next.")
     stop_threshold: float | None = option(
         None, "If no trajectory has this value the robot turns; NavDP's clients choose one."
     )
-    camera_height_m: float | None = option(None, "Instead of the model's camera height.")
-    camera_pitch_deg: float | None = option(None, "Instead of its pitch.")
-    camera_hfov_deg: float | None = option(None, "Instead of its horizontal field of view.")
     camera_width: int | None = option(None, "Instead of its width in pixels.", low=8, high=8192)
     camera_height: int | None = option(None, "Instead of its height in pixels.", low=8, high=8192)
-    trainer_state: str | None = option(None, "A trainer_state.json; its curve joins the report.")
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.task) - set(TASKS))
@@ -117,20 +104,8 @@ class System1Arguments:
             raise ValueError("--model, --baselines: found none of either; nobody would drive.")
         if self.density not in DENSITIES:
             raise ValueError(f"--density: found {self.density}, expected {', '.join(DENSITIES)}.")
-        for name in ("scenes", "episodes", "num_parallel", "num_samples", "memory_stride"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name}: found {getattr(self, name)}, expected 1 or more.")
-        for name in ("trainer_state", "scene"):
-            path = getattr(self, name)
-            if path is not None and not Path(path).is_file():
-                raise ValueError(f"--{name} {path}: there is no such file.")
-
-
-def asked_tasks(options: list[str]) -> list[str]:
-    """What --task says among the options of scripts/evaluate.py; it decides which others exist."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--task", nargs="*", default=[VLN])
-    return parser.parse_known_args(options)[0].task
+        self.check_counts("num_samples", "memory_stride")
+        super().__post_init__()
 
 
 def evaluate_system1(
@@ -141,9 +116,10 @@ def evaluate_system1(
     log_history = read_log_history(args.trainer_state)
     policy = None if args.model in (None, *BASELINES) else load_policy(args)
     agents = make_agents(args, policy)
-    camera = choose_camera(args, policy)
+    model = None if policy is None else args.model
+    camera = choose_camera(model, policy, args.camera_changes(), PUBLISHED_CAMERA)
     course = make_course(args, camera)
-    # All before anybody drives: rules that no place fits fail at once.
+    # All before any agent drives: rules that no place fits fail at once.
     tasks_of = {t: course.tasks(t, episode_rules, args.episodes, args.seed) for t in args.task}
     out.mkdir(parents=True, exist_ok=True)
     rules = {**asdict(episode_rules), **asdict(driving)}
@@ -171,30 +147,29 @@ def evaluate_system1(
             "num_scenes": len(course.places),
         },
     }
-    write_system1_metrics(out, results)
-    return write_system1_report(out, results, rollouts, course, driving.success_radius, log_history)
+    write_metrics(out, results)
+    return write_report(out, results, rollouts, course, driving.success_radius, log_history)
 
 
-def load_policy(args: System1Arguments) -> NavDPPolicy:
-    """Of --model; a folder with another model, or with none, is one clear ValueError."""
+def load_policy(args: System1Arguments) -> GoalPolicy:
+    """The policy of --model; ValueError for one that drives to no goals."""
     path = args.model
     assert path is not None
-    if not Path(path).is_file() and check_is_checkpoint("--model", path):
-        config = Path(path, "config.json")
-        found = read_json(config).get("model_type") if config.is_file() else MODEL_TYPE
-        if found != MODEL_TYPE:
-            raise ValueError(
-                f"--model {path}: found a model of type {found!r}, expected {MODEL_TYPE!r}; "
-                f"--task {VLN} is for those that follow instructions."
-            )
-    settings = {name: getattr(args, name) for name in POLICY_SETTINGS}
-    policy = NavDPPolicy.from_pretrained(path, **settings)
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    policy.model.to(device)
-    return policy
+    policy_class = models.policy_class("--model", path)
+    if not models.drives_to_goals(policy_class):
+        raise ValueError(
+            f"--model {path}: found a model of type {stored_config(path).get('model_type')!r}, "
+            f"which drives to no goals; --task {VLN} is for those that follow instructions."
+        )
+    return models.load_policy("--model", path, policy_settings(args))
 
 
-def make_agents(args: System1Arguments, policy: NavDPPolicy | None) -> list[System1Agent]:
+def policy_settings(args: System1Arguments) -> dict[str, Any]:
+    """Settings of policies that options name."""
+    return {name: getattr(args, name) for name in POLICY_SETTINGS}
+
+
+def make_agents(args: System1Arguments, policy: GoalPolicy | None) -> list[System1Agent]:
     """The model first, then the baselines. ValueError for a task that the first cannot do."""
     known: dict[str, Callable[[], System1Agent]] = {
         "straight-line": StraightLine,
@@ -205,7 +180,7 @@ def make_agents(args: System1Arguments, policy: NavDPPolicy | None) -> list[Syst
     names.sort(key=lambda name: name != args.model)
     agents = [known[name]() for name in names]
     if policy is not None:
-        agents.insert(0, NavDPAgent(policy))
+        agents.insert(0, PolicyAgent(policy, kind_of(policy.model.config.model_type)))
     for task in args.task:
         if task not in agents[0].tasks:
             raise ValueError(
@@ -213,21 +188,6 @@ def make_agents(args: System1Arguments, policy: NavDPPolicy | None) -> list[Syst
                 "; other goals it was not made or trained for."
             )
     return agents
-
-
-def choose_camera(args: System1Arguments, policy: NavDPPolicy | None) -> CameraSpec:
-    """The camera that the model was trained with, changed by --camera_* with a warning; without a
-    model, the published benchmark's.
-    """
-    changes = {
-        "height_m": args.camera_height_m,
-        "pitch_deg": args.camera_pitch_deg,
-        "hfov_deg": args.camera_hfov_deg,
-        "width": args.camera_width,
-        "height": args.camera_height,
-    }
-    model, stored = (None, None) if policy is None else (args.model, policy.model.config.camera)
-    return camera_of(model, stored, changes, PUBLISHED_CAMERA)
 
 
 def make_course(args: System1Arguments, camera: CameraSpec) -> System1Course:
@@ -262,6 +222,6 @@ def rollout_settings(args: System1Arguments, agent: System1Agent) -> dict:
     """What an agent's rollouts depend on besides the rules, the scenes and the episodes."""
     settings: dict = {"seed": args.seed}
     if agent.needs_images:
-        settings |= {name: getattr(args, name) for name in POLICY_SETTINGS}
+        settings |= policy_settings(args)
         settings |= {"model": args.model, "files": file_stamps(Path(args.model or ""))}
     return settings

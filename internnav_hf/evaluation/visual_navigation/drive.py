@@ -11,8 +11,9 @@ import numpy as np
 
 from internnav_hf.arguments.training import option
 from internnav_hf.camera import CameraSpec
+from internnav_hf.evaluation.agents import floor_pixel
 from internnav_hf.evaluation.visual_navigation.episodes import Place, System1Episode
-from internnav_hf.geometry import camera_pose, project, robot_to_world, world_to_robot
+from internnav_hf.geometry import robot_to_world, world_to_robot
 from internnav_hf.policies.goals import Goal, ImageGoal, NoGoal, PixelGoal, PointGoal
 from internnav_hf.sim.pure_pursuit import track
 from internnav_hf.sim.render import camera_rays
@@ -109,9 +110,9 @@ class Drive:
             return ImageGoal(self._goal_view)
         if self.task == "pixel-goal":
             if self.rules.goal_marked_once:
-                pixel = goal_pixel(goal[:2], self.episode.start, self.rover.camera)
+                pixel = floor_pixel(goal[:2], self.episode.start, self.rover.camera)
                 return PixelGoal(pixel, self._first_view)
-            return PixelGoal(goal_pixel(goal[:2], pose, self.rover.camera))
+            return PixelGoal(floor_pixel(goal[:2], pose, self.rover.camera))
         x, y = world_to_robot(np.array(goal[:2]), pose)
         return PointGoal((float(x), float(y)))
 
@@ -174,20 +175,3 @@ class Drive:
         places = (rays[seen] * distance[seen, None]) @ R_world_camera.T + (x, y)
         cells = np.floor(places / AREA_CELL_M).astype(np.int32)
         self._explored.update(np.unique(cells.view(np.int64)).tolist())  # both in one number
-
-
-def goal_pixel(
-    goal_xy: tuple[float, float] | np.ndarray,
-    pose: tuple[float, float, float] | np.ndarray,
-    camera: CameraSpec,
-) -> tuple[float, float]:
-    """Where the floor at the goal is in the view from `pose`, maybe outside of it; a goal behind
-    the camera is far out on its side.
-    """
-    x, y, yaw = pose
-    T_world_camera = camera_pose(x, y, yaw, camera.height_m, np.radians(camera.pitch_deg))
-    pixels, depth = project(np.array([[*goal_xy, 0.0]]), T_world_camera, camera.intrinsics)
-    if depth[0] > 1e-3:
-        return float(pixels[0, 0]), float(pixels[0, 1])
-    is_left = world_to_robot(np.asarray(goal_xy), pose)[1] > 0
-    return (-1.0 if is_left else 2.0) * camera.width, camera.height / 2

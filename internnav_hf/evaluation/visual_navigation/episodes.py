@@ -23,7 +23,6 @@ from internnav_hf.sim.scene_sets import hash_scene
 from internnav_hf.sim.scenes import Scene
 from internnav_hf.sim.smooth_paths import STEERING_ROOM_M, planning_field
 
-TASKS = ("point-goal", "image-goal", "pixel-goal", "no-goal")
 GOAL_KINDS = {
     "point-goal": "point",
     "image-goal": "image",

@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from internnav_hf.evaluation.drawing import jpeg
-from internnav_hf.evaluation.records import DecisionRecord, StoredRollout
+from internnav_hf.evaluation.records import PLAN, DecisionRecord, StoredRollout
 from internnav_hf.evaluation.visual_navigation.agents import Plan, System1Agent
 from internnav_hf.evaluation.visual_navigation.drive import TIME_LIMIT, Drive
 from internnav_hf.evaluation.visual_navigation.episodes import System1Episode
@@ -24,25 +24,31 @@ Task = tuple[str, System1Episode]  # scene name, episode
 
 @dataclass
 class System1Rollout(StoredRollout):
-    """One episode as an agent drove it. T control steps of `control_period` seconds.
+    """An episode of visual navigation. T control steps of `control_period` seconds.
 
-    positions (T + 1, 2) metres, world frame; collisions (T,) bool; reference_path (N, 2) metres.
-    `ending` is one of system1_drive's; the goal and all that is measured to it are None without
-    one. Every plan is a decision.
+    `ending` is one of `drive`'s; the goal and all that is measured to it are None without one.
+    Every plan is a decision.
     """
 
     task: str
     ending: str
     control_period: float
-    positions: np.ndarray
-    collisions: np.ndarray
     start_yaw: float
-    reference_path: np.ndarray
     goal: tuple[float, float, float] | None
     goal_distance: float | None
     straight_distance: float
     geodesic_distance: float
     explored_area: float
+
+    @property
+    def goal_xy(self) -> tuple[float, float] | None:
+        """Metres in the world, if there is a goal."""
+        return None if self.goal is None else self.goal[:2]
+
+    @property
+    def outcome(self) -> str:
+        """How it ended."""
+        return self.ending
 
     def is_success(self, success_distance: float) -> bool:
         """Ends near the goal, however it ended; without a goal: nothing ended it before time."""
@@ -113,7 +119,7 @@ def run_system1(
 
 
 def must_look(agent: System1Agent, drive: Drive) -> bool:
-    """Whether anybody needs the view: who explores is measured by what it sees."""
+    """Whether to render: exploration is scored from the observed depth."""
     return agent.needs_images or drive.episode.goal is None
 
 
@@ -124,7 +130,7 @@ def record_of(drive: Drive, plan: Plan, goal: Goal, observation: dict) -> Decisi
     pixel = goal.pixel if isinstance(goal, PixelGoal) and goal.view is None else None
     return DecisionRecord(
         step=len(drive.collisions),
-        kind="PLAN",
+        kind=PLAN,
         text=words(goal),
         position=(float(pose[0]), float(pose[1])),
         yaw=float(pose[2]),
@@ -137,7 +143,7 @@ def record_of(drive: Drive, plan: Plan, goal: Goal, observation: dict) -> Decisi
 
 
 def words(goal: Goal) -> str:
-    """What the robot was told, for a caption."""
+    """The goal, for a caption."""
     if isinstance(goal, PointGoal):
         x, y = goal.xy
         return f"{x:.1f} m ahead, {abs(y):.1f} m to the {'left' if y > 0 else 'right'}"

@@ -1,60 +1,51 @@
-"""What scripts/evaluate.py is asked where instructions are followed."""
+"""What scripts/evaluate.py is asked for in instruction following."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from internnav_hf.arguments.training import option
-from internnav_hf.evaluation.visual_navigation.benchmark import TASKS, VLN
+from internnav_hf.catalog import FAMILIES
+from internnav_hf.evaluation.arguments import TASKS, VLN, BenchmarkArguments, kind_of
 from internnav_hf.sim.scenes import SceneConfig
 
-# In the order of the table; of several models of a kind the second is called cma_2.
-AGENTS = (
-    "random",
-    "forward",
-    "seq2seq",
-    "cma",
-    "rdp",
-    "system2",
-    "system2_navdp",
-    "dual",
-    "oracle",
-)
+WITH_SYSTEM2 = ("system2", "system2_navdp", "dual")
+# Of several models of a kind the second is called cma_2.
+FOLLOWERS = [
+    kind_of(family.model_type)
+    for family in FAMILIES
+    if family.benchmark == VLN and family.name not in ("System2", "DualSystem")
+]
+AGENTS = ("random", "forward", *FOLLOWERS, *WITH_SYSTEM2, "oracle")
 
 
 @dataclass
-class VLNArguments:
+class VLNArguments(BenchmarkArguments):
     """What to evaluate, where, how."""
 
     task: list[str] = field(
         default_factory=lambda: [VLN],
         metadata={"help": f"{VLN}, or visual navigation: some of {', '.join(TASKS)}."},
     )
-    out: str = option("outputs/eval", "Folder of metrics.json, metrics.md and report.html.")
     model: str | None = option(
         None, "Folder (or Hub name) of a System2 or dual system, or of one of --vln_models."
     )
     vln_models: list[str] = field(
         default_factory=list,
-        metadata={"help": "Folders of Seq2Seq, CMA and RDP, a row in the table each."},
+        metadata={"help": "Folders of Seq2Seq, CMA, RDP and the like, a row in the table each."},
     )
     system1: str | None = option(None, "A NavDP (folder, released file) that walks to its goals.")
     system1_goal: Literal["pixel", "point"] = option(
-        "pixel", "What --system1 is told: the pixel, or the point that it shows by depth."
+        "pixel", "Goal of --system1: the pixel, or the point that the pixel shows by depth."
     )
     answer_with: str | None = option(None, "head or text; by default the head if there is one.")
     agents: list[str] = field(
         default_factory=list,
-        metadata={"help": f"Who walks, of {', '.join(AGENTS)}; by default all that there is."},
+        metadata={"help": f"Rows of the table, of {', '.join(AGENTS)}; by default all."},
     )
     forward_steps: int | None = option(
-        None, "Steps of the forward walker (VLN-CE: 37); default: those of the mean shortest way."
+        None, "Steps of the forward walker (VLN-CE: 37); default: those of the mean shortest path."
     )
-    scenes: int = option(10, "Number of generated scenes.")
-    episodes: int = option(10, "Episodes in each scene.")
-    seed: int = option(0, "Of scenes, episodes, and all that agents draw.")
     min_distance: float = option(2.0, "Metres of walking from start to goal, at least.", low=0)
-    scene: str | None = option(None, "A mesh file (GLB, PLY, OBJ) instead of generated scenes.")
     num_rooms: list[int] = field(
         default_factory=lambda: list(SceneConfig.num_rooms),
         metadata={"help": "Fewest and most rooms of a generated scene."},
@@ -70,24 +61,18 @@ class VLNArguments:
         8, "Actions towards a pixel goal until System2 is asked again."
     )
     num_trajectories: int = option(32, "Samples of the action expert for a path.")
-    guidance_scale: float | None = option(None, "Of its guidance; default: the expert's own.")
-    num_inference_steps: int | None = option(None, "Of its diffusion; default: the expert's own.")
-    max_steps_per_plan: int = option(8, "Actions with a plan until System2 is asked again.")
-    num_parallel: int = option(8, "Environments that System2 answers in one batch.")
-    use_depth: bool = option(True, "False: no depth; pixel goals are lifted by the floor plane.")
-    camera_height_m: float | None = option(
-        None, "Instead of the model's camera height.", above=0, high=10
+    guidance_scale: float | None = option(
+        None, "Guidance of the action expert; default: the expert's own."
     )
-    camera_pitch_deg: float | None = option(None, "Instead of its ordinary pitch.")
+    max_steps_per_plan: int = option(8, "Actions with a plan until System2 is asked again.")
+    use_depth: bool = option(True, "False: no depth; pixel goals are lifted by the floor plane.")
     camera_look_down_pitch_deg: float | None = option(None, "Instead of its look-down pitch.")
-    camera_hfov_deg: float | None = option(None, "Instead of its horizontal field of view.")
     data_root: str | None = option(None, "Root of held-out data for the open loop part.")
     datasets: str = option("r2r_val_unseen_125cm_0_30", "Held-out datasets below --data_root.")
     cache_dir: str | None = option(None, "Where the data's index is kept; by default with HF's.")
     num_samples: int = option(500, "Samples of the open loop part.", low=1)
     sample_step: int = option(4, "Frames between two of them in an episode, as in training.", low=1)
     batch_size: int = option(16, "Samples in one batch of the open loop part.", low=1)
-    trainer_state: str | None = option(None, "A trainer_state.json; its curve joins the report.")
 
     def __post_init__(self) -> None:
         if self.task != [VLN]:
@@ -102,15 +87,9 @@ class VLNArguments:
         for name in ("num_rooms", "num_objects"):
             if len(getattr(self, name)) != 2:
                 raise ValueError(f"--{name}: found {getattr(self, name)}, expected MIN MAX.")
-        steps = ("max_steps", "max_steps_per_goal", "max_steps_per_plan", "num_inference_steps")
-        steps += ("forward_steps",)
-        for name in ("scenes", "episodes", "num_parallel", "num_trajectories", *steps):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"--{name}: found {getattr(self, name)}, expected 1 or more.")
-        for name in ("trainer_state", "scene"):
-            path = getattr(self, name)
-            if path is not None and not Path(path).is_file():
-                raise ValueError(f"--{name} {path}: there is no such file.")
+        self.check_counts("num_trajectories", "max_steps", "max_steps_per_goal")
+        self.check_counts("max_steps_per_plan", "forward_steps")
+        super().__post_init__()
         if self.data_root is not None and self.model is None:
             raise ValueError("--data_root: single decisions are those of a --model; none is given.")
         if self.system1 is not None and self.model is None:

@@ -1,4 +1,4 @@
-"""Instruction following in rooms that nobody has seen: walk, measure, report."""
+"""The benchmark of instruction following, in rooms of no dataset: run, measure, report."""
 
 import shlex
 import sys
@@ -14,20 +14,20 @@ from internnav_hf.evaluation.metrics import episode_metrics, summarize
 from internnav_hf.evaluation.open_loop.dual_system import evaluate_dual_open_loop
 from internnav_hf.evaluation.open_loop.system2 import evaluate_open_loop
 from internnav_hf.evaluation.records import STEP, Rollout
-from internnav_hf.evaluation.report import read_log_history, write_metrics, write_report
+from internnav_hf.evaluation.report import read_log_history
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent
 from internnav_hf.evaluation.vln.arguments import VLNArguments
 from internnav_hf.evaluation.vln.models import (
-    Models,
-    Policy,
-    choose_camera,
+    Row,
     load_models,
-    main_agent,
-    make_agents,
+    main_camera,
+    make_rows,
     rollout_settings,
     system2_of,
 )
-from internnav_hf.policies import DualSystemPolicy
+from internnav_hf.evaluation.vln.report import write_metrics, write_report
+from internnav_hf.policies import DualSystemPolicy, System2Policy
+from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.sim.scene_sets import SceneSet, unseen_scenes
 from internnav_hf.sim.scenes import SceneConfig, load_scene
 
@@ -38,13 +38,14 @@ def evaluate_vln(args: VLNArguments) -> Path:
     log_history = read_log_history(args.trainer_state)
     models = load_models(args)
     course = make_course(args)
-    agents, measure = make_agents(args, models, course), open_loops(args, models.policy)
-    camera = choose_camera(args, models)
+    rows, measure = make_rows(args, models, course), open_loops(args, models.policy)
+    agents = [(row, row.make()) for row in rows]
+    camera = main_camera(args, models)
     out.mkdir(parents=True, exist_ok=True)
-    rollouts = walk(args, agents, course, camera, out, models)
+    rollouts = {agent.name: walk(args, row, agent, course, camera, out) for row, agent in agents}
     results = {
         "agents": {name: metrics_of(found, args) for name, found in rollouts.items()},
-        "model": args.model or ", ".join(path for path, _ in models.vln.values()) or None,
+        "model": args.model or ", ".join(one.path for one in models.followers) or None,
         "command": shlex.join(["python", *sys.argv]),
         "settings": {
             **asdict(args),
@@ -56,16 +57,18 @@ def evaluate_vln(args: VLNArguments) -> Path:
     how_many = (args.num_samples, args.batch_size, args.seed)
     results |= {name: evaluate(*inputs, *how_many) for name, (evaluate, *inputs) in measure.items()}
     write_metrics(out, results)
-    main = main_agent(models)
-    shown = dict(sorted(rollouts.items(), key=lambda item: item[0] != main))
-    page = (out, results, shown, course.scene, args.success_distance, log_history, camera)
-    return write_report(*page)
+    shown = dict(sorted(rollouts.items(), key=lambda item: item[0] != models.main))
+    return write_report(
+        out, results, shown, course.scene, args.success_distance, log_history, camera
+    )
 
 
-def open_loops(args: VLNArguments, policy: Policy | None) -> dict[str, tuple]:
+def open_loops(
+    args: VLNArguments, policy: System2Policy | DualSystemPolicy | None
+) -> dict[str, tuple]:
     """Name in the results -> what measures there, its policy and data.
 
-    The data are opened before anybody walks: a wrong path fails at once.
+    The data are opened before any agent runs: a wrong path fails at once.
     """
     if policy is None or args.data_root is None:
         return {}
@@ -76,8 +79,8 @@ def open_loops(args: VLNArguments, policy: Policy | None) -> dict[str, tuple]:
     if isinstance(policy, DualSystemPolicy):
         config = policy.expert.config
         options |= {"image_size": config.image_size, "action_horizon": config.action_horizon}
-        ways = DualSystemDataset(*source, depth=policy.needs_depth, **options)
-        found["dual_open_loop"] = (evaluate_dual_open_loop, policy, ways)
+        paths = DualSystemDataset(*source, depth=policy.needs_depth, **options)
+        found["dual_open_loop"] = (evaluate_dual_open_loop, policy, paths)
     return found
 
 
@@ -91,28 +94,17 @@ def make_course(args: VLNArguments) -> SceneSet:
 
 
 def walk(
-    args: VLNArguments,
-    agents: list[Agent],
-    course: SceneSet,
-    camera: CameraSpec,
-    out: Path,
-    models: Models,
-) -> dict[str, list[Rollout]]:
-    """Rollouts of every agent by name; finished ones are read from the output folder."""
+    args: VLNArguments, row: Row, agent: Agent, course: SceneSet, camera: CameraSpec, out: Path
+) -> list[Rollout]:
+    """Rollouts of one agent; finished ones are read from the output folder."""
+
+    def make_env(name: str) -> NavigationEnv:
+        rules = (args.success_distance, args.max_steps, agent.needs_images, args.allow_sliding)
+        return course.make_env(name, camera, *rules)
+
     store = RolloutStore(out, args.success_distance)
-    rollouts, digest = {}, course.digest()
-    for agent in agents:
-
-        def make_env(name: str, see: bool = agent.needs_images):
-            rules = (args.success_distance, args.max_steps, see, args.allow_sliding)
-            return course.make_env(name, camera, *rules)
-
-        settings = rollout_settings(args, agent, camera, models) | {"course": digest}
-        parallel = args.num_parallel
-        rollouts[agent.name] = evaluate_agent(
-            agent, course.tasks, make_env, store, settings, parallel
-        )
-    return rollouts
+    settings = rollout_settings(args, row, agent, camera) | {"course": course.digest()}
+    return evaluate_agent(agent, course.tasks, make_env, store, settings, args.num_parallel)
 
 
 def metrics_of(rollouts: list[Rollout], args: VLNArguments) -> dict:

@@ -25,9 +25,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from internnav_hf.evaluation.agents import checked_sights, episodes_of
+from internnav_hf.evaluation.agents import checked_sights, episodes_of, floor_pixel
 from internnav_hf.evaluation.records import DecisionRecord
-from internnav_hf.evaluation.visual_navigation.drive import goal_pixel
 from internnav_hf.evaluation.vln.system2_agent import FALLBACK_ACTION, record_of
 from internnav_hf.geometry import Action, lift_pixel, robot_to_world, world_to_robot
 from internnav_hf.models.system2.dialogue import AnswerKind
@@ -183,7 +182,7 @@ class DecoupledAgent:
         return steps
 
     def _goal_now(self, walk: _Walk, info: dict) -> Goal:
-        """As NavDP is told it from where the robot is."""
+        """The goal for NavDP, from where the robot is."""
         goal, pose = walk.goal, (*info["position"], info["yaw"])
         assert goal is not None, "only walks with a goal are driven"
         if self.system1_goal == "point" and goal.place is not None:
@@ -193,7 +192,7 @@ class DecoupledAgent:
             return PixelGoal(goal.pixel, goal.view)
         camera = walk.env.camera
         down = replace(camera, pitch_deg=camera.look_down_pitch_deg)
-        return PixelGoal(goal_pixel(goal.place, pose, down))
+        return PixelGoal(floor_pixel(goal.place, pose, down))
 
     def _actions(self, step: NavDPStep) -> list[int]:
         """The first few along the path; none if nothing leads forward."""

@@ -1,37 +1,32 @@
-"""Who follows instructions in an evaluation: what is loaded, and the agents made of it."""
+"""Loads the models of an evaluation of instruction following, and makes the agents of its table."""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from internnav_hf.camera import CameraSpec, difference_from_all
+from internnav_hf.evaluation import models as policies
 from internnav_hf.evaluation.agents import Agent, ForwardWalker, OracleAgent, RandomWalker
+from internnav_hf.evaluation.arguments import kind_of
+from internnav_hf.evaluation.models import choose_camera, own_settings
 from internnav_hf.evaluation.rollout import file_stamps
-from internnav_hf.evaluation.vln.arguments import AGENTS, VLNArguments
+from internnav_hf.evaluation.vln.arguments import WITH_SYSTEM2, VLNArguments
 from internnav_hf.evaluation.vln.decoupled_agent import DecoupledAgent
 from internnav_hf.evaluation.vln.dual_system_agent import DualSystemAgent
-from internnav_hf.evaluation.vln.policy_agent import VLNAgent
+from internnav_hf.evaluation.vln.policy_agent import PolicyAgent
 from internnav_hf.evaluation.vln.system2_agent import System2Agent
 from internnav_hf.geometry import FORWARD_STEP_M
-from internnav_hf.policies import (
-    DualSystemPolicy,
-    NavDPPolicy,
-    System2Policy,
-    VLNPolicy,
-    is_dual_system,
-    load_vln_policy,
-    vln_kind,
-)
+from internnav_hf.policies import DualSystemPolicy, NavDPPolicy, System2Policy
 from internnav_hf.policies.camera_contract import ONE_VIEW
-from internnav_hf.sim.scene_sets import SceneSet, camera_of
+from internnav_hf.policies.policy import InstructionPolicy, Policy
+from internnav_hf.sim.scene_sets import SceneSet
 from internnav_hf.weights.loading import check_is_checkpoint
 
 logger = logging.getLogger(__name__)
-Policy = System2Policy | DualSystemPolicy
 MODEL_FILES = {
     "model": ("config.json",),
     "processor": ("processor_config.json", "preprocessor_config.json"),
@@ -40,14 +35,44 @@ MODEL_FILES = {
 
 
 @dataclass
-class Models:
-    """Those of a run: `policy` of --model if that is a System2 or dual system, `system1`, and of
-    each row of Seq2Seq, CMA or RDP its name -> (path, policy).
+class Follower:
+    """An instruction policy with a row of its own, called `kind`, or `kind_2` if it is the second
+    of its kind.
     """
 
-    policy: Policy | None = None
+    name: str
+    kind: str
+    path: str
+    policy: InstructionPolicy
+
+
+@dataclass
+class Models:
+    """`policy` is that of --model if it is a System2 or dual system; `system1` that of --system1;
+    `followers` are all others.
+    """
+
+    policy: System2Policy | DualSystemPolicy | None = None
     system1: NavDPPolicy | None = None
-    vln: dict[str, tuple[str, VLNPolicy]] = field(default_factory=dict)
+    followers: list[Follower] = field(default_factory=list)
+
+    @property
+    def main(self) -> str | None:
+        """The agent whose episodes the report shows."""
+        if self.policy is None:
+            return self.followers[0].name if self.followers else None
+        return "dual" if isinstance(self.policy, DualSystemPolicy) else "system2"
+
+
+@dataclass
+class Row:
+    """A row of the table: its `kind`, how its agent is made, and what its rollouts depend on beside
+    the scenes and episodes (`depends_on`).
+    """
+
+    kind: str
+    make: Callable[[], Agent]
+    depends_on: dict[str, Any] = field(default_factory=dict)
 
 
 def load_models(args: VLNArguments) -> Models:
@@ -56,44 +81,43 @@ def load_models(args: VLNArguments) -> Models:
     paths = [("--vln_models", path) for path in args.vln_models]
     if args.model is not None:
         check_has_files("--model", args.model)
-        if vln_kind(args.model) is None:
-            models.policy = load_policy(args)
+        found = policies.policy_class("--model", args.model)
+        if issubclass(found, System2Policy | DualSystemPolicy):
+            models.policy = policies.load_policy("--model", args.model, policy_settings(args))
         elif args.system1 is not None or args.data_root is not None:
             option = "--system1" if args.system1 is not None else "--data_root"
             raise ValueError(f"{option}: --model {args.model} is no System2, which it needs.")
         else:
             paths.insert(0, ("--model", args.model))
     for option, path in paths:
-        check_has_files(option, path)
-        kind = vln_kind(path)
-        if kind is None:
-            raise ValueError(f"{option} {path}: found no Seq2Seq, CMA or RDP.")
-        if not args.use_depth:
-            raise ValueError(f"--use_depth: found False, but {path} sees depth.")
-        policy = load_vln_policy(path, seed=args.seed)
-        policy.model.to(device())
-        same = [name for name in models.vln if name.split("_")[0] == kind]
-        models.vln[f"{kind}_{len(same) + 1}" if same else kind] = path, policy
+        models.followers.append(load_follower(option, path, args, models.followers))
     if args.system1:
-        models.system1 = load_system1(args)
+        if not Path(args.system1).is_file():
+            check_is_checkpoint("--system1", args.system1)
+        models.system1 = NavDPPolicy.from_pretrained(args.system1, seed=args.seed)
+        models.system1.model.to(policies.device())
     return models
 
 
-def load_policy(args: VLNArguments) -> Policy:
-    """Of --model, a System2 or a dual system; a folder that is neither is one clear ValueError."""
-    path = args.model
-    assert path is not None
-    check_has_files("--model", path)
-    policy: Policy
-    if is_dual_system(path):
-        names = ("guidance_scale", "num_inference_steps", "max_steps_per_plan", "seed")
-        settings = {name: getattr(args, name) for name in (*names, "answer_with")}
-        settings["num_samples"] = args.num_trajectories
-        policy = DualSystemPolicy.from_pretrained(path, **settings)
-    else:
-        policy = System2Policy.from_pretrained(path, args.answer_with)
-    policy.model.to(device())
-    return policy
+def load_follower(option: str, path: str, args: VLNArguments, others: list[Follower]) -> Follower:
+    """A policy that answers every view with actions."""
+    check_has_files(option, path)
+    found = policies.policy_class(option, path)
+    if policies.drives_to_goals(found) or issubclass(found, System2Policy | DualSystemPolicy):
+        raise ValueError(f"{option} {path}: found no Seq2Seq, CMA or RDP.")
+    if not args.use_depth:
+        raise ValueError(f"--use_depth: found False, but {path} sees depth.")
+    policy = policies.load_policy(option, path, policy_settings(args))
+    kind = kind_of(policy.model.config.model_type)
+    number = sum(other.kind == kind for other in others) + 1
+    return Follower(kind if number == 1 else f"{kind}_{number}", kind, path, policy)
+
+
+def policy_settings(args: VLNArguments) -> dict[str, Any]:
+    """Settings of policies that options name; `num_samples` is called num_trajectories there."""
+    names = ("answer_with", "guidance_scale", "num_inference_steps", "max_steps_per_plan", "seed")
+    settings = {name: getattr(args, name) for name in names}
+    return settings | {"num_samples": args.num_trajectories}
 
 
 def check_has_files(option: str, path: str) -> None:
@@ -104,153 +128,132 @@ def check_has_files(option: str, path: str) -> None:
                 raise ValueError(f"{option} {path}: no {what} in it ({' or '.join(names)}).")
 
 
-def load_system1(args: VLNArguments) -> NavDPPolicy:
-    """Of --system1; what is no NavDP is one clear ValueError."""
-    path = args.system1
-    assert path is not None
-    if not Path(path).is_file():
-        check_is_checkpoint("--system1", path)
-    policy = NavDPPolicy.from_pretrained(path, seed=args.seed)
-    policy.model.to(device())
-    return policy
-
-
-def device() -> torch.device:
-    """Where models run."""
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return found or torch.device("cpu")
-
-
-def choose_camera(args: VLNArguments, models: Models) -> CameraSpec:
+def main_camera(args: VLNArguments, models: Models) -> CameraSpec:
     """The camera that the main model was trained with, changed by --camera_* with a warning.
 
     The main model is --model, or the first of --vln_models. What others were trained with is
     compared, with a warning.
     """
-    given = {
-        "height_m": args.camera_height_m,
-        "pitch_deg": args.camera_pitch_deg,
-        "look_down_pitch_deg": args.camera_look_down_pitch_deg,
-        "hfov_deg": args.camera_hfov_deg,
-    }
-    if models.policy is not None:
-        camera = camera_of(args.model, models.policy.processor.camera, given, CameraSpec())
-    elif models.vln:
-        path, policy = next(iter(models.vln.values()))
-        camera = camera_of(path, policy.processor.camera, given, CameraSpec())
-    else:
-        camera = camera_of(None, None, given, CameraSpec())
+    path, policy = args.model, models.policy
+    if policy is None and models.followers:
+        path, policy = models.followers[0].path, models.followers[0].policy
+    camera = choose_camera(path, policy, args.camera_changes(), CameraSpec())
     compare_cameras(models, camera)
     return camera
 
 
 def compare_cameras(models: Models, camera: CameraSpec) -> None:
-    """Warn where a model was trained with another camera than its view in the evaluation.
+    """Warn if a model was trained with another camera than its view in the evaluation.
 
-    NavDP sees the look-down view, Seq2Seq, CMA and RDP only the ordinary one.
+    NavDP sees the look-down view, followers of instructions only the ordinary one.
     """
-    seen = {}
+    seen: dict[str, tuple[Policy, CameraSpec]] = {}
     if models.system1 is not None:
         looking = replace(camera, pitch_deg=camera.look_down_pitch_deg)
-        seen["--system1"] = (models.system1.cameras, looking)
-    main = None if models.policy is not None else next(iter(models.vln), None)
-    for name, (path, policy) in models.vln.items():
-        if name != main:
-            seen[path] = (policy.cameras, camera)
-    for what, (trained, view) in seen.items():
-        difference = difference_from_all(trained, view, ONE_VIEW)
+        seen["--system1"] = (models.system1, looking)
+    for follower in models.followers:
+        if follower.name != models.main:
+            seen[follower.path] = (follower.policy, camera)
+    for what, (policy, view) in seen.items():
+        difference = difference_from_all(policy.cameras, view, ONE_VIEW)
         if difference is not None:
             logger.warning("%s sees another camera than its own: %s.", what, difference)
 
 
-def system2_of(policy: Policy) -> System2Policy:
+def system2_of(policy: System2Policy | DualSystemPolicy) -> System2Policy:
     """Itself, or the dual system's System2 without plans."""
     if isinstance(policy, System2Policy):
         return policy
     return System2Policy(policy.system2.model, policy.processor, policy.system2.answer_with)
 
 
-def make_agents(args: VLNArguments, models: Models, course: SceneSet) -> list[Agent]:
-    """In the order of AGENTS: those of --agents, or all that there are."""
-    can_walk: dict[str, Callable[[], Agent]] = {
-        "random": lambda: RandomWalker(args.seed),
-        "forward": lambda: ForwardWalker(args.seed, args.forward_steps or mean_steps(course)),
-        "oracle": OracleAgent,
-    }
-    for name, (_, vln_policy) in models.vln.items():
-        can_walk[name] = lambda name=name, policy=vln_policy: VLNAgent(policy, name)
-    policy, system1 = models.policy, models.system1
-    if policy is not None:
-        follower = (args.max_steps_per_goal, args.use_depth)
-        can_walk["system2"] = lambda: System2Agent(system2_of(policy), *follower)
-    if isinstance(policy, DualSystemPolicy):
-        can_walk["dual"] = lambda: DualSystemAgent(policy, args.use_depth)
-    if policy is not None and system1 is not None:
-        goals = (args.system1_goal, args.max_steps_per_goal)
-        can_walk["system2_navdp"] = lambda: DecoupledAgent(
-            system2_of(policy), system1, *goals, use_depth=args.use_depth
+def make_rows(args: VLNArguments, models: Models, course: SceneSet) -> list[Row]:
+    """The rows of --agents, or all that there are."""
+    num_steps = args.forward_steps or mean_steps(course)
+    rows = [
+        Row("random", lambda: RandomWalker(args.seed)),
+        Row("forward", lambda: ForwardWalker(args.seed, num_steps), {"forward_steps": num_steps}),
+        *[_follower_row(follower, args) for follower in models.followers],
+        *_system2_rows(args, models),
+        Row("oracle", OracleAgent),
+    ]
+    kinds = [row.kind for row in rows]
+    for kind in args.agents:
+        if kind not in kinds:
+            raise ValueError(f"--agents {kind}{_what_is_missing(kind, args, models)}")
+    return [row for row in rows if row.kind in (args.agents or kinds)]
+
+
+def _follower_row(follower: Follower, args: VLNArguments) -> Row:
+    files = {"model": follower.path, "files": file_stamps(Path(follower.path))}
+    settings = _named_as_options(type(follower.policy), args)
+    return Row(follower.kind, lambda: PolicyAgent(follower.policy, follower.name), files | settings)
+
+
+def _system2_rows(args: VLNArguments, models: Models) -> list[Row]:
+    """Rows in which System2 decides and something else moves to its goals."""
+    policy, system1, max_steps = models.policy, models.system1, args.max_steps_per_goal
+    if policy is None or args.model is None:
+        return []
+    model = {"model": args.model, "files": file_stamps(Path(args.model))}
+    model |= {"answer_with": args.answer_with}
+    followed = {"max_steps_per_goal": max_steps, "use_depth": args.use_depth}
+    rows = [
+        Row(
+            "system2",
+            lambda: System2Agent(system2_of(policy), max_steps, args.use_depth),
+            model | followed,
         )
-    kinds = {kind_of(name) for name in can_walk}
-    for name in args.agents:
-        if name not in kinds:
-            raise ValueError(f"--agents {name}{_what_is_missing(name, args, models)}")
-    chosen = [name for name in can_walk if kind_of(name) in (args.agents or kinds)]
-    return [can_walk[name]() for name in sorted(chosen, key=lambda n: AGENTS.index(kind_of(n)))]
+    ]
+    if system1 is not None and args.system1 is not None:
+        goals = (args.system1_goal, max_steps)
+        names = ("max_steps_per_goal", "system1", "system1_goal")
+        driven = {name: getattr(args, name) for name in names}
+        driven["system1_files"] = file_stamps(Path(args.system1))
+        rows.append(
+            Row(
+                "system2_navdp",
+                lambda: DecoupledAgent(
+                    system2_of(policy), system1, *goals, use_depth=args.use_depth
+                ),
+                model | driven,
+            )
+        )
+    if isinstance(policy, DualSystemPolicy):
+        settings = _named_as_options(type(policy), args)
+        rows.append(Row("dual", lambda: DualSystemAgent(policy, args.use_depth), model | settings))
+    return rows
 
 
-def kind_of(name: str) -> str:
-    """One of AGENTS: `cma` of `cma_2`."""
-    return name if name in AGENTS else name.rpartition("_")[0]
-
-
-def main_agent(models: Models) -> str | None:
-    """Whose episodes the report shows."""
-    if models.policy is None:
-        return next(iter(models.vln), None)
-    return "dual" if isinstance(models.policy, DualSystemPolicy) else "system2"
-
-
-def mean_steps(course: SceneSet) -> int:
-    """Of the shortest ways of all episodes, walked forward."""
-    ways = [episode.geodesic_distance for _, episode in course.tasks]
-    return round(float(np.mean(ways)) / FORWARD_STEP_M)
-
-
-def rollout_settings(
-    args: VLNArguments, agent: Agent, camera: CameraSpec, models: Models | None = None
-) -> dict:
-    """All that an agent's rollouts depend on: a rerun with the same finds them."""
-    names = ["seed", "scenes", "episodes", "min_distance", "scene", "num_rooms", "num_objects"]
-    names += ["max_steps", "allow_sliding"]
-    settings = {name: getattr(args, name) for name in names}
-    if isinstance(agent, ForwardWalker):
-        settings["forward_steps"] = agent.num_steps
-    if not agent.needs_images:
-        return settings
-    settings["camera"] = camera.to_dict()
-    if models is not None and agent.name in models.vln:
-        path, _ = models.vln[agent.name]
-        return settings | {"model": path, "files": file_stamps(Path(path))}
-    sampling = ["num_trajectories", "guidance_scale", "num_inference_steps"]
-    own = {
-        "system2": ["max_steps_per_goal", "use_depth"],
-        "dual": [*sampling, "max_steps_per_plan"],
-        "system2_navdp": ["max_steps_per_goal", "system1", "system1_goal"],
-    }
-    names = ["model", "answer_with", *own[agent.name]]
-    settings |= {name: getattr(args, name) for name in names}
-    settings["files"] = file_stamps(Path(args.model or ""))
-    if "system1" in names:
-        settings["system1_files"] = file_stamps(Path(args.system1 or ""))
+def _named_as_options(policy: type[Policy], args: VLNArguments) -> dict[str, Any]:
+    """Its settings but for the seed, which everything depends on."""
+    settings = own_settings(policy, policy_settings(args))
+    settings.pop("seed", None)
+    if "num_samples" in settings:
+        settings["num_trajectories"] = settings.pop("num_samples")
     return settings
 
 
-def _what_is_missing(name: str, args: VLNArguments, models: Models) -> str:
-    if name in ("seq2seq", "cma", "rdp"):
+def mean_steps(course: SceneSet) -> int:
+    """Forward steps of the mean shortest path."""
+    lengths = [episode.geodesic_distance for _, episode in course.tasks]
+    return round(float(np.mean(lengths)) / FORWARD_STEP_M)
+
+
+def rollout_settings(args: VLNArguments, row: Row, agent: Agent, camera: CameraSpec) -> dict:
+    """All that an agent's rollouts depend on: a rerun with the same finds them."""
+    names = ["seed", "scenes", "episodes", "min_distance", "scene", "num_rooms", "num_objects"]
+    names += ["max_steps", "allow_sliding"]
+    settings = {name: getattr(args, name) for name in names} | row.depends_on
+    return settings | {"camera": camera.to_dict()} if agent.needs_images else settings
+
+
+def _what_is_missing(kind: str, args: VLNArguments, models: Models) -> str:
+    if kind not in WITH_SYSTEM2:
         return " needs one among --vln_models."
     if models.policy is None:
         return " needs --model, a System2 or dual system."
-    if name == "system2_navdp":
+    if kind == "system2_navdp":
         return " needs --system1."
     return (
         f": --model {args.model} is a System2 alone, which leaves no plans; "

@@ -1,7 +1,5 @@
 """A hall with a block in the middle, and a policy that answers by a rule, to test System1s with."""
 
-from types import SimpleNamespace
-
 import numpy as np
 
 from internnav_hf.camera import CameraSpec
@@ -32,7 +30,7 @@ class FanPolicy:
     """Straight lines in five directions, the middle one the best; counts its calls."""
 
     def __init__(self, goal_kinds=("point", "image", "pixel", "none")):
-        self.model = SimpleNamespace(config=SimpleNamespace(goal_kinds=goal_kinds))
+        self.goal_kinds = goal_kinds
         self.batch_sizes: list[int] = []
         self.started: list[str] = []
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.evaluation.agents import floor_pixel
 from internnav_hf.evaluation.visual_navigation.agents import (
-    NavDPAgent,
     Oracle,
+    PolicyAgent,
     RandomPath,
     StraightLine,
     floor_at,
@@ -15,7 +16,6 @@ from internnav_hf.evaluation.visual_navigation.drive import (
     ARRIVED,
     TIME_LIMIT,
     DrivingRules,
-    goal_pixel,
 )
 from internnav_hf.geometry import robot_to_world
 from internnav_hf.policies import NavDPPolicy
@@ -61,7 +61,7 @@ def test_a_straight_line_knows_no_pictures():
 def test_the_floor_at_a_pixel():
     camera = CameraSpec(pitch_deg=30)
     for place in ((2.0, 0.5), (1.0, -0.3)):
-        pixel = goal_pixel(place, (0.0, 0.0, 0.0), camera)
+        pixel = floor_pixel(place, (0.0, 0.0, 0.0), camera)
         np.testing.assert_allclose(floor_at(pixel, camera), place, atol=1e-9)
     level = CameraSpec(pitch_deg=0)
     assert floor_at((320, 100), level).tolist() == [5, 0]
@@ -113,7 +113,7 @@ def test_random_paths_are_the_episodes_and_last_a_while():
 
 def test_a_model_does_the_tasks_it_was_trained_for_in_one_call():
     policy = FanPolicy(goal_kinds=("point", "none"))
-    agent = NavDPAgent(policy)
+    agent = PolicyAgent(policy, "navdp")
     assert agent.tasks == ["point-goal", "no-goal"]
     drives = [start_drive(start=(1, 1, 0), goal=(4, 1, 0), name=name) for name in "ab"]
     for index, drive in enumerate(drives):
@@ -126,7 +126,7 @@ def test_a_model_does_the_tasks_it_was_trained_for_in_one_call():
 
 
 def test_navdp_plans_for_every_kind_of_goal():
-    agent = NavDPAgent(NavDPPolicy(tiny_navdp_model(), num_samples=3))
+    agent = PolicyAgent(NavDPPolicy(tiny_navdp_model(), num_samples=3), "navdp")
     drives = [
         start_drive(task, start=(1.0, 1.0, 0.0), goal=None if task == "no-goal" else (4, 1, 0))
         for task in agent.tasks

@@ -3,21 +3,23 @@
 import json
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import trimesh
 
+from internnav_hf.evaluation.arguments import TASKS, requested_tasks
+from internnav_hf.evaluation.models import choose_camera
+from internnav_hf.evaluation.visual_navigation import benchmark
 from internnav_hf.evaluation.visual_navigation.benchmark import (
     PUBLISHED_CAMERA,
     System1Arguments,
-    asked_tasks,
-    choose_camera,
     evaluate_system1,
     load_policy,
 )
 from internnav_hf.evaluation.visual_navigation.drive import DrivingRules
-from internnav_hf.evaluation.visual_navigation.episodes import TASKS, EpisodeRules
+from internnav_hf.evaluation.visual_navigation.episodes import EpisodeRules
 from scripts import evaluate
 from tests.evaluation.visual_navigation.scenes import BLOCK, CAMERA
 from tests.tiny.navdp import tiny_navdp_model
@@ -50,9 +52,9 @@ def drive(args: System1Arguments, time_limit=3.0):
 
 
 def test_the_task_decides_which_options_there_are():
-    assert asked_tasks(["--out", "x"]) == ["vln"]
+    assert requested_tasks(["--out", "x"]) == ["vln"]
     options = ["--task", "point-goal", "no-goal", "--out", "x"]
-    assert asked_tasks(options) == ["point-goal", "no-goal"]
+    assert requested_tasks(options) == ["point-goal", "no-goal"]
 
 
 @pytest.mark.parametrize(
@@ -156,10 +158,43 @@ def test_the_camera_is_the_models_or_the_published_one(model, tmp_path, caplog):
     args = arguments(tmp_path, model=str(model))
     policy = load_policy(args)
     with caplog.at_level(logging.WARNING):
-        assert choose_camera(args, policy) == CAMERA
+        assert choose_camera("model", policy, args.camera_changes(), PUBLISHED_CAMERA) == CAMERA
         assert not caplog.text
-        changed = choose_camera(replace(args, camera_pitch_deg=5.0), policy)
-    assert changed.pitch_deg == 5
+        changes = replace(args, camera_pitch_deg=5.0).camera_changes()
+        changed = choose_camera("model", policy, changes, PUBLISHED_CAMERA)
+    assert changed == replace(CAMERA, pitch_deg=5.0)
     assert "The camera differs from the model's" in caplog.text
-    assert choose_camera(arguments(tmp_path, camera_width=64), None).width == 64
+    changes = arguments(tmp_path, camera_width=64).camera_changes()
+    assert choose_camera(None, None, changes, PUBLISHED_CAMERA).width == 64
     assert np.isclose(PUBLISHED_CAMERA.intrinsics[0, 0], 476, atol=1)
+
+
+class LeftOfTheGoal:
+    """A goal policy that no file of the benchmark names: to points only, without samples."""
+
+    goal_kinds = ("point",)
+    cameras = (CAMERA,)
+    camera = CAMERA
+    model = SimpleNamespace(config=SimpleNamespace(model_type="internnav_left_turner"))
+
+    def start(self, name=""):
+        return name
+
+    def steps(self, episodes, observations, goals):
+        assert all(seen["depth"].shape == (48, 64) for seen in observations)
+        paths = [np.array([(0.0, 0.0), (goal.xy[0], goal.xy[1] + 0.1)]) for goal in goals]
+        return [SimpleNamespace(path=path, trajectories=None, values=None) for path in paths]
+
+
+def test_any_goal_policy_is_driven(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "load_policy", lambda args: LeftOfTheGoal())
+    (tmp_path / "weights").write_text("")
+    given = {"model": str(tmp_path / "weights"), "baselines": ["straight-line"]}
+    page = drive(arguments(tmp_path / "out", task=["point-goal"], **given))
+    results = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert list(results["tasks"]["point-goal"]) == ["left_turner", "straight-line"]
+    assert results["settings"]["camera"] == CAMERA.to_dict()
+    assert "left_turner · " in page.read_text(encoding="utf-8")
+    args = arguments(tmp_path / "out", task=["image-goal"], **given)
+    with pytest.raises(ValueError, match="--task image-goal: .* can do point-goal; other goals"):
+        drive(args)

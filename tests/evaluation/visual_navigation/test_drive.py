@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from internnav_hf.evaluation.agents import floor_pixel
 from internnav_hf.evaluation.visual_navigation.drive import (
     ARRIVED,
     CONTACT,
@@ -12,7 +13,6 @@ from internnav_hf.evaluation.visual_navigation.drive import (
     TIME_LIMIT,
     Drive,
     DrivingRules,
-    goal_pixel,
 )
 from internnav_hf.policies.goals import ImageGoal, NoGoal, PixelGoal, PointGoal
 from tests.evaluation.visual_navigation.scenes import CAMERA, COURSE, episode, start_drive
@@ -121,13 +121,13 @@ def test_a_pixel_goal_moves_with_the_robot_unless_it_is_marked_once():
 
 def test_a_goal_outside_the_view_lies_beyond_the_edge_on_its_side():
     pose = (0.0, 0.0, 0.0)
-    left, right = (goal_pixel((1.0, y), pose, CAMERA) for y in (3.0, -3.0))
+    left, right = (floor_pixel((1.0, y), pose, CAMERA) for y in (3.0, -3.0))
     assert left[0] < 0
     assert right[0] > CAMERA.width
     for x in (-2.0, -0.01):
-        assert goal_pixel((x, 3.0), pose, CAMERA)[0] < 0
-        assert goal_pixel((x, -3.0), pose, CAMERA)[0] > CAMERA.width
-    assert goal_pixel((0.2, 0.0), pose, CAMERA)[1] > CAMERA.height
+        assert floor_pixel((x, 3.0), pose, CAMERA)[0] < 0
+        assert floor_pixel((x, -3.0), pose, CAMERA)[0] > CAMERA.width
+    assert floor_pixel((0.2, 0.0), pose, CAMERA)[1] > CAMERA.height
 
 
 def test_what_was_seen_is_explored_to_a_depth():

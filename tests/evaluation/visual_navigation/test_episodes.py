@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from internnav_hf.evaluation.arguments import TASKS
 from internnav_hf.evaluation.visual_navigation.episodes import (
-    TASKS,
     EpisodeRules,
     System1Course,
     arrival_heading,

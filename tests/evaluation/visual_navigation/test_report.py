@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from internnav_hf.evaluation.drawing import draw_decision, value_colors
+from internnav_hf.evaluation.drawing import draw_decision, draw_map, value_colors
 from internnav_hf.evaluation.records import DecisionRecord
+from internnav_hf.evaluation.report import choose_episodes
 from internnav_hf.evaluation.rollout import RolloutStore, finish_tasks
-from internnav_hf.evaluation.visual_navigation.agents import NavDPAgent, Oracle, StraightLine
+from internnav_hf.evaluation.visual_navigation.agents import Oracle, PolicyAgent, StraightLine
 from internnav_hf.evaluation.visual_navigation.drive import Drive, DrivingRules
 from internnav_hf.evaluation.visual_navigation.metrics import summarize_system1
 from internnav_hf.evaluation.visual_navigation.report import (
-    choose_episodes,
-    draw_drives,
-    write_system1_metrics,
-    write_system1_report,
+    MAP_MARGIN_M,
+    write_metrics,
+    write_report,
 )
 from internnav_hf.evaluation.visual_navigation.rollout import System1Rollout, run_system1
 from internnav_hf.geometry import camera_pose, project
@@ -41,7 +41,7 @@ def written(tmp_path_factory):
         tasks = [("hall", episode((1.0, 1.0 + i, 0.1), goal, f"{task}_{i}")) for i in range(2)]
         rollouts[task] = {
             agent.name: drive(agent, task, tasks, out)
-            for agent in (NavDPAgent(FanPolicy()), StraightLine(), Oracle())
+            for agent in (PolicyAgent(FanPolicy(), "navdp"), StraightLine(), Oracle())
         }
     settings = {name: getattr(RULES, name) for name in RULES.__dataclass_fields__}
     results = {
@@ -53,8 +53,8 @@ def written(tmp_path_factory):
         "command": "python scripts/evaluate.py",
         "settings": {**settings, "num_scenes": 1, "scene": None, "density": "easy"},
     }
-    write_system1_metrics(out, results)
-    write_system1_report(out, results, rollouts, COURSE, 1.5, LOG)
+    write_metrics(out, results)
+    write_report(out, results, rollouts, COURSE, 1.5, LOG)
     return out, rollouts
 
 
@@ -94,7 +94,7 @@ def test_the_report_has_maps_views_the_goals_picture_and_a_curve(written):
     out, rollouts = written
     page = (out / "report.html").read_text()
     pictures = re.findall(r'src="data:image/(\w+);base64,([^"]+)"', page)
-    num_cards = sum(len(choose_episodes(agents["navdp"], 1.5)) for agents in rollouts.values())
+    num_cards = sum(len(choose_episodes(agents["navdp"], 1.5, 2)) for agents in rollouts.values())
     assert [kind for kind, _ in pictures].count("png") == num_cards + 1
     assert [kind for kind, _ in pictures].count("jpeg") > num_cards
     assert page.count("the goal's picture") == 2
@@ -136,13 +136,16 @@ def test_a_bundle_is_drawn_in_these_colours_and_the_best_in_white():
     assert colors[2].argmax() == 0
 
 
+def pixels(picture: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+
+
 def test_the_map_shows_bundle_and_goal(written):
     _, rollouts = written
     main = rollouts["image-goal"]["navdp"][0]
     scene = COURSE.scene("hall")
-    full = np.asarray(Image.open(io.BytesIO(draw_drives(scene, [main], 1.5))).convert("RGB"))
-    hidden = [System1Rollout.from_dict({**main.to_dict(), "decisions": []})]
-    plain = np.asarray(Image.open(io.BytesIO(draw_drives(scene, hidden, 1.5))).convert("RGB"))
+    hidden = System1Rollout.from_dict({**main.to_dict(), "decisions": []})
+    full, plain = (pixels(draw_map(scene, [r], 1.5, None, MAP_MARGIN_M)) for r in (main, hidden))
     assert full.shape == plain.shape
     assert (full != plain).any()
 
@@ -164,9 +167,7 @@ def test_what_comes_from_data_stays_text(written, tmp_path):
         "command": hostile.TEXT,
         "settings": {**settings, "num_scenes": 1, "scene": None, "density": hostile.TEXT},
     }
-    write_system1_metrics(tmp_path, results)
-    page = write_system1_report(
-        tmp_path, results, {hostile.TEXT: {hostile.TEXT: drives}}, COURSE, 1.5, LOG
-    )
+    write_metrics(tmp_path, results)
+    page = write_report(tmp_path, results, {hostile.TEXT: {hostile.TEXT: drives}}, COURSE, 1.5, LOG)
     hostile.assert_harmless(page.read_text(encoding="utf-8"), 6)
     assert "<script>" not in (tmp_path / "metrics.md").read_text()

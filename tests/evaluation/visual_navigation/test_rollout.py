@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from internnav_hf.evaluation.rollout import RolloutStore, finish_tasks
-from internnav_hf.evaluation.visual_navigation.agents import NavDPAgent, Oracle, RandomPath
+from internnav_hf.evaluation.visual_navigation.agents import Oracle, PolicyAgent, RandomPath
 from internnav_hf.evaluation.visual_navigation.drive import TIME_LIMIT, Drive, DrivingRules
 from internnav_hf.evaluation.visual_navigation.rollout import System1Rollout, record_of, run_system1
 from tests.evaluation.visual_navigation.scenes import (
@@ -53,7 +53,7 @@ def test_what_is_kept_of_a_drive():
 
 def test_all_robots_plan_in_one_call():
     policy = FanPolicy()
-    rollouts = run(NavDPAgent(policy), num_parallel=3)
+    rollouts = run(PolicyAgent(policy, "navdp"), num_parallel=3)
     assert policy.batch_sizes[0] == 3
     assert sum(policy.batch_sizes) == sum(len(rollout.decisions) for rollout in rollouts)
 
@@ -66,7 +66,7 @@ def test_a_rollout_does_not_depend_on_what_drives_beside_it():
 
 def test_a_plan_is_kept_in_the_world_with_values_and_view():
     drive = start_drive(start=(1.0, 1.0, np.pi / 2), goal=(4.0, 1.0, 0.0))
-    agent = NavDPAgent(FanPolicy())
+    agent = PolicyAgent(FanPolicy(), "navdp")
     agent.reset(0, drive)
     seen = drive.observe()
     (plan,) = agent.plan([0], [seen], [drive.goal()])

@@ -3,17 +3,25 @@
 import json
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 import trimesh
 
 from internnav_hf import CameraSpec
+from internnav_hf.evaluation import models as policies
 from internnav_hf.evaluation.agents import ForwardWalker
-from internnav_hf.evaluation.vln import models as vln_models
 from internnav_hf.evaluation.vln.arguments import VLNArguments
 from internnav_hf.evaluation.vln.benchmark import evaluate_vln, make_course
-from internnav_hf.evaluation.vln.models import Models, load_models, make_agents, rollout_settings
+from internnav_hf.evaluation.vln.models import (
+    Models,
+    compare_cameras,
+    load_models,
+    main_camera,
+    make_rows,
+    rollout_settings,
+)
 from internnav_hf.policies import DualSystemPolicy
 from tests.data.vln_ce import straight_episode, write_scene
 from tests.sim.boxes import hall
@@ -59,6 +67,19 @@ def arguments(out, **changes) -> VLNArguments:
         "num_objects": [2, 2],
     }
     return VLNArguments(out=str(out), **(values | changes))
+
+
+def keys_of(args, models, course) -> dict[str, dict]:
+    """What the rollouts of each agent depend on."""
+    rows = [(row, row.make()) for row in make_rows(args, models, course)]
+    return {agent.name: rollout_settings(args, row, agent, CAMERA) for row, agent in rows}
+
+
+def changed_keys(args, other, models, course) -> list[str]:
+    """Agents whose rollouts depend on what differs between `args` and `other`."""
+    keys, others = keys_of(args, models, course), keys_of(other, models, course)
+    assert list(keys) == list(others)
+    return [name for name in keys if keys[name] != others[name]]
 
 
 def accelerator_type() -> str:
@@ -125,16 +146,12 @@ def test_what_navdp_is_told_is_remembered(model, navdp_model, tmp_path, caplog):
     models, course = load_models(args), make_course(args)
     assert models.system1 is not None
     assert next(models.system1.model.parameters()).device.type == accelerator_type()
-    agents = make_agents(args, models, course)
     names = ["random", "forward", "system2", "system2_navdp", "oracle"]
-    assert [agent.name for agent in agents] == names
-    keys = [rollout_settings(args, agent, CAMERA) for agent in agents]
+    assert list(keys_of(args, models, course)) == names
     other = replace(args, system1_goal="point")
-    changed = [rollout_settings(other, agent, CAMERA) for agent in agents]
-    different = [a != b for a, b in zip(keys, changed, strict=True)]
-    assert different == [False, False, False, True, False]
+    assert changed_keys(args, other, models, course) == ["system2_navdp"]
     with caplog.at_level(logging.WARNING):
-        vln_models.compare_cameras(models, replace(CAMERA, look_down_pitch_deg=15.0))
+        compare_cameras(models, replace(CAMERA, look_down_pitch_deg=15.0))
     assert "--system1 sees another camera than its own: trained at 30°" in caplog.text
 
 
@@ -160,12 +177,13 @@ def test_what_a_dual_system_walks_with_is_remembered(dual_model, tmp_path):
     assert isinstance(policy, DualSystemPolicy)
     assert (policy.num_samples, policy.max_steps_per_plan) == (3, 5)
     assert policy.sampling == {"guidance_scale": 1.5, "num_inference_steps": 2}
-    agents = make_agents(args, models, course)
-    keys = [rollout_settings(args, agent, CAMERA) for agent in agents]
-    other = replace(args, guidance_scale=None)
-    changed = [rollout_settings(other, agent, CAMERA) for agent in agents]
-    different = [a != b for a, b in zip(keys, changed, strict=True)]
-    assert different == [False, False, False, True, False]
+    assert changed_keys(args, replace(args, guidance_scale=None), models, course) == ["dual"]
+    other = replace(args, num_trajectories=4)
+    assert changed_keys(args, other, models, course) == ["dual"]
+    other = replace(args, max_steps_per_goal=4)
+    assert changed_keys(args, other, models, course) == ["system2"]
+    other = replace(args, seed=1)
+    assert changed_keys(args, other, models, course) == list(keys_of(args, models, course))
 
 
 def test_a_system2_alone_is_no_dual_system(model, tmp_path):
@@ -195,7 +213,7 @@ def test_another_camera_is_a_plain_warning(model, tmp_path, caplog):
     assert next(models.policy.model.parameters()).device.type == accelerator_type()
     args = arguments(tmp_path, model=str(model), camera_height_m=0.45)
     with caplog.at_level(logging.WARNING):
-        camera = vln_models.choose_camera(args, models)
+        camera = main_camera(args, models)
     assert camera == replace(CAMERA, height_m=0.45)
     assert "125 cm" in caplog.text
     assert "45 cm" in caplog.text
@@ -214,7 +232,7 @@ def test_a_folder_that_is_no_model_is_named(tmp_path, model):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"agents": ["system3"]}, "system3; known are random, forward, seq2seq"),
+        ({"agents": ["system3"]}, "system3; known are random, forward, .*seq2seq.* oracle"),
         ({"answer_with": "voice"}, "found voice, expected head or text"),
         ({"episodes": 0}, "--episodes: found 0"),
         ({"forward_steps": 0}, "--forward_steps: found 0"),
@@ -300,8 +318,7 @@ def test_a_follower_can_be_the_model(followers, tmp_path):
     assert list(agents) == ["cma", "cma_2"]
     assert agents["cma"] == agents["cma_2"]
     models = load_models(args)
-    agent = make_agents(replace(args, agents=["cma"]), models, make_course(args))[1]
-    settings = rollout_settings(args, agent, CAMERA, models)
+    settings = keys_of(replace(args, agents=["cma"]), models, make_course(args))["cma_2"]
     assert settings["model"] == followers["cma"]
     assert "config.json" in [name for name, *_ in settings["files"]]
 
@@ -310,11 +327,11 @@ def test_a_follower_trained_with_another_camera_is_a_warning(followers, tmp_path
     args = arguments(tmp_path, vln_models=[followers["cma"], followers["seq2seq"]])
     models = load_models(args)
     with caplog.at_level(logging.WARNING):
-        camera = vln_models.choose_camera(args, models)
+        camera = main_camera(args, models)
     assert camera == CAMERA
     assert not caplog.records
     with caplog.at_level(logging.WARNING):
-        vln_models.compare_cameras(models, replace(CAMERA, pitch_deg=30.0, look_down_pitch_deg=45))
+        compare_cameras(models, replace(CAMERA, pitch_deg=30.0, look_down_pitch_deg=45))
     assert [followers["seq2seq"] in record.message for record in caplog.records] == [True]
     assert "trained at 0°/30°; this camera is 30°/30°" in caplog.text
 
@@ -337,9 +354,54 @@ def test_what_is_no_follower_is_named(model, followers, tmp_path):
 def test_the_forward_walker_goes_as_far_as_the_mean_way(tmp_path):
     args = arguments(tmp_path, agents=["forward"])
     course = make_course(args)
-    walker = make_agents(args, Models(), course)[0]
+    walker = make_rows(args, Models(), course)[0].make()
     assert isinstance(walker, ForwardWalker)
     mean = sum(episode.geodesic_distance for _, episode in course.tasks) / len(course.tasks)
     assert abs(walker.num_steps * 0.25 - mean) <= 0.125
-    other = make_agents(replace(args, forward_steps=37), Models(), course)[0]
-    assert rollout_settings(args, other, CAMERA)["forward_steps"] == 37
+    keys = keys_of(replace(args, forward_steps=37), Models(), course)
+    assert keys["forward"]["forward_steps"] == 37
+
+
+class Circler:
+    """An instruction policy that no file of the benchmark names: two steps, then a turn."""
+
+    cameras = (CAMERA,)
+    camera = CAMERA
+    model = SimpleNamespace(config=SimpleNamespace(model_type="internnav_slow_circler"))
+
+    def __init__(self, seed: int = 0, answer_with: str | None = None):
+        self.seed, self.answer_with, self.num_calls = seed, answer_with, 0
+
+    def start(self, instruction, name=""):
+        return instruction, name
+
+    def steps(self, episodes, observations):
+        self.num_calls += 1
+        assert all({"rgb", "depth", "pose"} <= observation.keys() for observation in observations)
+        return [SimpleNamespace(actions=(1, 1, 2)) for _ in episodes]
+
+
+def test_any_policy_that_follows_instructions_has_a_row(followers, tmp_path, monkeypatch):
+    """Two of a kind whose name has an underscore have two rows; it is asked when it has no action
+    left; settings that it does not have are not what its rollouts depend on.
+    """
+    made = []
+
+    def load_policy(option, path, settings):
+        made.append(Circler(**policies.own_settings(Circler, settings)))
+        return made[-1]
+
+    monkeypatch.setattr(policies, "policy_class", lambda *_: Circler)
+    monkeypatch.setattr(policies, "load_policy", load_policy)
+    paths = [followers["cma"], followers["rdp"]]
+    args = arguments(tmp_path, vln_models=paths, seed=3, answer_with="text", max_steps=5)
+    page = evaluate_vln(args)
+    agents = json.loads((tmp_path / "metrics.json").read_text())["agents"]
+    assert list(agents) == ["random", "forward", "slow_circler", "slow_circler_2", "oracle"]
+    assert [(policy.seed, policy.answer_with) for policy in made] == [(3, "text")] * 2
+    assert made[0].num_calls == 2
+    assert "↑ ↑ ←" in page.read_text(encoding="utf-8")
+    models, course = load_models(args), make_course(args)
+    followed = ["slow_circler", "slow_circler_2"]
+    assert changed_keys(args, replace(args, answer_with=None), models, course) == followed
+    assert not changed_keys(args, replace(args, guidance_scale=2.0), models, course)

@@ -4,9 +4,9 @@ import numpy as np
 
 from internnav_hf.evaluation.metrics import episode_metrics, summarize
 from internnav_hf.evaluation.records import STEP
-from internnav_hf.evaluation.report import write_report
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent
-from internnav_hf.evaluation.vln.policy_agent import VLNAgent
+from internnav_hf.evaluation.vln.policy_agent import PolicyAgent
+from internnav_hf.evaluation.vln.report import write_report
 from internnav_hf.policies import VLNStep
 from tests.tiny.course import CAMERA
 
@@ -41,7 +41,7 @@ class ScriptedFollower:
 def test_all_walk_in_lockstep_and_some_steps_are_remembered(course, make_env, tmp_path):
     follower = ScriptedFollower()
     store = RolloutStore(tmp_path, success_distance=1.0)
-    agent = VLNAgent(follower, "cma")
+    agent = PolicyAgent(follower, "cma")
     rollouts = evaluate_agent(agent, course.tasks, make_env, store, {}, num_parallel=2)
     assert follower.batches == [2] * 10
     scene, episode = course.tasks[0]
@@ -67,7 +67,7 @@ def test_all_walk_in_lockstep_and_some_steps_are_remembered(course, make_env, tm
 def test_the_report_shows_what_they_saw(course, make_env, tmp_path):
     store = RolloutStore(tmp_path, success_distance=1.0)
     rollouts = evaluate_agent(
-        VLNAgent(ScriptedFollower(), "rdp"), course.tasks, make_env, store, {}
+        PolicyAgent(ScriptedFollower(), "rdp"), course.tasks, make_env, store, {}
     )
     results = {
         "agents": {"rdp": summarize([episode_metrics(rollout, 1.0) for rollout in rollouts])},

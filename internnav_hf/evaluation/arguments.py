@@ -1,0 +1,66 @@
+"""What scripts/evaluate.py is asked for in every benchmark."""
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from internnav_hf.arguments.training import option
+
+VLN = "vln"
+TASKS = ("point-goal", "image-goal", "pixel-goal", "no-goal")  # of visual navigation
+
+
+@dataclass
+class BenchmarkArguments:
+    """What to evaluate, where, how."""
+
+    task: list[str] = field(default_factory=list)
+    out: str = option("outputs/eval", "Folder of metrics.json, metrics.md and report.html.")
+    model: str | None = None
+    scenes: int = option(10, "Number of generated scenes.")
+    episodes: int = option(10, "Episodes in each scene.")
+    seed: int = option(0, "Of scenes, episodes, and all that agents draw.")
+    scene: str | None = option(None, "A mesh file (GLB, PLY, OBJ) instead of generated scenes.")
+    num_parallel: int = option(8, "Robots that a model answers in one call.")
+    num_inference_steps: int | None = option(
+        None, "Denoising steps of the diffusion; default: the model's own.", low=1
+    )
+    camera_height_m: float | None = option(
+        None, "Instead of the model's camera height.", above=0, high=10
+    )
+    camera_pitch_deg: float | None = option(None, "Instead of its ordinary pitch.")
+    camera_hfov_deg: float | None = option(None, "Instead of its horizontal field of view.")
+    trainer_state: str | None = option(None, "A trainer_state.json; its curve joins the report.")
+
+    def __post_init__(self) -> None:
+        self.check_counts("scenes", "episodes", "num_parallel", "num_inference_steps")
+        for name in ("trainer_state", "scene"):
+            path = getattr(self, name)
+            if path is not None and not Path(path).is_file():
+                raise ValueError(f"--{name} {path}: there is no such file.")
+
+    def check_counts(self, *names: str) -> None:
+        """Raise ValueError for an option that is given, but less than 1."""
+        for name in names:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"--{name}: found {getattr(self, name)}, expected 1 or more.")
+
+    def camera_changes(self) -> dict[str, float | None]:
+        """Fields of a camera, None where it stays as it is."""
+        return {
+            name.removeprefix("camera_"): value
+            for name, value in vars(self).items()
+            if name.startswith("camera_")
+        }
+
+
+def kind_of(model_type: str) -> str:
+    """What a model is called in tables: "cma" for the type "internnav_cma"."""
+    return model_type.removeprefix("internnav_")
+
+
+def requested_tasks(options: list[str]) -> list[str]:
+    """What --task says among the options of scripts/evaluate.py; it decides which others exist."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--task", nargs="*", default=[VLN])
+    return parser.parse_known_args(options)[0].task
