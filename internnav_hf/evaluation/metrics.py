@@ -28,23 +28,22 @@ SUMMARY_NAMES = {
 def episode_metrics(rollout: Rollout, success_distance: float) -> dict[str, float]:
     """Every metric of one episode by name."""
     positions, distances = rollout.positions, rollout.goal_distances
-    reached = success(distances, rollout.stop_called, success_distance)
+    reached = float(rollout.stop_called and distances[-1] < success_distance)
     known = rollout.shortest_distance
-    shortest = float(distances[0]) if known is None else known
-    efficiency = spl(positions, shortest, reached)
+    efficiency = spl(positions, float(distances[0]) if known is None else known, reached)
     similarity = ndtw(positions, rollout.reference_path, success_distance)
     return {
-        "navigation_error": navigation_error(distances),
+        "navigation_error": float(distances[-1]),
         "success": reached,
         "spl": efficiency,
-        "oracle_navigation_error": oracle_navigation_error(distances),
-        "oracle_success": oracle_success(distances, success_distance),
-        "oracle_spl": oracle_spl(efficiency),
+        "oracle_navigation_error": float(distances.min()),
+        "oracle_success": float(distances.min() < success_distance),
+        "oracle_spl": efficiency,  # only STOP can succeed, and it ends the episode
         "path_length": path_length(positions),
         "ndtw": similarity,
-        "sdtw": sdtw(similarity, reached),
-        "collision_rate": collision_rate(rollout.collisions),
-        "num_steps": num_steps(positions),
+        "sdtw": similarity * reached,
+        "collision_rate": float(np.mean(rollout.collisions)) if len(rollout.collisions) else 0.0,
+        "num_steps": float(len(positions) - 1),
     }
 
 
@@ -64,40 +63,15 @@ def summarize(episodes: list[dict[str, float]], seed: int = 0) -> dict:
     return summary
 
 
-def navigation_error(distances: np.ndarray) -> float:
-    """Distance to the goal where the agent ended, metres."""
-    return float(distances[-1])
-
-
-def success(distances: np.ndarray, stop_called: bool, success_distance: float) -> float:
-    """1 if the agent stopped by itself, close enough to the goal."""
-    return float(stop_called and distances[-1] < success_distance)
-
-
 def spl(positions: np.ndarray, shortest: float, reached: float) -> float:
     """Success weighted by shortest distance / walked distance; 0 for a start on the goal."""
     longest = max(shortest, path_length(positions))
     return reached * shortest / longest if longest > 0 else 0.0
 
 
-def oracle_navigation_error(distances: np.ndarray) -> float:
-    """Distance to the goal at the closest moment, metres."""
-    return float(distances.min())
-
-
-def oracle_success(distances: np.ndarray, success_distance: float) -> float:
-    """Was the agent ever close enough, STOP or not."""
-    return float(distances.min() < success_distance)
-
-
-def oracle_spl(spl_of_episode: float) -> float:
-    """The best SPL at any moment; only STOP can succeed and it ends the episode, so it is SPL."""
-    return spl_of_episode
-
-
 def path_length(positions: np.ndarray) -> float:
     """Metres walked, straight from position to position."""
-    return float(_step_lengths(positions).sum())
+    return float(np.linalg.norm(np.diff(positions, axis=0), axis=-1).sum())
 
 
 def ndtw(positions: np.ndarray, reference_path: np.ndarray, success_distance: float) -> float:
@@ -105,21 +79,6 @@ def ndtw(positions: np.ndarray, reference_path: np.ndarray, success_distance: fl
     moved = np.concatenate([[True], np.any(np.diff(positions, axis=0) != 0, axis=1)])
     cost = dynamic_time_warping(positions[moved], reference_path)
     return float(np.exp(-cost / (len(reference_path) * success_distance)))
-
-
-def sdtw(similarity: float, reached: float) -> float:
-    """nDTW of successful episodes, 0 for the others."""
-    return similarity * reached
-
-
-def collision_rate(collisions: np.ndarray) -> float:
-    """Share of the actions (STOP included) that ran into something."""
-    return float(np.mean(collisions)) if len(collisions) else 0.0
-
-
-def num_steps(positions: np.ndarray) -> float:
-    """Actions taken, STOP included."""
-    return float(len(positions) - 1)
 
 
 def dynamic_time_warping(path: np.ndarray, reference: np.ndarray) -> float:
@@ -142,7 +101,3 @@ def bootstrap_interval(values: np.ndarray, seed: int, num_draws: int = 2000) -> 
     draws = rng.integers(0, len(values), size=(num_draws, len(values)))
     low, high = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
     return float(low), float(high)
-
-
-def _step_lengths(positions: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(np.diff(positions, axis=0), axis=-1)
