@@ -1,13 +1,5 @@
 """Agents: what answers observations with actions, for many environments at once.
 
-One interface, no base class:
-
-    name                                    its row in the table
-    needs_images                            False lets the rollout skip rendering
-    reset(env_index, env, instruction)      a new episode begins in environment `env_index`
-    act(env_indices, observations, infos)   the next Action of each listed environment
-    decisions(env_index)                    what System2 said in this episode; [] for others
-
 `env` is a `NavigationEnv`; observations and infos are what it returned, in the order of
 `env_indices`. What does not fit together, or cannot be seen, is a ValueError that changes nothing
 in any environment.
@@ -37,13 +29,15 @@ NUM_HEADINGS = round(2 * np.pi / TURN_STEP)
 
 
 class Agent(Protocol):
-    """The interface above, for type checkers."""
+    """The interface; no base class. `name` is its row in the table, and `needs_images=False` lets
+    the rollout skip rendering.
+    """
 
     name: str
     needs_images: bool
 
     def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
-        """A new episode begins."""
+        """A new episode begins in environment `env_index`."""
         ...
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
@@ -51,7 +45,7 @@ class Agent(Protocol):
         ...
 
     def decisions(self, env_index: int) -> Sequence[DecisionRecord]:
-        """What was decided in the current episode."""
+        """What is remembered of the current episode, for the report."""
         ...
 
 

@@ -1,13 +1,7 @@
 """System1 agents: what answers views and goals with paths, for many robots at once.
 
-One interface, no base class. `PolicyAgent` drives any `policies.policy.GoalPolicy`; what is no
-policy needs no more than this to join the table:
-
-    name                                        its row in the table
-    tasks                                       of TASKS, what it can do
-    needs_images                                False: it gets no observations
-    reset(env_index, drive)                     a new episode begins: `drive` has task and place
-    plan(env_indices, observations, goals)      a Plan for each listed robot
+`PolicyAgent` drives any `policies.policy.GoalPolicy`; what is no policy needs no more than the
+members of `System1Agent` to join the table.
 
 An observation is {"rgb": (H, W, 3) uint8, "depth": (H, W) m}, a goal one of policies.goals.
 """
@@ -45,7 +39,9 @@ class Plan:
 
 
 class System1Agent(Protocol):
-    """The interface above, for type checkers."""
+    """The interface; no base class. `name` is its row in the table; with `needs_images=False` it
+    gets no observations.
+    """
 
     name: str
     needs_images: bool
@@ -56,7 +52,7 @@ class System1Agent(Protocol):
         ...
 
     def reset(self, env_index: int, drive: Drive) -> None:
-        """A new episode begins."""
+        """A new episode begins: `drive` has task and place."""
         ...
 
     def plan(
