@@ -1,19 +1,19 @@
-"""Walk who follows instructions through rooms it has never seen, beside a random walker, one who
-walks straight on, and the oracle.
+"""Evaluate instruction-following models in unseen rooms, next to random, forward-only and oracle
+baselines.
 
     python scripts/evaluate.py --model outputs/demo/model --out outputs/eval --scenes 20
     python scripts/evaluate.py --vln_models outputs/seq2seq outputs/cma outputs/rdp
 
-Visual navigation, a System1 by itself, has options of its own:
+Visual navigation, for models that drive to goals, has options of its own:
 
     python scripts/evaluate.py --task point-goal --help
 
 --model is a System2 or a dual system, and --vln_models are Seq2Seq, CMA and RDP, in one table. A
-dual system walks twice: along its own trajectories, and as a System2 whose goals a shortest-path
-follower reaches. With --system1, a NavDP, any System2's goals are walked to along NavDP's
+dual system has two rows: along its own trajectories, and as a System2 whose goals a shortest-path
+follower reaches. With --system1, a NavDP, any System2's goals are reached along NavDP's
 trajectories as well (the published decoupled System1). Writes metrics.json, metrics.md and
 report.html to --out. An interrupted run goes on where it was when it is started again with the same
-arguments. Without --model the baselines walk alone. With --data_root and --datasets, single
+arguments. Without --model only the baselines are evaluated. With --data_root and --datasets, single
 decisions on held-out samples are measured too, and a dual system's single trajectories.
 """
 

@@ -1,4 +1,4 @@
-"""Drive a System1 through rooms it has never seen, beside simple baselines and the oracle.
+"""Evaluate a model that drives to goals in unseen rooms, next to simple baselines and an oracle.
 
     python scripts/evaluate.py --task point-goal image-goal --model outputs/demo-navdp/model
     python scripts/evaluate.py --task point-goal --model straight-line --density hard
