@@ -192,6 +192,24 @@ def test_layers():
     assert not found
 
 
+def test_benchmarks_do_not_know_each_other():
+    rooms = {room: f"{PACKAGE}.evaluation.{room}" for room in ("vln", "visual_navigation")}
+    rooms["open_loop"] = f"{PACKAGE}.evaluation.open_loop"
+    forbidden = {
+        rooms["vln"]: (rooms["visual_navigation"],),
+        rooms["visual_navigation"]: (rooms["vln"], rooms["open_loop"]),
+        rooms["open_loop"]: (rooms["vln"], rooms["visual_navigation"]),
+        f"{PACKAGE}.evaluation": tuple(rooms.values()),
+    }
+    found = [
+        f"{module} imports {entry.target}"
+        for module, imports in IMPORTS.items()
+        for entry in imports
+        if entry.target.startswith(forbidden.get(module.rpartition(".")[0], ("nothing",)))
+    ]
+    assert not found
+
+
 def test_no_import_cycles():
     graph = {
         name: {module_of(entry.target, SOURCES) for entry in imports} - {None, name}

@@ -48,9 +48,9 @@ class BenchmarkArguments:
     def camera_changes(self) -> dict[str, float | None]:
         """Fields of a camera, None where it stays as it is."""
         return {
-            name.removeprefix("camera_"): value
-            for name, value in vars(self).items()
-            if name.startswith("camera_")
+            "height_m": self.camera_height_m,
+            "pitch_deg": self.camera_pitch_deg,
+            "hfov_deg": self.camera_hfov_deg,
         }
 
 

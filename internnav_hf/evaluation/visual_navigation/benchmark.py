@@ -107,6 +107,11 @@ class System1Arguments(BenchmarkArguments):
         self.check_counts("num_samples", "memory_stride")
         super().__post_init__()
 
+    def camera_changes(self) -> dict[str, float | None]:
+        """Fields of a camera, None where it stays as it is."""
+        size = {"width": self.camera_width, "height": self.camera_height}
+        return super().camera_changes() | size
+
 
 def evaluate_system1(
     args: System1Arguments, episode_rules: EpisodeRules, driving: DrivingRules

@@ -94,3 +94,7 @@ class VLNArguments(BenchmarkArguments):
             raise ValueError("--data_root: single decisions are those of a --model; none is given.")
         if self.system1 is not None and self.model is None:
             raise ValueError("--system1: it walks to the goals of a --model; none is given.")
+
+    def camera_changes(self) -> dict[str, float | None]:
+        """Fields of a camera, None where it stays as it is."""
+        return super().camera_changes() | {"look_down_pitch_deg": self.camera_look_down_pitch_deg}
