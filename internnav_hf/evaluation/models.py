@@ -1,62 +1,41 @@
 """Policies in an evaluation: how they are loaded, what they are called, how they see."""
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.utils import CONFIG_NAME
 
+from internnav_hf import policies
 from internnav_hf.camera import CameraSpec
-from internnav_hf.catalog import families_of
-from internnav_hf.policies import (
-    DualSystemPolicy,
-    NavDPPolicy,
-    RDPPolicy,
-    System2Policy,
-    VLNPolicy,
-    is_dual_system,
-    vln_kind,
-)
+from internnav_hf.catalog import Family
+from internnav_hf.policies.loading import split_settings
 from internnav_hf.policies.policy import Policy
 from internnav_hf.sim.scene_sets import camera_of
-from internnav_hf.weights.checkpoints import stored_config
 from internnav_hf.weights.loading import check_is_checkpoint
 
 
-def policy_class(option: str, path: str) -> type[Policy]:
-    """Which policy runs what is in `path`, the value of `option`: a folder, Hub name or file."""
+def family_at(option: str, path: str) -> Family:
+    """The family of `path`, the value of `option`: a folder, Hub name or file. ValueError for a
+    checkpoint of none, and for a part of another model.
+    """
     if not Path(path).is_file():
         check_is_checkpoint(option, path)
-    kind = vln_kind(path)
-    if kind is not None:
-        return RDPPolicy if kind == "rdp" else VLNPolicy
-    is_released = Path(path).exists() and not Path(path, CONFIG_NAME).is_file()
-    if is_released or stored_config(path).get("model_type") == "internnav_navdp":
-        return NavDPPolicy
-    return DualSystemPolicy if is_dual_system(path) else System2Policy
+    family = policies.family_of_checkpoint(path)
+    if family is None or family.benchmark is None:
+        found = "an unknown model" if family is None else f"a {family.name}"
+        raise ValueError(f"{option} {path}: found {found}, expected one that drives a robot.")
+    return family
 
 
-def drives_to_goals(policy: type[Policy]) -> bool:
-    """Whether it is a `GoalPolicy`; else it follows instructions."""
-    return any(family.benchmark == "visual_navigation" for family in families_of(policy))
-
-
-def load_policy(option: str, path: str, settings: Mapping[str, Any]) -> Any:
-    """The policy of `path`, the value of `option`, with those of `settings` that it has; on the
-    accelerator, if there is one.
+def load_policy(family: Family, path: str, settings: Mapping[str, Any]) -> Any:
+    """The policy of `path`, with those of `settings` that it has; on the accelerator, if there is
+    one.
     """
-    found = policy_class(option, path)
-    policy = found.from_pretrained(path, **own_settings(found, settings))
+    own, _ = split_settings(family.load("policy"), dict(settings))
+    policy = policies.load_policy(path, **own)
     policy.model.to(device())
     return policy
-
-
-def own_settings(policy: type[Policy], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The `settings` that a policy has."""
-    known = inspect.signature(policy).parameters
-    return {name: value for name, value in settings.items() if name in known}
 
 
 def choose_camera(

@@ -17,9 +17,9 @@ from accelerate import PartialState
 
 from internnav_hf.arguments.training import NavTrainingArguments, option
 from internnav_hf.camera import cameras_of
-from internnav_hf.models.rdp.model import RDPModel
+from internnav_hf.catalog import family_of
 from internnav_hf.models.vln.processor import VLNProcessor
-from internnav_hf.policies import RDPPolicy, VLNPolicy
+from internnav_hf.policies.loading import split_settings
 from internnav_hf.sim.episodes import scene_seeds
 from internnav_hf.sim.scene_sets import SceneSet
 from internnav_hf.sim.scenes import SceneConfig, generate_scene
@@ -106,8 +106,11 @@ def collect_round(
     if state.is_main_process:
         beta, seed = args.dagger_p**iteration, stage.seed + iteration
         logger.info("DAgger round %d: the expert acts with probability %.3g.", iteration, beta)
-        is_rdp = isinstance(model.to(stage.device), RDPModel)
-        policy = RDPPolicy(model, processor, seed=seed) if is_rdp else VLNPolicy(model, processor)
+        family = family_of(model.config.model_type)
+        assert family is not None
+        policy_class = family.load("policy")
+        settings, _ = split_settings(policy_class, {"seed": seed})
+        policy = policy_class(model.to(stage.device), processor, **settings)
         collect(
             policy,
             _course(args, seed),

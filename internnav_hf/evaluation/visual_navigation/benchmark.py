@@ -49,7 +49,6 @@ from internnav_hf.evaluation.visual_navigation.rollout import System1Rollout, Ta
 from internnav_hf.policies.policy import GoalPolicy
 from internnav_hf.sim.scene_sets import unseen_scenes
 from internnav_hf.sim.scenes import DENSITIES, load_scene, scene_config
-from internnav_hf.weights.checkpoints import stored_config
 
 BASELINES = ("straight-line", "random", "oracle")
 POLICY_SETTINGS = ("num_samples", "num_inference_steps", "memory_stride", "stop_threshold", "seed")
@@ -160,13 +159,13 @@ def load_policy(args: System1Arguments) -> GoalPolicy:
     """The policy of --model; ValueError for one that drives to no goals."""
     path = args.model
     assert path is not None
-    policy_class = models.policy_class("--model", path)
-    if not models.drives_to_goals(policy_class):
+    family = models.family_at("--model", path)
+    if family.benchmark != "visual_navigation":
         raise ValueError(
-            f"--model {path}: found a model of type {stored_config(path).get('model_type')!r}, "
-            f"which drives to no goals; --task {VLN} is for those that follow instructions."
+            f"--model {path}: found a model of type {family.model_type!r}, which drives to no "
+            f"goals; --task {VLN} is for those that follow instructions."
         )
-    return models.load_policy("--model", path, policy_settings(args))
+    return models.load_policy(family, path, policy_settings(args))
 
 
 def policy_settings(args: System1Arguments) -> dict[str, Any]:

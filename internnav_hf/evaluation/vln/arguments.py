@@ -9,11 +9,12 @@ from internnav_hf.evaluation.arguments import TASKS, VLN, BenchmarkArguments, ki
 from internnav_hf.sim.scenes import SceneConfig
 
 WITH_SYSTEM2 = ("system2", "system2_navdp", "dual")
+SYSTEM2_FAMILIES = ("System2", "DualSystem")
 # Of several models of a kind the second is called cma_2.
 FOLLOWERS = [
     kind_of(family.model_type)
     for family in FAMILIES
-    if family.benchmark == VLN and family.name not in ("System2", "DualSystem")
+    if family.benchmark == VLN and family.name not in SYSTEM2_FAMILIES
 ]
 AGENTS = ("random", "forward", *FOLLOWERS, *WITH_SYSTEM2, "oracle")
 

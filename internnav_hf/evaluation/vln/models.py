@@ -11,10 +11,10 @@ import numpy as np
 from internnav_hf.camera import CameraSpec, difference_from_all
 from internnav_hf.evaluation import models as policies
 from internnav_hf.evaluation.agents import Agent, ForwardWalker, OracleAgent, RandomWalker
-from internnav_hf.evaluation.arguments import kind_of
-from internnav_hf.evaluation.models import choose_camera, own_settings
+from internnav_hf.evaluation.arguments import VLN, kind_of
+from internnav_hf.evaluation.models import choose_camera
 from internnav_hf.evaluation.rollout import file_stamps
-from internnav_hf.evaluation.vln.arguments import WITH_SYSTEM2, VLNArguments
+from internnav_hf.evaluation.vln.arguments import SYSTEM2_FAMILIES, WITH_SYSTEM2, VLNArguments
 from internnav_hf.evaluation.vln.decoupled_agent import DecoupledAgent
 from internnav_hf.evaluation.vln.dual_system_agent import DualSystemAgent
 from internnav_hf.evaluation.vln.policy_agent import PolicyAgent
@@ -22,6 +22,7 @@ from internnav_hf.evaluation.vln.system2_agent import System2Agent
 from internnav_hf.geometry import FORWARD_STEP_M
 from internnav_hf.policies import DualSystemPolicy, NavDPPolicy, System2Policy
 from internnav_hf.policies.camera_contract import ONE_VIEW
+from internnav_hf.policies.loading import split_settings
 from internnav_hf.policies.policy import InstructionPolicy, Policy
 from internnav_hf.sim.scene_sets import SceneSet
 from internnav_hf.weights.loading import check_is_checkpoint
@@ -81,9 +82,9 @@ def load_models(args: VLNArguments) -> Models:
     paths = [("--vln_models", path) for path in args.vln_models]
     if args.model is not None:
         check_has_files("--model", args.model)
-        found = policies.policy_class("--model", args.model)
-        if issubclass(found, System2Policy | DualSystemPolicy):
-            models.policy = policies.load_policy("--model", args.model, policy_settings(args))
+        family = policies.family_at("--model", args.model)
+        if family.name in SYSTEM2_FAMILIES:
+            models.policy = policies.load_policy(family, args.model, policy_settings(args))
         elif args.system1 is not None or args.data_root is not None:
             option = "--system1" if args.system1 is not None else "--data_root"
             raise ValueError(f"{option}: --model {args.model} is no System2, which it needs.")
@@ -102,12 +103,12 @@ def load_models(args: VLNArguments) -> Models:
 def load_follower(option: str, path: str, args: VLNArguments, others: list[Follower]) -> Follower:
     """A policy that answers every view with actions."""
     check_has_files(option, path)
-    found = policies.policy_class(option, path)
-    if policies.drives_to_goals(found) or issubclass(found, System2Policy | DualSystemPolicy):
+    family = policies.family_at(option, path)
+    if family.benchmark != VLN or family.name in SYSTEM2_FAMILIES:
         raise ValueError(f"{option} {path}: found no Seq2Seq, CMA or RDP.")
     if not args.use_depth:
         raise ValueError(f"--use_depth: found False, but {path} sees depth.")
-    policy = policies.load_policy(option, path, policy_settings(args))
+    policy = policies.load_policy(family, path, policy_settings(args))
     kind = kind_of(policy.model.config.model_type)
     number = sum(other.kind == kind for other in others) + 1
     return Follower(kind if number == 1 else f"{kind}_{number}", kind, path, policy)
@@ -227,7 +228,7 @@ def _system2_rows(args: VLNArguments, models: Models) -> list[Row]:
 
 def _named_as_options(policy: type[Policy], args: VLNArguments) -> dict[str, Any]:
     """Its settings but for the seed, which everything depends on."""
-    settings = own_settings(policy, policy_settings(args))
+    settings, _ = split_settings(policy, policy_settings(args))
     settings.pop("seed", None)
     if "num_samples" in settings:
         settings["num_trajectories"] = settings.pop("num_samples")

@@ -10,6 +10,7 @@ import torch
 import trimesh
 
 from internnav_hf import CameraSpec
+from internnav_hf.catalog import Family
 from internnav_hf.evaluation import models as policies
 from internnav_hf.evaluation.agents import ForwardWalker
 from internnav_hf.evaluation.vln.arguments import VLNArguments
@@ -23,6 +24,7 @@ from internnav_hf.evaluation.vln.models import (
     rollout_settings,
 )
 from internnav_hf.policies import DualSystemPolicy
+from internnav_hf.policies.loading import split_settings
 from tests.data.vln_ce import straight_episode, write_scene
 from tests.sim.boxes import hall
 from tests.tiny.dual_system import tiny_dual_system
@@ -387,11 +389,12 @@ def test_any_policy_that_follows_instructions_has_a_row(followers, tmp_path, mon
     """
     made = []
 
-    def load_policy(option, path, settings):
-        made.append(Circler(**policies.own_settings(Circler, settings)))
+    def load_policy(family, path, settings):
+        made.append(Circler(**split_settings(Circler, settings)[0]))
         return made[-1]
 
-    monkeypatch.setattr(policies, "policy_class", lambda *_: Circler)
+    family = Family("SlowCircler", "slow_circler", benchmark="vln")
+    monkeypatch.setattr(policies, "family_at", lambda *_: family)
     monkeypatch.setattr(policies, "load_policy", load_policy)
     paths = [followers["cma"], followers["rdp"]]
     args = arguments(tmp_path, vln_models=paths, seed=3, answer_with="text", max_steps=5)
