@@ -44,30 +44,30 @@ BEST_STEPS = {"nextdit_async": 15_000, "navdp_async": 30_000}
 
 @dataclass
 class ModelArguments(DualTuningArguments):
-    """System2, the action expert, and (inherited) what of them learns."""
+    """System2, the action expert, and (inherited) which of their parts learn."""
 
     system1: str = option(
-        "nextdit_async", "The action expert, by its name.", choices=[*start.action_experts()]
+        "nextdit_async", "Name of the action expert.", choices=[*start.action_experts()]
     )
     system2: str = option("InternRobotics/InternVLA-N1-System2", "A System2: folder or Hub name.")
-    model: str | None = option(None, "A dual system to go on from, instead of --system2.")
-    action_expert_config: str | None = option(None, "YAML or JSON file with other sizes.")
-    vision_encoder: str = option("published", "What DINOv2 starts from: random, a path, a name.")
+    model: str | None = option(None, "Dual system to continue from, instead of --system2.")
+    action_expert_config: str | None = option(None, "YAML or JSON file with other sizes for it.")
+    vision_encoder: str = option("published", "Initial DINOv2 weights: random, path or name.")
     published: Literal["documented", "executed"] = option(
-        "documented", "The steps that gave the best result, or executed: three epochs."
+        "documented", "documented: the steps that gave the best result; executed: three epochs."
     )
-    num_queries: int = option(4, "Tokens of a plan.", low=1)
-    num_probes: int = option(8, "Samples on which latent drift is measured.", low=1)
-    distillation_weight: float = option(0.0, "Above 0, plans are held to the first.", low=0)
+    num_queries: int = option(4, "Number of tokens in a plan.", low=1)
+    num_probes: int = option(8, "Number of samples for measuring latent drift.", low=1)
+    distillation_weight: float = option(0.0, "Loss weight that keeps plans near the first.", low=0)
 
 
 @dataclass
 class DataArguments(DialogueArguments):
-    """The samples."""
+    """Training samples."""
 
-    datasets: str = option(str(DATASETS), "Names with their camera; %%30 keeps 30 percent.")
-    num_trajectories: int = option(32, "Paths that the expert then samples for each.", low=1)
-    num_frames: int = option(12, "Most views of a sample, each with its path.", low=1)
+    datasets: str = option(str(DATASETS), "Dataset names with camera; %%30 keeps 30 percent.")
+    num_trajectories: int = option(32, "Trajectories drawn per evaluated sample.", low=1)
+    num_frames: int = option(12, "Maximum views per sample, each with its path.", low=1)
 
 
 @dataclass
@@ -75,15 +75,15 @@ class DualTrainingArguments(NavTrainingArguments):
     """The published hyper-parameters."""
 
     output_dir: str = option("outputs/train_dual_system", "Checkpoints, logs and the final model.")
-    learning_rate: float = option(1e-4, "Of every module without its own.")
+    learning_rate: float = option(1e-4, "Default learning rate.")
     lr_scheduler_type: str = option("cosine_with_min_lr", "Schedule of all learning rates.")
     lr_scheduler_kwargs: dict | str | None = option(  # noqa: RUF009
-        None, 'Of it; default of cosine_with_min_lr: {"min_lr_rate": 0.1}.'
+        None, 'Arguments of the schedule; default of cosine_with_min_lr: {"min_lr_rate": 0.1}.'
     )
-    warmup_steps: float = option(0.003, "Steps; below 1 the share of all steps.")
+    warmup_steps: float = option(0.003, "Warm-up steps; below 1, the share of all steps.")
     num_train_epochs: float | None = option(None, "Default: as --published.")  # pyright: ignore[reportIncompatibleVariableOverride]
-    per_device_train_batch_size: int = option(2, "Samples on a GPU at a time.")
-    gradient_checkpointing: bool | None = option(True, "Less memory for more time.")
+    per_device_train_batch_size: int = option(2, "Samples per GPU and forward pass.")
+    gradient_checkpointing: bool | None = option(True, "Recompute activations to save memory.")
 
     def __post_init__(self):
         if self.lr_scheduler_type == "cosine_with_min_lr" and self.lr_scheduler_kwargs is None:

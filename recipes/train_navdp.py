@@ -38,34 +38,36 @@ BATCH_SIZE = {"documented": 16, "executed": 32}
 
 @dataclass
 class ModelArguments:
-    """The model, and what it starts from."""
+    """The model and its initial weights."""
 
-    model: str | None = option(None, "A NavDP to go on from: folder, file or Hub name.")
-    model_config: str | None = option(None, "YAML or JSON file with other sizes, of a new one.")
-    rgb_encoder: str = option(COLOUR_ENCODER, "What its DINOv2 starts from: name, path, random.")
-    train_rgb_encoder: bool | None = option(None, "Default: as --model_config, or --published.")
+    model: str | None = option(None, "NavDP to continue from: folder, file or Hub name.")
+    model_config: str | None = option(None, "YAML or JSON file with other sizes, for a new model.")
+    rgb_encoder: str = option(COLOUR_ENCODER, "Initial DINOv2 weights: name, path or random.")
+    train_rgb_encoder: bool | None = option(None, "Default: as --model_config or --published.")
 
 
 @dataclass
 class DataArguments(data.DataArguments):
-    """The samples."""
+    """Training samples."""
 
     data_root: str = field(metadata={"help": "Folder that holds groups of scenes."})
-    groups: list[str] | None = option(None, "Train on these; default: all but --eval_groups.")  # noqa: RUF009
-    eval_groups: list[str] | None = option(None, "Held out, for metrics while training.")  # noqa: RUF009
-    num_trajectories: int = option(16, "Sampled for each of them and each kind of goal.", low=1)
-    samples_per_episode: int = option(50, "Draws from an episode in an epoch.", low=1)
-    memory_stride: int = option(4, "Frames between two that are remembered.", low=1)
+    groups: list[str] | None = option(None, "Groups to train on; default: all but --eval_groups.")  # noqa: RUF009
+    eval_groups: list[str] | None = option(None, "Held-out groups, for metrics while training.")  # noqa: RUF009
+    num_trajectories: int = option(16, "Trajectories per evaluated sample and goal kind.", low=1)
+    samples_per_episode: int = option(50, "Samples drawn from an episode in an epoch.", low=1)
+    memory_stride: int = option(4, "Frames between two images of the memory.", low=1)
     action_stride: int = option(4, "Frames between two points of a path.", low=1)
     single_goal_fraction: float = option(
-        0.0, "Share of samples that do not mix kinds of goals.", low=0, high=1
+        0.0, "Share of samples with a single kind of goal.", low=0, high=1
     )
     goal_at_end_fraction: float = option(
-        0.0, "Share of samples whose goal is where an episode ends.", low=0, high=1
+        0.0, "Share of samples whose goal is the end of the episode.", low=0, high=1
     )
-    pixel_goal_frame: str | None = option(None, "Where it is marked.", choices=("start", "current"))
-    pixel_goal_height: float = option(0.0, "In camera heights above the floor.")
-    invisible_pixel: str = option("edge", "Mask of one outside.", choices=("edge", "none"))
+    pixel_goal_frame: str | None = option(
+        None, "Frame of the marker.", choices=("start", "current")
+    )
+    pixel_goal_height: float = option(0.0, "Marker's height above the floor, in camera heights.")
+    invisible_pixel: str = option("edge", "Mask of a goal out of view.", choices=("edge", "none"))
     depth_scale: float = option(10_000.0, "Units of a depth image per metre.", above=0)
 
 
@@ -74,17 +76,17 @@ class NavDPTrainingArguments(NavTrainingArguments):
     """The published hyper-parameters."""
 
     published: Literal["documented", "executed"] = option(
-        "documented", "Batch size, colour encoder and schedule: of the tutorial, or of its code."
+        "documented", "Batch size, colour encoder and schedule of the tutorial, or of its code."
     )
     per_device_train_batch_size: int | None = option(None, "Default: as --published.")  # pyright: ignore[reportIncompatibleVariableOverride]
     lr_scheduler_type: str | None = option(None, "Default: as --published.")  # pyright: ignore[reportIncompatibleVariableOverride]
     output_dir: str = option("outputs/train_navdp", "Checkpoints, logs and the final model.")
-    learning_rate: float = option(1e-4, "Of every module without its own.")
+    learning_rate: float = option(1e-4, "Default learning rate.")
     num_train_epochs: float = option(1000.0, "Passes over the data.")
     save_strategy: str = option("epoch", "When to write a checkpoint.")
     save_total_limit: int | None = option(8, "How many checkpoints to keep.")
-    eval_strategy: str = option("epoch", "When to evaluate, if there is something to evaluate on.")
-    dataloader_num_workers: int = option(8, "Processes that prepare samples, for each GPU.")
+    eval_strategy: str = option("epoch", "When to evaluate, if there is held-out data.")
+    dataloader_num_workers: int = option(8, "Data-loading processes per GPU.")
     bf16: bool = option(False, "Compute in bfloat16.")
 
     def __post_init__(self):

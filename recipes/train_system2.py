@@ -40,29 +40,29 @@ DATASETS = ",".join(f"{name}_{camera}" for name in ("r2r", "rxr") for camera in 
 
 @dataclass
 class ModelArguments(TuningArguments):
-    """The base model, what is added to it, and (inherited) what of it learns."""
+    """The base model, what is added to it, and (inherited) which of its parts learn."""
 
     vlm: str = option("Qwen/Qwen2.5-VL-7B-Instruct", "A Qwen-VL or System2: folder or Hub name.")
     published: Literal["documented", "executed"] = option(
         "documented", "The vision tower learns at 5e-6 (documented) or learning_rate (executed)."
     )
-    pixel_goal_loss_weight: float = option(0.0, "Above 0, a pixel-goal head learns too.", low=0)
-    landmark_loss_weight: float = option(0.0, "Above 0, learn where the object is seen.", low=0)
+    pixel_goal_loss_weight: float = option(0.0, "Above 0, also train a pixel-goal head.", low=0)
+    landmark_loss_weight: float = option(0.0, "Above 0, also learn to locate the object.", low=0)
     head_hidden_size: int = option(512, "Width of a new pixel-goal head.", low=1)
-    attn_implementation: str | None = option(None, "sdpa or flash_attention_2.")
+    attn_implementation: str | None = option(None, "Attention: sdpa or flash_attention_2.")
 
 
 @dataclass
 class DataArguments(DialogueArguments):
-    """The samples."""
+    """Training samples."""
 
-    datasets: str = option(str(DATASETS), "Names with their camera; %%30 keeps 30 percent.")
-    num_history: int | None = option(None, "Past frames; default: as --vlm was, or 8.", low=0)
+    datasets: str = option(str(DATASETS), "Dataset names with camera; %%30 keeps 30 percent.")
+    num_history: int | None = option(None, "Number of past frames; default: as --vlm, or 8.", low=0)
     history_size: list[int] | None = option(  # noqa: RUF009
-        None, "Width, height; default: as --vlm, or 384.", low=1
+        None, "Width and height of past frames; default: as --vlm, or 384.", low=1
     )
-    stop_repeat: int = option(5, "How often each stop counts.", low=1)
-    pixel_goal_only: bool = option(False, "Leave turns out.")
+    stop_repeat: int = option(5, "How many times each stop is sampled.", low=1)
+    pixel_goal_only: bool = option(False, "Leave out turns and stops.")
 
 
 @dataclass
@@ -70,12 +70,12 @@ class System2TrainingArguments(NavTrainingArguments):
     """The published hyper-parameters."""
 
     output_dir: str = option("outputs/train_system2", "Checkpoints, logs and the final model.")
-    learning_rate: float = option(2e-5, "Of every module without its own.")
+    learning_rate: float = option(2e-5, "Default learning rate.")
     lr_scheduler_type: str = option("cosine", "Schedule of all learning rates.")
-    warmup_steps: float = option(0.003, "Steps; below 1 the share of all steps.")
+    warmup_steps: float = option(0.003, "Warm-up steps; below 1, the share of all steps.")
     num_train_epochs: float = option(2.0, "Passes over the data.")
-    per_device_train_batch_size: int = option(2, "Samples on a GPU at a time.")
-    gradient_checkpointing: bool | None = option(True, "Less memory for more time.")
+    per_device_train_batch_size: int = option(2, "Samples per GPU and forward pass.")
+    gradient_checkpointing: bool | None = option(True, "Recompute activations to save memory.")
 
 
 def main(model_args: ModelArguments, data_args: DataArguments, args: System2TrainingArguments):

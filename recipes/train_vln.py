@@ -52,7 +52,7 @@ from internnav_hf.training.vln import (
     start,
 )
 
-# epochs; documented share of warm-up, weight decay
+# epochs; documented warm-up share and weight decay
 PUBLISHED = {
     "seq2seq": (80, 0.1, 1e-4),
     "seq2seq_plus": (55, 0.1, 1e-4),
@@ -68,20 +68,20 @@ class VLNTrainingArguments(NavTrainingArguments):
 
     model: Literal["seq2seq", "cma", "rdp", "seq2seq_plus", "cma_plus"] = option("cma", "Which.")
     published: Literal["documented", "executed"] = option(
-        "documented", "Warm-up and weight decay as configured, or executed: none of either."
+        "documented", "Warm-up and weight decay: as configured, or (executed) neither."
     )
     num_train_epochs: float | None = option(None, "Default: as published.")  # pyright: ignore[reportIncompatibleVariableOverride]
     warmup_steps: float | None = option(None, "Default: as --published.")  # pyright: ignore[reportIncompatibleVariableOverride]
     weight_decay: float | None = option(None, "Default: as --published.")  # pyright: ignore[reportIncompatibleVariableOverride]
     output_dir: str = option("outputs/train_vln", "Checkpoints, logs and the final model.")
-    learning_rate: float = option(1e-4, "Of every module without its own.")
+    learning_rate: float = option(1e-4, "Default learning rate.")
     lr_scheduler_type: str = option("cosine", "Schedule of all learning rates.")
-    per_device_train_batch_size: int = option(2, "Episodes on a GPU at a time.")
-    train_sampling_strategy: str = option("group_by_length", "Equally long episodes, or random.")
+    per_device_train_batch_size: int = option(2, "Episodes per GPU and forward pass.")
+    train_sampling_strategy: str = option("group_by_length", "Similarly long episodes, or random.")
     save_strategy: str = option("epoch", "When to write a checkpoint.")
     save_total_limit: int | None = option(8, "How many checkpoints to keep.")
-    eval_strategy: str = option("epoch", "When to evaluate, if there is something to evaluate on.")
-    dataloader_num_workers: int = option(8, "Processes that prepare samples, for each GPU.")
+    eval_strategy: str = option("epoch", "When to evaluate, if there is held-out data.")
+    dataloader_num_workers: int = option(8, "Data-loading processes per GPU.")
     bf16: bool = option(False, "Compute in bfloat16.")
 
     def __post_init__(self):
@@ -99,7 +99,7 @@ def main(
     dagger_args: DaggerArguments,
     args: VLNTrainingArguments,
 ):
-    """Train, evaluate and save into `args.output_dir`; then DAgger's rounds, if any."""
+    """Train, evaluate and save into `args.output_dir`; then run DAgger rounds, if any."""
     args.check_evaluation(data_args.eval_scans)
     roots, held_out_scans = data_args.data_root, data_args.eval_scans
     scans = {root: training_groups(root, data_args.scans, held_out_scans) for root in roots}

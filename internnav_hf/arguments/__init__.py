@@ -1,4 +1,4 @@
-"""Arguments of recipes: reading, checking and refusing them before anything is loaded."""
+"""Arguments of recipes, read and checked before anything is loaded."""
 
 from internnav_hf.arguments.training import (
     NavTrainingArguments,

@@ -1,4 +1,4 @@
-"""What choosing the best model needs: evaluations, and which direction of a metric is better."""
+"""Checks for choosing the best model: evaluations, and the better direction of its metric."""
 
 import re
 from typing import Any
@@ -17,7 +17,7 @@ _NEEDS_EVALUATION = {
 
 
 def check_evaluation(args: TrainingArguments, asked: bool | None, held_out: Any) -> None:
-    """Raise ValueError where `args`, or `do_eval` as it was `asked` for, need evaluations and
+    """Raise ValueError if `args`, or `do_eval` as it was `asked` for, need evaluations and
     nothing is `held_out`.
     """
     if held_out:
@@ -34,7 +34,7 @@ def check_evaluation(args: TrainingArguments, asked: bool | None, held_out: Any)
 
 
 def _check_best(args: TrainingArguments) -> None:
-    """Without them no model is the best, and none would be saved."""
+    """Without evaluations there is no best model, and none would be saved."""
     if _plain(args.save_strategy) != "best":
         return
     if args.metric_for_best_model is None:
@@ -49,8 +49,8 @@ def _check_best(args: TrainingArguments) -> None:
 
 
 def direction_of(metric: str | None, greater_is_better: bool | None) -> bool | None:
-    """Whether more of `metric` is better. Raises ValueError where that is unknown and not given,
-    or given the wrong way round.
+    """Return whether a larger `metric` is better. Raises ValueError if that is unknown and not
+    given, or given the wrong way round.
     """
     if metric is None:
         return greater_is_better
@@ -69,5 +69,5 @@ def direction_of(metric: str | None, greater_is_better: bool | None) -> bool | N
 
 
 def _plain(value: Any) -> Any:
-    """The word of an enumeration."""
+    """Return the value of an enumeration member."""
     return getattr(value, "value", value)

@@ -1,6 +1,4 @@
-"""The command line of a run as it may be published: without secrets, and without the paths of the
-machine.
-"""
+"""The command line of a run in a form to publish: no secrets, no paths of the machine."""
 
 import os
 import re
@@ -17,7 +15,7 @@ _FILE_ADDRESS = re.compile(r"\bfile://[^\s,;'\"\]})]+")
 
 
 def publishable(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> str:
-    """`arguments`, a program and its options, as one line."""
+    """Return `arguments`, a program and its options, as one line."""
     told, hide_next = [], False
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
@@ -36,15 +34,15 @@ def publishable(arguments: Sequence[str], environ: Mapping[str, str] = os.enviro
 
 
 def without_paths(text: str) -> str:
-    """`text` with each path that leads through this machine as its last name."""
+    """Return `text` with each path of this machine cut to its last name."""
     if _PATH.match(text) and not re.search(r"[,{}\[\]\"']|\s[/~]", text):
-        return _last_name(text)  # with blanks in it
+        return _last_name(text)  # contains blanks
     text = _FILE_ADDRESS.sub(lambda found: _last_name(found[0]), text)
     return _PATH.sub(lambda found: _last_name(found[0]), text)
 
 
 def hide_secrets(arguments: Iterable[str]) -> list[str]:
-    """`arguments` of a program, for trackers that publish them: secrets hidden, all else as is."""
+    """Return `arguments` of a program with secrets hidden, for trackers that publish them."""
     told, hide_next = [], False
     for argument in arguments:
         name, equals, _ = argument.partition("=")
@@ -58,7 +56,7 @@ def hide_secrets(arguments: Iterable[str]) -> list[str]:
 
 
 def _program(path: str) -> str:
-    """As from the project's root: the folder of recipes, and the file."""
+    """Return the program relative to the project's root: folder of recipes, and file."""
     return "/".join(PurePosixPath(path.replace("\\", "/")).parts[-2:]).lstrip("/")
 
 

@@ -1,4 +1,4 @@
-"""What recipes ask about their data; each adds what only its samples have."""
+"""Data options shared by recipes; each recipe adds those of its own samples."""
 
 from dataclasses import dataclass, field
 
@@ -7,14 +7,14 @@ from internnav_hf.arguments.ranges import option
 
 @dataclass
 class DataArguments:
-    """The samples, whatever the recipe."""
+    """Data options of every recipe."""
 
     data_root: str = field(metadata={"help": "Folder of the data."})
-    num_eval_samples: int = option(500, "At most so many are evaluated.", low=1)
+    num_eval_samples: int = option(500, "Maximum number of samples to evaluate.", low=1)
     max_broken_fraction: float = option(
-        0.01, "Refuse to start if more episodes are broken.", low=0, high=1
+        0.01, "Refuse to start if a larger share of episodes is broken.", low=0, high=1
     )
-    cache_dir: str | None = option(None, "Where the index is kept, and features if there are any.")
+    cache_dir: str | None = option(None, "Folder of the index, and of features if any are cached.")
 
 
 @dataclass

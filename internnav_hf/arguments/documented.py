@@ -1,10 +1,10 @@
-"""What InternNav's documentation and scripts call an option or a field, and what it is here."""
+"""Names of options and fields in InternNav's documentation and scripts, and their names here."""
 
 from internnav_hf.models.common.config import DOCUMENTED_FIELDS
 
 _FIELD = "a field of the file that --model_config names"
 
-# In the order of preference, where recipes differ.
+# In the order of preference, if recipes differ.
 DOCUMENTED: dict[str, tuple[str, ...]] = {
     "batch_size": ("per_device_train_batch_size",),
     "train_batch_size": ("per_device_train_batch_size",),
@@ -59,8 +59,8 @@ _REMARKS = {
 
 
 def hint_of(name: str, known: set[str]) -> str | None:
-    """What to write instead of the documented `name` where the options `known` exist; None if it is
-    not documented.
+    """Return what to write instead of the documented `name` if the options `known` exist; None if
+    it is not documented.
     """
     if name not in DOCUMENTED:
         return None

@@ -1,5 +1,5 @@
-"""What each option of transformers' TrainingArguments does here: it works, it is refused with a
-reason, or nothing reads it.
+"""Status of each option of transformers' TrainingArguments here: works, refused with a reason, or
+read by nothing.
 
 An option that would silently do something else with these models is refused, and so is one that
 would do nothing. `tests/arguments/test_options.py` holds the list against the installed version.
@@ -20,7 +20,7 @@ from internnav_hf.field_files import nearest_path
 
 
 class Standing(NamedTuple):
-    """Of an option: whether it works, else why it is refused; `refuses` says for which values."""
+    """Status of an option: whether it works, else why it is refused; `refuses` tests a value."""
 
     works: bool
     why: str = ""
@@ -82,8 +82,8 @@ _OPTIMISERS = {
     "grokadamw": "grokadamw",
     "stable_adamw": "optimi",
 }
-"""Those that take parameter groups, and the package that each comes from if it is not torch."""
-# Whose handler in transformers reads `optim_args`.
+"""Optimisers that take parameter groups, and the package of each if it is not torch."""
+# Optimisers whose handler in transformers reads `optim_args`.
 _TAKE_ARGUMENTS = {"sgd", "adagrad", "rmsprop", "grokadamw", "stable_adamw"} | {
     name
     for name in _OPTIMISERS
@@ -267,8 +267,8 @@ OPTIONS: dict[str, Standing] = {
 
 
 def check_options(args: TrainingArguments) -> None:
-    """Raise ValueError for the first option that would not do what it says; before transformers
-    reads any.
+    """Raise ValueError for the first option that would not have its documented effect; called
+    before transformers reads any.
     """
     for name, standing in OPTIONS.items():
         value = getattr(args, name, None)
@@ -327,7 +327,7 @@ def _check_reports(report_to: str | list[str] | None) -> None:
 
 
 def _check_accelerator(config: Any) -> None:
-    """What changes which samples a step has, or needs all processes to have equally many."""
+    """Refuse settings that change the samples of a step or need equally many in all processes."""
     given = config if isinstance(config, Mapping) else {}
     if isinstance(config, str):
         check_file("accelerator_config", config)
@@ -368,7 +368,7 @@ def check_fit(
 
 
 def check_file(name: str, path: Any) -> None:
-    """Raise ValueError where the text `path`, which is no JSON itself, names no file."""
+    """Raise ValueError if the text `path`, which is no JSON itself, names no file."""
     if not isinstance(path, str) or path.lstrip().startswith("{") or Path(path).is_file():
         return
     raise ValueError(f"{name} {path}: there is no such file.{nearest_path(path)}")

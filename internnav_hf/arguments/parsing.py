@@ -1,7 +1,6 @@
 """The command line of a recipe, and the YAML file before it: each value of the type of its field.
 
-What is wrong is one `ValueError` in one line, and options that are unknown come before those that
-are missing.
+An error is one `ValueError` in one line; unknown options are reported before missing ones.
 """
 
 import copy
@@ -31,7 +30,7 @@ _WORDS = ("_strategy", "resume_from_checkpoint")  # `no`, `true`: YAML reads the
 def read_arguments(
     dataclass_types: Iterable[type], arguments: Sequence[str], description: str | None = None
 ) -> tuple:
-    """One instance of each dataclass from `arguments`: a YAML file, if any, then options on top.
+    """Return one instance of each dataclass from `arguments`: a YAML file, if any, then options.
 
     A field that none of them has, or a value that does not fit, is a ValueError that names the file
     or the command line, the field and what was expected.
@@ -65,16 +64,16 @@ class RecipeParser(HfArgumentParser):
         HfArgumentParser._parse_dataclass_field(parser, field)
 
     def error(self, message: str) -> NoReturn:
-        """In place of a page of usage."""
+        """Raise ValueError instead of printing a page of usage."""
         raise ValueError(f"Command line: {' '.join(message.split())}")
 
     @property
     def names(self) -> set[str]:
-        """Of all options."""
+        """Names of all options."""
         return {action.dest for action in self._actions} - {"help"}
 
     def unknown(self, name: str) -> str:
-        """What to say of an option that does not exist."""
+        """Return the message for an option that does not exist."""
         name = name.split("=")[0]
         plain = name.replace("-", "_")
         hint = hint_of(plain, self.names)
@@ -99,7 +98,7 @@ class RecipeParser(HfArgumentParser):
         return tuple(parsed)
 
     def _check_words(self, options: Sequence[str]) -> None:
-        """Unknown options, before what is missing; one that is given twice is told."""
+        """Refuse unknown options before missing ones; warn of an option given twice."""
         given: dict[str, str] = {}
         for word in options:
             if not word.startswith("--"):
@@ -112,7 +111,7 @@ class RecipeParser(HfArgumentParser):
             given[action.dest] = word
 
     def _options_of(self, path: str) -> list[str]:
-        """The fields of a YAML file as options, so that both get the same checks."""
+        """Return the fields of a YAML file as options, so that both get the same checks."""
         if not path.endswith((".yaml", ".yml")):
             self.error(f"found {path!r}, expected an option (--name value) or, first, a YAML file.")
         options: list[str] = []
@@ -137,7 +136,7 @@ class RecipeParser(HfArgumentParser):
 
 
 def _is_word(value: Any) -> bool:
-    """Whether YAML took a word such as no, on or yes for true or false."""
+    """Return whether YAML read a word such as no, on or yes as true or false."""
     return any(isinstance(part, bool) for part in (value if isinstance(value, list) else [value]))
 
 
@@ -166,7 +165,7 @@ def _kinds(hint: Any) -> set[Any]:
 
 
 def _misfit(value: Any, kinds: set[Any]) -> str | None:
-    """What was expected instead of `value`, None if it fits."""
+    """Return what was expected instead of `value`, None if it fits."""
     listed = next((kind[1] for kind in kinds if isinstance(kind, tuple)), None)
     if value is None:
         return (

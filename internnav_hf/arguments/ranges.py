@@ -1,6 +1,6 @@
-"""Numbers that an option may have: checked before anything is read or downloaded.
+"""Ranges of numeric options, checked before anything is read or downloaded.
 
-A field's range is in its metadata (`option(..., low=0, high=1)`), or in `RANGES` where the field is
+A field's range is in its metadata (`option(..., low=0, high=1)`), or in `RANGES` if the field is
 transformers' own. No number may be NaN or infinite.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 
 class Range(NamedTuple):
-    """What a number must lie in; `above` is a lower bound that it must not reach itself."""
+    """Range of a number; `above` is an exclusive lower bound."""
 
     low: float | None = None
     high: float | None = None
@@ -20,7 +20,7 @@ class Range(NamedTuple):
     is_whole_above_one: bool = False
 
     def holds(self, value: float) -> bool:
-        """Whether `value` lies in it."""
+        """Return whether `value` lies in the range."""
         return (
             (self.low is None or value >= self.low)
             and (self.high is None or value <= self.high)
@@ -83,8 +83,8 @@ def option(
     above: float | None = None,
     choices: Sequence[str] = (),
 ) -> Any:
-    """A field of a dataclass with its help text and, if any, the range or the words that
-    `check_numbers` holds it to; a list is copied.
+    """Return a dataclass field with its help text and, if any, the range or the words that
+    `check_numbers` enforces; a list is copied.
     """
     bounds = Range(low, high, above) if (low, high, above) != (None, None, None) else None
     metadata = {"help": text, "range": bounds, "choices": tuple(choices)}
@@ -94,7 +94,7 @@ def option(
 
 
 def check_numbers(options: Any) -> None:
-    """Raise ValueError for the first number of the dataclass `options` that is none or lies outside
+    """Raise ValueError for the first value of the dataclass `options` that is not finite or outside
     its range, for text that is blank, and for a value that is not among its `choices`.
     """
     for entry in fields(options):
@@ -118,7 +118,7 @@ def check_numbers(options: Any) -> None:
 
 
 def check_rates(rates: Mapping[str, Any]) -> None:
-    """Raise ValueError for the first learning rate of a module that is none."""
+    """Raise ValueError for the first invalid learning rate of a module."""
     for module, rate in rates.items():
         try:
             is_rate = not isinstance(rate, bool) and math.isfinite(float(rate)) and float(rate) >= 0
@@ -131,7 +131,7 @@ def check_rates(rates: Mapping[str, Any]) -> None:
 
 
 def _check_text(name: str, value: Any, default: Any) -> None:
-    """Blank text is what a script passes whose variable is not set; as a path it is this folder."""
+    """Refuse blank text: a script passes it for an unset variable; as a path it is this folder."""
     words = value if isinstance(value, list) else [value]
     if value != default and any(isinstance(word, str) and not word.strip() for word in words):
         raise ValueError(f"{name}: found {value!r}, expected text; leave it out for the default.")

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: tried before a run, with the arguments that they would get."""
+"""Learning-rate schedules, tried before a run with the arguments that they would get."""
 
 import inspect
 import math

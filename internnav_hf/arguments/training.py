@@ -1,4 +1,4 @@
-"""How a run is described: training arguments, a YAML file, and the command line on top of it."""
+"""Training arguments of a run, read from a YAML file and the command line on top of it."""
 
 import logging
 import os
@@ -36,10 +36,10 @@ _LAUNCHED_PRECISION = "ACCELERATE_MIXED_PRECISION"
 
 @dataclass
 class NavTrainingArguments(TrainingArguments):
-    """TrainingArguments with the defaults of the house; without a GPU: the CPU and float32."""
+    """TrainingArguments with this package's defaults; without a GPU: the CPU and float32."""
 
     recipe_options: ClassVar[dict[str, Any]] = {}
-    """What the other dataclasses of a recipe say; `parse_arguments` sets it."""
+    """Values of the recipe's other dataclasses; `parse_arguments` sets it."""
     passed_over: ClassVar[str] = ""
     """What is wrong with a newer checkpoint than the one resumed, from `checkpoint_to_resume`."""
     _VALID_DICT_FIELDS = (*TrainingArguments._VALID_DICT_FIELDS, "module_learning_rates")
@@ -52,7 +52,7 @@ class NavTrainingArguments(TrainingArguments):
         },
     )
     name: str | None = option(
-        None, "Of the experiment: checkpoints, logs and model go to the folder OUTPUT_DIR/NAME."
+        None, "Name of the experiment; checkpoints, logs and model go to OUTPUT_DIR/NAME."
     )
     output_dir: str = option("outputs/train", "Checkpoints, logs and the final model.")
     do_train: bool = option(True, "Leave it true: a recipe trains.")
@@ -64,31 +64,33 @@ class NavTrainingArguments(TrainingArguments):
         None, "A folder, true (the last checkpoint in output_dir), or auto (true if there is one)."
     )
     resume_anyway: bool = option(
-        False, "Go on also from a checkpoint of another run, or one that lacks its optimiser."
+        False, "Also continue from a checkpoint of another run, or one without optimiser."
     )
-    bf16: bool = option(True, "Compute in bfloat16; on the CPU it is float32 always.")
-    dataloader_num_workers: int = option(4, "Processes that prepare samples, for each GPU.")
-    remove_unused_columns: bool = option(False, "Keep it off: collators make what models take.")
+    bf16: bool = option(True, "Compute in bfloat16; on the CPU always in float32.")
+    dataloader_num_workers: int = option(4, "Data-loading processes per GPU.")
+    remove_unused_columns: bool = option(False, "Keep it off: collators return what models take.")
     # HfArgumentParser wants str in second place
     report_to: None | str | list[str] = field(  # noqa: RUF036
         default="tensorboard", metadata={"help": "tensorboard, wandb, none, ..."}
     )
     lr_scheduler_steps: int | None = option(
         None,
-        "Steps that a linear or polynomial schedule takes, then it stays; default: all.",
+        "Length of a linear or polynomial schedule, constant after it; default: all steps.",
         low=1,
     )
     logging_steps: float = option(10, "Optimisation steps between two lines of the log.")
-    logging_nan_inf_filter: bool = option(False, "Keep it off: NavTrainer stops at such a loss.")
+    logging_nan_inf_filter: bool = option(
+        False, "Keep it off: NavTrainer stops at NaN or infinity."
+    )
     save_steps: float = option(5000, "Optimisation steps between checkpoints.")
     save_total_limit: int | None = option(5, "How many checkpoints to keep.")
-    eval_strategy: str = option("steps", "When to evaluate, if there is something to evaluate on.")
+    eval_strategy: str = option("steps", "When to evaluate, if there is held-out data.")
     eval_steps: float | None = option(5000, "Optimisation steps between evaluations.")
 
     license: str | None = option(
-        None, "Of the model, as the Hub calls it; default: what follows from its base and data."
+        None, "License of the model, by its Hub name; default: derived from base and data."
     )
-    push_adapter: bool = option(False, "Push the LoRA adapter, and not the merged model.")
+    push_adapter: bool = option(False, "Push the LoRA adapter instead of the merged model.")
 
     @property
     def rates_by_module(self) -> dict[str, float]:
@@ -101,11 +103,11 @@ class NavTrainingArguments(TrainingArguments):
 
     @property
     def weights_dtype(self) -> torch.dtype:
-        """What to load a model in: float32 unless DeepSpeed keeps float32 weights besides."""
+        """Dtype to load a model in: float32 unless DeepSpeed also keeps float32 weights."""
         return torch.bfloat16 if self.bf16 and self.deepspeed_plugin else torch.float32
 
     def check_evaluation(self, held_out: Any) -> None:
-        """Raise ValueError where options need evaluations, and nothing is `held_out`."""
+        """Raise ValueError if options need evaluations and nothing is `held_out`."""
         check_evaluation(self, self.do_eval, held_out)
 
     def __post_init__(self):
@@ -137,7 +139,7 @@ class NavTrainingArguments(TrainingArguments):
         check_schedule(self)
 
     def _let_transformers_read(self) -> None:
-        """What transformers refuses is one line too."""
+        """Report what transformers refuses in one line too."""
         with warnings.catch_warnings():
             # its new name, activation_checkpointing, is unknown to transformers 5.17
             warnings.filterwarnings("ignore", "`gradient_checkpointing", FutureWarning)
@@ -155,13 +157,13 @@ class NavTrainingArguments(TrainingArguments):
             raise ValueError(f"name: found {self.name!r}, expected the name of a folder.")
         self.output_dir = str(Path(self.output_dir, self.name))
         self.run_name = self.run_name or self.name
-        self.name = None  # it is taken: a copy of these arguments has the same folder
+        self.name = None  # applied: a copy of these arguments has the same folder
 
 
 def run_recipe(main: Callable[..., None], kinds: Iterable[type], description: str | None) -> None:
-    """Call `main` with what the command line says. A ValueError that this package or the recipe
-    raises, and what a disk refuses, end the program in one line; a ValueError from elsewhere comes
-    with its traceback. A signal ends it at once where no training runs that it may save.
+    """Call `main` with the arguments of the command line. A ValueError of this package or the
+    recipe, or a disk error, ends the program in one line; a ValueError from elsewhere comes with
+    its traceback. A signal ends it at once if no training runs that could be saved.
     """
     name = Path(sys.argv[0]).stem
     follow_launcher()
@@ -190,7 +192,7 @@ def run_recipe(main: Callable[..., None], kinds: Iterable[type], description: st
 
 
 def _tell_passed_over(name: str, parsed: Sequence[Any]) -> None:
-    """As the last line, since the warning stands at the head of a long log."""
+    """Repeat the warning as the last line, since it is at the head of a long log."""
     for arguments in parsed:
         if isinstance(arguments, NavTrainingArguments) and arguments.passed_over:
             sys.stderr.write(f"{name}: {arguments.passed_over}\n")
@@ -206,7 +208,7 @@ def parse_arguments(
 
 
 def _tell_recipe_options(parsed: Sequence[Any]) -> None:
-    """A checkpoint remembers what the recipe was asked for, besides the arguments of training."""
+    """Record the recipe's other options for its checkpoints."""
     for arguments in parsed:
         if isinstance(arguments, NavTrainingArguments):
             others = [vars(other) for other in parsed if other is not arguments]
@@ -220,7 +222,7 @@ def _check_folder(path: Path) -> None:
 
 
 def _check_schedule(num_steps: int | None, kind: str) -> None:
-    """Other schedules would rise again after their end."""
+    """Refuse other schedules, which would rise again after their end."""
     if num_steps is not None and kind not in ("linear", "polynomial"):
         raise ValueError(
             f"lr_scheduler_steps: found lr_scheduler_type {kind!r}, expected linear or polynomial."
@@ -228,7 +230,7 @@ def _check_schedule(num_steps: int | None, kind: str) -> None:
 
 
 def _take_precision(precision: str) -> None:
-    """Of the recipe: transformers would take the launcher's where none is asked for."""
+    """Set the recipe's precision: transformers would use the launcher's by default."""
     launched = os.environ.pop(_LAUNCHED_PRECISION, "no")
     if launched not in ("no", precision):
         told = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[precision]
@@ -241,7 +243,7 @@ def _take_precision(precision: str) -> None:
 
 
 def _keep_deepspeed_from_compiling() -> None:
-    """On the CPU, DeepSpeed would compile a kernel for minutes to do what gloo does as well."""
+    """Keep DeepSpeed on the CPU from compiling a kernel for minutes; gloo does the same."""
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         import deepspeed.ops
 

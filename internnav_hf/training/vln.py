@@ -49,7 +49,7 @@ class StartArguments:
     """What the model starts from."""
 
     init_from: str | None = option(None, "A checkpoint to go on from: ours, released, VLN-CE's.")
-    model_config: str | None = option(None, "YAML or JSON file with other sizes, of a new one.")
+    model_config: str | None = option(None, "YAML or JSON file with other sizes, for a new model.")
     depth_encoder: str | None = option(None, "DD-PPO's file, or a checkpoint of ours; or random.")
     rgb_encoder: str | None = option(None, "ResNet or CLIP weights, file or folder; or random.")
     text_encoder: str | None = option(None, "RDP: Long-CLIP's file or folder; or random.")
