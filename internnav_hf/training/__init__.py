@@ -1,3 +1,1 @@
-"""What a training takes and refuses, how it evaluates, saves, is interrupted and goes on, and what
-it publishes.
-"""
+"""Training: options, evaluation, checkpoints, interruption, resuming and publishing."""

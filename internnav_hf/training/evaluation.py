@@ -2,9 +2,9 @@
 
 - Batches are those of a single process, dealt out in turn; a process without a batch left repeats
   one that does not count, because all must take as many steps.
-- A loss is a mean over what the model says that it is a mean over (`loss_counts`), over the whole
-  set; `eval_loss` is their sum by the model's `loss_weights`.
-- A sample whose loss is not finite is named and left out; `eval_num_left_out` says how many.
+- A loss is a mean over the items that the model counts (`loss_counts`) in the whole set;
+  `eval_loss` is the sum of losses weighted by the model's `loss_weights`.
+- A sample whose loss is not finite is named and left out; `eval_num_left_out` counts them.
 """
 
 import logging
@@ -35,7 +35,7 @@ last one."""
 
 
 def deal(num_samples: int, batch_size: int, rank: int, num_processes: int) -> list:
-    """The batches of process `rank`, as many as of any other: (indices, whether they count)."""
+    """Return process `rank`'s batches, equally many for each: (indices, whether they count)."""
     starts = range(0, num_samples, batch_size)
     batches = [list(range(i, min(i + batch_size, num_samples))) for i in starts]
     rounds = math.ceil(len(batches) / num_processes)
@@ -44,7 +44,7 @@ def deal(num_samples: int, batch_size: int, rank: int, num_processes: int) -> li
 
 
 class _Progress:
-    """Of one evaluation: which batch is next, and what was left out."""
+    """Progress of one evaluation: which batch is next, and what was left out."""
 
     def __init__(self, batches: list):
         self._batches = iter(batches)
@@ -54,7 +54,7 @@ class _Progress:
         self.num_samples = 0
 
     def advance(self) -> None:
-        """To the next batch."""
+        """Move to the next batch."""
         self.indices, self.counts = next(self._batches)
         self.num_samples += len(self.indices) * self.counts
 
@@ -67,13 +67,13 @@ class ExactEvaluation(Trainer):
     _losses: Sums
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Of `eval_dataset`, or the one of `self.eval_dataset` that it names."""
+        """Loader of `eval_dataset`, or of the entry of `self.eval_dataset` that it names."""
         given: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         named = isinstance(given, str) and isinstance(self.eval_dataset, Mapping)
         return self._dealt(self.eval_dataset[given] if named else given)
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
-        """As for an evaluation."""
+        """Loader as for an evaluation."""
         return self._dealt(test_dataset)
 
     def _dealt(self, dataset: Any) -> DataLoader:
@@ -102,7 +102,7 @@ class ExactEvaluation(Trainer):
         return loader
 
     def evaluation_loop(self, dataloader, *args, metric_key_prefix: str = "eval", **kwargs):
-        """Trainer's loop, with losses that are means over their items."""
+        """Run Trainer's loop, with losses that are means over their items."""
         self._progress = _Progress(dataloader.dealt)
         self._losses, self.gather_function = Sums(), self._gather
         try:
@@ -116,7 +116,7 @@ class ExactEvaluation(Trainer):
         return output._replace(metrics=(output.metrics or {}) | named)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Predictions and labels; losses are summed up, and None here."""
+        """Return predictions and labels; losses are summed up, and None here."""
         if self._progress is None:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         self._progress.advance()
@@ -167,7 +167,7 @@ class ExactEvaluation(Trainer):
                 self._losses.add(name, value, counts.get(name, samples))
 
     def _evaluated(self, dataset: Any, progress: _Progress) -> dict[str, float]:
-        """Losses over the whole set, and how many samples they leave out."""
+        """Return losses over the whole set, and how many samples they leave out."""
         sums = self._losses.pop()
         left_out = sorted(gather_object(progress.left_out))
         means = mean_losses(sums)
@@ -193,13 +193,13 @@ class ExactEvaluation(Trainer):
         return metrics | {"num_left_out": float(len(left_out))}
 
     def _check_weights(self) -> None:
-        """Raise FloatingPointError where it is the model that is broken."""
+        """Raise FloatingPointError if the model itself is broken."""
         if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters()):
             told = {"step": self.state.global_step, "output_dir": self.args.output_dir}
             raise FloatingPointError(_WEIGHTS_BROKEN.format(**told))
 
     def _predicted(self, inputs, outputs, ignore_keys) -> tuple[Any, Any]:
-        """Predictions and labels of a batch; masks as numbers, so that their padding shows."""
+        """Return a batch's predictions and labels; masks as numbers, so that padding shows."""
         ignored = ignore_keys
         if ignored is None:
             ignored = getattr(self.model.config, "keys_to_ignore_at_inference", [])
@@ -219,7 +219,7 @@ class ExactEvaluation(Trainer):
         )
 
     def _gather(self, tree: Any) -> Any:
-        """Of all processes' batches that count, in the order of the samples."""
+        """Gather the counted batches of all processes, in the order of the samples."""
         if self.args.world_size == 1:
             return tree
         assert self._progress is not None

@@ -1,10 +1,10 @@
-"""How far System2's plans move while System2 learns below an action expert, and what holds them.
+"""Drift of System2's plans while System2 learns below an action expert, and a loss that limits it.
 
-An expert learns to read the plans of one System2. Once that moves, plans mean something else: for
-the expert, and for whatever else of System2 was in them. So the plans of a fixed set of dialogues,
-the probes, are recorded before the first step; later they are compared with what System2 then
-makes of the same probes. The latent queries, which learn by themselves, are put back to what they
-were for that, so that it is System2's drift alone. No second copy of the model is kept.
+An expert learns to read the plans of one System2; once System2 changes, its plans mean something
+else. So the plans of a fixed set of dialogues, the probes, are recorded before the first step, and
+later compared with System2's plans for the same probes. The latent queries, which learn
+separately, are reset to their recorded values for that, so that System2's drift alone is measured.
+No second copy of the model is kept.
 
 Legend: B samples, Q query tokens, D width.
 """
@@ -33,8 +33,8 @@ PROMPT_KEYS = (
 class LatentDrift:
     """Drift of the plans for `probes`, batches of a `DualSystemModel`; only the dialogue is kept.
 
-    `weight` above 0 makes `loss` a term of the training loss, which holds the plans: distillation
-    from the model's own past. Each process measures all probes.
+    `weight` above 0 makes `loss` a term of the training loss that keeps the plans: distillation
+    from the earlier model. Each process measures all probes.
     """
 
     def __init__(self, probes: Sequence[Mapping[str, Tensor]], weight: float = 0.0):
@@ -49,7 +49,7 @@ class LatentDrift:
 
     @torch.no_grad()
     def record(self, model: nn.Module) -> None:
-        """Take plans and queries of `model` as they are now for the base."""
+        """Record the current plans and queries of `model` as the reference."""
         self._queries = dict(model.named_parameters())[_query_name(model)].detach().clone()
         was_training = model.training
         model.eval()
@@ -58,7 +58,7 @@ class LatentDrift:
 
     @torch.no_grad()
     def measure(self, model: nn.Module) -> float:
-        """1 - cosine of the plans now and those recorded, mean over samples and query tokens."""
+        """Return 1 - cosine of current and recorded plans, mean over samples and query tokens."""
         was_training = model.training
         model.eval()
         cosines = [
@@ -93,9 +93,9 @@ def drift_of(
     num_probes: int,
     weight: float = 0.0,
 ) -> LatentDrift | None:
-    """`LatentDrift` over `num_probes` samples drawn by the seed; None while System2 is frozen.
+    """Return `LatentDrift` over `num_probes` samples drawn by the seed; None if System2 is frozen.
 
-    Raises ValueError for a `weight` that would then do nothing.
+    Raises ValueError for a `weight` that would then have no effect.
     """
     if model.system2_is_frozen:
         if weight > 0:
@@ -109,6 +109,6 @@ def drift_of(
 
 
 def _query_name(model: nn.Module) -> str:
-    """Of the latent queries' weight; PEFT keeps a frozen original besides, and renames both."""
+    """Return the name of the latent queries' weight; PEFT adds a frozen copy and renames both."""
     names = (name for name, _ in model.named_parameters() if "latent_queries." in name)
     return next(name for name in names if ".original_module." not in name)

@@ -1,4 +1,4 @@
-"""A model with LoRA beside its weights, whose checkpoints say which model they are of."""
+"""A model with LoRA adapters, whose checkpoints record the base model's configuration."""
 
 import json
 from pathlib import Path
@@ -13,10 +13,10 @@ from internnav_hf.weights.weight_files import share_weights
 
 
 def adapted_model(model: Any, config: Any) -> nn.Module:
-    """`model` with the adapter that `config`, a `LoraConfig`, describes.
+    """Return `model` with the adapter that `config`, a `LoraConfig`, describes.
 
-    It is a `PeftModel` that saves the model's configuration beside the adapter: its base alone
-    would not say which heads or action expert the adapter brings.
+    It is a `PeftModel` that saves the model's configuration beside the adapter: the base alone
+    does not determine which heads or action expert the adapter adds.
     """
     from peft import PeftModel
 
@@ -34,8 +34,8 @@ def adapted_model(model: Any, config: Any) -> nn.Module:
 
 
 def _name_the_package(file: Path) -> None:
-    """Let PEFT look for the class of the base in the package, not in the module that has it today:
-    modules move, public names stay.
+    """Make PEFT look up the base class in the package, not in its current module: modules move,
+    public names stay.
     """
     settings = json.loads(file.read_text())
     place = settings.get("auto_mapping") or {}

@@ -1,4 +1,4 @@
-"""A LoRA merged into its model, also where ZeRO-3 shares the weights out."""
+"""Merging LoRA into its model, also if ZeRO-3 shards the weights."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 def merge_lora(model: Any, is_shared: bool, is_main: bool) -> tuple[nn.Module, dict | None]:
-    """The model of PEFT's `model` with LoRA merged into it, and its weights where they had to be
-    put together: under ZeRO-3 (`is_shared`) they are on the main process, on the CPU. To be called
-    by all processes.
+    """Return the model inside PEFT's `model` with LoRA merged into it, and its weights if they had
+    to be gathered: under ZeRO-3 (`is_shared`), on the main process, on the CPU. All processes must
+    call it.
     """
     if not is_shared:
         return model.merge_and_unload(), None
@@ -24,7 +24,7 @@ def merge_lora(model: Any, is_shared: bool, is_main: bool) -> tuple[nn.Module, d
 
 
 def _whole(parameters: list[nn.Parameter]) -> AbstractContextManager:
-    """Inside, `parameters` are whole on all processes; what is changed in them stays."""
+    """Context in which `parameters` are whole on all processes; changes to them are kept."""
     shared = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
     if not shared:
         return nullcontext()
@@ -34,7 +34,7 @@ def _whole(parameters: list[nn.Parameter]) -> AbstractContextManager:
 
 
 def _weights_of(model: nn.Module, is_main: bool) -> dict[str, Tensor]:
-    """All weights and buffers by name, one after the other, on the main process."""
+    """Gather all weights and buffers by name, one at a time, on the main process."""
     weights: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         with _whole([parameter]):

@@ -1,4 +1,4 @@
-"""The order in which samples are drawn, and who is told which epoch begins."""
+"""Length-grouped sampling, and a callback that sets the epoch."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 
 class LengthGroups(Sampler[int]):
-    """Samples in a random order, in which those of a batch are about equally long.
+    """Random order of samples in which those of a batch are about equally long.
 
-    The order follows from seed and epoch alone: every process and every resumed run has the same.
-    `batch_size` is that of an optimisation step, so that it is also the same however a step is
-    shared out. transformers' own comes from a state that neither checkpoints nor processes share.
+    The order depends on seed and epoch alone: every process and every resumed run has the same.
+    `batch_size` is that of an optimisation step, so that the order does not depend on how a step is
+    split. transformers' own uses a state that neither checkpoints nor processes share.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
@@ -22,7 +22,7 @@ class LengthGroups(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Every epoch has an order of its own."""
+        """Set the epoch, which has its own order."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class LengthGroups(Sampler[int]):
 
 
 def length_groups(args: TrainingArguments, dataset: Any) -> LengthGroups | None:
-    """Where `args` ask for groups, and the dataset has `lengths`."""
+    """Return the sampler if `args` ask for groups and the dataset has `lengths`, else None."""
     lengths = getattr(dataset, "lengths", None)
     if args.train_sampling_strategy != "group_by_length" or lengths is None:
         return None
@@ -49,14 +49,14 @@ def length_groups(args: TrainingArguments, dataset: Any) -> LengthGroups | None:
 
 class TellEpoch(TrainerCallback):
     """Calls `set_epoch` of the training set, and of the `sampler` if there is one. accelerate's
-    loaders do so in a single process only, and there not for the rest of an epoch in which a run
-    was interrupted.
+    loaders do so in a single process only, and not for the rest of an epoch in which a run was
+    interrupted.
     """
 
     sampler: LengthGroups | None = None
 
     def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        """Before anything of the epoch is read."""
+        """Set the epoch before any of its samples is read."""
         epoch = int(state.epoch)
         if self.sampler is not None:
             self.sampler.set_epoch(epoch)

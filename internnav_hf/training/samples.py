@@ -1,4 +1,4 @@
-"""Which samples are evaluated, and which ones a batch is made of, so that a broken one is named."""
+"""Choice of evaluation samples, and batches that record their samples, to name broken ones."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ Checkpoints in {output_dir} are intact: --resume_from_checkpoint true goes on fr
 
 
 def choose_samples(num_available: int, num_samples: int | None, seed: int) -> np.ndarray:
-    """Sorted indices without repetition; all of them if there are not more."""
+    """Draw sorted indices without repetition; all of them if there are not more."""
     if num_samples is None or num_samples >= num_available:
         return np.arange(num_available)
     rng = np.random.default_rng(seed)
@@ -31,7 +31,7 @@ def choose_samples(num_available: int, num_samples: int | None, seed: int) -> np
 
 
 def some_samples(dataset: Any, num_samples: int, seed: int) -> Subset:
-    """At most `num_samples` of `dataset`, those that `choose_samples` draws.
+    """Return at most `num_samples` of `dataset`, drawn by `choose_samples`.
 
     Raises ValueError if it has none.
     """
@@ -41,7 +41,7 @@ def some_samples(dataset: Any, num_samples: int, seed: int) -> Subset:
 
 
 class Numbered(Dataset):
-    """`dataset` whose samples come with their index, for `NumberedCollator`."""
+    """`dataset` with the index of each sample, for `NumberedCollator`."""
 
     def __init__(self, dataset: Any):
         self.dataset = dataset
@@ -59,9 +59,9 @@ class Numbered(Dataset):
 
 
 class NumberedCollator:
-    """`collator`, whose batches say which samples of a `Numbered` they hold: `sample_index` (B,).
+    """Adds the indices of a `Numbered`'s samples to the batches of `collator`: `sample_index` (B,).
 
-    What `collator` makes of them that is no mapping stays as it is.
+    A batch that is no mapping stays as it is.
     """
 
     def __init__(self, collator: Callable[[list], Any]):
@@ -76,7 +76,7 @@ class NumberedCollator:
 
 
 def name_of(dataset: Any, index: int) -> str:
-    """What to call the sample `index` of `dataset` in a message: where it is from, if known."""
+    """Return the name of sample `index` of `dataset` for messages: its origin, if known."""
     index, told = int(index), f"sample {int(index)}"
     while True:
         if isinstance(dataset, Subset):
@@ -92,7 +92,7 @@ def name_of(dataset: Any, index: int) -> str:
 
 
 def not_finite(batch: Mapping[str, Any]) -> list[str]:
-    """Keys of `batch` that hold NaN or an infinity."""
+    """Return the keys of `batch` that hold NaN or an infinity."""
     floats = {k: v for k, v in batch.items() if isinstance(v, Tensor) and v.is_floating_point()}
     return [key for key, value in floats.items() if not bool(torch.isfinite(value).all())]
 
@@ -103,9 +103,9 @@ def diagnose(
     collator: Callable[[list], Any],
     is_finite: Callable[[Any], bool],
 ) -> tuple[list[str], bool]:
-    """What to say of each sample among `indices` that alone gives a loss that is not finite, and
-    whether it is they that are broken, and not the model: their data are not finite, or others'
-    losses are.
+    """Return a description of each sample among `indices` whose loss, taken alone, is not
+    finite, and whether the samples are broken and not the model: their data are not finite, or the
+    losses of other samples are.
     """
     told, is_data, num_fine = [], False, 0
     for index in indices:

@@ -1,6 +1,4 @@
-"""Means of losses over what they are means over, summed up without reading them until they are
-logged.
-"""
+"""Sums of losses and of their counts, kept on the device until they are logged."""
 
 import torch
 from accelerate.utils import gather_object
@@ -14,7 +12,7 @@ class Sums:
         self.by_name: dict[str, Tensor] = {}
 
     def add(self, name: str, value: Tensor, weight: Tensor | None = None) -> None:
-        """`value` counts `weight` times, by default once."""
+        """Add `value` with `weight`, by default 1."""
         value = value.float()
         weights = torch.ones_like(value) if weight is None else weight
         pair = torch.stack([torch.where(weights > 0, value * weights, 0), weights]).float()
@@ -22,7 +20,7 @@ class Sums:
         self.by_name[name] = pair if known is None else known.to(pair.device) + pair
 
     def pop(self) -> dict[str, tuple[float, float]]:
-        """Name -> (sum of value times weight, sum of weights) over all processes; then empty."""
+        """Return name -> (sum of value * weight, sum of weights) of all processes, and reset."""
         parts = gather_object([{name: pair.tolist() for name, pair in self.by_name.items()}])
         self.by_name = {}
         together: dict[str, tuple[float, float]] = {}
@@ -34,6 +32,6 @@ class Sums:
 
 
 def mean_losses(sums: dict[str, tuple[float, float]]) -> dict[str, float]:
-    """The losses among `sums`; one that had nothing to be a mean over is left out."""
+    """Return the mean of each loss among `sums`; one with a count of 0 is left out."""
     losses = {name: pair for name, pair in sums.items() if name.endswith("_loss")}
     return {name: value / weight for name, (value, weight) in losses.items() if weight > 0}

@@ -1,18 +1,18 @@
-"""The trainer of every model here: transformers' Trainer, and what navigation models need besides.
+"""The trainer of every model here: transformers' Trainer with additions for navigation models.
 
-- Every `*_loss` of the model's output is logged by name, as the mean over what it is a mean over.
+- Every `*_loss` of the model's output is logged by name, averaged over its own count.
 - Gradient accumulation and data parallelism are exact for every count that a loss divides by.
 - Each module has its own learning rate; the table of groups is logged, and is in `output_dir`.
-- A training set with `set_epoch` is told which epoch begins, in every process and resumed run; one
+- `set_epoch` of a training set is called at each epoch, in every process and resumed run; a set
   with `lengths` can be drawn in groups of about equal length.
 - Samples/s, tokens/s and the share of time spent waiting for data are logged.
 - A loss or gradient that is not finite stops the run before it reaches a checkpoint.
-- Signals save a checkpoint, and a resumed run is the uninterrupted one (`saving`).
-- Where System2 learns below an action expert, `LatentDrift` tells how far its plans have moved, and
-  may hold them.
+- Signals save a checkpoint, and a resumed run equals the uninterrupted one (`saving`).
+- If System2 learns below an action expert, `LatentDrift` measures how far its plans have moved, and
+  can limit it.
 
-A model takes part by declaring `loss_counts` in its output (name of a loss -> how many items it is
-a mean over) and `loss_count_keys` on its class (key of the batch -> argument of `forward` that gets
+A model supports this by declaring `loss_counts` in its output (name of a loss -> number of items it
+averages) and `loss_count_keys` on its class (key of the batch -> argument of `forward` that gets
 its sum over the whole optimisation step). Both are optional. Batches need no `labels`: a model
 without them divides its loss by those counts alone.
 """
@@ -101,12 +101,12 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
         self.open_loop = open_loop
         self.drift = drift
         if open_loop is not None and is_deepspeed_zero3_enabled():
-            # each process answers its own samples, so they would wait for each other's layers
+            # each process generates for its own samples, so they would wait for each other's layers
             logger.warning("ZeRO-3 shares the weights out: evaluations leave the open loop out.")
             self.open_loop = None
         self._tell_epoch = TellEpoch()
         self.add_callback(self._tell_epoch)
-        # what says that a batch can be scored, in evaluations
+        # the keys that a batch needs to be scored in evaluations
         self.label_names = self.label_names or list(getattr(self.model, "loss_count_keys", ()))
         if self.drift is not None:
             with self.accelerator.autocast():
@@ -115,7 +115,7 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
         self._window_start: float | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
-        """Train. `resume_from_checkpoint=True` goes on from the last complete checkpoint."""
+        """Train. `resume_from_checkpoint=True` continues from the last complete checkpoint."""
         output_dir = self.args.output_dir
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(output_dir)
@@ -128,7 +128,7 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
             raise torch.OutOfMemoryError(_OUT_OF_MEMORY.format(**told)) from error
 
     def run(self, resume_from_checkpoint: str | None = None) -> None:
-        """Train, evaluate if there is something to evaluate on, save metrics and the final model.
+        """Train, evaluate if there is held-out data, save metrics and the final model.
 
         LoRA is merged into the final model, so that it loads like any other.
         """
@@ -154,17 +154,17 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
         self.save_state()
 
     def _run_epoch(self, *args, **kwargs):
-        # where a run is resumed at its end, Trainer would take one step more
+        # if a run is resumed at its end, Trainer would take one step more
         if self.state.global_step < self.state.max_steps:
             super()._run_epoch(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None):
-        """Trainer's, but where the training set has `lengths`, `group_by_length` goes by them."""
+        """Return Trainer's sampler; `group_by_length` uses the `lengths` of a training set."""
         self._tell_epoch.sampler = length_groups(self.args, self.train_dataset)
         return self._tell_epoch.sampler or super()._get_train_sampler(train_dataset)
 
     def _get_dataloader(self, dataset, description, *args, is_training: bool = False, **kwargs):
-        """Of training, with batches that say which samples they hold."""
+        """Return Trainer's loader; training batches record the indices of their samples."""
         given = self.data_collator
         if is_training and not isinstance(dataset, IterableDataset):
             dataset, self.data_collator = Numbered(dataset), NumberedCollator(given)
@@ -178,7 +178,7 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
     # Learning rates by module
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The optimiser of `args.optim` over `parameter_groups`, whose table is logged."""
+        """Create the optimiser `args.optim` over `parameter_groups`, and log their table."""
         model = self.model if model is None else model
         if self.optimizer is None:
             args = self.args
@@ -194,16 +194,16 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
         return super().create_optimizer(model)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None):
-        """Trainer's, over `args.lr_scheduler_steps` where they are given."""
+        """Create Trainer's scheduler, over `args.lr_scheduler_steps` if given."""
         num_steps = self.args.lr_scheduler_steps or num_training_steps
         return super().create_scheduler(num_steps, optimizer)
 
     # Exact accumulation
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device):
-        """Trainer's count of labels; puts those of `loss_count_keys` into every micro-batch.
+        """Return Trainer's count of labels; add the `loss_count_keys` counts to every micro-batch.
 
-        Without labels the sum of the latter, so that Trainer sees that the loss is already divided.
+        Without labels, return their sum, so that Trainer sees that the loss is already divided.
         """
         num_items = super()._get_num_items_in_batch(batch_samples, device)
         count_keys = getattr(self.model, "loss_count_keys", {})
@@ -221,15 +221,15 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
         return counts.sum() if num_items is None else num_items
 
     def _prepare_input(self, data):
-        """To the device, in its type: under DeepSpeed, Trainer would round pixels to bfloat16."""
+        """Move to the device, not cast: under DeepSpeed, Trainer would round pixels to bfloat16."""
         if isinstance(data, Tensor):
             return data.to(self.args.device)
         return super()._prepare_input(data)
 
-    # Named losses and throughput, summed up without reading them until they are logged
+    # Named losses and throughput, kept on the device until they are logged
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
-        """The micro-batches of one optimisation step; measures how long they take to come."""
+        """Return the micro-batches of one optimisation step; measure the time to load them."""
         if self._window_start is None:
             self._window_start = time.perf_counter()
         timed = self._timed(epoch_iterator)
@@ -252,7 +252,7 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
             yield batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Trainer's loss; remembers the named ones, and refuses one that is not finite."""
+        """Return Trainer's loss; sum up the named ones, and stop if one is not finite."""
         outputs: Any
         indices = inputs.pop(INDEX_KEY, None)
         forward = model if "labels" in inputs else _without_num_items(model)
@@ -303,7 +303,7 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
         return diagnose(self.train_dataset, indices.tolist(), self.data_collator, is_finite)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds named losses and throughput to what Trainer logs while it trains."""
+        """Add named losses and throughput to Trainer's log during training."""
         if "loss" in logs and self._window_start is not None:
             logs |= self._summary(self._sums.pop(), time.perf_counter() - self._window_start)
             self._window_start = None
@@ -329,7 +329,7 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
         return summary
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
-        """With the metrics of `open_loop` in evaluations."""
+        """Add the metrics of `open_loop` in evaluations."""
         metrics: dict[str, float] = {}
         with self._clock_stopped():
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
@@ -370,8 +370,8 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
             self._window_start = time.perf_counter() - unlogged["seconds"]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
-        """By `from_pretrained`, strictly. Trainer takes keys as they are on disk, where Qwen-VL's
-        have other names than in memory, and goes on with the weights it has.
+        """Load by `from_pretrained`, strictly. Trainer uses the keys on disk, which differ for
+        Qwen-VL from those in memory, and would continue with the weights it has.
         """
         model = self.model if model is None else model
         if self.is_fsdp_enabled or not isinstance(model, PreTrainedModel):
@@ -391,7 +391,7 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
 
 
 def _without_num_items(model: nn.Module) -> Callable[..., Any]:
-    """`model` for Trainer, which gives each that `accepts_loss_kwargs` its count of labels."""
+    """Wrap `model`: Trainer passes its count of labels if the model `accepts_loss_kwargs`."""
 
     def forward(num_items_in_batch=None, **inputs):
         return model(**inputs)

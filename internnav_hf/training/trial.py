@@ -1,4 +1,4 @@
-"""A training of two steps, of a small action expert on random numbers: whether anything works."""
+"""A two-step training of a small action expert on random numbers, as a smoke test."""
 
 import time
 
@@ -25,8 +25,8 @@ class _Clock(TrainerCallback):
 
 
 def train_two_steps(folder: str) -> dict:
-    """Into `folder`; the device, seconds and loss of each step, and whether what is loaded from
-    there is what was trained.
+    """Train into `folder`; return the device, seconds and loss of each step, and whether the model
+    loaded from there equals the trained one.
     """
     torch.manual_seed(0)
     model, clock = small_expert(), _Clock()
@@ -54,7 +54,7 @@ def train_two_steps(folder: str) -> dict:
 
 
 def small_expert() -> NextDiTActionExpert:
-    """A layer of everything, views of 28x28 pixels."""
+    """Return an expert with one layer of each kind and views of 28x28 pixels."""
     vision = Dinov2Config(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
     )
@@ -65,7 +65,7 @@ def small_expert() -> NextDiTActionExpert:
 
 
 def samples(count: int = 8) -> list[dict]:
-    """Plans of 4 queries, two views of each and the ways from there."""
+    """Return samples: a plan of 4 queries, two views and the trajectories from there."""
     batch = {
         "plan": torch.randn(count, 4, 32),
         "rgb": torch.rand(count, 2, 3, 28, 28),

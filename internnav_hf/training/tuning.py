@@ -1,4 +1,4 @@
-"""What learns, and how fast: freezing, LoRA, and learning rates by module for the optimiser."""
+"""Trainable parts and their rates: freezing, LoRA, and learning rates by module."""
 
 import math
 import re
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from internnav_hf.arguments.training import NavTrainingArguments, option
 from internnav_hf.training.lora import adapted_model
 
-# Parts of a System2, and of a dual system, where System2's names have SYSTEM2 in front. The longest
-# name wins: the merger is apart from the vision tower.
+# Parts of a System2, and of a dual system, in which System2's names have SYSTEM2 in front. The
+# longest name wins: the merger is apart from the vision tower.
 PARTS = {
     "vision_tower": ("vlm.model.visual",),
     "merger": ("vlm.model.visual.merger", "vlm.model.visual.deepstack_merger_list"),
@@ -28,12 +28,12 @@ _SAVED = ".modules_to_save.default."
 
 @dataclass
 class TuningArguments:
-    """What learns in a System2, and how fast; see `choose_what_learns`."""
+    """Trainable parts of a System2 and their learning rates; see `choose_what_learns`."""
 
     tune_vision_tower: bool = option(True, "Train the vision tower.")
     tune_merger: bool = option(True, "Train the merger of vision tower and language model.")
     tune_language_model: bool = option(True, "Train the language model and its output layer.")
-    tune_heads: bool = option(True, "Train the heads that are ours.")
+    tune_heads: bool = option(True, "Train the heads that this package adds.")
     vision_tower_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
     merger_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
     language_model_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
@@ -45,7 +45,7 @@ class TuningArguments:
     )
 
     def choices(self) -> dict[str, tuple[bool, float | None]]:
-        """Part -> (whether it learns, its learning rate if it has one of its own)."""
+        """Return part -> (whether it learns, its own learning rate, if any)."""
         return {
             "vision_tower": (self.tune_vision_tower, self.vision_tower_learning_rate),
             "merger": (self.tune_merger, self.merger_learning_rate),
@@ -57,7 +57,7 @@ class TuningArguments:
 
 @dataclass
 class DualTuningArguments:
-    """What learns in a dual system: published, the action expert and the latent queries alone."""
+    """Trainable parts of a dual system; published: action expert and latent queries alone."""
 
     tune_vision_tower: bool = option(False, "Train System2's vision tower.")
     tune_merger: bool = option(False, "Train the merger of vision tower and language model.")
@@ -74,7 +74,7 @@ class DualTuningArguments:
     )
 
     def choices(self) -> dict[str, tuple[bool, float | None]]:
-        """Part -> (whether it learns, its learning rate if it has one of its own).
+        """Return part -> (whether it learns, its own learning rate, if any).
 
         No plan depends on System2's heads and output layer.
         """
@@ -92,9 +92,9 @@ class DualTuningArguments:
 def choose_what_learns(
     model: nn.Module, tuning: TuningArguments | DualTuningArguments, args: NavTrainingArguments
 ) -> None:
-    """Freezes the parts that are not to be tuned, and enters the learning rate of every part in
-    `args.module_learning_rates`, where a rate that is there already stays. What a model has frozen
-    by itself stays frozen.
+    """Freeze the parts that are not to be tuned, and enter the learning rate of every part in
+    `args.module_learning_rates`; a rate that is already there stays. Parameters that the model
+    itself has frozen stay frozen.
     """
     choices = tuning.choices()
     part_of = {module: part for part in choices for module in _modules(model, part)}
@@ -108,8 +108,8 @@ def choose_what_learns(
 
 
 def add_lora(model: nn.Module, rank: int) -> nn.Module:
-    """LoRA beside the language model's projections. Of the rest, our heads, latent queries and
-    action expert train as they would have without; the VLM itself does not.
+    """Add LoRA to the language model's projections. Of the rest, our heads, latent queries and
+    action expert train as they would without LoRA; the VLM itself does not.
 
     Raises ValueError if the language model of a System2 is frozen, which contradicts LoRA; in a
     dual system that is the default.
@@ -135,13 +135,13 @@ def add_lora(model: nn.Module, rank: int) -> nn.Module:
     )
     adapted = adapted_model(model, config)
     for name, parameter in adapted.named_parameters():
-        if _SAVED in name:  # what was frozen in a part stays so in PEFT's copy of it
+        if _SAVED in name:  # a frozen parameter stays frozen in PEFT's copy
             parameter.requires_grad_(_plain(name) in trained)
     return adapted
 
 
 def _modules(model: nn.Module, part: str) -> list[str]:
-    """Names of the modules of `part` that `model` has."""
+    """Return the names of the modules of `part` in `model`."""
     names = [name for name, _ in model.named_parameters()]
     modules = [f"{prefix}{module}" for module in PARTS[part] for prefix in ("", SYSTEM2)]
     return [module for module in modules if any(_is_in(module, name) for name in names)]
@@ -198,7 +198,7 @@ def parameter_table(groups: list[dict]) -> str:
 
 
 def _longest(modules: Iterable[str], parameter_name: str) -> str | None:
-    """The longest of the names that this parameter is in."""
+    """Return the longest of the module names that contain this parameter."""
     return max((m for m in modules if _is_in(m, parameter_name)), key=len, default=None)
 
 
@@ -208,7 +208,7 @@ def _is_in(module: str, parameter_name: str) -> bool:
 
 
 def _plain(parameter_name: str) -> str:
-    """Without what PEFT puts in front, and in the middle of a part that is saved whole."""
+    """Remove PEFT's prefix, and its infix in a part that is saved whole."""
     return parameter_name.removeprefix("base_model.model.").replace(_SAVED, ".")
 
 
@@ -222,5 +222,5 @@ def _refuse_module(model: nn.Module, module: str) -> None:
 
 
 def _shape(parameter: Tensor) -> tuple[int, ...]:
-    # ZeRO-3 leaves an empty tensor in the place of a parameter, and its shape beside it
+    # ZeRO-3 leaves an empty tensor in place of a parameter, with its shape as an attribute
     return tuple(getattr(parameter, "ds_shape", parameter.shape))

@@ -1,6 +1,4 @@
-"""How a training of Seq2Seq, CMA or RDP starts: its model, its processor, and the features that
-frozen encoders give.
-"""
+"""Start of a training of Seq2Seq, CMA or RDP: model, processor, and features of frozen encoders."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,24 +29,24 @@ from internnav_hf.weights.loading import check_is_checkpoint
 from internnav_hf.weights.processor_files import check_processor_files
 
 MODELS = {"seq2seq": Seq2SeqModel, "cma": CMAModel, "rdp": RDPModel}
-CLIP_TOKENIZER = "openai/clip-vit-base-patch16"  # Long-CLIP's words are CLIP's
+CLIP_TOKENIZER = "openai/clip-vit-base-patch16"  # Long-CLIP has CLIP's vocabulary
 LEARNT = "words"
 ENCODERS = ("rgb_encoder", "depth_encoder")
 PARTS = (*ENCODERS, "text_encoder", "word_embeddings")
 Scans = Mapping[str, Sequence[str] | None]
-"""Of each data root those that are trained on; None is all."""
+"""Data root -> scans to train on; None: all."""
 _PROCESSOR_FILE = "processor_config.json"
-# What features depend on besides weights, in the configurations of model and processor.
+# Fields of the model and processor configurations that features depend on, next to weights.
 _SEEN_BY = ("model_type", "image_size", "image_mean", "image_std", "depth_size", "max_depth")
-# ... and in that of the encoder of colours, where shapes of weights do not tell.
+# ... and of the colour encoder's configuration, if shapes of weights do not determine them.
 _TOWER = ("hidden_act", "num_attention_heads", "layer_norm_eps", "downsample_in_bottleneck")
 
 
 @dataclass
 class StartArguments:
-    """What the model starts from."""
+    """Initial weights, sizes and words of the model."""
 
-    init_from: str | None = option(None, "A checkpoint to go on from: ours, released, VLN-CE's.")
+    init_from: str | None = option(None, "Checkpoint to continue from: ours, released, VLN-CE's.")
     model_config: str | None = option(None, "YAML or JSON file with other sizes, for a new model.")
     depth_encoder: str | None = option(None, "DD-PPO's file, or a checkpoint of ours; or random.")
     rgb_encoder: str | None = option(None, "ResNet or CLIP weights, file or folder; or random.")
@@ -56,32 +54,32 @@ class StartArguments:
     word_embeddings: str | None = option(None, "embeddings.json.gz of VLN-CE; or random.")
     vocabulary: str | None = option(None, "VLN-CE's train.json.gz; default: the data's own words.")
     tokenizer: str = option(
-        CLIP_TOKENIZER, f"CLIP's, folder or Hub name; {LEARNT}: the data's own."
+        CLIP_TOKENIZER, f"CLIP's tokenizer, folder or Hub name; {LEARNT}: the data's own."
     )
 
     @property
     def parents(self) -> tuple[str | None, ...]:
-        """All weights that the model starts from."""
+        """All sources of the model's initial weights."""
         encoders = (self.rgb_encoder, self.depth_encoder, self.text_encoder, self.word_embeddings)
         return (self.init_from, *encoders)
 
 
 @dataclass
 class VLNDataArguments(DataArguments):
-    """The episodes that are learnt from."""
+    """Training episodes."""
 
     data_root: list[str] = field(metadata={"help": "Folders that hold scans; all are trained on."})  # pyright: ignore[reportIncompatibleVariableOverride]
-    scans: list[str] | None = option(None, "Train on these; default: all but --eval_scans.")  # noqa: RUF009
-    eval_scans: list[str] | None = option(None, "Held out, for metrics while training.")  # noqa: RUF009
-    max_walk_steps: int = option(200, "A longer episode is cut.", low=1)
+    scans: list[str] | None = option(None, "Scans to train on; default: all but --eval_scans.")  # noqa: RUF009
+    eval_scans: list[str] | None = option(None, "Held-out scans, for metrics while training.")  # noqa: RUF009
+    max_walk_steps: int = option(200, "Steps at which a longer episode is cut.", low=1)
     inflection_coefficient: float = option(
-        3.2, "Weight of a step that is not as the one before.", above=0
+        3.2, "Weight of a step whose action differs from the one before.", above=0
     )
-    cache_features: bool = option(True, "Keep the outputs of frozen encoders.")
+    cache_features: bool = option(True, "Cache the outputs of frozen encoders.")
 
 
 def check_scans(scans: Scans, held_out: Sequence[str] | None) -> None:
-    """Raise ValueError where they, or their episodes, do not exist; before anything is loaded."""
+    """Raise ValueError if scans or their episodes do not exist; before anything is loaded."""
     for root, chosen in scans.items():
         find_units(Path(root), chosen)
     if held_out:
@@ -89,10 +87,10 @@ def check_scans(scans: Scans, held_out: Sequence[str] | None) -> None:
 
 
 def start(kind: str, args: StartArguments, scans: Scans) -> tuple[Any, VLNProcessor]:
-    """The model that `kind` names (`..._plus` is the same, from a checkpoint) and its processor.
+    """Return the model `kind` (`..._plus` is the same, from a checkpoint) and its processor.
 
-    Words are learnt from the instructions of `scans` where nothing names them. Raises ValueError
-    for what does not exist or does not fit.
+    The vocabulary is built from the instructions of `scans` if no option gives one. Raises
+    ValueError for a source that does not exist or does not fit.
     """
     name = kind.removesuffix("_plus")
     if kind != name and args.init_from is None:
@@ -120,7 +118,7 @@ def start(kind: str, args: StartArguments, scans: Scans) -> tuple[Any, VLNProces
 
 
 def _check_words(args: StartArguments, processor: VLNProcessor, config: Any) -> None:
-    """Raise ValueError where the model of --init_from has no embedding of some words."""
+    """Raise ValueError if the model of --init_from has no embedding of some words."""
     found, expected = len(processor.tokenizer), (_clip_text(config) or config).vocab_size
     if found > expected:
         raise ValueError(
@@ -131,13 +129,13 @@ def _check_words(args: StartArguments, processor: VLNProcessor, config: Any) -> 
 
 
 def _clip_text(config: Any) -> Any:
-    """Configuration of the CLIP tower that reads instructions, None where there is none."""
+    """Return the configuration of the CLIP tower that reads instructions, None if there is none."""
     is_clip = isinstance(config, RDPConfig) or (isinstance(config, CMAConfig) and config.use_clip)
     return config.text_config if is_clip else None
 
 
 def _processor(args: StartArguments, config: Any, scans: Scans) -> VLNProcessor:
-    """That of the checkpoint if it has one, else a new one with the sizes of `config`."""
+    """Return the checkpoint's processor if it has one, else a new one with `config`'s sizes."""
     if args.init_from is not None and Path(args.init_from, _PROCESSOR_FILE).is_file():
         if args.vocabulary is not None:
             raise ValueError(
@@ -178,7 +176,7 @@ def _clip_tokenizer(source: str, max_length: int, scans: Scans) -> PreTrainedTok
 
 
 def _texts(scans: Scans) -> Iterator[str]:
-    """All instructions; what is broken is for the dataset to tell."""
+    """Yield all instructions; the dataset reports broken episodes."""
     for root, chosen in scans.items():
         for unit in find_units(Path(root), chosen):
             with suppress(ValueError):
@@ -187,7 +185,7 @@ def _texts(scans: Scans) -> Iterator[str]:
 
 
 class VLNDatasets(ConcatDataset):
-    """Datasets one after another, with the `lengths` of all samples."""
+    """Concatenated datasets, with the `lengths` of all samples."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -203,7 +201,7 @@ def open_dataset(
     data_args: VLNDataArguments,
     args: NavTrainingArguments,
 ) -> VLNDataset:
-    """Samples for `model`; features instead of images if its encoders are frozen."""
+    """Return samples for `model`; features instead of images if its encoders are frozen."""
     cache_dir = data_args.cache_dir
     dataset = VLNDataset(
         root,
@@ -223,7 +221,7 @@ def open_dataset(
 def _keep_features(
     model: Any, dataset: VLNDataset, args: NavTrainingArguments, cache_dir: str | None
 ) -> None:
-    """What is not kept yet is encoded first, by all processes together."""
+    """Make `dataset` read stored features; missing ones are first encoded by all processes."""
     encoders = {name: getattr(model, name).state_dict() for name in ENCODERS}
     weights = {f"{name}.{key}": v for name, part in encoders.items() for key, v in part.items()}
     fields = model.config.to_dict()

@@ -1,14 +1,14 @@
-"""Checkpoints that are whole or not there, hold all that a run needs to go on exactly, and are
-saved when a signal asks the run to end.
+"""Atomic checkpoints with all that an exact resume needs, also saved when a signal asks the run to
+end.
 
-Besides Trainer's files a checkpoint has `run.json`, what the run is and which files belong to the
-checkpoint (see `resume`), and `progress.json`: of each process the losses since the last line of
-the log, and what was due when the run was left. All are written into a hidden folder that takes its
-name last.
+In addition to Trainer's files a checkpoint has `run.json`, the facts of the run and the list of its
+files (see `resume`), and `progress.json`: for each process the losses since the last line of the
+log, and what was due when the run was left. All are written into a hidden folder that is renamed
+last.
 
-A single process is left at once when a signal comes, also in the middle of a step, of an
-evaluation, or while it waits for data; what is saved is its state after the last whole step.
-Several processes agree after each step, and before each batch of an evaluation, and leave together.
+A single process stops at once when a signal comes, also in the middle of a step, of an evaluation,
+or while it waits for data; its state after the last whole step is saved. Several processes agree
+after each step, and before each batch of an evaluation, and stop together.
 """
 
 import json
@@ -67,7 +67,7 @@ _STAGING = "saving"
 
 
 class CheckpointTrainer(Trainer):
-    """Trainer that is interrupted, killed and resumed without a trace in weights or log."""
+    """Trainer whose weights and log do not change by interruption, kill and resume."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -84,20 +84,20 @@ class CheckpointTrainer(Trainer):
         self._last_rates: tuple[float | None, float | None] = (None, None)
         self.add_callback(_Watch(self))
 
-    # Named losses and their clock are NavTrainer's
+    # NavTrainer overrides these for its named losses and clock
 
     def _unlogged(self) -> dict[str, Any]:
-        """What the next line of the log is made of: JSON, or tensors."""
+        """Return the values for the next line of the log: JSON, or tensors."""
         return {}
 
     def _set_unlogged(self, unlogged: dict[str, Any]) -> None:
-        """Goes on from `_unlogged`."""
+        """Restore the values of `_unlogged`."""
 
     # Signals
 
     @contextmanager
     def saving_when_interrupted(self) -> Iterator[None]:
-        """A signal saves a checkpoint, and ends the program with 128 + its number."""
+        """Save a checkpoint on a signal, and end the program with 128 + its number."""
         if self.interruption.is_heard:
             yield
             return
@@ -106,14 +106,14 @@ class CheckpointTrainer(Trainer):
                 yield
                 return
             except Interrupted:
-                # workers that the same signal ended would raise in the middle of the save
+                # workers ended by the same signal would raise in the middle of the save
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._save_interrupted()
         raise SystemExit(128 + (self.interruption.number or 0))
 
     @contextmanager
     def finishing(self) -> Iterator[None]:
-        """What a run leaves at its end is written whatever signal comes; Ctrl-C twice ends it."""
+        """Write the final files of a run despite signals; Ctrl-C twice ends it."""
         begun = time.time() - 1
         with self.interruption.heard(), writing(self.args.output_dir):
             yield
@@ -151,13 +151,13 @@ class CheckpointTrainer(Trainer):
         self._save_checkpoint(self.model, None)
 
     def _flush_logs(self) -> None:
-        """TensorBoard's writer would take the last lines with it."""
+        """Flush TensorBoard's writer, which would lose the last lines."""
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
                 callback.tb_writer.flush()
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
-        """Trainer's; what is resumed must be the same run."""
+        """Train as Trainer does; a resumed run must be the same run."""
         self._resumed = resume_from_checkpoint if isinstance(resume_from_checkpoint, str) else None
         self._run = describe_run(self.args, self.model, self.train_dataset)
         if self._resumed:
@@ -169,7 +169,7 @@ class CheckpointTrainer(Trainer):
             return super().train(resume_from_checkpoint, **kwargs)
 
     def prediction_step(self, *args, **kwargs):
-        """Trainer's; several processes leave an evaluation together."""
+        """Run Trainer's step; several processes leave an evaluation together."""
         several = not may_be_left_anywhere(self.accelerator)
         heard = self.interruption.is_heard
         if heard and several and self.interruption.agree(self.accelerator):
@@ -199,7 +199,7 @@ class CheckpointTrainer(Trainer):
     # A run's moments
 
     def _maybe_log_save_evaluate(self, tr_loss, grad_norm, *args, learning_rate=None, **kwargs):
-        """Trainer's, after a step and after an epoch; a signal that has come is obeyed here."""
+        """Run Trainer's, after a step and after an epoch; handle a pending signal here."""
         norm = grad_norm.item() if isinstance(grad_norm, torch.Tensor) else grad_norm
         self._last_rates = (norm, learning_rate)
         rest = {**kwargs, "learning_rate": learning_rate}
@@ -227,7 +227,7 @@ class CheckpointTrainer(Trainer):
         return Moment(generator_states(), progress, self.state.num_input_tokens_seen)
 
     def _begin(self) -> None:
-        """At the first step of this process: what the checkpoint has noted goes on."""
+        """Restore the checkpoint's progress at the first step of this process."""
         if self.state.global_step > self.state.max_steps:
             raise ValueError(
                 f"{self._resumed} was saved at step {self.state.global_step}, but the run ends at "
@@ -266,11 +266,11 @@ class CheckpointTrainer(Trainer):
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if self._rng_to_load is None:
             super()._load_rng_state(checkpoint)
-        else:  # what was due has drawn since
+        else:  # what was due has drawn random numbers since
             set_generators(self._rng_to_load)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Trainer's, with one line where another optimiser's state lies there."""
+        """Load as Trainer does; one line if the state is another optimiser's."""
         try:
             super()._load_optimizer_and_scheduler(checkpoint)
             if self.optimizer is not None:
@@ -282,7 +282,7 @@ class CheckpointTrainer(Trainer):
             ) from error
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Trainer's; the mean loss of a resumed training is over all of its steps."""
+        """Log as Trainer does; the mean loss of a resumed training is over all of its steps."""
         if "train_loss" in logs and self.state.global_step > self._first_counted_step:
             num_steps = self.state.global_step - self._first_counted_step
             logs["train_loss"] = self._total_loss_scalar / num_steps
@@ -298,7 +298,7 @@ class CheckpointTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _save_checkpoint(self, model, trial) -> None:
-        """Trainer's, into a hidden folder that becomes the checkpoint when all have written."""
+        """Save into a hidden folder that becomes the checkpoint when all have written."""
         self.interruption.hold()
         output_dir = Path(self.args.output_dir)
         final = output_dir / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -340,7 +340,7 @@ class CheckpointTrainer(Trainer):
                 save(Path(output_dir or self.args.output_dir))
 
     def _remove_old(self, newest: Path) -> None:
-        """Those above `save_total_limit`, the oldest first; never what a user has renamed."""
+        """Remove checkpoints above `save_total_limit`, oldest first; never renamed ones."""
         limit = self.args.save_total_limit
         if limit is None or limit <= 0:
             return
@@ -351,7 +351,7 @@ class CheckpointTrainer(Trainer):
                 remove_folder(folder)
 
     def _finalize_training(self, *args, **kwargs):
-        # Trainer would remove what only begins like a checkpoint's name
+        # Trainer would remove anything whose name begins like a checkpoint's
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
             return super()._finalize_training(*args, **kwargs)
@@ -360,7 +360,7 @@ class CheckpointTrainer(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Tells a CheckpointTrainer where its loop is."""
+    """Reports the position of the loop to a CheckpointTrainer."""
 
     def __init__(self, trainer: CheckpointTrainer):
         self.trainer = trainer
@@ -371,7 +371,7 @@ class _Watch(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs):
         self.trainer._ends_epoch = False
-        if not self.forgets_steps:  # only known once a step was made
+        if not self.forgets_steps:  # only known after a step
             self.trainer.interruption.hold()
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
@@ -388,7 +388,7 @@ class _Watch(TrainerCallback):
 
 
 def _check_settings(optimizer: Any) -> None:
-    """Raise ValueError where a state that was loaded lacks a setting of this optimiser."""
+    """Raise ValueError if a loaded state lacks a setting of this optimiser."""
     defaults = getattr(optimizer, "optimizer", optimizer).defaults
     lacking = [name for group in optimizer.param_groups for name in defaults.keys() - group.keys()]
     if lacking:

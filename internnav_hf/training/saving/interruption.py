@@ -17,7 +17,7 @@ _TRACKING = nn.modules.batchnorm._NormBase
 
 
 class Interrupted(BaseException):
-    """Raised where a training can be left; `number` is the signal's."""
+    """Raised at a point where a training can stop; `number` is the signal's."""
 
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
@@ -25,13 +25,13 @@ class Interrupted(BaseException):
 
 
 class Interruption:
-    """What a training has heard. While it is held, a signal waits; released, it raises
+    """Signal state of a training. While held, a signal waits; when released, it raises
     `Interrupted` at once, in the middle of whatever Python does. Ctrl-C twice ends the program
     without saving.
     """
 
     listening: ClassVar["Interruption | None"] = None
-    """That of the training that runs, for those who are called by it."""
+    """Interruption of the running training, for the code that it calls."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -40,7 +40,7 @@ class Interruption:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Signals come here meanwhile."""
+        """Receive signals inside this context."""
         if self.is_heard:
             yield
             return
@@ -62,11 +62,11 @@ class Interruption:
             raise Interrupted(self.number)
 
     def hold(self) -> None:
-        """From here on a signal waits."""
+        """Let signals wait from here on."""
         self._raises = False
 
     def release(self) -> None:
-        """From here on a signal raises; one that has waited does now."""
+        """Let signals raise from here on; a waiting one raises now."""
         if not self.is_heard:
             return
         self._raises = True
@@ -75,7 +75,7 @@ class Interruption:
             raise Interrupted(self.number)
 
     def agree(self, state: Accelerator | PartialState) -> bool:
-        """Whether any process was asked to end; all processes call this, and all know then."""
+        """Return, in all processes, whether any was asked to end; all must call this."""
         if state.num_processes > 1:
             heard = torch.tensor([self.number or 0], device=state.device)
             torch.distributed.all_reduce(heard, torch.distributed.ReduceOp.MAX)
@@ -84,8 +84,8 @@ class Interruption:
 
 
 def leave_together() -> None:
-    """Where several processes do as many rounds of something in a training, at the begin of each:
-    raises `Interrupted` in all of them when one was asked to end.
+    """Raise `Interrupted` in all processes when one was asked to end; to be called at the start of
+    each round of work that all of them do equally often.
     """
     listening, state = Interruption.listening, PartialState()
     if listening is not None and state.num_processes > 1 and listening.agree(state):
@@ -94,13 +94,13 @@ def leave_together() -> None:
 
 
 def may_be_left_anywhere(accelerator: Accelerator) -> bool:
-    """Whether nobody waits for this process in the middle of a step."""
+    """Return whether no other process waits for this one in the middle of a step."""
     return accelerator.distributed_type == DistributedType.NO
 
 
 def forgets_steps(model: nn.Module) -> bool:
-    """Whether a forward pass that is thrown away leaves no trace in `model`: batch norms that keep
-    running statistics do not.
+    """Return whether a discarded forward pass leaves `model` unchanged: not with batch norms that
+    keep running statistics.
     """
     norms = (module for module in model.modules() if isinstance(module, _TRACKING))
     return not any(norm.training and norm.track_running_stats for norm in norms)

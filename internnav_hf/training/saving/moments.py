@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of a moment of a run, besides what Trainer keeps."""
+"""Run state that a checkpoint keeps in addition to Trainer's."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ PROGRESS_FILE = "progress.json"
 
 @dataclass
 class Moment:
-    """Where a run can be left: after a step, or before an evaluation."""
+    """A point at which a run can stop: after a step, or before an evaluation."""
 
     rng: dict[str, Any]
     progress: dict[str, Any]
@@ -26,13 +26,13 @@ class Moment:
 
 
 def plain(values: dict[str, Any]) -> dict[str, Any]:
-    """As JSON has it, exactly: tensors are lists and numbers."""
+    """Return `values` as exact JSON: tensors become lists and numbers."""
     return json.loads(json.dumps(values, default=lambda tensor: tensor.tolist()))
 
 
 def read_progress(checkpoint: str | None, process_index: int) -> dict[str, Any] | None:
-    """Of this process; None where there is none, it is damaged, or another number of processes
-    wrote it.
+    """Return the progress of this process; None if there is none, it is damaged, or another
+    number of processes wrote it.
     """
     path = Path(checkpoint or "", PROGRESS_FILE)
     if checkpoint is None or not path.is_file():
@@ -47,7 +47,7 @@ def read_progress(checkpoint: str | None, process_index: int) -> dict[str, Any] 
 
 
 def generator_states() -> dict[str, Any]:
-    """States of all generators of this process."""
+    """Return the states of all random generators of this process."""
     states = {
         "python": random.getstate(),
         "numpy": np.random.get_state(),
@@ -59,7 +59,7 @@ def generator_states() -> dict[str, Any]:
 
 
 def set_generators(states: dict[str, Any]) -> None:
-    """As `generator_states` found them."""
+    """Restore the states of `generator_states`."""
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.random.set_rng_state(states["cpu"])

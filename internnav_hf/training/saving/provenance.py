@@ -1,5 +1,5 @@
-"""What a training makes its model from: starting weights and data, with the licence of each; and
-what its card tells besides.
+"""Origins of a trained model for its card: initial weights and data with their licences, and more
+facts of the training.
 """
 
 import json
@@ -29,15 +29,15 @@ from internnav_hf.publishing.origins import CARD, Origin, cached_name, licences_
 
 INTERN_DATA = "InternRobotics/InternData-N1"
 SIMULATED = re.compile(r"simulated(_.*)?|dagger")
-"""Names that scripts/make_dataset.py gives."""
+"""Names given by scripts/make_dataset.py."""
 _SIMULATOR = "simulator of internnav_hf"
-# Scans of Matterport3D are named by eleven letters and digits, those of HM3D with a number before.
+# Names of Matterport3D scans: eleven letters and digits; of HM3D scans: with a number before.
 _SCAN = re.compile(r"(\d{5}-)?(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[A-Za-z0-9]{11}(\.basis)?")
 _CARDS_ABOVE = 3
 
 
 def data_origins(dataset: Any) -> list[Origin]:
-    """One for each data set, group of scenes or scan that `dataset` reads."""
+    """Return one origin for each data set, group of scenes or scan that `dataset` reads."""
     if isinstance(dataset, ConcatDataset):
         found = [origin for part in dataset.datasets for origin in data_origins(part)]
         return list(dict.fromkeys(found))
@@ -47,7 +47,7 @@ def data_origins(dataset: Any) -> list[Origin]:
 
 
 def cameras_of(dataset: Any) -> list[dict[str, Any]]:
-    """All different cameras that recorded what `dataset` reads, where it says so."""
+    """Return all different cameras that recorded `dataset`, as far as it states them."""
     parts = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]
     found: Iterable[CameraSpec] = (
         camera for part in parts for camera in getattr(part, "cameras", ())
@@ -56,7 +56,7 @@ def cameras_of(dataset: Any) -> list[dict[str, Any]]:
 
 
 def settings_of(args: Any) -> dict[str, Any]:
-    """How a run with these training arguments learns, for its card."""
+    """Return the training settings for the model card."""
     total = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     length = {"epochs": args.num_train_epochs}
     if args.max_steps > 0:
@@ -79,7 +79,7 @@ def settings_of(args: Any) -> dict[str, Any]:
 
 
 def _groups(dataset: Any) -> dict[str, list[Path]]:
-    """Name -> folders of its scenes."""
+    """Return name -> folders of its scenes."""
     groups: dict[str, list[Path]] = {}
     if isinstance(dataset, System2Dataset):
         scenes = dataset.episodes.select(["dataset", "scene"]).group_by(["dataset", "scene"])
@@ -96,7 +96,7 @@ def _groups(dataset: Any) -> dict[str, list[Path]]:
 
 
 def _units(dataset: NavDPDataset | VLNDataset) -> Iterator[tuple[Path, str]]:
-    """The first folder of each scene, with its data root."""
+    """Yield the first folder of each scene, with its data root."""
     is_walks = isinstance(dataset, VLNDataset)
     names = ["root", "unit"] if is_walks else ["unit"]
     rows = dataset.episodes.select(names).group_by(names).aggregate([]).to_pylist()
@@ -130,7 +130,7 @@ def _origin(name: str, scenes: Sequence[Path]) -> Origin:
 
 
 class _Place(NamedTuple):
-    """Where scenes lie: the licences that are told of it, and what it is on the Hub."""
+    """Location of scenes: its stated licences, and its repository on the Hub."""
 
     licences: list[Licence]
     repository: str
@@ -138,12 +138,12 @@ class _Place(NamedTuple):
 
 
 def _above(scene: Path) -> _Place:
-    """What the card of the data set that `scene` lies in tells, and where it comes from."""
+    """Read licences and repository from the card of the data set that contains `scene`."""
     repository, revision = max(cached_name(scene), cached_name(scene.resolve()))
     told: list[Licence] = []
     for folder in scene.absolute().parents[: _CARDS_ABOVE + 1]:
         card = read_card(folder / CARD)
-        if card and "pipeline_tag" not in card:  # a model's says how that was made
+        if card and "pipeline_tag" not in card:  # a model card describes the model's making
             text = Path(folder, CARD).read_text(encoding="utf-8", errors="replace")
             repository = repository or (INTERN_DATA if "InternData-N1" in text else "")
             told = licences_of_card(card)
@@ -153,7 +153,7 @@ def _above(scene: Path) -> _Place:
 
 
 def _are_scans(scenes: Sequence[Path]) -> bool:
-    """Whether most are named as scans of Matterport3D or HM3D are."""
+    """Return whether most have names like scans of Matterport3D or HM3D."""
     named = [any(map(_SCAN.fullmatch, scene.parts[-2:])) for scene in scenes]
     return sum(named) * 2 > len(named)
 

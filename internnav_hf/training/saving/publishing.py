@@ -1,8 +1,8 @@
-"""A trainer whose models carry our card wherever they are saved, and reach the Hub with it in one
-commit: at the end and, as `hub_strategy` says, on the way.
+"""A trainer that saves our card with every model and pushes both to the Hub in one commit: at the
+end and, depending on `hub_strategy`, during training.
 
-What follows from base and data is found out before training: the licence, whether the repository
-may be written. Arguments of the run, logs, tokens and optimiser states stay here, the last unless
+The licence, derived from base and data, and write access to the repository are checked before
+training. Arguments of the run, logs, tokens and optimiser states are not pushed, the last unless
 `hub_strategy` asks for checkpoints.
 """
 
@@ -38,7 +38,7 @@ _TIMES = ("_runtime", "_per_second")
 
 
 class PublishingTrainer(CheckpointTrainer):
-    """See the module. `parents` are what the model starts from: folders, files, Hub names."""
+    """See the module. `parents` are the sources of the model: folders, files, Hub names."""
 
     args: Any
     model: Any
@@ -50,7 +50,7 @@ class PublishingTrainer(CheckpointTrainer):
         parents: Sequence[str | None] = (),
         **kwargs,
     ):
-        """Raises ValueError where the model cannot be published as `args` say."""
+        """Raise ValueError if the model cannot be published as `args` ask."""
         super().__init__(model, args, **kwargs)
         self.parents = [parent for parent in parents if parent is not None]
         self.repository: Repository | None = None
@@ -72,7 +72,7 @@ class PublishingTrainer(CheckpointTrainer):
 
     @cached_property
     def origins(self) -> list[Origin]:
-        """What the model is made from."""
+        """Return the origins of the model."""
         kind = self._plain_model.config.model_type
         weights = [origin for name in self.parents for origin in weights_origins(name, kind)]
         data = [] if self.train_dataset is None else data_origins(self.train_dataset)
@@ -83,7 +83,7 @@ class PublishingTrainer(CheckpointTrainer):
         return cameras_of(self.train_dataset)
 
     def card_facts(self, **changes) -> CardFacts:
-        """What the card tells of the model as it is now."""
+        """Return the facts of the current model for its card."""
         facts = {
             "config": self._plain_model.config,
             "origins": self.origins,
@@ -124,7 +124,7 @@ class PublishingTrainer(CheckpointTrainer):
     # Saving
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Trainer's, with a card, and without the token in what is kept of `args`."""
+        """Save as Trainer does, with a card, and without the token in the saved `args`."""
         token, self.args.hub_token = self.args.hub_token, None
         try:
             super()._save(output_dir, state_dict)
@@ -134,12 +134,12 @@ class PublishingTrainer(CheckpointTrainer):
         self.create_model_card(folder)
 
     def save_adapter(self) -> None:
-        """The LoRA, not merged, beside the final model, where `push_adapter` asks for it."""
+        """Save the LoRA, not merged, beside the final model if `push_adapter` is set."""
         if self.args.push_adapter:
             self.save_model(str(Path(self.args.output_dir, ADAPTER)), _internal_call=True)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Trainer's; pushes where `push_to_hub` is on and a user calls it."""
+        """Save as Trainer does; push if `push_to_hub` is on and a user calls it."""
         super().save_model(output_dir, _internal_call=True)
         if self.args.push_to_hub and not _internal_call:
             self.publish("Model save")
@@ -147,10 +147,10 @@ class PublishingTrainer(CheckpointTrainer):
     # The Hub
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Trainer calls it before it knows its model; see `open_repository`."""
+        """Do nothing: Trainer calls it before it has its model; see `open_repository`."""
 
     def open_repository(self, token: str | None = None, private: bool | None = None) -> None:
-        """Make the repository. Raises ValueError where the model must not or cannot be pushed."""
+        """Create the repository. Raises ValueError if the model must not or cannot be pushed."""
         if not self.is_world_process_zero():
             return
         sweep(Path(self.args.output_dir))
@@ -176,8 +176,8 @@ class PublishingTrainer(CheckpointTrainer):
         revision: str | None = None,
         private: bool | None = None,
     ):
-        """Save the model and push it, with our card. Raises ValueError where that does not work;
-        the model is saved all the same.
+        """Save the model and push it, with our card. Raises ValueError if that fails; the model is
+        saved all the same.
         """
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         if self.repository is None or token is not None:
@@ -188,7 +188,7 @@ class PublishingTrainer(CheckpointTrainer):
         return self.publish(commit_message or "End of training", blocking)
 
     def publish(self, message: str, blocking: bool = True):
-        """Push what is saved in `output_dir`, or the adapter beside it."""
+        """Push the model saved in `output_dir`, or the adapter beside it."""
         if not self.is_world_process_zero() or self.repository is None:
             return None
         self._finish_current_push()
@@ -206,7 +206,7 @@ class PublishingTrainer(CheckpointTrainer):
         return pushed
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """What `hub_strategy` says of a checkpoint, while training goes on."""
+        """Push a checkpoint as `hub_strategy` asks, while training continues."""
         strategy = self.args.hub_strategy
         has_no_name_yet = self._staging is not None
         if has_no_name_yet or not self.is_world_process_zero() or strategy == HubStrategy.END:
@@ -218,7 +218,7 @@ class PublishingTrainer(CheckpointTrainer):
         by_step = self.args.save_strategy == SaveStrategy.STEPS
         now = f"step {self.state.global_step}" if by_step else f"epoch {int(self.state.epoch or 0)}"
         message, folder = f"Training in progress, {now}", Path(checkpoint_folder)
-        # An adapter and, at the end, a merged model in one place would be added to each other.
+        # An adapter and, at the end, a merged model in one place would be mixed.
         if self.args.push_adapter or not _is_peft_model(self.model):
             self._upload_later(folder, message, PUBLISHED)
         if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
@@ -243,7 +243,7 @@ class PublishingTrainer(CheckpointTrainer):
             return self.repository.upload(Path(staged.name), message, place)
 
     def _finish_current_push(self) -> None:
-        """Wait for what is on its way."""
+        """Wait for the uploads in progress."""
         self._forget_done(wait=True)
 
     def _forget_done(self, wait: bool = False) -> None:
@@ -262,7 +262,7 @@ class PublishingTrainer(CheckpointTrainer):
         logger.warning("%s: %s Training goes on.", name, hub_problem(error))
 
     def _check_adapter(self) -> None:
-        """Raise ValueError where `--push_adapter` would push what nobody can open."""
+        """Raise ValueError if `--push_adapter` would push an adapter that cannot be loaded."""
         if not self.args.push_adapter:
             return
         if not _is_peft_model(self.model):
@@ -275,7 +275,7 @@ class PublishingTrainer(CheckpointTrainer):
 
 
 def _metrics(entry: dict[str, Any]) -> dict[str, float]:
-    """Of an evaluation, without how long it took."""
+    """Return the metrics of an evaluation, without its timings."""
     return {
         name: value
         for name, value in entry.items()

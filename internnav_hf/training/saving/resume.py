@@ -1,9 +1,9 @@
-"""Whether a checkpoint is whole, and whether the run that goes on from it is the one it was.
+"""Checks that a checkpoint is whole and that the run resuming from it is the same run.
 
-`run.json` beside a checkpoint has the options of the run, what follows from data and model, and the
-sizes of the checkpoint's files. What differs is shown as a table and refused, but for what a run
-may change on its way (`MAY_DIFFER`): how long it is, what is logged, saved and evaluated, where
-things lie, and how the machine is used.
+`run.json` in a checkpoint has the options of the run, facts of data and model, and the sizes of the
+checkpoint's files. Differences are shown as a table and refused, except for what a run may change
+(`MAY_DIFFER`): its length, what is logged, saved and evaluated, locations of files, and use of the
+machine.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ MAY_DIFFER = re.compile(
     "|use_cpu|tf32|ddp_.*|local_rank|deepspeed|fsdp.*|accelerator_config|parallelism_config"
     "|enable_jit_checkpoint|restore_callback_states_from_checkpoint|attn_implementation|dagger_.*"
 )
-# They say where weights start from, which lie in the checkpoint now: only the last name counts.
+# Sources of initial weights, which are in the checkpoint now: only the last name counts.
 _SOURCES = (
     *("vlm", "system2", "model_config", "action_expert_config", "vision_encoder", "rgb_encoder"),
     *("depth_encoder", "text_encoder", "word_embeddings", "vocabulary", "tokenizer", "init_from"),
@@ -60,7 +60,7 @@ _MISSING = object()
 
 
 def checkpoints(output_dir: str | Path) -> list[Path]:
-    """Folders called `checkpoint-N`, the newest first; not what a user has renamed."""
+    """Return folders called `checkpoint-N`, newest first; not those a user has renamed."""
     found = (
         (int(name[1]), folder)
         for folder in Path(output_dir).glob("checkpoint-*")
@@ -70,7 +70,7 @@ def checkpoints(output_dir: str | Path) -> list[Path]:
 
 
 def what_is_left(output_dir: str | Path) -> str:
-    """A sentence about the checkpoints there, for the message of what went wrong."""
+    """Return a sentence about the checkpoints there, for an error message."""
     names = [folder.name for folder in checkpoints(output_dir)]
     if not names:
         return "There is no checkpoint yet."
@@ -78,7 +78,7 @@ def what_is_left(output_dir: str | Path) -> str:
 
 
 def last_complete_checkpoint(output_dir: str | Path) -> str | None:
-    """The newest checkpoint that is whole; a warning says what is wrong with each newer one."""
+    """Return the newest whole checkpoint; warn of the damage of each newer one."""
     for folder in checkpoints(output_dir):
         damage = next(damages(folder), None)
         if damage is None:
@@ -88,10 +88,11 @@ def last_complete_checkpoint(output_dir: str | Path) -> str | None:
 
 
 def checkpoint_to_resume(args: NavTrainingArguments) -> str | None:
-    """What `--resume_from_checkpoint` asks for: true, false, auto (true if there is one), a path.
+    """Return the checkpoint of `--resume_from_checkpoint`: true, false, auto (true if there is one)
+    or a path.
 
-    Raises ValueError where it is no checkpoint, or one of another run, and where `output_dir` has
-    checkpoints and nothing was said about them.
+    Raises ValueError if it is no checkpoint, or one of another run, and if `output_dir` has
+    checkpoints and the option is not given.
     """
     choice = (args.resume_from_checkpoint or "").lower()
     if choice in ("", "false"):
@@ -116,7 +117,7 @@ def checkpoint_to_resume(args: NavTrainingArguments) -> str | None:
 
 
 def _passed_over(output_dir: str, taken: str) -> str:
-    """A sentence about the newest checkpoint where it is not the one `taken`."""
+    """Return a sentence about the newest checkpoint if it is not the one `taken`."""
     newest = checkpoints(output_dir)[0]
     if newest == Path(taken):
         return ""
@@ -134,7 +135,7 @@ def _refuse_overwriting(output_dir: str) -> None:
 
 
 def _damaged_but_usable(args: NavTrainingArguments) -> str | None:
-    """Where no checkpoint is whole, but one has its weights: asked for, or refused by name."""
+    """Return a checkpoint with weights if none is whole and that is allowed, else refuse it."""
     for folder in checkpoints(args.output_dir):
         if next(damages(folder, only_weights=True), None) is None:
             _check_is_checkpoint(folder, args.resume_anyway)
@@ -143,7 +144,7 @@ def _damaged_but_usable(args: NavTrainingArguments) -> str | None:
 
 
 def _check_is_checkpoint(folder: Path, resume_anyway: bool) -> None:
-    """Raise ValueError where a run cannot go on from `folder`."""
+    """Raise ValueError if a run cannot continue from `folder`."""
     told = f"--resume_from_checkpoint {folder}"
     if not folder.is_dir():
         raise ValueError(
@@ -174,16 +175,16 @@ def _check_length(folder: str, max_steps: int) -> None:
 
 
 def damages(folder: Path, only_weights: bool = False) -> Iterator[str]:
-    """What is wrong with a checkpoint, the worst first; nothing where it is whole.
+    """Yield the damages of a checkpoint, worst first; nothing if it is whole.
 
-    With `only_weights` nothing is said about what else going on exactly needs.
+    With `only_weights`, skip what else an exact resume needs.
     """
     yield from _state_damages(folder)
     weights = {path for pattern in _WEIGHTS for path in folder.glob(pattern)}
     if not weights:
         yield "it has no weights"
     record = _read_record(folder)
-    sizes = record["files"] if record else {}  # none is of an older checkpoint
+    sizes = record["files"] if record else {}  # an older checkpoint has none
     listed = {**sizes, **dict.fromkeys(_shards(folder))}
     for name, size in listed.items():
         if not only_weights or name.endswith(".safetensors"):
@@ -219,7 +220,7 @@ def _state_damages(folder: Path) -> Iterator[str]:
 
 
 def _read_record(folder: Path) -> dict[str, dict] | None:
-    """`run.json` there; None where it is missing or not of its form."""
+    """Return `run.json` there; None if it is missing or malformed."""
     try:
         record = json.loads((folder / RUN_FILE).read_text())
         parts = {part: dict(record[part]) for part in ("options", "facts", "files")}
@@ -234,7 +235,7 @@ def _shards(folder: Path) -> list[str]:
         try:
             found += set(json.loads(path.read_text())["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError):
-            continue  # `_content_damages` tells
+            continue  # `_content_damages` reports it
     return found
 
 
@@ -246,7 +247,7 @@ def _size_damages(path: Path, size: int | None) -> Iterator[str]:
 
 
 def _content_damages(path: Path) -> Iterator[str]:
-    """Of a file's form, without reading all of it."""
+    """Yield damages of a file's form, without reading all of it."""
     try:
         if path.stat().st_size == 0:
             yield f"{path.name} is empty"
@@ -263,9 +264,9 @@ def _content_damages(path: Path) -> Iterator[str]:
 
 
 def _missing_state(folder: Path) -> Iterator[str]:
-    """Without these, optimiser and learning rate would start anew."""
+    """Yield missing files without which optimiser and learning rate would start anew."""
     names = {path.name for path in folder.iterdir()}
-    if any(name.startswith("global_step") for name in names):  # DeepSpeed's holds them
+    if any(name.startswith("global_step") for name in names):  # DeepSpeed's folder holds them
         return
     optimizer = ("optimizer.pt", "optimizer.bin", "optimizer_0")
     missing = [] if names & set(optimizer) else [optimizer[0]]
@@ -282,7 +283,7 @@ def _missing_state(folder: Path) -> Iterator[str]:
 
 
 def options_of(args: TrainingArguments) -> dict[str, Any]:
-    """All options that make a run what it is: of training, and of the recipe."""
+    """Return all options that identify a run: of training, and of the recipe."""
     recipe = args.recipe_options if isinstance(args, NavTrainingArguments) else {}
     options = {**recipe, **args.to_dict()}
     for name in _SOURCES:
@@ -293,7 +294,7 @@ def options_of(args: TrainingArguments) -> dict[str, Any]:
 
 
 def describe_run(args: TrainingArguments, model: nn.Module, dataset: Any) -> dict[str, Any]:
-    """`options_of`, and what follows from data, model and machine."""
+    """Return `options_of`, and facts of data, model and machine."""
     trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
     facts = {
         "processes": args.world_size,
@@ -338,7 +339,7 @@ def _digest(names: list[str]) -> str:
 
 
 def tell_new_length(checkpoint: str, max_steps: int) -> None:
-    """A schedule may depend on how many steps there are."""
+    """Warn of a new number of steps, on which a schedule may depend."""
     was = json.loads(Path(checkpoint, TRAINER_STATE_NAME).read_text()).get("max_steps")
     if was != max_steps:
         told = "The run ends at step %s, not at %s as before; its schedule is of as many steps."
@@ -346,7 +347,7 @@ def tell_new_length(checkpoint: str, max_steps: int) -> None:
 
 
 def write_record(folder: Path, run: dict[str, Any]) -> None:
-    """`run.json` of a checkpoint whose other files are all written; a card may be edited later."""
+    """Write `run.json` of a checkpoint after all other files; a card may be edited later."""
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != CARD)
     files = {str(path.relative_to(folder)): path.stat().st_size for path in paths}
     digests = {n: sampled_digest(folder / n) for n in files if Path(n).suffix in _BINARY}
@@ -356,8 +357,8 @@ def write_record(folder: Path, run: dict[str, Any]) -> None:
 
 
 def check_same_run(checkpoint: str, run: dict[str, Any], resume_anyway: bool) -> None:
-    """Raise ValueError with a table of what differs from the run that wrote `checkpoint`; a warning
-    with `resume_anyway`. Only what both know is compared.
+    """Raise ValueError with a table of differences to the run that wrote `checkpoint`; with
+    `resume_anyway`, warn. Only fields that both have are compared.
     """
     path = Path(checkpoint, RUN_FILE)
     if not path.is_file():
