@@ -33,7 +33,7 @@ class Family:
     `processor` is the class that makes its inputs, None if its policy does that itself. `benchmark`
     is the one that it enters, None for a part of another model. `licence` is the Hub's identifier
     for the released weights, `paper` a title and its number at arXiv. `others` are more public
-    names. `released` is the function that recognises checkpoints that others released, see
+    names. `released` is the function that recognises third-party checkpoints, see
     `policies.loading`.
     """
 
@@ -64,7 +64,7 @@ class Family:
         }
 
     def load(self, part: str) -> Any:
-        """What `places` names; None if the family has no such part."""
+        """Import the object that `places` names; None if the family has no such part."""
         place = self.places()[part]
         return None if place is None else load(place)
 
@@ -74,7 +74,7 @@ class Family:
         return self.load("config").model_type
 
 
-# A checkpoint is of the first family that recognises it: a dual system holds a System2.
+# A checkpoint belongs to the first family that recognises it: a dual system contains a System2.
 FAMILIES: tuple[Family, ...] = (
     Family(
         name="DualSystem",
@@ -171,7 +171,7 @@ def public_names() -> dict[str, str]:
 
 
 def load(place: str) -> Any:
-    """What stands at `module.name` below the package."""
+    """Import the object at `module.name` below the package."""
     module, _, name = place.rpartition(".")
     return getattr(importlib.import_module(f"{PACKAGE}.{module}"), name)
 
@@ -179,7 +179,7 @@ def load(place: str) -> Any:
 def exports(package: str) -> Callable[[str], Any]:
     """`__getattr__` for the folder `package` of a family: its public names, from its modules.
 
-    Adapters that PEFT saved name the folder as where the class of their base model is.
+    Adapters saved by PEFT name this folder as the module of their base model's class.
     """
     inside = package.removeprefix(f"{PACKAGE}.")
 
@@ -198,7 +198,7 @@ def family_of(model_type: str | None) -> Family | None:
 
 
 def families_of(policy: type) -> list[Family]:
-    """The families that `policy`, or else the nearest of its bases that drives any, drives."""
+    """The families that the class `policy`, or its nearest base that drives any, drives."""
     for base in policy.__mro__:
         place = f"{base.__module__}.{base.__qualname__}"
         found = [one for one in FAMILIES if place == f"{PACKAGE}.{one.places()['policy']}"]
@@ -208,7 +208,7 @@ def families_of(policy: type) -> list[Family]:
 
 
 class LazyClass:
-    """Stands for the class `name` of `module`, imported when called or asked for something.
+    """Stand-in for the class `name` of `module`, imported at the first call or attribute access.
 
     The Auto classes call `from_pretrained` and `_from_config` of what is registered and read its
     `__name__`, `__module__` and `config_class`. `isinstance` and `issubclass` work as with the
@@ -224,7 +224,7 @@ class LazyClass:
         return getattr(importlib.import_module(self.__module__), self.__name__)
 
     def __getattr__(self, attribute: str) -> Any:
-        if attribute.startswith("__"):  # copy and pickle ask for these, and mean the stand-in
+        if attribute.startswith("__"):  # copy and pickle look these up on the stand-in itself
             raise AttributeError(attribute)
         return getattr(self._resolve(), attribute)
 
@@ -242,10 +242,10 @@ class LazyClass:
 class _RegistryFinder(MetaPathFinder):
     """Finds the registry of processors once, with a loader that then registers ours.
 
-    Why a hook: `AutoProcessor.register` needs that registry imported, and it brings transformers'
-    modelling code with it. On a busy two-core machine that is 3.0 s of processor time and 1,500
-    modules, five times all that `import internnav_hf` takes with it (0.6 s after torch and
-    transformers). Processors are looked up by class name among those registered, and nowhere else.
+    Why a hook: `AutoProcessor.register` imports that registry, and with it transformers' modelling
+    code. On a busy two-core machine that is 3.0 s of processor time and 1,500 modules, five times
+    the cost of `import internnav_hf` with the hook (0.6 s after torch and transformers). Processors
+    are looked up by class name in this registry only.
     """
 
     def find_spec(self, fullname, path=None, target=None):
@@ -269,11 +269,11 @@ class _RegistryLoader(Loader):
         return getattr(self.__dict__["loader"], name)
 
     def create_module(self, spec):
-        """As `loader`."""
+        """Create the module as `loader` does."""
         return self.loader.create_module(spec)
 
     def exec_module(self, module):
-        """As `loader`, and then ours."""
+        """Execute the module as `loader` does, then register our processors."""
         self.loader.exec_module(module)
         _register_processors(module)
 

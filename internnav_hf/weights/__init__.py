@@ -1,1 +1,1 @@
-"""Weights that come from outside: read without running anything, checked before they are used."""
+"""Third-party weights: read without executing any code, checked before they are used."""

@@ -1,6 +1,6 @@
-"""A LoRA adapter opens as what it is: its base, with what it adds.
+"""LoRA adapters: opening one gives its base model with the adapter merged into it.
 
-Which modules it changes is read from its weights, and of its settings only numbers are taken.
+The modules that it changes are read from its weights; only numbers are taken from its settings.
 """
 
 import re
@@ -17,7 +17,7 @@ from internnav_hf.weights.weight_files import read_header, read_json
 _WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _LORA_A = re.compile(r"^base_model\.model\.(.+)\.lora_A\.weight$")
-# What changes how the weights are meant, where it is set.
+# Settings that, if set, change the meaning of the weights.
 _UNKNOWN = (
     "alora_invocation_tokens", "alpha_pattern", "arrow_config", "layer_replication", "lora_bias",
     "rank_pattern", "target_parameters", "trainable_token_indices", "use_bdlora", "use_dora",
@@ -25,13 +25,13 @@ _UNKNOWN = (
 )  # fmt: skip
 _MOST_IN_A_ROW = 8
 FRESH = "_fresh_modules"
-"""Attribute of a base: names of modules of random numbers, which the adapter must bring."""
+"""Attribute of a base: names of randomly initialised modules that the adapter must contain."""
 
 
 def read_adapter(path: str | Path, **hub: Any) -> dict[str, Any] | None:
-    """The settings of the adapter in `path`, a folder or Hub name; None where there is none.
+    """The settings of the adapter in `path`, a folder or Hub name; None if there is none.
 
-    Raises ValueError for one of another kind than LoRA, or of which no base is known.
+    Raises ValueError for an adapter of another kind than LoRA, or without a known base.
     """
     file = find_file(path, ADAPTER_CONFIG, **hub)
     if file is None:
@@ -78,7 +78,7 @@ def open_adapter(
 
 
 def merge_adapter(model: PreTrainedModel, weights: dict, settings: dict, path: str | Path) -> Any:
-    """`model` with the adapter's `weights`, of which every one must fit."""
+    """`model` with the adapter's `weights` merged into it; every one must fit."""
     try:
         from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
         from peft import set_peft_model_state_dict as set_state
@@ -132,14 +132,14 @@ def _adapter_weights(path: str | Path, **hub: Any) -> dict:
 
 
 def _saved_modules(weights: dict, settings: dict) -> list[str]:
-    """Of those that the adapter brings whole, which it has weights of."""
+    """The fully saved modules in `settings` that the adapter has weights for."""
     named = settings.get("modules_to_save") or []
     names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     return [name for name in names if any(k.startswith(f"{_PREFIX}{name}.") for k in weights)]
 
 
 def _check_chain(path: str | Path, base: str) -> None:
-    """Raise ValueError where one adapter stands on another without end."""
+    """Raise ValueError if the adapters' bases form a cycle."""
     seen = [Path(path).resolve()]
     while Path(base).is_dir():
         folder = Path(base).resolve()

@@ -1,7 +1,7 @@
-"""A checkpoint, folder or Hub repository: what is in it is checked before transformers opens it.
+"""Checkpoints, folders or Hub repositories: checked before transformers opens them.
 
-transformers takes a missing configuration for a default one, builds what a configuration asks for
-before it looks at the weights, and hands broken files to libraries whose errors name no file.
+transformers replaces a missing configuration by a default one, builds the configured model before
+it opens the weights, and passes broken files to libraries whose errors name no file.
 """
 
 import math
@@ -51,8 +51,8 @@ _SHARDED = re.compile(r"^shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors$")
 
 
 class Weights(NamedTuple):
-    """Of a checkpoint: the tensors by name as their files describe them, and, where transformers
-    is not to open the files, as they are.
+    """The weights of a checkpoint: tensors by name as described in their files, and the tensors
+    themselves if transformers must not open the files.
     """
 
     files: tuple[Path, ...]
@@ -65,7 +65,7 @@ class Weights(NamedTuple):
 
 
 def hub_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `kwargs` that say where and how a repository is found."""
+    """The part of `kwargs` that locates a repository on the Hub."""
     return {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
 
 
@@ -78,9 +78,9 @@ def own_fields(config_class: type, kwargs: dict) -> tuple[dict, dict]:
 
 
 def find_file(path: str | Path, name: str, **hub: Any) -> Path | None:
-    """`name` in the folder or Hub repository `path`, None where there is none.
+    """The file `name` in the folder or Hub repository `path`, None if there is none.
 
-    Raises ValueError where there is no such folder or repository.
+    Raises ValueError if there is no such folder or repository.
     """
     folder = Path(path)
     if folder.is_dir():
@@ -102,9 +102,9 @@ def find_file(path: str | Path, name: str, **hub: Any) -> Path | None:
 
 
 def stored_config(path: str | Path, **hub: Any) -> dict[str, Any]:
-    """What `config.json` of `path`, a folder or Hub name, says; never that of a default model.
+    """Content of `config.json` in `path`, a folder or Hub name; never a default configuration.
 
-    Raises ValueError where there is none, or one of which no model can be.
+    Raises ValueError if there is none, or if it cannot be that of a model.
     """
     file = Path(path) if Path(path).is_file() else find_file(path, CONFIG_NAME, **hub)
     if file is None:
@@ -136,10 +136,10 @@ def is_bare_adapter(path: str | Path, **hub: Any) -> bool:
 
 
 def open_weights(path: str | Path, variant: str | None = None, **hub: Any) -> Weights | None:
-    """The weights of `path`, whose headers fit their files; None where there are none.
+    """The weights of `path`, whose headers fit their files; None if there are none.
 
-    Raises ValueError for any that are broken, cut or missing, and for a folder with an adapter
-    besides: nothing tells whether the weights have it already.
+    Raises ValueError for broken, truncated or missing files, and for a folder that also holds an
+    adapter: it cannot be known whether the weights already include it.
     """
     folder = Path(path, hub.get("subfolder") or "")
     if folder.is_dir() and any(_SHARDED.match(file.name) for file in folder.iterdir()):
@@ -167,7 +167,7 @@ def open_weights(path: str | Path, variant: str | None = None, **hub: Any) -> We
 
 
 def weight_names(path: str | Path, **hub: Any) -> set[str]:
-    """Names of the tensors of `path`; where shards are listed, they are not opened."""
+    """Names of the tensors of `path`; shards listed in an index are not opened."""
     index = find_file(path, SAFE_WEIGHTS_INDEX_NAME, **hub)
     if index is not None and find_file(path, SAFE_WEIGHTS_NAME, **hub) is None:
         return set(read_json(index, "a list of shards").get("weight_map") or ())
@@ -176,7 +176,7 @@ def weight_names(path: str | Path, **hub: Any) -> set[str]:
 
 
 def no_weights(path: str | Path) -> ValueError:
-    """Of a checkpoint whose weights are missing."""
+    """The error for a checkpoint whose weights are missing."""
     return ValueError(
         f"{path}: found no weights, expected {SAFE_WEIGHTS_NAME}. Is the download complete?"
     )
@@ -189,10 +189,10 @@ def check_size(
     build: Callable[[Any], nn.Module],
     fresh: tuple[str, ...] = (),
 ) -> nn.Module | None:
-    """What `build` makes of `config`, without memory; None under ZeRO-3.
+    """The model that `build` makes of `config`, on the meta device; None under ZeRO-3.
 
-    Raises ValueError where it is far larger than `weights`, or cannot be built. `fresh` is how
-    names start that the weights may lack.
+    Raises ValueError if it is far larger than `weights`, or cannot be built. `fresh` are prefixes
+    of names that the weights may lack.
     """
     for name, value in _numbers(config.to_dict()):
         is_layers = name.endswith("layers") and not name.endswith("window_layers")
@@ -204,7 +204,7 @@ def check_size(
     # imported here: it brings accelerate, a fifth of `import internnav_hf`
     from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-    if is_deepspeed_zero3_enabled():  # where building shares the weights out
+    if is_deepspeed_zero3_enabled():  # there, building a model distributes its weights
         return None
     try:
         with torch.device("meta"):
@@ -234,7 +234,7 @@ def published_type(path: str | Path) -> str:
 
 
 def _shards(path: str | Path, index: Path, **hub: Any) -> tuple[Path, ...]:
-    """The files that `index` names, which are all beside it."""
+    """The files that `index` names, all of which are in its folder."""
     places = read_json(index, "a list of shards").get("weight_map")
     if not isinstance(places, dict) or not places:
         raise ValueError(f"{index}: weight_map: found none, expected names and their files.")
@@ -255,7 +255,7 @@ def _shards(path: str | Path, index: Path, **hub: Any) -> tuple[Path, ...]:
 
 
 def _numbered(folder: Path) -> tuple[Path, ...]:
-    """Shards in `folder` that no file lists, but whose names say how many there are."""
+    """Shards in `folder` without an index, whose number is part of their names."""
     files = sorted(folder.glob("model-*-of-*.safetensors")) if folder.is_dir() else []
     expected = [f"model-{i + 1:05d}-of-{len(files):05d}.safetensors" for i in range(len(files))]
     if [file.name for file in files] != expected:
@@ -274,7 +274,7 @@ def _joined(parts: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _with_variant(name: str, variant: str | None) -> str:
-    """As transformers names the files of a `variant`: model.VARIANT.safetensors."""
+    """File name of a `variant` as in transformers: model.VARIANT.safetensors."""
     if variant is None:
         return name
     if Path(variant).name != variant:

@@ -1,4 +1,4 @@
-"""Tensors out of files that others made: safetensors, and what `torch.save` writes, of any age.
+"""Tensors from third-party files: safetensors, and files of `torch.save`, old format or new.
 
 Nothing in a file is called or imported, and no tensor is made before its sizes have been compared
 with the file: see `pickled_data` and `torch_files`.
@@ -20,14 +20,14 @@ from internnav_hf.weights.weight_files import (
 )
 
 _TENSOR = "Tensor"
-_EXPANDED = 1 << 20  # bytes more than a small file has, of tensors that show one number often
+_EXPANDED = 1 << 20  # bytes by which a small file's tensors may exceed it, if views repeat numbers
 _EXPECTED = ", expected a dict of names and tensors"
 
 
 def read_tensors(file: str | Path) -> dict[str, Tensor]:
     """The state dict in `file`, by itself or as its `state_dict`; safetensors too.
 
-    Objects of other kinds beside it stay unread. Raises ValueError where there is none.
+    Objects of other kinds next to it stay unread. Raises ValueError if there is none.
     """
     file = check_file(file)
     if file.suffix == SAFETENSORS:
@@ -60,7 +60,7 @@ def _named_tensors(file: Path) -> dict[str, Tensor]:
             opened.check(value)
         except ValueError as error:
             raise ValueError(f"{name[:80]}: {error}") from error
-    # tied weights count twice; a file that shows one storage under a thousand names is no model
+    # tied weights count twice; a file with one storage under a thousand names is no model
     told = sum(value.num_bytes for value in content.values())
     if told > 4 * opened.size + _EXPANDED:
         raise ValueError(f"its tensors would have {told} bytes, of {opened.size} in the file")

@@ -1,4 +1,4 @@
-"""Strict loading: a checkpoint fits, or there is one clear error."""
+"""Strict loading: a checkpoint fits completely, or one clear error is raised."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -30,16 +30,16 @@ _TYPES = ("dtype", "torch_dtype")  # a configuration would keep these to itself
 
 
 REPORTED = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-"""By these transformers reports keys that do not fit, which are then checked here."""
+"""With these arguments transformers reports keys that do not fit; they are then checked here."""
 
 
 class Release(NamedTuple):
-    """What others released, in our terms; see `StrictLoading.released`.
+    """A third-party checkpoint in our terms; see `StrictLoading.released`.
 
-    `source` is what messages name. `fields` of the configuration follow from it; None if the
+    `source` is its name in messages. `fields` of the configuration follow from it; None if the
     configuration's own class reads them there. `convert` gives the weights under our names, for a
-    model of that configuration without memory; None if transformers renames them. `weights`, as
-    their files describe them, are first compared with the size of the model.
+    model of that configuration on the meta device; None if transformers renames them. `weights`,
+    as described in their files, are first compared with the size of the model.
     """
 
     source: str | Path
@@ -49,11 +49,11 @@ class Release(NamedTuple):
 
 
 class StrictLoading:
-    """Before `PreTrainedModel` among a model's bases: `from_pretrained` raises ValueError for any
-    missing, unexpected or misshapen key, where transformers would go on with random weights, and
-    for whatever is broken in the folder.
+    """To be listed before `PreTrainedModel` among a model's bases: `from_pretrained` raises
+    ValueError for any missing, unexpected or misshapen key, for which transformers would continue
+    with random weights, and for anything broken in the folder.
 
-    A model with released weights says in `released` how they are recognised, which configuration
+    A model with released weights defines in `released` how they are recognised, which configuration
     follows from them and how their keys are renamed.
     """
 
@@ -96,8 +96,8 @@ class StrictLoading:
         model, info = this.load_weights(source, release, *args, config=config, **kwargs)
         check_loading(path or "given", info, fresh, dropped)
         if path is not None:
-            # also if transformers was handed weights in memory: the licence of what is pushed, and
-            # an adapter's base, follow from it
+            # also for weights that are given in memory: the licence of a pushed model, and an
+            # adapter's base, follow from it
             model.name_or_path = str(path)
         if fresh:
             setattr(model, FRESH, [n for n, _ in model.named_children() if f"{n}." in fresh])
@@ -105,8 +105,8 @@ class StrictLoading:
 
     @classmethod
     def released(cls, path: str | Path, **hub: Any) -> Release | None:
-        """What others released at `path`, a folder, a Hub name or, if `opens_files`, a file; None
-        for our own checkpoints and what is not known.
+        """The third-party checkpoint at `path`, a folder, a Hub name or, if `opens_files`, a file;
+        None for our own checkpoints and unknown ones.
 
         `hub` are arguments of the Hub and `release_options`.
         """
@@ -116,8 +116,8 @@ class StrictLoading:
     def optional_parts(
         cls, path: str | Path, config: Any, **hub: Any
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """How keys start that the checkpoint `path` may lack, whose modules then start fresh, and
-        that a model of `config` may leave out.
+        """Prefixes of keys that the checkpoint `path` may lack, whose modules then start fresh, and
+        prefixes of keys that a model of `config` may leave out.
         """
         return (), ()
 
@@ -143,17 +143,17 @@ class StrictLoading:
 
     @classmethod
     def open_base(cls, path: str | Path, config: Any = None, **kwargs: Any) -> Any:
-        """What an adapter stands on."""
+        """The base model of an adapter."""
         this: Any = cls
         return this.from_pretrained(path, config=config, **kwargs)
 
     @staticmethod
     def released_keys(state_dict: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
-        """A released `state_dict` under the names of a model of `config`."""
+        """Rename a released `state_dict` for a model of `config`."""
         raise ValueError(f"No checkpoint of a {config.model_type} was released by others.")
 
 
-# What transformers' loading takes and strict loading does not, with the reason.
+# Arguments that transformers' loading accepts and strict loading does not, with the reason.
 _REFUSED = {
     "ignore_mismatched_sizes": "what does not fit is an error, and never random weights",
     "from_tf": "expected weights of PyTorch",
@@ -169,13 +169,13 @@ _MUST_BE_TRUE = {
 
 
 def loading_arguments(path: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """`path` and `kwargs` of `from_pretrained` that loading is to see; ValueError for what
-    transformers would do silently, or not at all.
+    """`path` and `kwargs` of `from_pretrained` to use for loading; ValueError for arguments that
+    transformers would ignore, or apply silently.
     """
     kept = dict(kwargs)
     auto = kept.get("adapter_kwargs")
     if isinstance(auto, dict) and not auto.keys() - {"token", "revision", "_adapter_model_path"}:
-        # the Auto classes send them always, and the base in the place of an adapter
+        # the Auto classes always pass them, and the base in place of an adapter
         path = auto.get("_adapter_model_path") or path
         del kept["adapter_kwargs"]
     for name, reason in _REFUSED.items():
@@ -204,7 +204,7 @@ def _open_if_adapter(model_class: Any, path: Any, config: Any, kwargs: dict[str,
 def _find_release(
     model_class: Any, path: Any, kwargs: dict[str, Any]
 ) -> tuple[Release | None, dict[str, Any]]:
-    """What `path` holds of others, and `kwargs` without the options that are for it."""
+    """The third-party checkpoint in `path`, if any, and `kwargs` without the options for it."""
     names = model_class.release_options
     options = {name: value for name, value in kwargs.items() if name in names}
     kwargs = {name: value for name, value in kwargs.items() if name not in names}
@@ -230,7 +230,7 @@ def _configuration(
 
 
 def _converted(model_class: Any, path: Any, release: Release, config: Any) -> dict[str, Tensor]:
-    """The weights of `release` under our names, of which every one fits a model of `config`."""
+    """The weights of `release` under our names; every one fits a model of `config`."""
     assert release.convert is not None
     model = None
     if release.weights is not None:
@@ -251,9 +251,9 @@ def _checked_source(
     fresh: tuple[str, ...],
 ) -> tuple[Any, dict[str, Any]]:
     """What transformers is to open for `path`, a folder or Hub name whose weights are whole and of
-    about the size of what `build` makes of `config`: it, or None, and `kwargs`.
+    about the size of the model that `build` makes of `config`: a path, or None, and `kwargs`.
 
-    `fresh` is how the names of modules start that the weights may lack.
+    `fresh` are prefixes of the names of modules that the weights may lack.
     """
     weights = open_weights(path, kwargs.get("variant"), **hub_arguments(kwargs))
     if weights is None:
@@ -269,13 +269,13 @@ def _without_hub(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def no_loss() -> dict[str, Any]:
-    """transformers' loading report where everything fits."""
+    """transformers' loading report for weights that all fit."""
     return {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set()}
 
 
 def read_config(config_class: type[PreTrainedConfig], path, **kwargs) -> tuple[Any, dict]:
-    """The configuration of `path`, with its fields among `kwargs`, and what a model's loading needs
-    of the rest: Hub arguments, the type, and all that is no field.
+    """The configuration of `path`, with its fields from `kwargs`, and the remaining `kwargs` that
+    loading a model needs: Hub arguments, the type, and all that are not fields.
     """
     kept = {name: kwargs[name] for name in (*HUB_ARGUMENTS, *_TYPES) if name in kwargs}
     fields = {name: value for name, value in kwargs.items() if name not in _TYPES}
@@ -286,10 +286,10 @@ def read_config(config_class: type[PreTrainedConfig], path, **kwargs) -> tuple[A
 def load_published(
     classes: Mapping[str, Any], path: str | Path, may_be_unexpected: tuple[str, ...] = ()
 ) -> Any:
-    """A model of transformers from `path`, a folder or Hub name: of that of `classes`, by
-    `model_type`, that it holds.
+    """A transformers model from `path`, a folder or Hub name; its class is the one in `classes` for
+    the stored `model_type`.
 
-    Raises ValueError for what is missing or broken there, or of another type.
+    Raises ValueError for missing or broken files, or another type.
     """
     kind = published_type(path)
     if kind not in classes:
@@ -310,7 +310,7 @@ def load_published(
 def check_is_checkpoint(option: str, path: str) -> bool:
     """Whether `path`, the value of `option`, is a folder; if not, it is a Hub name.
 
-    Raises ValueError for what can only be meant as a folder, and is none.
+    Raises ValueError for a value that can only mean a folder, if there is no such folder.
     """
     folder = Path(path)
     if folder.is_dir():
@@ -328,8 +328,8 @@ def check_loading(
     may_be_missing: tuple[str, ...] = (),
     may_be_unexpected: tuple[str, ...] = (),
 ) -> None:
-    """Raise ValueError when `info`, transformers' loading report for `path`, names keys that did
-    not fit.
+    """Raise ValueError if `info`, transformers' loading report for `path`, names keys that do not
+    fit.
 
     Keys that start with one of `may_be_missing` belong to fresh modules and are allowed to be
     absent.
@@ -352,7 +352,7 @@ def _some(keys: Iterable[str]) -> str:
 
 
 def check_fit(source, converted: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Raise ValueError naming keys that `model` misses, does not know, or has in another shape."""
+    """Raise ValueError naming keys that are missing, unexpected, or of another shape in `model`."""
     expected = model.state_dict()
     shared = converted.keys() & expected.keys()
     report = {

@@ -1,9 +1,9 @@
 """Pickled data read as data: nothing in a pickle is imported, called or changed by it.
 
-An interpreter of pickle's opcodes that knows numbers, texts, bytes, lists, dicts and tuples. A
-class or function is a `Name`; what a pickle would make by calling one is a `Thing`, which keeps
-what it was made of, so that a pickled `nn.Module` can be looked through as the dicts that it
-consists of.
+An interpreter of pickle's opcodes that supports numbers, strings, bytes, lists, dicts and tuples. A
+class or function is a `Name`; an object that a pickle would make by calling one is a `Thing`, which
+keeps the function and its arguments, so that a pickled `nn.Module` can be searched as the dicts
+that it consists of.
 """
 
 import pickletools
@@ -29,8 +29,8 @@ class Name(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Thing:
-    """What calling `made_by` with `arguments` would give; `state` is what it was then told to hold,
-    such as a module's attributes, `items` what was put into it, as a list or as pairs.
+    """The result that calling `made_by` with `arguments` would give; `state` is the state set on
+    it, such as a module's attributes, `items` its added items, as a list or as pairs.
     """
 
     made_by: Any
@@ -43,15 +43,15 @@ class Thing:
 
 
 Call = Callable[[Any, tuple], Any]
-"""Name or object and its arguments -> what it gives; NOTHING where it is to stay a Thing."""
+"""Name or object, and its arguments -> the result; NOTHING if it is to stay a Thing."""
 NOTHING = object()
 
 
 def read_pickle(stream: BinaryIO, call: Call, persistent: Callable[[Any], Any]) -> Any:
-    """The object in `stream`, which is left behind it.
+    """The object in `stream`, which is then positioned behind it.
 
-    `call` says what the few functions that are known give; `persistent` turns an identifier into
-    what it stands for. Raises ValueError for what is no pickle, or one of too many parts.
+    `call` evaluates the few known functions; `persistent` resolves a persistent identifier. Raises
+    ValueError for data that is not a pickle, or a pickle of too many parts.
     """
     reader = _Reader(call, persistent)
     for number, (opcode, argument, _) in enumerate(_opcodes(stream)):
@@ -71,7 +71,7 @@ def _opcodes(stream: BinaryIO):
 
 
 class _Reader:
-    """A stack and a memo, as pickle has them; a mark stands in the stack."""
+    """A stack and a memo, as in pickle; a mark is an item of the stack."""
 
     def __init__(self, call: Call, persistent: Callable[[Any], Any]):
         self.call, self.persistent = call, persistent
@@ -158,7 +158,7 @@ class _Reader:
         state = self.pop()
         made = self.top()
         if isinstance(made, Thing):
-            made.state = state  # all else keeps nothing: a dict its items, a tensor its numbers
+            made.state = state  # other objects ignore it: dicts keep items, tensors numbers
 
     def put_items(self, items: list[Any]) -> None:
         target = self.top()
@@ -191,13 +191,13 @@ class _Reader:
 
 
 def _key(key: Any) -> Hashable:
-    """`key` itself where it is plain. Hashing others may take for ever; each is like no other."""
+    """`key` itself if it is plain. Others, which may take forever to hash, equal no other key."""
     parts = key if isinstance(key, tuple) and len(key) < 10 else (key,)
     return key if all(map(_is_plain, parts)) else Thing(key)
 
 
 def _is_plain(key: Any) -> bool:
-    """Of large numbers any number may have one hash."""
+    """Large numbers are not plain: any number of them may share one hash."""
     return isinstance(key, _PLAIN_KEYS) and not (isinstance(key, int) and key.bit_length() > 60)
 
 
@@ -209,7 +209,7 @@ _LITERALS = {
     "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
 }  # fmt: skip
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-# Sets are lists here: what is in them need not be hashed.
+# Sets are lists here, so that their items need not be hashed.
 _STEPS: dict[str, Callable[[_Reader, Any], Any]] = {
     "PROTO": lambda reader, argument: None,
     "FRAME": lambda reader, argument: None,

@@ -1,4 +1,4 @@
-"""What a processor is read from: its files are checked before transformers opens them."""
+"""Files of a processor: they are checked before transformers opens them."""
 
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ _BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportEr
 
 
 class ChecksFiles:
-    """Before `ProcessorMixin` among a processor's bases: what is missing or broken in its folder is
-    one ValueError.
+    """To be listed before `ProcessorMixin` among a processor's bases: missing or broken files in
+    its folder are one ValueError.
     """
 
     @classmethod
@@ -33,7 +33,7 @@ class ChecksFiles:
         try:
             return parent.from_pretrained(path, *args, **kwargs)
         except Exception as error:
-            # what tokenizers raises is an Exception and nothing more special
+            # tokenizers raises plain Exception, not a subclass
             if type(error) is not Exception and not isinstance(error, _BROKEN):
                 raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,4 +1,4 @@
-"""Weights under other names: what maps of released checkpoints are made of."""
+"""Renaming of weights: the parts that maps of released checkpoints are made of."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -7,12 +7,12 @@ from typing import Any
 from torch import Tensor
 
 Names = Iterable[tuple[str, str | Callable[[re.Match[str]], str]]]
-"""Patterns and what stands in their place, one after the other."""
+"""Patterns and their replacements, applied one after the other."""
 
 
 def renamed(weights: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
-    """`weights` with every one of `names` replaced in their keys. A key that is not known stays,
-    for strict loading to find.
+    """`weights` with every one of `names` replaced in their keys. Unknown keys are kept, so that
+    strict loading reports them.
     """
     found = {}
     for key, value in weights.items():
@@ -23,7 +23,7 @@ def renamed(weights: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
 
 
 def below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose keys start with `prefix`, without it."""
+    """The weights whose keys start with `prefix`, without that prefix."""
     return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
 
 
@@ -58,5 +58,5 @@ def sizes(weights: Mapping[str, Tensor], places: Mapping[str, tuple[str, int]]) 
 
 
 def count_layers(weights: Mapping[str, Tensor], pattern: str) -> int:
-    """How many numbers the group in `pattern` finds in keys."""
+    """The number of different numbers that the group in `pattern` matches in keys."""
     return len({match[1] for key in weights if (match := re.match(pattern, key))})

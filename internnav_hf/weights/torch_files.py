@@ -1,6 +1,6 @@
-"""What `torch.save` writes, in its format of today (a zip) and that before 1.6, without torch's own
+"""Files of `torch.save`, in the current format (a zip) and that before 1.6, without torch's own
 reader: pickles are read as data (`pickled_data`), and no tensor is made before its sizes have been
-compared with what the file holds.
+compared with the size of the file.
 
 Legend: a storage is a row of numbers in the file; a tensor is a view of one.
 """
@@ -46,7 +46,7 @@ _BY_NAME |= {name: getattr(torch, name) for name in _NEW}
 
 @dataclass(slots=True, eq=False)
 class Storage:
-    """`num_items` numbers of `dtype`; `start` and `num_bytes` say where the file has them."""
+    """`num_items` numbers of `dtype`; `start` and `num_bytes` locate them in the file."""
 
     key: str
     dtype: torch.dtype
@@ -68,14 +68,14 @@ class StoredTensor:
 
     @property
     def num_bytes(self) -> int:
-        """Of all its elements, as often as a place in the storage counts for one."""
+        """Size of all elements; a place in the storage counts once for each element at it."""
         return _product(self.shape) * self.dtype.itemsize
 
 
 class TorchFile:
     """`content` is the object that was saved, whose tensors are `StoredTensor`; `tensor` reads one.
 
-    Raises ValueError for what `torch.save` does not write.
+    Raises ValueError for a file that `torch.save` cannot have written.
     """
 
     def __init__(self, file: Path):
@@ -134,7 +134,7 @@ class TorchFile:
             return read_pickle(BytesIO(archive.read(pickled)), self._call, persistent)
 
     def _records(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-        """By name. Raises ValueError for two of a name, and for more than the file has room for."""
+        """Records by name. ValueError for a repeated name, and for more than fit into the file."""
         entries = archive.infolist()
         records = {entry.filename: entry for entry in entries}
         if len(records) < len(entries):
@@ -219,7 +219,7 @@ class TorchFile:
             )
 
     def check(self, stored: StoredTensor) -> None:
-        """Raise ValueError where `stored` is more than its storage, or the file, has."""
+        """Raise ValueError if `stored` exceeds its storage or the file."""
         storage, width = stored.storage, stored.dtype.itemsize
         self._check(storage)
         if storage.num_bytes % width:
@@ -274,7 +274,7 @@ def _stored(kind: str, arguments: tuple) -> Any:
 
 
 def _check_directory(data: mmap.mmap) -> None:
-    """Raise ValueError for a list of records that alone would fill the memory."""
+    """Raise ValueError for a list of records that would fill the memory by itself."""
     tail = data[-(1 << 17) :]
     end, large = tail.rfind(b"PK\5\6"), tail.rfind(b"PK\6\6")
     if end < 0 or len(tail) < end + 22:
@@ -294,7 +294,7 @@ def _prefix(records: dict[str, zipfile.ZipInfo]) -> str:
 
 
 def _place(data: mmap.mmap, record: zipfile.ZipInfo) -> int:
-    """Where the bytes of `record` begin, behind a header of its own."""
+    """Offset of the bytes of `record`, behind its own header."""
     start = record.header_offset
     if not 0 <= start <= len(data) - 30 or data[start : start + 4] != b"PK\3\4":
         raise ValueError(f"its record {record.filename[:60]!r} is not where it should be")

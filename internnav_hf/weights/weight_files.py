@@ -1,6 +1,6 @@
-"""Files that others made: safetensors and JSON, compared with their sizes before they are opened.
+"""Third-party safetensors and JSON files, compared with their sizes before they are opened.
 
-Memory is bounded by the file's size, and whatever is wrong is one ValueError that names the file.
+Memory is bounded by the file's size, and anything wrong is one ValueError that names the file.
 """
 
 import json
@@ -21,7 +21,7 @@ from internnav_hf.files import give_umask
 SAFETENSORS = ".safetensors"
 TENSOR_FILES = (".pth", ".pt", ".ckpt", ".bin", SAFETENSORS)
 _POINTER = b"version https://git-lfs"
-_LARGEST_HEADER = 32 << 20  # bytes; that of a model of 7 billion parameters has some 100,000
+_LARGEST_HEADER = 32 << 20  # bytes; for a model of 7 billion parameters it is about 100,000
 _LARGEST_JSON = 32 << 20
 _DEEPEST_JSON = 60
 _BITS = {
@@ -29,23 +29,23 @@ _BITS = {
     "F8_E8M0": 8, "F8_E5M2FNUZ": 8, "F8_E4M3FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
     "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
-# What broken files raise in the libraries that read them, beside ValueError.
+# Errors, other than ValueError, that libraries raise for broken files.
 BROKEN = (OSError, EOFError, LookupError, TypeError, RuntimeError, ArithmeticError, MemoryError)
 BROKEN = (*BROKEN, AttributeError, struct.error, zipfile.BadZipFile, SafetensorError)
 _SHOWN = 300
 
 
 class Entry(NamedTuple):
-    """A tensor as a file's header describes it."""
+    """A tensor as described in a file's header."""
 
     shape: tuple[int, ...]
     num_bytes: int
 
 
 def check_file(file: str | Path, what: str = "a file of tensors only", option: str = "") -> Path:
-    """`file`, which can be read and is not in the place of one. Raises ValueError otherwise.
+    """`file`, if it is a readable file. Raises ValueError otherwise.
 
-    `option` names it before its path, where a user gave it.
+    `option` is named before the path in the message, if a user gave the file.
     """
     file = Path(file)
     try:
@@ -78,15 +78,15 @@ def check_file(file: str | Path, what: str = "a file of tensors only", option: s
 
 
 def is_weight_file(path: str | Path) -> bool:
-    """Whether `path` is a file, or named as one of tensors, and no folder or Hub name."""
+    """Whether `path` is a file, or is named like a file of tensors, not a folder or Hub name."""
     return str(path).endswith(TENSOR_FILES) or Path(path).is_file()
 
 
 def released_file(
     path: str | Path, suffixes: tuple[str, ...] = TENSOR_FILES, preferred: tuple[str, ...] = ()
 ) -> Path | None:
-    """The released weights at `path`: a file; or that in a folder named as one of `preferred` or
-    with one of `suffixes`; None if there is none.
+    """The released weights at `path`: a file, or the file in a folder that is named as one of
+    `preferred` or has one of `suffixes`; None if there is none.
 
     Raises ValueError for a folder with several of them, and for a file of another kind.
     """
@@ -125,14 +125,14 @@ def read_json(file: str | Path, what: str = "a configuration") -> dict[str, Any]
 
 
 def read_header(file: str | Path) -> dict[str, Entry]:
-    """Of the tensors in a safetensors `file`, by name, each compared with the file's size.
+    """The tensors in a safetensors `file` by name, each compared with the file's size.
 
-    Raises ValueError where the header lies or there are none.
+    Raises ValueError if the header does not match the file or has no tensors.
     """
     file = check_file(file)
     try:
         found = _header(file)
-        with safe_open(file, framework="pt"):  # it may know more that is wrong
+        with safe_open(file, framework="pt"):  # it may find further errors
             return found
     except (*BROKEN, ValueError, RecursionError) as error:
         raise ValueError(
@@ -182,7 +182,7 @@ def _header(file: Path) -> dict[str, Entry]:
 
 
 def _entry(name: str, entry: Any) -> tuple[tuple[int, int], tuple[int, ...]]:
-    """Where it is, and its shape."""
+    """Offsets of the tensor in the file, and its shape."""
     entry = entry if isinstance(entry, dict) else {}
     dtype, shape, place = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
     if dtype not in _BITS:

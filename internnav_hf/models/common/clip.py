@@ -1,9 +1,9 @@
-"""CLIP's towers as RDP reads them: all text tokens, and five tokens of an image.
+"""CLIP's towers as RDP uses them: all text tokens, and five tokens per image.
 
 They are transformers' `CLIPTextModel` and `CLIPVisionModel`. Published models use Long-CLIP-B
 (arXiv 2403.15378), a CLIP ViT-B/16 whose text tower reads 248 tokens: the first 20 positions are
-CLIP's, the rest come from a second table, and here both are one. Differs from there: float32
-throughout, where the published code runs the towers in half precision on GPUs.
+CLIP's, the rest come from a second table; here both are one table. Differs from the published code:
+float32 throughout; the published code runs the towers in half precision on GPUs.
 
 Legend: N images, S image size, B instructions, L tokens, C width.
 """
@@ -25,7 +25,7 @@ from internnav_hf.weights.loading import fill, load_published
 from internnav_hf.weights.renaming import Names, below, in_three, renamed, without
 from internnav_hf.weights.weight_files import is_weight_file
 
-NUM_KEPT_POSITIONS = 20  # of CLIP's own table in Long-CLIP
+NUM_KEPT_POSITIONS = 20  # rows of CLIP's own position table that Long-CLIP keeps
 _TEXT_NAMES = (
     (r"^token_embedding\.", "embeddings.token_embedding."),
     (r"^positional_embedding$", "embeddings.position_embedding.weight"),
@@ -45,7 +45,7 @@ _IN_BLOCKS = (
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
     (r"\.attn\.out_proj\.", ".self_attn.out_proj."),
 )
-# Of the projections to the space that text and images share, which no policy reads.
+# Projections to the space that text and images share; no policy uses them.
 _UNREAD = ("text_projection", "logit_scale", "proj", "ln_post.weight", "ln_post.bias")
 
 
@@ -53,8 +53,8 @@ class ClipTextEncoder(CLIPTextModel):
     """All tokens after the last LayerNorm, not projected."""
 
     def forward(self, instruction_ids: Tensor) -> Tensor:
-        """(B, L, C) of ids (B, L), right-padded with 0: zeros at padding, and none that is padding
-        in all rows.
+        """Tokens (B, L, C) for ids (B, L), right-padded with 0: zeros at padding; columns that are
+        padding in all rows are cut off.
         """
         mask = instruction_ids != 0
         length = max(int(mask.any(0).sum()), 1)
@@ -72,7 +72,7 @@ class ClipImageEncoder(CLIPVisionModel):
         self.post_layernorm = nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 5, C) of normalised `images` (N, 3, S, S), of which there may be none."""
+        """Tokens (N, 5, C) for normalised `images` (N, 3, S, S); N may be 0."""
         if not len(images):
             width = self.config.hidden_size
             return torch.empty(0, NUM_IMAGE_TOKENS, width, device=images.device, dtype=self.dtype)
@@ -87,7 +87,7 @@ class ClipImageEncoder(CLIPVisionModel):
 def normalise_images(
     rgb: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> Tensor:
-    """`rgb` (..., 3, S, S), bytes or floats in [0, 1], as floats, less `mean`, by `std`."""
+    """`rgb` (..., 3, S, S), bytes or floats in [0, 1], as floats minus `mean`, divided by `std`."""
     images = rgb if rgb.is_floating_point() else rgb.float() / 255
     if mean is None or std is None:
         return images
@@ -96,8 +96,8 @@ def normalise_images(
 
 
 def long_clip_text_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The text tower of an original CLIP or Long-CLIP for a `ClipTextEncoder`. Names that CLIP does
-    not have stay, for strict loading to find.
+    """Rename the text tower of an original CLIP or Long-CLIP for a `ClipTextEncoder`. Names unknown
+    to CLIP are kept, so that strict loading reports them.
     """
     tower = without(state_dict, ("visual.",))
     late = tower.pop("positional_embedding_res", None)
@@ -109,8 +109,8 @@ def long_clip_text_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def clip_vision_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The vision tower of an original CLIP for a `ClipImageEncoder`. Names that CLIP does not have
-    stay, for strict loading to find.
+    """Rename the vision tower of an original CLIP for a `ClipImageEncoder`. Names unknown to CLIP
+    are kept, so that strict loading reports them.
     """
     return _renamed(below(state_dict, "visual."), _VISION_NAMES)
 
@@ -121,8 +121,8 @@ def load_clip(
     """Start either tower, or both, from pretrained weights.
 
     `source` is Long-CLIP's file (`longclip-B.pt`), or the folder or Hub name of a CLIP in
-    transformers' form. Raises ValueError where anything does not fit; so does a CLIP of 77
-    positions for a text tower of 248.
+    transformers' form. Raises ValueError if anything does not fit, such as a CLIP of 77 positions
+    for a text tower of 248.
     """
     if is_weight_file(source):
         weights = read_tensors(source)

@@ -27,14 +27,14 @@ _UNREAD = (
     f"{DENOISER}mask",
     f"{DENOISER}memory_mask",
 )
-HEAD_SIZE = 64  # of CLIP's attention, and of the denoiser's
+HEAD_SIZE = 64  # width of an attention head, in CLIP and in the denoiser
 
 
 def released_tower_keys(
     state_dict: Mapping[str, Tensor], names: Names, unused: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
-    """A policy of InternNav over CLIP's towers under our names, `names` being those of the rest.
-    Keys that start with one of `unused`, and what is never read, are left out.
+    """Rename the weights of an InternNav policy over CLIP's towers; `names` maps the other parts.
+    Keys that start with one of `unused`, and weights that are never used, are left out.
     """
     text = long_clip_text_keys(below(state_dict, _TEXT))
     vision = clip_vision_keys(below(state_dict, _IMAGE))
@@ -43,7 +43,7 @@ def released_tower_keys(
 
 
 def tower_fields(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Configurations of CLIP's towers, and the size of images."""
+    """Configurations of CLIP's towers, and the image size, from the shapes of `weights`."""
     fields: dict[str, Any] = {}
     words = weights.get("text_encoder.embeddings.token_embedding.weight")
     positions = weights.get("text_encoder.embeddings.position_embedding.weight")

@@ -17,7 +17,7 @@ VIT_SMALL = {
     "image_size": 518,
 }
 
-# What InternNav's documentation calls fields of configurations here.
+# Names that InternNav's documentation uses for fields of our configurations.
 DOCUMENTED_FIELDS = {
     "memory_size": "num_memory_frames",
     "predict_size": "action_horizon",
@@ -28,8 +28,8 @@ DOCUMENTED_FIELDS = {
     "finetune": "train_rgb_encoder",
 }
 
-# What transformers itself hands over beside declared fields when a configuration is loaded, and
-# what its trainer and its users set on any configuration.
+# Keys that transformers itself passes in addition to declared fields when a configuration is
+# loaded, and keys that its trainer and its users set on any configuration.
 _KEYS_OF_TRANSFORMERS = {
     "model_type", "name_or_path", "torch_dtype", "auto_map", "attn_implementation",
     "output_attentions", "experts_implementation", "per_layer_config", "transformers_version",
@@ -37,27 +37,27 @@ _KEYS_OF_TRANSFORMERS = {
     "decoder_start_token_id", "use_cache",
 }  # fmt: skip
 
-# What configurations raise that hold other values than they should.
+# Errors that a configuration raises for invalid values.
 _BROKEN = (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 _BROKEN = (*_BROKEN, StrictDataclassError)
 
 
 class OwnFieldsWin:
-    """Before `PreTrainedConfig` among a configuration's bases: fields given to `from_pretrained`
-    take the place of stored ones before anything is checked or derived, and what is stored of
-    another kind of model is a ValueError.
+    """To be listed before `PreTrainedConfig` among a configuration's bases. Fields given to
+    `from_pretrained` replace stored ones before anything is checked or derived; the stored
+    configuration of another kind of model is a ValueError.
     """
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
-        """As for every config; ValueError where there is none, or none of which a model can be."""
+        """As for every config; ValueError if there is none, or none that makes a model."""
         stored_config(pretrained_model_name_or_path, **hub_arguments(kwargs))
         parent: Any = super()
         return parent.get_config_dict(pretrained_model_name_or_path, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        """As for every config; what makes none is one ValueError that names the folder."""
+        """As for every config; an invalid one is one ValueError that names the folder."""
         parent: Any = super()
         try:
             return parent.from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -79,14 +79,14 @@ class OwnFieldsWin:
 
 
 def check_divides(config: PreTrainedConfig, size: str, heads: str) -> None:
-    """Raise ValueError where field `size` is no multiple of field `heads`."""
+    """Raise ValueError unless field `size` is a multiple of field `heads`."""
     found, by = getattr(config, size), getattr(config, heads)
     if found % by:
         raise ValueError(f"{size}={found} must be a multiple of {heads}={by}.")
 
 
 def check_positive(config: PreTrainedConfig, name: str) -> None:
-    """Raise ValueError where field `name` counts nothing."""
+    """Raise ValueError unless field `name` is at least 1."""
     found = getattr(config, name)
     if found < 1:
         raise ValueError(f"{type(config).__name__}: {name}: found {found}, expected 1 or more.")
@@ -109,7 +109,7 @@ def refuse_unknown(config_class: type, kwargs: dict) -> None:
 
 
 def read_dino_config(given: dict | PreTrainedConfig | None) -> PreTrainedConfig:
-    """Of a DINOv2 encoder; the small one where nothing is given."""
+    """Configuration of a DINOv2 encoder; the small one if nothing is given."""
     if isinstance(given, PreTrainedConfig):
         # A copy: the base class writes its attention implementation into sub-configurations.
         return copy.deepcopy(given)
@@ -117,7 +117,7 @@ def read_dino_config(given: dict | PreTrainedConfig | None) -> PreTrainedConfig:
 
 
 def check_tiles(config: PreTrainedConfig, name: str) -> None:
-    """Raise ValueError where patches of the encoder `name` do not tile frames of `image_size`."""
+    """Raise ValueError unless patches of the encoder `name` tile frames of `image_size`."""
     patch_size = getattr(config, name).patch_size
     if config.image_size % patch_size:
         raise ValueError(
@@ -126,7 +126,7 @@ def check_tiles(config: PreTrainedConfig, name: str) -> None:
 
 
 def check_navdp_trunk(config: PreTrainedConfig) -> None:
-    """Raise ValueError for sizes of which `navdp_trunk` cannot be built."""
+    """Raise ValueError for sizes from which NavDP's trunk cannot be built."""
     for name in ("action_horizon", "image_size", "num_rgbd_queries", "num_diffusion_steps"):
         check_positive(config, name)
     if len(config.action_scale) != 3 or min(config.action_scale) <= 0:

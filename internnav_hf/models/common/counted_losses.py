@@ -1,4 +1,4 @@
-"""What all models share whose losses are means over items of a whole optimisation step."""
+"""Base of models whose losses are means over the items of a whole optimisation step."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from torch import Tensor, distributed
 
 
 class CountedLosses:
-    """Before `PreTrainedModel` among a model's bases.
+    """To be listed before `PreTrainedModel` among a model's bases.
 
-    `loss_count_keys` says which key of a batch is counted, and which argument of `forward` takes
-    its sum over the whole optimisation step. NavTrainer passes these sums; transformers' own
-    Trainer does not know them, and where it accumulates, what would be learnt depends on how
-    samples are put into batches: that is refused.
+    `loss_count_keys` maps the key of a batch that is counted to the argument of `forward` that
+    takes its sum over the whole optimisation step. NavTrainer passes these sums; transformers' own
+    Trainer does not, so that with gradient accumulation its gradients would depend on how samples
+    are grouped into batches: that is refused.
     """
 
     accepts_loss_kwargs = True
@@ -20,13 +20,13 @@ class CountedLosses:
     _is_in_trainer = False
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
-        """As for every model. Trainers ask for those beside embeddings after every batch."""
+        """As for every model, cached: trainers ask for it without embeddings after every batch."""
         self._is_in_trainer |= exclude_embeddings
         parent: Any = super()
         return parent.num_parameters(only_trainable, exclude_embeddings)
 
     def check_counts(self, **counts: Tensor | int | None) -> None:
-        """Raise ValueError where a Trainer accumulates, or shares samples out, and has not counted.
+        """Raise ValueError if a Trainer accumulates, or distributes samples, without counts.
 
         To be called in `forward` with the counts of all losses that are in use.
         """

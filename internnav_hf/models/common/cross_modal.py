@@ -1,9 +1,10 @@
-"""Cross-modal encoder of RDP: BERT's layers, in which one sequence reads itself, then another.
+"""Cross-modal encoder of RDP: BERT's layers, self-attention followed by cross-attention.
 
 The parts are transformers'. Differs from the published code: steps of an episode share the keys
-and values of its instruction and how that reads itself, and no token is computed that nobody reads.
+and values of its instruction and the instruction's self-attention, and unused tokens are not
+computed.
 
-Legend: B episodes, T steps, R rows, each a step of an episode, Q tokens that read, L tokens of an
+Legend: B episodes, T steps, R rows, each a step of an episode, Q query tokens, L tokens of an
 instruction, C width.
 """
 
@@ -16,11 +17,11 @@ from transformers import BertConfig
 from transformers import initialization as init
 from transformers.models.bert.modeling_bert import BertAttention, BertIntermediate, BertOutput
 
-_HIDDEN = -10000.0  # added to the logits of what is masked
+_HIDDEN = -10000.0  # added to masked logits
 
 
 class CrossModalEncoder(nn.Module):
-    """Layers in which tokens read themselves, then those of the other modality."""
+    """Layers in which tokens attend to their own sequence, then to the other modality."""
 
     def __init__(
         self,
@@ -43,8 +44,8 @@ class CrossModalEncoder(nn.Module):
         self.layers = nn.ModuleList(CrossModalLayer(config) for _ in range(num_layers))
 
     def read_text(self, tokens: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
-        """(B, T, Q, C): `tokens` (B, T, Q, C) after reading their instruction `text` (B, L, C),
-        which counts where `text_mask` (B, L).
+        """(B, T, Q, C): `tokens` (B, T, Q, C) after attending to their instruction `text`
+        (B, L, C), which is valid where `text_mask` (B, L).
         """
         num_steps, mask = tokens.shape[1], _additive(text_mask, text)
         layer: Any
@@ -58,9 +59,9 @@ class CrossModalEncoder(nn.Module):
     def summarise_text(
         self, text: Tensor, text_mask: Tensor, tokens: Tensor, episodes: Tensor
     ) -> Tensor:
-        """(R, C): the first token of `text` (B, L, C), after it all has read `tokens` (R, Q, C).
+        """(R, C): the first token of `text` (B, L, C), after `text` attends to `tokens` (R, Q, C).
 
-        `episodes` (R,) says which instruction a row reads.
+        `episodes` (R,) is the index of each row's instruction.
         """
         hidden, mask = text, _additive(text_mask, text)
         layer: Any
@@ -69,7 +70,7 @@ class CrossModalEncoder(nn.Module):
             if index == len(self.layers) - 1:
                 attended, hidden = attended[:, :1], hidden[:, :1]
             hidden = layer.attention.output(attended, hidden)
-            if index == 0:  # so far, all steps of an episode have it in common
+            if index == 0:  # up to here, all steps of an episode share the result
                 hidden, mask = hidden[episodes], mask[episodes]
             hidden = layer.read(hidden, tokens)
         return hidden[:, 0]
@@ -86,13 +87,13 @@ class CrossModalLayer(nn.Module):
         self.output = BertOutput(config)
 
     def read(self, hidden: Tensor, source: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(N, Q, C): all but the self-attention, for `hidden` (N, Q, C), `source` (N, K, C)."""
+        """(N, Q, C): all but the self-attention, from `hidden` (N, Q, C) to `source` (N, K, C)."""
         hidden = self.crossattention(hidden, None, source, mask)[0]
         return self.output(self.intermediate(hidden), hidden)
 
 
 def init_small(module: nn.Module) -> None:
-    """As published: weights of deviation 0.02, no biases, LayerNorms that change nothing."""
+    """As published: weights of standard deviation 0.02, zero biases, identity LayerNorms."""
     for part in module.modules():
         if isinstance(part, nn.LayerNorm):
             init.ones_(part.weight)
@@ -106,6 +107,6 @@ def init_small(module: nn.Module) -> None:
 
 
 def _additive(mask: Tensor, like: Tensor) -> Tensor:
-    """(B, 1, 1, L): what is added to the logits of keys; `mask` (B, L) is True where they count."""
+    """(B, 1, 1, L) to be added to the keys' logits; `mask` (B, L) is True at valid keys."""
     zeros = torch.zeros_like(mask, dtype=like.dtype)
     return zeros.masked_fill(~mask, _HIDDEN)[:, None, None]

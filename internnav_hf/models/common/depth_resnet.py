@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from internnav_hf.weights.renaming import count_layers
 
-EXPANSION = 4  # of a bottleneck's output over its planes
+EXPANSION = 4  # a bottleneck's output channels per plane
 
 
 class DepthResNet(nn.Module):
-    """(F, C, G, G) of depth (F, D, D) in units of the largest depth, 0..1.
+    """Features (F, C, G, G) of depth (F, D, D) in units of the largest depth, 0..1.
 
     `num_blocks` has one number for each stage; stage i has P * 2**i planes. Groups have two
     channels in the first layer, so that P must be even.
@@ -100,7 +100,7 @@ class _Bottleneck(nn.Module):
 
 
 def depth_grid_size(depth_size: int, num_stages: int) -> int:
-    """G for frames of `depth_size`: halved by pooling, then by everything of stride 2."""
+    """G for frames of `depth_size`: halved by pooling, then by every layer of stride 2."""
     size = depth_size // 2
     for _ in range(num_stages + 1):
         size = (size + 1) // 2
@@ -108,7 +108,7 @@ def depth_grid_size(depth_size: int, num_stages: int) -> int:
 
 
 def depth_fields(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Sizes of the ResNet for depth."""
+    """Sizes of the depth ResNet, from the shapes of `weights`."""
     fields: dict[str, Any] = {}
     first = weights.get("depth_encoder.backbone.conv1.0.weight")
     last = weights.get("depth_encoder.compression.0.weight")

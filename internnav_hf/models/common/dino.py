@@ -2,7 +2,7 @@
 
 Differs from `Dinov2Model`: the position table is resized as in the original code, whose scale
 factor has an offset of 0.1, so that released weights give the same numbers; the class token, which
-nobody reads, and the mask token, which only pre-training reads, are dropped.
+is unused, and the mask token, which only pre-training uses, are dropped.
 
 Legend: N images, S image size, P patches of an image, C width.
 """
@@ -42,8 +42,8 @@ _PUBLISHED = {"depth_anything": DepthAnythingForDepthEstimation, "dinov2": Dinov
 class DinoEncoder(Dinov2Model):
     """Patch tokens of images, the final LayerNorm applied.
 
-    `normalise` says whether images come in [0, 1] and the encoder applies ImageNet's mean and
-    deviation, or as they are.
+    `normalise`: whether the encoder applies ImageNet's mean and standard deviation to images in
+    [0, 1], or takes images as they are.
     """
 
     def __init__(self, config: Dinov2Config, normalise: bool = True):
@@ -52,7 +52,7 @@ class DinoEncoder(Dinov2Model):
         self.normalise = normalise
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, P, C) of `images` (N, 3, S, S), floats. Raises ValueError unless patches tile S."""
+        """Tokens (N, P, C) of float `images` (N, 3, S, S). ValueError unless patches tile S."""
         num_rows = self._num_rows(images)
         images = images.to(self.dtype)
         if self.normalise:
@@ -89,15 +89,15 @@ class DinoEncoder(Dinov2Model):
 
 
 def to_unit(rgb: Tensor) -> Tensor:
-    """`rgb` as floats in [0, 1]: bytes are divided by 255, floats are in it already."""
+    """`rgb` as floats in [0, 1]: bytes are divided by 255, floats are in that range already."""
     return rgb if rgb.is_floating_point() else rgb.float() / 255
 
 
 def released_dino_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An original DINOv2 under the names of a `DinoEncoder`.
+    """Rename the weights of an original DINOv2 for a `DinoEncoder`.
 
-    The joint projection to queries, keys and values becomes three; the mask token is dropped. A
-    name that DINOv2 does not have stays, for strict loading to find.
+    The joint projection to queries, keys and values becomes three; the mask token is dropped.
+    Names unknown to DINOv2 are kept, so that strict loading reports them.
     """
     named = renamed(without(state_dict, _MASK_TOKENS), _ORIGINAL_NAMES)
     return in_three(named, ".attn.qkv.", ".attention.{}_proj.")

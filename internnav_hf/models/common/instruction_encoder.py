@@ -11,7 +11,7 @@ PAD = 0
 
 
 class InstructionEncoder(nn.Module):
-    """`bidirectional`: (B, L, 2H), one vector for each token; otherwise (B, H), one for each text.
+    """Returns (B, L, 2H), a vector per token, if `bidirectional`, else (B, H), one per instruction.
 
     `rnn_type` is "lstm" or "gru".
     """
@@ -30,8 +30,8 @@ class InstructionEncoder(nn.Module):
         self.rnn = rnn(embedding_size, hidden_size, bidirectional=bidirectional, batch_first=True)
 
     def forward(self, instruction_ids: Tensor) -> Tensor:
-        """Of `instruction_ids` (B, L), right-padded with 0: zeros at padding, and in a row of
-        nothing else.
+        """Encode `instruction_ids` (B, L), right-padded with 0: zeros at padding, and in rows that
+        are all padding.
         """
         is_word = instruction_ids != PAD
         lengths = is_word.sum(1)

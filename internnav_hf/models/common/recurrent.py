@@ -1,4 +1,4 @@
-"""State of a recurrent policy: a GRU over steps, emptied where an episode starts.
+"""State of a recurrent policy: a GRU over steps, reset at the start of each episode.
 
 Legend: B episodes, T steps, I input width, H hidden.
 """
@@ -46,8 +46,8 @@ class StateEncoder(nn.Module):
 def reset_mask_of(
     reset_mask: Tensor | None, recurrent_state: Tensor | None, shape: torch.Size, like: Tensor
 ) -> Tensor:
-    """(B, T) bool, on the device of `like`: the given one, or True at the first step of a sequence
-    whose state is not given.
+    """Reset mask (B, T) bool, on the device of `like`: the given one, or True at the first step if
+    no state is given.
     """
     if reset_mask is not None:
         return reset_mask.bool()
@@ -57,8 +57,8 @@ def reset_mask_of(
 
 
 def last_states(states: Tensor, initial: Tensor, step_mask: Tensor) -> Tensor:
-    """(B, H): of `states` (B, T, H) the one after the last step in `step_mask` (B, T); `initial`
-    (B, H) where there is none.
+    """(B, H): the state in `states` (B, T, H) after the last step in `step_mask` (B, T), or
+    `initial` (B, H) for a row without steps.
     """
     num_steps = torch.arange(1, 1 + step_mask.shape[1], device=step_mask.device)
     last = (num_steps * step_mask).amax(1)

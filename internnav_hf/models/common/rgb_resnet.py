@@ -1,11 +1,11 @@
 """Colour encoder of Seq2Seq and CMA: transformers' ResNet, whose batch norm can be kept frozen.
 
-`batch_norm_mode` says where the statistics come from:
-- "running": those stored, in training too. They stay as they are.
-- "training": the batch's while training, which also moves the stored ones; those stored otherwise.
-  Released CMA weights were made so.
-- "always": as "training", and otherwise each image's own. Released Seq2Seq weights were made and
-  evaluated so.
+`batch_norm_mode` selects the statistics:
+- "running": the stored ones, in training too; they are never updated.
+- "training": the batch's in training, which also update the stored ones; the stored ones in
+  evaluation. Released CMA weights were trained this way.
+- "always": as "training", but each image's own in evaluation. Released Seq2Seq weights were trained
+  and evaluated this way.
 
 Legend: F frames, S image size, C channels of the last stage.
 """
@@ -32,7 +32,7 @@ _CLASSIFIER = ("fc.weight", "fc.bias")
 
 
 class RGBResNet(ResNetModel):
-    """Features of the last stage. Images come as floats, normalised if at all."""
+    """Features of the last stage. Images are floats; any normalisation is the caller's."""
 
     def __init__(self, config: ResNetConfig, batch_norm_mode: str = "running"):
         super().__init__(config)
@@ -42,7 +42,7 @@ class RGBResNet(ResNetModel):
                     setattr(module, name, _BatchNorm(child.num_features, batch_norm_mode))
 
     def forward(self, rgb: Tensor) -> Tensor:
-        """(F, C, h, w) of `rgb` (F, 3, S, S)."""
+        """Features (F, C, h, w) of `rgb` (F, 3, S, S)."""
         return self.encoder(self.embedder(rgb)).last_hidden_state
 
 
@@ -52,7 +52,7 @@ class _BatchNorm(nn.BatchNorm2d):
         self.batch_norm_mode = batch_norm_mode
 
     def train(self, mode: bool = True):
-        """As usual, but where the stored statistics count in training too."""
+        """As usual, but batch norm stays in evaluation mode if it uses stored statistics."""
         return super().train(mode and self.batch_norm_mode != "running")
 
     def forward(self, input: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class _BatchNorm(nn.BatchNorm2d):
 
 
 def torchvision_resnet_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A ResNet of torchvision under `RGBResNet`'s names, without its classifier. A name that is not
-    known stays, for strict loading to find.
+    """Rename a torchvision ResNet for `RGBResNet`, without its classifier. Unknown names are kept,
+    so that strict loading reports them.
     """
     return renamed(without(state_dict, _CLASSIFIER), _TORCHVISION_NAMES)

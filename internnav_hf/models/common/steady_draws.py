@@ -1,5 +1,5 @@
-"""What diffusion draws in evaluation: for each row by what it is to learn, so that a loss depends
-on neither luck nor what else is in the batch.
+"""Diffusion noise in evaluation: seeded for each row by its targets, so that a loss depends on
+neither chance nor the rest of the batch.
 
 Legend: R rows.
 """
@@ -12,25 +12,25 @@ from torch import Tensor
 
 
 class SteadyDraws:
-    """Draws for rows that are told apart by their targets."""
+    """Random numbers for each row, seeded by its targets."""
 
     def __init__(self, targets: Tensor):
-        """`targets` (R, ...) are what the rows are to learn."""
+        """`targets` (R, ...) are the training targets of the rows."""
         self.device = targets.device
         rows = targets.detach().float().cpu().flatten(1).numpy()
         seeds = [zlib.crc32(row.tobytes()) for row in rows]
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def normal(self, *shape: int) -> Tensor:
-        """(R, *shape) of a standard normal distribution."""
+        """(R, *shape) from a standard normal distribution."""
         return self._all([torch.randn(shape, generator=g) for g in self.generators], shape)
 
     def uniform(self, *shape: int) -> Tensor:
-        """(R, *shape) in 0 .. 1."""
+        """(R, *shape) from a uniform distribution on 0 .. 1."""
         return self._all([torch.rand(shape, generator=g) for g in self.generators], shape)
 
     def below(self, high: int, *shape: int) -> Tensor:
-        """(R, *shape) whole numbers from 0 to `high` - 1."""
+        """(R, *shape) random integers from 0 to `high` - 1."""
         drawn = [torch.randint(high, shape, generator=g) for g in self.generators]
         return self._all(drawn, shape)
 

@@ -23,12 +23,12 @@ class System2Config(OwnFieldsWin, PreTrainedConfig):
             `model_type`.
         use_pixel_goal_head: whether there is a head beside the text answer. False is exactly the
             published model.
-        pixel_goal_loss_weight: weight of `pixel_goal_loss` beside `language_loss`. 0 is exactly the
-            published recipe.
+        pixel_goal_loss_weight: weight of `pixel_goal_loss` added to `language_loss`. 0 is exactly
+            the published recipe.
         head_hidden_size: width of the head's queries and keys.
         image_width, image_height: size in pixels of the look-down image that goal pixels refer to.
-        landmark_loss_weight: weight of the auxiliary loss that asks each visual token whether it
-            shows the object that the instruction names. It needs masks that only a simulator has; 0
+        landmark_loss_weight: weight of the auxiliary loss that classifies whether each visual token
+            shows the object named in the instruction. It needs masks that only a simulator has; 0
             leaves it and its weights out.
 
     `from_pretrained` also reads the configuration of a plain Qwen-VL, such as the released
@@ -48,7 +48,7 @@ class System2Config(OwnFieldsWin, PreTrainedConfig):
     image_width: int = 640
     image_height: int = 480
     landmark_loss_weight: float = 0.0
-    tie_word_embeddings: bool = False  # follows the VLM's
+    tie_word_embeddings: bool = False  # set from the VLM's
 
     def __post_init__(self, **kwargs):
         refuse_unknown(type(self), kwargs)
@@ -78,7 +78,7 @@ class System2Config(OwnFieldsWin, PreTrainedConfig):
 
     @property
     def hidden_size(self) -> int:
-        """Of the language model; DeepSpeed's `auto` sizes follow it."""
+        """Hidden size of the language model; DeepSpeed's `auto` sizes follow it."""
         return self.get_text_config().hidden_size
 
     def get_text_config(self, *args, **kwargs):

@@ -1,14 +1,14 @@
 """System2's language: every turn of the look-down protocol, built and parsed in this one place.
 
-A decision is a dialogue. The robot shows what it has seen and what it sees; System2 answers with
-turns, `STOP`, or `↓`: "show me the look-down view". Shown that, it answers with the pixel `u v` to
-walk to. Training and inference both come here for the words. The published code writes the same
-dialogue in two ways, and released weights live with both:
+A decision is a dialogue. The robot shows its past and current images; System2 answers with turns,
+`STOP`, or `↓`, a request for the look-down view. Given that view, it answers with the pixel `u v`
+to walk to. Training and inference share this text. The published code formats the same dialogue in
+two styles, and released weights work with both:
 
 * style "training": blanks and line breaks around the images, the instruction verbatim before the
-  sentence's own dot;
-* style "inference": pieces between images stripped, no line breaks, the instruction brings its own
-  dot.
+  sentence's own full stop;
+* style "inference": pieces between images stripped, no line breaks, the instruction has its own
+  full stop.
 
 Pure Python: text in, text out. Sources: InternVLA-N1's training and evaluation texts as restated in
 our reference dossier (prompts, labels, parse rules).
@@ -23,7 +23,7 @@ from typing import Literal
 PromptStyle = Literal["training", "inference"]
 
 IMAGE = "<image>"  # stands for one image in a message; the processor turns it into vision tokens
-JOINT = "\ufdd0"  # is no character; the processor parts a text there, and no token reaches across
+JOINT = "\ufdd0"  # a non-character: the processor splits a text there, and no token spans it
 IMAGE_TOKENS = "<|vision_start|><|image_pad|><|vision_end|>"
 SYSTEM_PROMPT = "You are a helpful assistant."
 TASK_PROMPT = (
@@ -81,8 +81,8 @@ class Answer:
 
     @classmethod
     def of_actions(cls, actions: Iterable[int]) -> "Answer":
-        """A turn, a stop or a look-down, by its first action: (0,) stops, (5,) looks down, (2, 2,
-        0) turns.
+        """A turn, stop or look-down, given by its first action: (0,) stops, (5,) looks down,
+        (2, 2, 0) turns.
         """
         actions = tuple(int(action) for action in actions)
         if not actions:
@@ -98,7 +98,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The words: "u v", or the symbols of the actions run together."""
+        """The answer's text: "u v", or the symbols of the actions without separators."""
         if self.goal_pixel is not None:
             return f"{self.goal_pixel[0]} {self.goal_pixel[1]}"
         return "".join(SYMBOL_OF_ACTION[action] for action in self.actions)
@@ -130,7 +130,7 @@ def first_user_message(
     style: PromptStyle = "training",
 ) -> dict[str, str]:
     """The question: task, `num_history` past images (oldest first), then the current one, as one
-    user message. An instruction is text, whatever stands in it.
+    user message. An instruction is always text, even if it contains special tokens.
     """
     if style == "training":
         task = TASK_PROMPT.format(instruction=f"{as_text(instruction)}.")
@@ -142,14 +142,14 @@ def first_user_message(
 
 
 def as_text(words: str) -> str:
-    """Words in which nothing is an image or a token: all of ours, and Qwen's, begin with "<"."""
+    """Escape `words` so that no image or special token is in them: all of these begin with "<"."""
     return words.replace(JOINT, "").replace("<", f"<{JOINT}")
 
 
 def look_down_message(
     conjunction: str = CONJUNCTIONS[0], style: PromptStyle = "training"
 ) -> dict[str, str]:
-    """The second question, after System2 said `↓`: one look-down image."""
+    """The second question, after System2 answered `↓`: one look-down image."""
     content = f"{conjunction}{IMAGE}."
     return _user(content if style == "training" else _strip_around_images(content))
 
@@ -174,7 +174,7 @@ def render_message(message: dict[str, str]) -> str:
 
 
 def render_opening(role: str) -> str:
-    """What precedes a message's content; `render_opening("assistant")` asks the model to answer."""
+    """The text before a message's content; `render_opening("assistant")` prompts the model."""
     return f"<|im_start|>{role}\n"
 
 
@@ -186,8 +186,8 @@ def render(messages: Sequence[dict[str, str]], add_generation_prompt: bool = Fal
 
 
 def render_continuation(message: dict[str, str]) -> str:
-    """What follows an assistant's words to ask the next question: closes the answer, asks, opens
-    the next answer.
+    """The text from one answer to the next: the end of the answer, the next question `message`, and
+    the opening of the next answer.
     """
     return f"<|im_end|>\n{render_message(message)}{render_opening('assistant')}"
 

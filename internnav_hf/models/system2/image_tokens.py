@@ -1,4 +1,4 @@
-"""The visual tokens of one image of each sample, and where they are in it.
+"""The visual tokens of one image per sample, and their positions in it.
 
 Legend: B batch, N cells (padded to the largest image), D width of the VLM.
 """
@@ -14,6 +14,6 @@ class ImageTokens:
 
     cells: Tensor
     centres: Tensor  # (B, N, 2) in [0, 1] as (x, y)
-    mask: Tensor  # (B, N), False where there is no cell
+    mask: Tensor  # (B, N), False at padding
     rows: Tensor  # (B,)
     columns: Tensor  # (B,)

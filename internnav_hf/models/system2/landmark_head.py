@@ -1,4 +1,4 @@
-"""The auxiliary question to each visual token: do you show the object that the instruction names?
+"""Auxiliary classification of each visual token: does it show the object named in the instruction?
 
 It needs masks that only a simulator has. It grounds the words of the instruction in the image,
 which a model from random weights learns slowly from goals alone (docs/LOG.md). Inference does not
@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from internnav_hf.models.system2.image_tokens import ImageTokens
 
-COVERAGE = 0.12  # a cell shows the landmark when this share of it does
+COVERAGE = 0.12  # a cell is positive if the landmark covers at least this share of it
 POSITIVE_WEIGHT = 4.0  # most cells do not
 
 
 class LandmarkHead(nn.Module):
-    """One logit a cell, and its loss."""
+    """One logit per cell, and its loss."""
 
     def __init__(self, hidden_size: int):
         super().__init__()
         self.score = nn.Linear(hidden_size, 1)
 
     def forward(self, image: ImageTokens, landmark_mask: Tensor) -> Tensor:
-        """(B,) mean loss over the cells of each image; 0 where it has none.
+        """(B,) mean loss over the cells of each image; 0 for an image without cells.
 
         `landmark_mask` (B, rows, columns) in [0, 1] is the share of each area that shows the
         object.

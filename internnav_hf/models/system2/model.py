@@ -1,10 +1,10 @@
-"""System2: any Qwen-VL that speaks the look-down dialogue, and a pixel-goal head besides.
+"""System2: any Qwen-VL trained on the look-down dialogue, with a pixel-goal head.
 
 From InternVLA-N1 / DualVLN (arXiv 2512.08186): instruction, past frames and the current frame in;
 turns, STOP or "↓" out; after the look-down view, the pixel to walk to. Differs from there: the
 language model is held by composition, so one class serves Qwen2-VL, Qwen2.5-VL and Qwen3-VL; logits
-are computed only where there are labels; a head reads the goal off the visual tokens, beside the
-digits. With `use_pixel_goal_head=False` it is exactly the published model.
+are computed only at labels; a head also predicts the goal from the visual tokens, in addition to
+the digits. With `use_pixel_goal_head=False` it is exactly the published model.
 
 Legend: B batch, L tokens, D width, V vocabulary, N cells (merged patches) of an image, P patches.
 """
@@ -49,7 +49,7 @@ class System2Model(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
     released_keys = staticmethod(system2_keys)
     base_model_prefix = ""
     supports_gradient_checkpointing = True
-    # batch key -> forward argument: how many there are in the whole optimisation step, for exact
+    # batch key -> forward argument: its count over the whole optimisation step, for exact
     # accumulation
     loss_count_keys = {
         "goal_mask": "num_goals_in_batch",
@@ -84,8 +84,8 @@ class System2Model(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
 
     @classmethod
     def optional_parts(cls, path, config, **hub):
-        """A head that the checkpoint lacks and the configuration asks for starts fresh. Only
-        training uses the landmark head, and may go on without.
+        """A head that the configuration has and the checkpoint lacks starts fresh. The landmark
+        head may be left out: only training uses it.
         """
         stored, _ = System2Config.get_config_dict(path, **hub)
         fresh = () if stored.get("use_pixel_goal_head", True) else ("pixel_goal_head.",)
@@ -94,7 +94,7 @@ class System2Model(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
 
     @classmethod
     def load_weights(cls, source, release, *args, config, **kwargs):
-        """As for every model; a plain Qwen-VL by its own class."""
+        """As for every model; a plain Qwen-VL is loaded by its own class."""
         if release is None:
             return super().load_weights(source, release, *args, config=config, **kwargs)
         if source is None:
@@ -106,7 +106,7 @@ class System2Model(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
         )
         model = cls(config, vlm=loaded[0])
         for name, head in model.named_children():
-            if name != "vlm":  # whose rotary frequencies stay in float32
+            if name != "vlm":  # the VLM's rotary frequencies stay in float32
                 head.to(device=model.vlm.device, dtype=model.vlm.dtype)
         return model, loaded[1]
 
@@ -117,7 +117,7 @@ class System2Model(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """What each named loss weighs in `loss`."""
+        """Weight of each named loss in `loss`."""
         config = self.config
         weights = {"pixel_goal_loss": config.pixel_goal_loss_weight}
         return {"language_loss": 1.0, **weights, "landmark_loss": config.landmark_loss_weight}
@@ -205,9 +205,9 @@ class System2Model(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
     def last_image(
         self, hidden: Tensor, input_ids: Tensor, image_grid_thw: Tensor, back: int = 0
     ) -> ImageTokens:
-        """The visual tokens of the last image of each sample, or of the one `back` before it.
+        """The visual tokens of the last image of each sample, or of the image `back` before it.
 
-        Where a sample has no such image, its mask is False everywhere.
+        If a sample has no such image, its mask is False everywhere.
         """
         starts = input_ids == self.config.vlm_config.vision_start_token_id
         exists = starts.sum(1) > back
@@ -283,7 +283,7 @@ class System2Model(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
         ] + self.config.pixel_goal_loss_weight * losses.sum() / _at_least_one(divisor, losses)
 
     def _add_landmark_loss(self, output, images, landmark_mask, num_images, num_landmarks) -> None:
-        if not images:  # the head still takes part, or data-parallel training would wait for it
+        if not images:  # run the head anyway, or data-parallel training would wait for it
             output["loss"] = output["loss"] + 0 * sum(
                 p.sum() for p in self.landmark_head.parameters()
             )
@@ -307,8 +307,8 @@ _CLASS_LOSSES = {
 
 
 def answer_position(attention_mask: Tensor, labels: Tensor | None = None) -> Tensor:
-    """(B,) index of the token that the last answer is predicted from: the one before its first
-    label, or the last one.
+    """(B,) index of the token from which the last answer is predicted: the one before its first
+    label, or the last token.
     """
     position = torch.arange(attention_mask.shape[1], device=attention_mask.device)
     if labels is None:

@@ -1,4 +1,4 @@
-"""What System2 returns."""
+"""Output of System2."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from transformers.utils import ModelOutput
 
 @dataclass
 class System2Output(ModelOutput):
-    """What `System2Model.forward` returns.
+    """Output of `System2Model.forward`.
 
     Losses are means: `language_loss` over label tokens, `pixel_goal_loss` over samples with a goal
     (0 without any), `landmark_loss` over samples with a mask; `pixel_text_loss`, `turn_loss` and
-    `stop_loss` are `language_loss` over the samples of one class. `loss_counts` says how many items
-    each is a mean over. `goal_pixel` (B, 2) is (u, v) in pixels of the look-down image,
+    `stop_loss` are `language_loss` over the samples of one class. `loss_counts` holds the number of
+    items each is averaged over. `goal_pixel` (B, 2) is (u, v) in pixels of the look-down image,
     `goal_confidence` (B,), `heatmap` (B, rows, columns) sums to 1 over each image and is 0 beyond
     it. `logits` are (labels, V) when labels are given, else (B, L, V).
     """

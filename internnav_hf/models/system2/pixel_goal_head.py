@@ -1,7 +1,7 @@
-"""The pixel-goal head: where to walk, read off the visual tokens instead of spelt in digits.
+"""The pixel-goal head: the goal pixel predicted from the visual tokens instead of as digits.
 
-The hidden state at the answer position asks, the visual tokens of the last image answer: attention
-logits over the cells of the image, and for each cell an offset to the goal. Positions are
+The hidden state at the answer position is the query, the visual tokens of the last image the keys:
+attention logits over the cells of the image, and for each cell an offset to the goal. Positions are
 continuous features of the cell's centre, so any grid works. Trained with cross-entropy on the four
 cells around the goal, weighted bilinearly, and smooth L1 on the offset from each of them to the
 goal.
@@ -17,9 +17,7 @@ from torch import Tensor, nn
 
 _NUM_FREQUENCIES = 8
 _OFFSET_LOSS_WEIGHT = 2.0
-_OFFSET_LOSS_BETA = (
-    0.1  # in cells: a tenth of a cell is where the loss turns from quadratic to linear
-)
+_OFFSET_LOSS_BETA = 0.1  # in cells: the loss turns from quadratic to linear at a tenth of a cell
 
 
 class PixelGoalHead(nn.Module):
@@ -45,7 +43,7 @@ class PixelGoalHead(nn.Module):
         """
         key = self.key(cells) + self.position(_fourier_features(centres).to(cells.dtype))
         query = self.query(answer)[:, None]
-        # The product finds what the answer asks for; the mixed term lets a cell speak for itself.
+        # The product matches cells to the answer's query; the mixed term also scores cells alone.
         mixed = F.gelu(self.mixed(key + query))
         score = self.score(mixed)[..., 0].float()
         logits = (query.float() * key.float()).sum(-1) / math.sqrt(key.shape[-1]) + score
@@ -100,7 +98,7 @@ def _bilinear(in_cells: Tensor, rows: Tensor, columns: Tensor, num_cells: int) -
 
 
 def _finite_log(logits: Tensor) -> Tensor:
-    """Log probabilities; 0 for cells that do not exist, which no target weighs."""
+    """Log probabilities; 0 for cells that do not exist, whose target weight is 0."""
     return logits.log_softmax(-1).masked_fill(logits == float("-inf"), 0.0)
 
 
@@ -109,9 +107,9 @@ def read_goal(
 ) -> tuple[Tensor, Tensor]:
     """The goal (B, 2) in [0, 1] as (x, y), and its confidence (B,).
 
-    The confidence is the probability of the likeliest block of 3x3 cells. The goal is the mean over
-    that block of the points that its cells point to: one mode, apart from others, but smoother
-    than a single cell.
+    The confidence is the probability of the likeliest block of 3x3 cells. The goal is the mean of
+    the points that the cells of that block point to: a single mode, but smoother than a single
+    cell.
     """
     probability = logits.softmax(-1)
     size = torch.stack([columns, rows], dim=-1)[:, None]

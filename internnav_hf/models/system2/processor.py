@@ -1,8 +1,8 @@
 """System2's processor: dialogue and images in, model inputs out, the same for training and
 inference.
 
-It keeps Qwen's tokenizer and image processor, and what a checkpoint must remember to be used as it
-was trained: the number and size of history frames, the prompt style and the camera.
+It holds Qwen's tokenizer and image processor, and the settings that inference shares with training:
+the number and size of history frames, the prompt style and the camera.
 
 Legend: L tokens, P patches, C values of a patch, N images.
 """
@@ -34,7 +34,7 @@ class System2Processor(ChecksFiles, PushesWithCard, ProcessorMixin):
     """Qwen's tokenizer and image processor with System2's settings.
 
     Settings, saved in `processor_config.json`:
-        num_history: how many past frames System2 is shown at most.
+        num_history: largest number of past frames in a dialogue.
         history_size: (width, height) in pixels to which past and current frames are resized; the
             look-down view keeps its own size.
         prompt_style: "training" for models trained here, "inference" for the released ones (see
@@ -72,7 +72,7 @@ class System2Processor(ChecksFiles, PushesWithCard, ProcessorMixin):
         self.camera = camera
 
     def __call__(self, *args, **kwargs):
-        """ValueError: a dialogue has no other way in than the ones below."""
+        """Always ValueError: dialogues are encoded by the methods below."""
         raise ValueError(
             "System2Processor: call encode for a training dialogue, encode_text for a prompt, or "
             "let System2Policy ask the model: it knows the dialogue."
@@ -84,8 +84,8 @@ class System2Processor(ChecksFiles, PushesWithCard, ProcessorMixin):
         """One training dialogue: `input_ids, labels, mm_token_type_ids` (L,), `pixel_values` (P,
         C), `image_grid_thw`.
 
-        Labels are -100 but for what the assistant says: its words, `<|im_end|>` and the line break
-        after it.
+        Labels are -100 except for the assistant's answers: the text, `<|im_end|>` and the line
+        break after it.
         """
         segments = [({"role": "system", "content": SYSTEM_PROMPT}, False)]
         segments += [(message, message["role"] == "assistant") for message in messages]
@@ -106,8 +106,8 @@ class System2Processor(ChecksFiles, PushesWithCard, ProcessorMixin):
     def encode_pieces(
         self, pieces: Sequence[tuple[str, bool]], images: Sequence[Image.Image]
     ) -> dict[str, np.ndarray]:
-        """Text pieces, each with whether it is supervised, and the images for their image tokens in
-        order.
+        """Encode text pieces, each with a flag whether it is supervised, and the images for their
+        image tokens in order.
         """
         patches, grids = self._patches(images)
         token_ids, supervised = [], []
@@ -152,7 +152,7 @@ class System2Processor(ChecksFiles, PushesWithCard, ProcessorMixin):
     def _expand_images(
         self, token_ids: np.ndarray, supervised: np.ndarray, grids: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Repeat each image token as often as its image has merged patches."""
+        """Repeat each image token once for every merged patch of its image."""
         is_image = token_ids == self.image_token_id
         if is_image.sum() != len(grids):
             raise ValueError(

@@ -19,7 +19,7 @@ _OUTPUT = "vlm.lm_head.weight"
 
 
 def system2_keys(state_dict: Mapping[str, Tensor], config: System2Config) -> dict[str, Tensor]:
-    """A released System2 under `System2Model`'s names; tied embeddings may be stored once."""
+    """Rename a released System2 for `System2Model`; tied embeddings may be stored once."""
     converted = renamed(state_dict, _NAMES)
     if config.tie_word_embeddings and _EMBEDDING in converted:
         converted.setdefault(_OUTPUT, converted[_EMBEDDING])

@@ -1,7 +1,7 @@
 """A batch of dialogues with System2 in progress, on one key-value cache.
 
-Text and images are appended with `extend`, words are drawn with `generate`; nothing that System2
-has read or said is computed twice, so the second turn of a decision costs only its own tokens. Rows
+`extend` appends text and images, `generate` decodes answers; no token of either is computed twice,
+so that the second turn of a decision costs only its own tokens. Rows
 are padded on the left of each segment; masks and M-RoPE positions are kept here, explicitly, and
 equal those of one pass over the whole dialogue.
 
@@ -32,7 +32,7 @@ class System2Session:
 
     @torch.no_grad()
     def extend(self, segments: Sequence[dict[str, np.ndarray]]) -> ImageTokens | None:
-        """Read one encoded segment (`System2Processor.encode_text`) per row.
+        """Append one encoded segment (`System2Processor.encode_text`) per row.
 
         Returns the visual tokens of each row's last image when every row has one in this segment.
         """
@@ -57,8 +57,8 @@ class System2Session:
 
     @torch.no_grad()
     def generate(self, end_tokens: Collection[int], max_new_tokens: int) -> list[list[int]]:
-        """The greedy answer of each row, without its end token. All of the answer is read into the
-        cache, the end token is not.
+        """The greedy answer of each row, without its end token. The whole answer enters the cache,
+        the end token does not.
         """
         answers: list[list[int]] = [[] for _ in range(len(self.last_hidden))]
         active = torch.ones(len(answers), 1, dtype=torch.long, device=self.last_hidden.device)
@@ -80,9 +80,9 @@ class System2Session:
 
     @torch.no_grad()
     def peek(self, embeddings: Tensor) -> Tensor:
-        """Final hidden states (B, Q, D) of tokens with `embeddings` (Q, D) after all that was read.
+        """Final hidden states (B, Q, D) of tokens with `embeddings` (Q, D) after all tokens so far.
 
-        They are forgotten again: the session goes on as if they had not been there.
+        These tokens are removed from the cache again: the session is unchanged.
         """
         num_rows, num_tokens = len(self.attention_mask), len(embeddings)
         mask = torch.cat(
@@ -110,8 +110,8 @@ class System2Session:
 
     @contextmanager
     def undone_on_error(self) -> Iterator[None]:
-        """Where the block is left early, as for want of memory, what it has read is forgotten. The
-        block keeps all rows.
+        """Context manager: if the block raises, as when memory runs out, the tokens that it added
+        are removed. The block must keep all rows.
         """
         length = self.cache.get_seq_length()
         before = self.attention_mask, self.next_position, self.last_hidden
@@ -140,8 +140,8 @@ class System2Session:
         return hidden
 
     def _positions(self, input_ids: Tensor, mask: Tensor, grids: Tensor | None) -> Tensor:
-        """(3, B, L) positions of a segment that follows what was read; moves `next_position` behind
-        it.
+        """(3, B, L) positions of a segment that follows the tokens so far; moves `next_position`
+        behind it.
         """
         image_token = self.model.config.vlm_config.image_token_id
         if grids is None:
