@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 LINKED = "tests/golden/"  # large, and only read
 HOUSE = ("tests/test_repository.py", "tests/test_catalog.py")
-RULES = "ruff_is or layers or cycles or readable or field_is_read or module_has or every_part"
+RULES = "ruff_is or layers or cycles or readable or field_is_read or module_has or among_the_cases"
 CATALOG, CASES, README = "internnav_hf/catalog.py", "tests/tiny/cases.py", "README.md"
 
 
@@ -32,9 +32,13 @@ class Addition(NamedTuple):
 
 
 MODELS = ("tests/models/test_contract.py",)
+SUITES = ("contract", "retries", "loading", "policy")
+POLICIES = tuple(f"tests/policies/test_{suite}.py" for suite in SUITES)
 ADDITIONS = (
     Addition("Add a dataset format", "my_logs", (), ("internnav_hf/data/__init__.py",), least=8),
     Addition("Add an action expert", "my_expert", MODELS),
+    Addition("Add a goal-reaching model", "my_planner", MODELS + POLICIES),
+    Addition("Add an instruction-following model", "my_follower", MODELS + POLICIES),
 )
 
 
