@@ -22,23 +22,26 @@ CATALOG, CASES, README = "internnav_hf/catalog.py", "tests/tiny/cases.py", "READ
 
 
 class Addition(NamedTuple):
-    """What is called `name`; its tests in `suites` must pass, and `edits` are the edited files."""
+    """What is called `name`: its tests in `suites` must pass. `num_new` files are new, `edits` are
+    edited, and at least `least` tests run.
+    """
 
     heading: str
     name: str
+    num_new: int
     suites: tuple[str, ...]
     edits: tuple[str, ...] = (CATALOG, CASES, README)
-    least: int = 30  # tests
+    least: int = 30
 
 
 MODELS = ("tests/models/test_contract.py",)
 SUITES = ("contract", "retries", "loading", "policy")
 POLICIES = tuple(f"tests/policies/test_{suite}.py" for suite in SUITES)
 ADDITIONS = (
-    Addition("Add a dataset format", "my_logs", (), ("internnav_hf/data/__init__.py",), least=8),
-    Addition("Add an action expert", "my_expert", MODELS),
-    Addition("Add a goal-reaching model", "my_planner", MODELS + POLICIES),
-    Addition("Add an instruction-following model", "my_follower", MODELS + POLICIES),
+    Addition("Add a dataset format", "my_logs", 2, (), ("internnav_hf/data/__init__.py",), 8),
+    Addition("Add an action expert", "my_expert", 5, MODELS),
+    Addition("Add a goal-reaching model", "my_planner", 6, MODELS + POLICIES),
+    Addition("Add an instruction-following model", "my_follower", 6, MODELS + POLICIES),
 )
 
 
@@ -99,6 +102,7 @@ def copy_tree(root: Path) -> None:
 def test_a_worked_addition_passes_the_contract_suites(addition, tmp_path):
     made = changes(addition.heading)
     assert tuple(change.path for change in made if not change.is_new) == addition.edits
+    assert sum(change.is_new for change in made) == addition.num_new
     copy_tree(tmp_path)
     for change in made:
         apply(change, tmp_path)
