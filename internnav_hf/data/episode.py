@@ -1,4 +1,4 @@
-"""One walk through a scene, as every reader yields it, and where its image files lie.
+"""One episode in a scene, as every reader yields it, with the paths of its image files.
 
 T frames of the episode. A camera setting S is a name such as "125cm_30deg": height above the floor,
 pitch downwards.
@@ -45,7 +45,7 @@ class Episode:
 
     @property
     def actions(self) -> np.ndarray:
-        """(T,) what the expert does next at each frame; the last is STOP."""
+        """(T,) the expert's next action at each frame; the last is STOP."""
         return next_actions(self.columns["action"])
 
     def frame_path(self, kind: str, setting: str, frame: int) -> Path:
@@ -57,43 +57,43 @@ class Episode:
 
 
 def next_actions(action: np.ndarray) -> np.ndarray:
-    """The files store the action that led to each frame; shift it to the one that leaves the
-    frame.
+    """Shift actions by one: the files store the action that led to each frame, the result has the
+    one that leaves it.
     """
     return np.append(action[1:], Action.STOP).astype(action.dtype)
 
 
 def chunk_name(episode_index: int) -> str:
-    """A thousand episodes share a folder."""
+    """Return the folder of an episode; a thousand episodes share one."""
     return f"chunk-{episode_index // EPISODES_PER_CHUNK:03d}"
 
 
 def parquet_path(root: Path, episode_index: int) -> Path:
-    """One file per episode."""
+    """Return the parquet file of an episode."""
     return root / "data" / chunk_name(episode_index) / f"episode_{episode_index:06d}.parquet"
 
 
 def frame_folder(root: Path, episode_index: int, kind: str, setting: str) -> Path:
-    """The images of one kind and camera setting, of all episodes of a chunk."""
+    """Return the image folder of one kind and camera setting, of all episodes of a chunk."""
     return root / "videos" / chunk_name(episode_index) / f"observation.images.{kind}.{setting}"
 
 
 def frame_pattern(episode_index: int, kind: str, suffix: str = "") -> str:
-    """`frame_name`, with # in the place of the frame's number."""
+    """Return `frame_name` with # in place of the frame's number."""
     return f"episode_{episode_index:06d}_#{suffix or FRAME_SUFFIX[kind]}"
 
 
 def frame_name(episode_index: int, kind: str, frame: int) -> str:
-    """The frame number is not padded."""
+    """Return the file name of a frame; its number is not padded."""
     return f"episode_{episode_index:06d}_{frame}{FRAME_SUFFIX[kind]}"
 
 
 def is_simulated(scene: Path) -> bool:
-    """Whether the embedded simulator wrote this scene, as its `meta/info.json` says."""
+    """Return whether the embedded simulator wrote this scene, by its `meta/info.json`."""
     return read_info(scene).get("robot_type") == "simulated"
 
 
 def read_info(scene: Path) -> dict[str, Any]:
-    """`meta/info.json`, which tells of cameras and simulators; nothing where there is none."""
+    """Read `meta/info.json`, with cameras and simulators; empty if there is none."""
     path = scene / INFO_FILE
     return read_json(path) if os.path.lexists(path) else {}

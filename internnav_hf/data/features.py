@@ -39,11 +39,11 @@ DEFAULT_CACHE = Path(HF_HOME) / "internnav_hf" / "features"
 KINDS = ("rgb", "depth")
 DTYPES = ("float16", "float32")
 _ENCODER_FILE = "encoder.json"
-_KEY_FILES, _KEY_BYTES = 4, 4096  # whose bytes are read for a key, and how many of each
-_DIGEST_CHARACTERS = 16  # of a folder's name; the whole digest is compared
+_KEY_FILES, _KEY_BYTES = 4, 4096  # files read for a key, and bytes of each
+_DIGEST_CHARACTERS = 16  # in a folder's name; the whole digest is compared
 
 Encoder = Callable[[Tensor], Tensor]
-"""Frames (F, ...) to their features (F, ...)."""
+"""Encoder of frames (F, ...) to features (F, ...)."""
 
 
 class FrameSource(Protocol):
@@ -60,7 +60,7 @@ class FrameSource(Protocol):
 
 
 class FeatureStore:
-    """Features in `folder`, of the encoders with this digest, by an episode's key."""
+    """Features in `folder` of the encoders with this digest, by the key of an episode."""
 
     def __init__(self, folder: str | Path, encoder_digest: str, dtype: str = "float16") -> None:
         self.folder, self.encoder_digest, self.dtype = Path(folder), encoder_digest, dtype
@@ -79,25 +79,25 @@ class FeatureStore:
     def below(
         cls, folder: str | Path, encoder_digest: str, dtype: str = "float16"
     ) -> "FeatureStore":
-        """The store of these encoders below a folder that has those of others, too."""
+        """Return the store of these encoders below a folder that also has those of others."""
         name = f"{encoder_digest[:_DIGEST_CHARACTERS]}-{dtype}"
         return cls(Path(folder) / name, encoder_digest, dtype)
 
     def path(self, key: str) -> Path:
-        """Of an episode's file."""
+        """Return the path of an episode's file."""
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def __contains__(self, key: str) -> bool:
         return self.path(key).is_file()
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """Those that have no features yet, each once."""
+        """Return the keys without features, each once."""
         return [key for key in dict.fromkeys(keys) if key not in self]
 
     def read(self, key: str, num_frames: int | None = None) -> dict[str, np.ndarray]:
         """`rgb_features` and `depth_features` (T, ...) of the first frames, in the store's dtype.
 
-        ValueError where the file is missing, broken, of another encoder or too short.
+        ValueError if the file is missing, broken, of another encoder or too short.
         """
         path = self.path(key)
         if not path.is_file():
@@ -114,7 +114,7 @@ class FeatureStore:
             raise broken(path, "features", error, "a whole safetensors file") from error
 
     def write(self, key: str, features: Mapping[str, np.ndarray]) -> None:
-        """The file appears when it is whole. ValueError where the dtype cannot hold a number."""
+        """Write a file atomically. ValueError if the dtype cannot hold a number."""
         path, arrays = self.path(key), {}
         for name, values in features.items():
             with np.errstate(over="ignore"):
@@ -137,7 +137,7 @@ def cache_features(
     world_size: int = 1,
     num_workers: int = 0,
 ) -> int:
-    """Encode what `store` has not yet; returns how many episodes.
+    """Encode the episodes that `store` lacks; returns their number.
 
     Process `rank` of `world_size` takes its share; all are there when all processes are done.
     `batch_size` counts frames.
@@ -149,7 +149,7 @@ def cache_features(
         for folder in store.folder.glob("[0-9a-f][0-9a-f]"):
             remove_stale(folder)
     frames = _Frames(source, [row_of_key[key] for key in keys])
-    # A walk's frames are large: each process reads one ahead.
+    # An episode's frames are large: each process reads one ahead.
     ahead = 1 if num_workers else None
     loader = DataLoader(
         frames,
@@ -174,7 +174,7 @@ def cache_features(
 
 
 class _Frames(Dataset):
-    """The frames of some episodes, for processes that read ahead of the encoders."""
+    """Frames of some episodes, for processes that read ahead of the encoders."""
 
     def __init__(self, source: FrameSource, rows: Sequence[int]) -> None:
         self._source, self._rows = source, rows
@@ -196,8 +196,8 @@ def _encode(
 
 
 def encoder_digest(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> str:
-    """Hexadecimal, of the encoders' names, shapes, types and numbers, and of what is done to the
-    frames before (JSON values: sizes, mean, deviation, resize, mode of batch norm ...).
+    """Return a hexadecimal digest of the encoders' names, shapes, types and numbers, and of the
+    preprocessing of frames (JSON values: sizes, mean, deviation, resize, mode of batch norm ...).
     """
     content = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode())
     for name in sorted(weights):
@@ -208,8 +208,8 @@ def encoder_digest(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -
 
 
 def frames_key(files: Iterable[Path], root: Path) -> str:
-    """Of an episode's frame files: their places below `root`, sizes, times of change, and bytes
-    from the middle of some; in archives of two datasets the rest may be the same.
+    """Return a key of an episode's frame files: paths below `root`, sizes, modification times, and
+    bytes from the middle of some; in archives of two datasets the rest may be the same.
     """
     content, files = hashlib.sha256(), list(files)
     above = root.as_posix().rstrip("/") + "/"
@@ -225,7 +225,7 @@ def frames_key(files: Iterable[Path], root: Path) -> str:
 
 
 def _first(values: Any, num_frames: int | None, path: Path) -> np.ndarray:
-    """Of a tensor that is still in its file."""
+    """Return the first frames of a tensor that is still in its file."""
     length = values.get_shape()[0]
     if num_frames is not None and num_frames > length:
         raise broken(path, "features", f"{length} frames", f"{num_frames} or more")

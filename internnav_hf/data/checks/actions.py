@@ -26,9 +26,9 @@ from internnav_hf.geometry import FORWARD_STEP_M, TURN_STEP, Action, wrap_angle
 START = -1
 MOVES = np.array([Action.FORWARD, Action.TURN_LEFT, Action.TURN_RIGHT])
 MOVE_NAMES = ("forward", "left", "right")
-CLEAR = 0.4  # of a step or of a turn of 15 degrees
-CLEARER = 2.0  # times as much as of the other
-EXPLAINED = 0.85  # of the clear motions, by a reading that is to be believed
+CLEAR = 0.4  # share of a step or of a turn of 15 degrees
+CLEARER = 2.0  # times the other kind of motion
+EXPLAINED = 0.85  # share of clear motions that an accepted reading explains
 LEAST_GAINED = 4  # motions that only the other reading explains; five times those it loses
 FITS_BADLY, ENOUGH = 0.6, 8  # share of how many clear motions that must fit at least
 SHIFTS = (0, -1, 1)
@@ -41,8 +41,8 @@ TOO_EARLY, TOO_LATE = "each stands a frame too early", "each stands a frame too 
 
 @dataclass(frozen=True, eq=False)
 class Transitions:
-    """`labels` (3, N): the action between two frames by each of `SHIFTS`; `moves` (N,): 0, 1, 2 for
-    forward, left, right, -1 where it is not clear; `frames` (N,) that were reached.
+    """`labels` (3, N): the action between two frames at each of `SHIFTS`; `moves` (N,): 0, 1, 2 for
+    forward, left, right, -1 if not clear; `frames` (N,): the later frame of each transition.
     """
 
     labels: np.ndarray
@@ -51,7 +51,7 @@ class Transitions:
 
     @classmethod
     def of(cls, led: np.ndarray, poses: np.ndarray) -> "Transitions":
-        """Of actions (T,) that led to frames with poses (T, 3): x, y, yaw of the robot."""
+        """Build from actions (T,) that led to frames with poses (T, 3): x, y, yaw of the robot."""
         moves = clear_moves(poses)
         padded = np.concatenate([led, [START]])
         frames = np.arange(1, len(led))
@@ -59,7 +59,7 @@ class Transitions:
         return cls(labels, moves, frames)
 
     def clear(self) -> "Transitions":
-        """Those whose motion is clear."""
+        """Return the transitions whose motion is clear."""
         is_clear = self.moves >= 0
         if is_clear.all():
             return self
@@ -67,7 +67,7 @@ class Transitions:
 
     @classmethod
     def joined(cls, parts: "Iterable[Transitions]") -> "Transitions":
-        """Of several walks."""
+        """Concatenate the transitions of several episodes."""
         parts = list(parts)
         names = ("labels", "moves", "frames")
         arrays = [np.concatenate([getattr(p, n) for p in parts], axis=-1) for n in names]
@@ -76,18 +76,18 @@ class Transitions:
 
 @dataclass(frozen=True)
 class Reading:
-    """Of the actions: shifted by frames, and the numbers that mean forward, left and right."""
+    """A reading of the actions: shift in frames, and the numbers for forward, left and right."""
 
     shift: int
     numbers: tuple[int, int, int]
 
     def explains(self, transitions: Transitions) -> np.ndarray:
-        """(N,) bool, of clear transitions."""
+        """Return (N,) bool: which clear transitions this reading explains."""
         meant = np.array(self.numbers)[transitions.moves]
         return transitions.labels[SHIFTS.index(self.shift)] == meant
 
     def words(self, shifts: Mapping[int, str]) -> str:
-        """What fits."""
+        """Describe this reading for a message."""
         told = []
         if self.shift:
             told.append(f"shifted by one: {shifts[self.shift]}")
@@ -104,7 +104,7 @@ _NUMBERS = np.array(list(permutations(range(NUM_LABELS), 3)))
 
 
 def clear_moves(poses: np.ndarray) -> np.ndarray:
-    """(N,) 0, 1, 2 for forward, left, right between poses (T, 3) x, y, yaw; -1 for neither."""
+    """Return (N,) 0, 1, 2 for forward, left, right between poses (T, 3) x, y, yaw; else -1."""
     went = np.linalg.norm(np.diff(poses[:, :2], axis=0), axis=1) / FORWARD_STEP_M
     turned = np.asarray(wrap_angle(np.diff(poses[:, 2]))) / TURN_STEP
     forward = (went > CLEAR) & (went > CLEARER * np.abs(turned))
@@ -114,7 +114,7 @@ def clear_moves(poses: np.ndarray) -> np.ndarray:
 
 
 def better_reading(transitions: Transitions) -> Reading | None:
-    """One that explains nearly all, and much that the documented one does not."""
+    """Return a reading that explains nearly all, and much that the documented one does not."""
     some = transitions.clear()
     right = AS_DOCUMENTED.explains(some)
     if (~right).sum() < LEAST_GAINED:
@@ -129,7 +129,7 @@ def better_reading(transitions: Transitions) -> Reading | None:
 
 
 def _readings(some: Transitions) -> Iterable[Reading]:
-    """Shifts, then swapped turns, then the numbers that explain most, at each shift."""
+    """Yield shifts, then swapped turns, then the best numbers at each shift."""
     for numbers in ((1, 2, 3), (1, 3, 2)):
         yield from (Reading(shift, numbers) for shift in SHIFTS)
     for shift, labels in zip(SHIFTS, some.labels, strict=True):
@@ -143,7 +143,7 @@ def _readings(some: Transitions) -> Iterable[Reading]:
 
 
 def hint(led: np.ndarray, poses: np.ndarray, shifts: Mapping[int, str]) -> str:
-    """What ends a complaint about single actions: the reading that fits, if one does."""
+    """Return the end of an error about single actions: the reading that fits, if any."""
     reading = better_reading(Transitions.of(led, poses))
     return f"; {reading.words(shifts)}" if reading else ""
 
@@ -151,7 +151,7 @@ def hint(led: np.ndarray, poses: np.ndarray, shifts: Mapping[int, str]) -> str:
 def check_agreement(
     transitions: Transitions, shifts: Mapping[int, str], path: Path | str, field: str
 ) -> None:
-    """ValueError where the poses contradict the actions; `shifts` says what each shift means."""
+    """Raise ValueError if poses contradict the actions; `shifts` has a meaning for each shift."""
     some = transitions.clear()
     right = AS_DOCUMENTED.explains(some)
     reading = better_reading(some)
@@ -173,7 +173,7 @@ def wrong_together(
     path: Path | str,
     field: str,
 ) -> dict[Hashable, str]:
-    """What is wrong with which walks where the poses contradict all of a scene taken together."""
+    """Return problems by episode if the poses contradict all of a scene taken together."""
     joined = Transitions.joined(walks.values()) if walks else None
     try:
         if joined is not None:
@@ -186,7 +186,7 @@ def wrong_together(
 
 
 def _is_as_documented(transitions: Transitions, other: Reading | None) -> bool:
-    """Whether a walk by itself tells the documented reading from the other one."""
+    """Return whether an episode alone distinguishes the documented reading from the other."""
     some = transitions.clear()
     right = AS_DOCUMENTED.explains(some)
     explained = other.explains(some) if other else np.zeros_like(right)

@@ -1,6 +1,4 @@
-"""Whether a recorded camera can be the one of its images: pixels of their resolution, metres,
-degrees.
-"""
+"""Checks that a recorded camera can be the one of its images: pixels, metres, degrees."""
 
 import math
 from dataclasses import fields
@@ -16,20 +14,20 @@ from internnav_hf.data.readers.errors import broken, shown
 FIELDS = tuple(field.name for field in fields(CameraSpec))
 HEIGHT_M = (0.02, 5.0)
 HFOV_DEG = (5.0, 175.0)
-OFF_CENTER = (0.12, 0.2)  # of width and height; images are cropped above and below
-FOCAL = (0.2, 6.0)  # of the width
+OFF_CENTER = (0.12, 0.2)  # shares of width and height; images are cropped above and below
+FOCAL = (0.2, 6.0)  # shares of the width
 PIXEL_ASPECT = 1.6
 
 
 def recorded_camera(scene: Path) -> CameraSpec | None:
-    """Of `meta/info.json`, which our simulator writes; InternData-N1 does not tell. What is not
-    told of a camera has `CameraSpec`'s default.
+    """Read the camera in `meta/info.json`, which our simulator writes and InternData-N1 lacks.
+    Missing fields have `CameraSpec`'s defaults.
     """
     return CameraSpec.from_dict(camera) if (camera := recorded_values(scene)) else None
 
 
 def recorded_values(scene: Path) -> dict[str, float]:
-    """The fields of a camera that `meta/info.json` tells, checked; empty where there is none."""
+    """Return the checked camera fields of `meta/info.json`; empty if there are none."""
     path = scene / INFO_FILE
     camera = read_info(scene).get("camera")
     camera = {} if camera is None else camera
@@ -55,7 +53,7 @@ def _number(value: object) -> float | int:
 
 
 def check_recorded_size(scene: Path, camera: dict[str, float], size: tuple[int, int]) -> None:
-    """Images have the (width, height) that the camera tells."""
+    """Check that images have the camera's (width, height)."""
     told = (camera.get("width", size[0]), camera.get("height", size[1]))
     if told != size:
         found = "{}x{}".format(*told)
@@ -70,7 +68,7 @@ def check_intrinsics(
     path: Path,
     field: str,
 ) -> None:
-    """(fx, fy) and (cx, cy) in pixels are those of images of `size` (width, height)."""
+    """Check that (fx, fy) and (cx, cy), in pixels, fit images of `size` (width, height)."""
     off = [abs(c / s - 0.5) for c, s in zip(center, size, strict=True)]
     if not all(o <= limit for o, limit in zip(off, OFF_CENTER, strict=True)):
         found = "a centre of ({:.4g}, {:.4g}) px".format(*center)
@@ -90,7 +88,7 @@ def check_intrinsics(
 
 
 def check_height(height_m: float, path: Path, field: str) -> None:
-    """Of a camera above the floor."""
+    """Check a camera's height above the floor."""
     low, high = HEIGHT_M
     if not low <= height_m <= high:
         expected = f"{low:g} to {high:g} m; are these centimetres?"
@@ -98,6 +96,6 @@ def check_height(height_m: float, path: Path, field: str) -> None:
 
 
 def floor_view(camera: CameraSpec, pitch_deg: float) -> FloorView:
-    """Of a camera that looks down by `pitch_deg`."""
+    """Check the pitch of a camera that looks down by `pitch_deg`."""
     slope = camera.intrinsics[1, 1] / camera.height
     return FloorView(camera.height_m, float(np.radians(pitch_deg)), float(slope), 0.5)

@@ -23,25 +23,25 @@ import numpy as np
 
 from internnav_hf.data.readers.errors import broken
 
-NUM_PROBES = 5  # images of a scene, where it is doubtful
-FEW_WALKS = 3  # at least as many are looked at
-WALKS_A_PROBE = 16  # of more walks, as long as what is seen is clear
+NUM_PROBES = 5  # images of a scene that is in doubt
+FEW_WALKS = 3  # minimum number of episodes to look at
+WALKS_A_PROBE = 16  # one image for so many episodes, while images are clear
 MEDIAN_M = (0.2, 20.0)
-BOTTOM_M = 8.0  # floor before the feet, where no camera is known
-BOTTOM_PART = 0.1  # of the rows
+BOTTOM_M = 8.0  # floor before the feet, if no camera is known
+BOTTOM_PART = 0.1  # share of the rows
 FARTHEST_FLOOR_M = 8.0  # beyond it a degree of pitch is metres
-LIES_TOGETHER = 0.1  # of the logarithm of depth / floor
-FLOOR_SHARE = 0.25  # of what is known where floor may be
+LIES_TOGETHER = 0.1  # tolerance of the logarithm of depth / floor
+FLOOR_SHARE = 0.25  # share of known pixels where floor may be
 RIGHT_SHARE = 0.1  # at the right distance: enough to be content
 RATIO = (0.4, 2.5)
-RATIO_ALONE = (0.15, 7.0)  # of a single walk, which may look down a stair, or at a table
+RATIO_ALONE = (0.15, 7.0)  # of a single episode, which may look down a stair, or at a table
 MEDIAN_ALONE_M = (0.03, 200.0)
 FEWEST_PIXELS = 100
 ENOUGH_PIXELS = 2000  # of all images, thinned; with fewer known ones all pixels are looked at
-FEWEST_ROWS = 100  # that are looked at of an image, and columns; smaller ones are seen whole
+FEWEST_ROWS = 100  # and columns used of an image; smaller images are used whole
 SCALES = (1, 100, 256, 1000, 4000, 5000, 10_000, 65_535)
-"""Units a metre that depth images are known to have."""
-NEAR_M = 1.2  # a recording whose farthest pixel is nearer is none of a way
+"""Known units per metre of depth images."""
+NEAR_M = 1.2  # a recording whose farthest pixel is nearer shows no path
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class FloorView:
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """An image (rows, columns) in metres of a `walk`, its file, and the camera, if known."""
+    """An image (rows, columns) in metres of an episode (`walk`), its file, and camera, if known."""
 
     walk: Hashable
     path: Path
@@ -72,7 +72,7 @@ class Probe:
 
 
 def probed_frames(lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """(walk, frame) of up to `NUM_PROBES`, spread over all; of few walks, some of each."""
+    """Choose (episode, frame) of up to `NUM_PROBES`, spread over all; of few, several of each."""
     if len(lengths) <= NUM_PROBES:
         counts = [len(part) for part in np.array_split(np.arange(NUM_PROBES), len(lengths) or 1)]
         return [
@@ -87,7 +87,7 @@ def probed_frames(lengths: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def first_probed(places: Sequence[tuple[int, int]], num_walks: int) -> list[tuple[int, int]]:
-    """Those of `probed_frames` that may do: of each walk one at most, spread over all."""
+    """Choose those of `probed_frames` to try first: at most one per episode, spread over all."""
     one_each = list(dict(reversed(places)).items())[::-1]
     number = min(max(FEW_WALKS, 1 + num_walks // WALKS_A_PROBE), len(one_each))
     return [one_each[(2 * n + 1) * len(one_each) // (2 * number)] for n in range(number)]
@@ -102,8 +102,8 @@ def depth_problems(
     units_per_m: float,
     median_m: tuple[float, float] = MEDIAN_M,
 ) -> dict[Hashable, str]:
-    """What is wrong with the depth of which walks: those whose images cannot be read, or are of
-    another unit than the others', or all of them. `read` gives file and metres of a frame.
+    """Return problems of depth by episode: of those whose images cannot be read or have another
+    unit than the others', or of all. `read` returns file and metres of a frame.
     """
     unread: dict[Hashable, str] = {}
     probes: list[Probe] = []
@@ -132,8 +132,8 @@ def depth_problems(
 
 
 def shows_its_floor(probe: Probe, median_m: tuple[float, float]) -> bool:
-    """Whether an image by itself leaves no doubt: as much lies where the floor must be as it takes
-    to believe in another unit, and the median is one of rooms.
+    """Return whether one image leaves no doubt: the share of pixels at the floor is one that would
+    suffice to accept another unit, and the median is one of rooms.
     """
     if probe.view is None:
         return False
@@ -148,7 +148,7 @@ def shows_its_floor(probe: Probe, median_m: tuple[float, float]) -> bool:
 
 
 def odd_walks(probes: Sequence[Probe], units_per_m: float) -> dict[Hashable, str]:
-    """Those whose own images are surely of another unit."""
+    """Return problems of episodes whose own images surely have another unit."""
     found: dict[Hashable, str] = {}
     for walk in dict.fromkeys(probe.walk for probe in probes):
         mine = [probe for probe in probes if probe.walk == walk]
@@ -199,7 +199,7 @@ def _check_floor(
 
 
 def known(depth: np.ndarray) -> np.ndarray:
-    """The pixels (N,) that tell anything."""
+    """Return the known pixels (N,)."""
     return depth[np.isfinite(depth) & (depth > 0)]
 
 
@@ -210,8 +210,8 @@ def check_depth(
     units_per_m: float,
     median_m: tuple[float, float] = MEDIAN_M,
 ) -> None:
-    """ValueError where images (rows, columns), in metres if their files have `units_per_m`, cannot
-    be so; `views` are the cameras that took each.
+    """Raise ValueError if images (rows, columns), in metres if their files have `units_per_m`,
+    cannot be so; `views` has the camera of each.
     """
     thin, together = _seen(images)
     what = _what(images, units_per_m)
@@ -230,13 +230,13 @@ def check_depth(
 def _median_limits(
     views: Sequence[FloorView], median_m: tuple[float, float]
 ) -> tuple[float, float]:
-    """Lower where a camera looks at floor nearer than a metre."""
+    """Return limits of the median, lower if a camera looks at floor nearer than a metre."""
     nearest = min(view.height_m / max(np.sin(view.pitch), 1e-6) for view in views)
     return median_m[0] * min(1.0, nearest), median_m[1]
 
 
 def _seen(images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Images thinned, where that leaves enough, and their known pixels (N,)."""
+    """Return images, thinned if that leaves enough, and their known pixels (N,)."""
     thin = [_thinned(image) for image in images]
     together = np.concatenate([known(image) for image in thin])
     if len(together) >= ENOUGH_PIXELS and together.min() < together.max():
@@ -268,7 +268,7 @@ def _check_median(
 
 
 def _check_bottom(images: Sequence[np.ndarray], where: Path | str, what: str) -> None:
-    """Floor before the feet."""
+    """Check the distance of the floor before the feet."""
     rows = [image[-max(1, int(BOTTOM_PART * len(image))) :] for image in images]
     before = np.concatenate([known(part) for part in rows])
     if len(before) and np.median(before) > BOTTOM_M:
@@ -282,7 +282,7 @@ def floor_multiple(
     views: Sequence[FloorView],
     ratio: tuple[float, float] = RATIO,
 ) -> float | None:
-    """How many times too far the floor is; None where it is inside of `ratio`, or where none is
+    """Return how many times too far the floor is; None if it is inside of `ratio`, or not
     seen.
     """
     logs = np.concatenate([_logs_of_floor(*seen) for seen in zip(images, views, strict=True)])
@@ -298,15 +298,15 @@ def floor_multiple(
 
 
 def _logs_of_floor(image: np.ndarray, view: FloorView) -> np.ndarray:
-    """(N,) logarithms of depth / floor, of what is known where floor may be."""
+    """Return (N,) logarithms of depth / floor, of known pixels where floor may be."""
     floor_m = view.floor_m(len(image))
     rows = floor_m <= FARTHEST_FLOOR_M
     return np.log(known(image[rows] / floor_m[rows, None]))
 
 
 def check_farthest(metres: np.ndarray, where: Path | str, unit_m: float) -> None:
-    """Of pixels (N,) of many frames, whose numbers mean `unit_m` each: something is farther than an
-    arm's length.
+    """Check pixels (N,) of many frames, in units of `unit_m`: something is farther than an arm's
+    length.
     """
     farthest = float(np.quantile(metres, 0.995))
     if farthest < NEAR_M:

@@ -24,8 +24,8 @@ MODES = {
 def check_images(
     paths: Sequence[str | Path], kind: str, size: tuple[int, int] | None = None
 ) -> tuple[int, int]:
-    """Every file is an image of the kind ("rgb", "depth", "landmark"), of one size, (width,
-    height), by default the first one's; no pixel is decoded where there is no alpha.
+    """Check that every file is an image of the kind ("rgb", "depth", "landmark") and of one size
+    (width, height), by default the first one's; no pixel is decoded if there is no alpha.
     """
     modes, expected = MODES[kind]
     alpha = before = None
@@ -48,7 +48,7 @@ def check_images(
 
 
 def _refuse_blank(paths: Sequence[str | Path], size: tuple[int, int]) -> None:
-    """Depth that shows nothing packs to next to nothing: only such files are decoded."""
+    """Refuse blank depth; blank images compress to few bytes, so only small files are decoded."""
     few = [Path(path) for path in (paths[0], paths[len(paths) // 2], paths[-1])]
     if any(path.stat().st_size > BLANK_BYTES_A_PIXEL * size[0] * size[1] for path in few):
         return
@@ -58,7 +58,7 @@ def _refuse_blank(paths: Sequence[str | Path], size: tuple[int, int]) -> None:
 
 
 def check_aspect(path: Path | str, depth: tuple[int, int], colors: tuple[int, int]) -> None:
-    """Sizes (width, height): depth may be smaller than the colours, and shows the same."""
+    """Check sizes (width, height): depth may be smaller than colours, with the same aspect."""
     if abs(depth[0] * colors[1] / (depth[1] * colors[0]) - 1) > ASPECT_TOLERANCE:
         found = f"{depth[0]}x{depth[1]} of depth"
         raise broken(path, "size", found, f"the aspect of the colours, {colors[0]}x{colors[1]}")

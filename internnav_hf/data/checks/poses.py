@@ -1,6 +1,6 @@
-"""Whether poses can be those of a robot: metres, radians, rotations, in the frame that is meant.
+"""Checks that poses can be those of a robot: metres, radians, rotations, in the expected frame.
 
-Wide limits, as walls are slid along, floors lie anywhere and legs sway: what they refuse is another
+Limits are wide, as robots slide along walls, floors lie anywhere and legs sway; they refuse another
 unit (millimetres, degrees), other axes (y up, world to camera) or a file of something else.
 
 T frames.
@@ -15,24 +15,27 @@ from internnav_hf.geometry import Action, wrap_angle
 
 LARGEST_XY_M, LARGEST_Z_M = 1e7, 1e4  # a map's coordinates, and the highest mountain
 LARGEST_STEP_M = 2.0  # between two frames of discrete actions
-LARGEST_MOTION_M = 3.0  # between two frames of a robot that drives on
+LARGEST_MOTION_M = 3.0  # between two frames of continuous driving
 ROTATION_TOLERANCE = 0.02
 PITCH_TOLERANCE = float(np.radians(10))
-AXES_TOLERANCE = float(np.radians(45))  # of a pitch that tells no more than what is up
+AXES_TOLERANCE = float(np.radians(45))  # of pitch: coarse, it only distinguishes the up axis
 LARGEST_ROLL = float(np.radians(10))
 ASIDE, BACKWARDS = float(np.radians(45)), float(np.radians(90))
-FEWEST_STEPS, SHORTEST_STEP_M = 6, 0.02  # that tell where a robot is heading
-FEWEST_FORWARD, STANDS_M = 8, 0.01  # forward actions, and what a robot goes in each at least
+FEWEST_STEPS, SHORTEST_STEP_M = 6, 0.02  # needed to know where a robot is heading
+FEWEST_FORWARD, STANDS_M = 8, 0.01  # forward actions, and the minimum motion in each
 FULL_TURN = 2 * np.pi
-LARGEST_TURN = 2.0  # rad between two frames; in degrees, it is the smallest that is sure
-LEAST_MOVED, FEWEST_MOVES = 1e-6, 6  # m, rad in a walk of so many motions; a stuck one may try
+LARGEST_TURN = 2.0  # rad between two frames; the smallest sure sign of degrees
+LEAST_MOVED, FEWEST_MOVES = (
+    1e-6,
+    6,
+)  # m, rad in an episode of so many motions; a stuck robot may try
 UNITS = {1e3: "millimetres", 1e2: "centimetres"}
 
 
 def check_positions(
     xyz: np.ndarray, path: Path, field: str, largest_step_m: float = LARGEST_STEP_M
 ) -> None:
-    """Of (T, 3): on earth, and without a jump."""
+    """Check positions (T, 3): on earth, and without a jump."""
     for axes, limit in (("x, y", LARGEST_XY_M), ("z", LARGEST_Z_M)):
         values = np.abs(xyz[:, :2] if axes == "x, y" else xyz[:, 2:]).max(axis=1)
         if values.max() > limit:
@@ -53,14 +56,14 @@ def check_positions(
 
 
 def check_standing(poses: np.ndarray, num_moves: int, path: Path, field: str) -> None:
-    """That poses (T, N) of a robot with so many motions are not one pose again and again."""
+    """Check that poses (T, N) of a robot with so many motions are not one repeated pose."""
     if num_moves >= FEWEST_MOVES and np.ptp(poses, axis=0).max() <= LEAST_MOVED:
         found = f"the same pose at all {len(poses)} frames, and {num_moves} motions"
         raise broken(path, field, found, "the pose of each frame")
 
 
 def check_moves(led: np.ndarray, xy: np.ndarray, path: Path, field: str) -> None:
-    """That a robot whose actions (T,) led it forward went anywhere, by its positions (T, 2)."""
+    """Check that a robot with forward actions (T,) moved, by its positions (T, 2)."""
     forward = int((led == Action.FORWARD).sum())
     went_m = float(np.linalg.norm(np.diff(xy, axis=0), axis=1).sum())
     if forward >= FEWEST_FORWARD and went_m < STANDS_M * forward:
@@ -69,7 +72,7 @@ def check_moves(led: np.ndarray, xy: np.ndarray, path: Path, field: str) -> None
 
 
 def check_matrices(T_world_camera: np.ndarray, path: Path, field: str) -> None:
-    """Of (T, 4, 4): rotations, and a last row of 0, 0, 0, 1."""
+    """Check (T, 4, 4): rotations, and a last row of 0, 0, 0, 1."""
     rotation = T_world_camera[:, :3, :3]
     off = np.abs(np.swapaxes(rotation, 1, 2) @ rotation - np.eye(3)).max(axis=(1, 2))
     wrong = (off > ROTATION_TOLERANCE) | (np.linalg.det(rotation) < 0)
@@ -92,7 +95,7 @@ def check_camera_axes(
     field: str,
     tolerance: float = PITCH_TOLERANCE,
 ) -> None:
-    """Of (T, 4, 4) with x right, y down, z forward: upright, and looking down by `pitch`, rad."""
+    """Check (T, 4, 4) with x right, y down, z forward: upright, looking down by `pitch`, rad."""
     right, forward = T_world_camera[:, 2, 0], T_world_camera[:, 2, 2]
     found_pitch = _median(np.arcsin(np.clip(-forward, -1, 1)))
     roll = _median(np.abs(np.arcsin(np.clip(right, -1, 1))))
@@ -117,8 +120,8 @@ def check_heading(
     largest: float = ASIDE,
     moves: np.ndarray | None = None,
 ) -> None:
-    """That a robot at poses (T, 3) x, y, yaw goes where it faces, by the median over its steps, or
-    over those marked in `moves` (T - 1,).
+    """Check that a robot at poses (T, 3) x, y, yaw goes where it faces, by the median over its
+    steps, or over those marked in `moves` (T - 1,).
     """
     steps = np.diff(poses[:, :2], axis=0)
     counted = np.linalg.norm(steps, axis=1) > SHORTEST_STEP_M
@@ -135,13 +138,13 @@ def check_heading(
 
 
 def _median(values: np.ndarray) -> float:
-    """Of finite numbers (N,); numpy's own takes ten times as long for a walk's."""
+    """Return the median of finite numbers (N,); numpy's takes ten times as long for an episode."""
     ordered, middle = np.sort(values), len(values) // 2
     return float(ordered[middle] if len(values) % 2 else ordered[middle - 1 : middle + 1].mean())
 
 
 def check_yaw(yaw: np.ndarray, path: Path, field: str) -> None:
-    """That (T,) can be radians."""
+    """Check that (T,) can be radians."""
     size, turns = np.abs(yaw), np.abs(np.diff(yaw))
     if size.max() <= FULL_TURN + 0.1:
         return
