@@ -1,4 +1,4 @@
-"""Formats of one's own, and which format a data root is of.
+"""User-defined formats, and detection of the format of a data root.
 
     register_format("my_logs", "log.json", read_my_logs)
 
@@ -36,7 +36,7 @@ from internnav_hf.data.tables import described, folder_stamps
 
 Row = Mapping[str, Any]
 FORMATS: dict[str, Callable[[Path], Source]] = {}
-NUM_TRIED = 5  # folders with episodes that are looked at
+NUM_TRIED = 5  # folders with episodes that are inspected
 _SCHEMA = pa.schema(
     [described(c.name, c.type, c.metadata[b"meaning"].decode()) for c in COLUMNS.values()]
 )
@@ -98,7 +98,7 @@ def _whole_row(data_root: Path, folder: Path, given: Row) -> dict[str, Any]:
 
 
 def _numbers(where: str, name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """(T, *shape), of whole numbers but for poses."""
+    """Return (T, *shape), integers except for poses."""
     kind = "finite" if name == "poses" else "whole"
     expected = f"{kind} numbers of shape {('T', *shape)}".replace("'", "")
     try:
@@ -132,7 +132,7 @@ def _camera_columns(given: Row) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class FormatName:
-    """A data set that is named after its registered format; all of `data_root` is its folder."""
+    """Data set named after its registered format; its folder is all of `data_root`."""
 
     name: str
     folder: str = ""
@@ -143,7 +143,7 @@ class FormatName:
 
 
 def dataset_names(names: str | Sequence[str]) -> list[DatasetName | FormatName]:
-    """Comma separated, or a list: `vln_ce` datasets, and names of registered formats."""
+    """Parse `vln_ce` datasets and names of registered formats, comma separated or a list."""
     words = [word.strip() for word in (names.split(",") if isinstance(names, str) else names)]
     own = [word for word in words if word in FORMATS]
     if not own:
@@ -154,14 +154,14 @@ def dataset_names(names: str | Sequence[str]) -> list[DatasetName | FormatName]:
 def named_source(
     data_root: Path, name: DatasetName | FormatName, needs_depth: bool = False
 ) -> Source:
-    """The data set of one of `dataset_names`."""
+    """Return the data set of one of `dataset_names`."""
     if isinstance(name, FormatName):
         return FORMATS[name.name](data_root)
     return vln_ce(data_root, name, needs_depth)
 
 
 def sources_below(data_root: Path, rules: ReadingRules, cache_dir: Path) -> list[Source]:
-    """The data sets with poses and depth below a root, of whatever format it is: `groups` of the
+    """Return the data sets with poses and depth below a root of any format: `groups` of the
     rules are groups of `vln_n1`, scans of `vln_pe`, or datasets of `vln_ce`, with their camera
     (`r2r_125cm_0_30`, whose look-down view is meant) or without, if there is depth of one alone.
     """
@@ -185,7 +185,7 @@ def _has_folders(source: Source) -> bool:
 
 
 def _kind_below(data_root: Path, groups: Sequence[str] | None) -> str:
-    """By the first folders with episodes; `vln_n1` where nothing is told."""
+    """Detect the format by the first folders with episodes; `vln_n1` if undecided."""
     tops = [data_root / group_folder(data_root, group) for group in groups or ("",)]
     folders = (
         folder
@@ -207,7 +207,7 @@ def _has_data(folder: Path) -> bool:
 
 
 def _depth_camera(data_root: Path, group: str) -> DatasetName:
-    """Of the view that depth is of; the ordinary view is not needed."""
+    """Return the source of the view with depth; the ordinary view is not needed."""
     if group_folder(data_root, group) != group:
         name = DatasetName.parse(group)
         return replace(name, pitch_deg=name.look_down_pitch_deg)

@@ -1,4 +1,4 @@
-"""Reader of recorded VLN-CE walks as StreamVLN publishes them: an image per step, discrete actions.
+"""Reader of VLN-CE episodes as StreamVLN publishes them: an image per step, discrete actions.
 
     <root>/<set>/annotations.json
     <root>/<set>/images/<scene>_<set>_<number>/rgb/000.jpg      steps from 0 or from 1
@@ -31,7 +31,7 @@ _KNOWN_ACTIONS = (NO_ACTION, Action.STOP, Action.FORWARD, Action.TURN_LEFT, Acti
 
 @dataclass(frozen=True)
 class RecordedTrajectory:
-    """`frames` in the order of the walk; `actions`, one for each, led to them."""
+    """`frames` in order of time; `actions`, one for each, led to them."""
 
     name: str
     instructions: tuple[str, ...]
@@ -65,7 +65,7 @@ def read_annotations(folder: Path) -> list[tuple[str, dict[str, Any]]]:
 def read_trajectories(
     folder: Path, start: int = 0, end: int | None = None
 ) -> Iterator[RecordedTrajectory | ValueError]:
-    """The walks of a set, from entry `start` up to `end`; for a broken one, what is wrong."""
+    """Yield the episodes of a set, from entry `start` up to `end`; for a broken one, its error."""
     for where, entry in read_annotations(folder)[start:end]:
         try:
             yield _trajectory(folder, where, entry)
@@ -104,7 +104,7 @@ def _is_known(action: Any) -> bool:
 
 
 def _check_leading(where: str, actions: Sequence[int]) -> None:
-    """Nothing led to the first frame, and neither a stop nor nothing to another."""
+    """Check that no action led to the first frame, and an action but no stop to every other."""
     end = len(actions) - (actions[-1:] == [Action.STOP])
     wrong = [i for i, a in enumerate(actions[:end]) if (a == NO_ACTION) != (i == 0) or a == 0]
     if wrong:
@@ -114,14 +114,14 @@ def _check_leading(where: str, actions: Sequence[int]) -> None:
 
 
 def _is_below(video: str) -> bool:
-    """Whether a name leads neither out of the set's folder nor, by its parts, out of another."""
+    """Return whether a name stays inside the set's folder, and its parts inside any other."""
     words = Path(video).name.split("_")
     climbs = Path(video).is_absolute() or ".." in Path(video).parts
     return not climbs and not {"", ".", ".."} & {words[0], words[-1]}
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """Images by their number: 2.jpg comes before 10.jpg. ValueError where one is missing."""
+    """Return images in order of their number, 2.jpg before 10.jpg. ValueError if one is missing."""
     if not folder.is_dir():
         raise broken(folder, "folder", "no folder", "the images of a walk")
     files = [

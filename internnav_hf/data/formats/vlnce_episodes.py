@@ -54,7 +54,7 @@ class VLNCEEpisode:
     timed_words: tuple[tuple[str, float, float], ...] = ()
 
     def text_features_file(self, folder: str | Path) -> Path:
-        """RxR's text features of this instruction, in the folder of a split."""
+        """Return the file of RxR's text features of this instruction, in the folder of a split."""
         if self.instruction_id is None or self.language is None:
             raise ValueError(
                 f"episode {self.episode_id}: found no instruction_id and language, expected an"
@@ -69,7 +69,7 @@ class VLNCEEpisode:
 
 
 def read_vlnce_episodes(path: str | Path) -> list[VLNCEEpisode]:
-    """All episodes of a file, in its order."""
+    """Return all episodes of a file, in its order."""
     path = Path(path)
     episodes = read_json(path).get("episodes")
     if not isinstance(episodes, list) or not episodes:

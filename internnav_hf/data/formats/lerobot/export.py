@@ -1,12 +1,12 @@
-"""Writes recorded walks as LeRobot datasets, v2.1 or v3.0, that `lerobot` and `datasets` open.
+"""Writes recorded episodes as LeRobot datasets, v2.1 or v3.0, that `lerobot` and `datasets` open.
 
     v2.1   data/chunk-000/episode_000000.parquet     one file per episode
            meta/{info.json, episodes.jsonl, tasks.jsonl, episodes_stats.jsonl}
     v3.0   data/chunk-000/file-000.parquet           many episodes, a row group each
            meta/{info.json, stats.json, tasks.parquet}, meta/episodes/chunk-000/file-000.parquet
 
-A dataset appears under its name when it is whole; one that was broken off goes on where it was. It
-takes two rounds over the walks: the first decodes every image, so that a broken one is found before
+A dataset appears under its name when it is whole; an interrupted export continues. It takes two
+passes over the episodes: the first decodes every image, so that a broken one is found before
 anything is numbered, the second copies their bytes. `LeRobotDataset` of lerobot 0.3.3 opened the
 first and that of 0.4.4 the second.
 """
@@ -44,7 +44,7 @@ from internnav_hf.data.tables import stamp
 
 VERSIONS = ("v2.1", "v3.0")
 DATA_FILE_MB = 100  # v3.0: no episode is added to a file that has more
-VIDEO_FILE_MB = 200  # written down, and used by nobody here
+VIDEO_FILE_MB = 200  # recorded only; not used here
 _PLAN, _EXAMINED = "plan.txt", "examined"
 _SHOWN = 5
 
@@ -74,7 +74,7 @@ def export(
 
 
 def _partial(folder: Path, walks: Sequence[RecordedTrajectory], version: str) -> Path:
-    """A hidden folder beside it, empty or with what was done for the same walks."""
+    """Return a hidden folder beside it, empty or with partial results for the same episodes."""
     plan = hashlib.sha256(version.encode())
     for walk in walks:
         plan.update(f"{walk.name} {walk.actions} {walk.instructions}".encode())
@@ -94,7 +94,7 @@ def _partial(folder: Path, walks: Sequence[RecordedTrajectory], version: str) ->
 def _examine(
     folder: Path, episodes: Sequence[ExportEpisode], size: tuple[int, int], parallel: Map
 ) -> list[Statistics]:
-    """Statistics of every episode, of which the images' are kept until the end."""
+    """Return statistics of every episode; those of images are kept until the end."""
 
     def examine(episode: ExportEpisode) -> Statistics | ValueError:
         path = folder / f"{episode.episode_index}.json"
@@ -113,7 +113,7 @@ def _examine(
 
 
 def listed(what: str, problems: Sequence[str]) -> str:
-    """The first problems of many, in one message."""
+    """Return the first of many problems as one message."""
     more = f"\n  and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
     return f"{what}:\n  " + "\n  ".join(problems[:_SHOWN]) + more
 
@@ -125,7 +125,7 @@ def _write_v21(
     stats: Sequence[Statistics],
     parallel: Map,
 ) -> dict[str, Any]:
-    """Returns what info.json tells besides."""
+    """Write the data; return further fields of info.json."""
 
     def write(episode: ExportEpisode) -> None:
         _write_parquet(parquet_path(folder, episode.episode_index), [episode.table])
@@ -154,7 +154,7 @@ def _write_v30(
     stats: Sequence[Statistics],
     parallel: Map,
 ) -> dict[str, Any]:
-    """Returns what info.json tells besides."""
+    """Write the data; return further fields of info.json."""
     files = list(_files(episodes))
 
     def write(number: int) -> None:
@@ -181,7 +181,7 @@ def _write_v30(
 
 
 def _files(episodes: Sequence[ExportEpisode]) -> Iterator[list[ExportEpisode]]:
-    """Episodes by the file that they go to."""
+    """Group episodes by their file."""
     some, used = [], 0
     for episode in episodes:
         if used > DATA_FILE_MB * 1e6:
@@ -193,7 +193,7 @@ def _files(episodes: Sequence[ExportEpisode]) -> Iterator[list[ExportEpisode]]:
 
 
 def _place(number: int) -> tuple[int, int]:
-    """Chunk and file of a data file."""
+    """Return the chunk and file indices of a data file."""
     return divmod(number, EPISODES_PER_CHUNK)
 
 
@@ -222,7 +222,7 @@ def _task_rows(tasks: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _task_table(tasks: Sequence[str]) -> pa.Table:
-    """Pandas finds the tasks as the table's index, as LeRobot looks them up."""
+    """Write tasks as the table's pandas index, in which LeRobot looks them up."""
     table = pa.table({"task_index": pa.array(range(len(tasks))), "task": pa.array(tasks)})
     kinds = {"task_index": "int64", "task": "unicode"}
     columns = [
@@ -257,12 +257,12 @@ def _info(
 
 
 def _shown(results: Iterable, total: int, what: str) -> Iterable:
-    """With a bar where it is worth one."""
+    """Iterate, with a progress bar if it is worth one."""
     return tqdm(results, total=total, desc=what, unit="file", disable=total < 2, leave=False)
 
 
 def _write_parquet(path: Path, tables: Sequence[Callable[[], pa.Table]]) -> None:
-    """A row group for each table, made when it is its turn; a file that is there is left."""
+    """Write a row group per table, each made in its turn; an existing file is kept."""
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)

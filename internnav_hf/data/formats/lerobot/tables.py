@@ -1,8 +1,8 @@
-"""Episodes as LeRobot's tables have them: columns, embedded images, statistics.
+"""Episodes as LeRobot tables: columns, embedded images, statistics.
 
-Columns are those of the published converter of VLN-CE's walks: `observation.images.rgb`, `action`
-(1,), 30 frames a second, and a task that is JSON, {"instruction": text}. Images are embedded as
-they are, never encoded again. Differs from it: all instructions are tasks of the episode (a frame's
+Columns are those of the published VLN-CE converter: `observation.images.rgb`, `action` (1,), 30
+frames a second, and a task that is JSON, {"instruction": text}. Images are embedded as they are,
+never encoded again. Differs from it: all instructions are tasks of the episode (a frame's
 `task_index` is the first's); statistics of images are per channel, as LeRobot's own.
 """
 
@@ -32,13 +32,13 @@ Statistics = dict[str, dict[str, Any]]
 """min, max, mean, std and count by feature, as nested lists."""
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-_MAX_IMAGES = 100  # whose pixels are counted
-_PIXEL_STRIDE = 4  # each fourth row and column
+_MAX_IMAGES = 100  # used for statistics
+_PIXEL_STRIDE = 4  # every fourth row and column
 
 
 @dataclass(frozen=True)
 class ExportEpisode:
-    """A walk and its place in the dataset: numbers of the episode, its first frame, its tasks."""
+    """An episode and its place in the dataset: indices of episode, first frame and tasks."""
 
     walk: RecordedTrajectory
     episode_index: int
@@ -52,11 +52,11 @@ class ExportEpisode:
 
     @property
     def tasks(self) -> list[str]:
-        """One for each different instruction."""
+        """Return one task for each different instruction."""
         return tasks_of(self.walk)
 
     def numbers(self) -> dict[str, np.ndarray]:
-        """The columns that are no images."""
+        """Return the columns that are not images."""
         frames = np.arange(self.length)
         columns = {
             "action": np.array(self.walk.actions),
@@ -69,7 +69,7 @@ class ExportEpisode:
         return {name: values.astype(NUMBERS[name]) for name, values in columns.items()}
 
     def table(self) -> pa.Table:
-        """All columns; its metadata tell `datasets` that one is an image."""
+        """Return the schema of all columns; its metadata mark the image column for `datasets`."""
         images = [
             {"bytes": path.read_bytes(), "path": f"frame-{frame:06d}{path.suffix}"}
             for frame, path in enumerate(self.walk.frames)
@@ -84,7 +84,7 @@ class ExportEpisode:
 def number_episodes(
     walks: Sequence[RecordedTrajectory], task_index: Mapping[str, int]
 ) -> Iterator[ExportEpisode]:
-    """Episodes and their frames are counted through."""
+    """Number episodes and their frames consecutively."""
     first = 0
     for index, walk in enumerate(walks):
         numbers = tuple(task_index[task] for task in tasks_of(walk))
@@ -93,13 +93,13 @@ def number_episodes(
 
 
 def tasks_of(walk: RecordedTrajectory) -> list[str]:
-    """In the published form."""
+    """Return a task in the published form."""
     texts = dict.fromkeys(walk.instructions)
     return [json.dumps({"instruction": text}, ensure_ascii=False) for text in texts]
 
 
 def features(size: tuple[int, int]) -> dict[str, dict]:
-    """`features` of meta/info.json, for images of (width, height)."""
+    """Return `features` of meta/info.json, for images of (width, height)."""
     width, height = size
     names = ["height", "width", "channel"]
     image = {"dtype": "image", "shape": [height, width, 3], "names": names}
@@ -108,13 +108,13 @@ def features(size: tuple[int, int]) -> dict[str, dict]:
 
 
 def image_size(walk: RecordedTrajectory) -> tuple[int, int]:
-    """(width, height) of the first image."""
+    """Return (width, height) of the first image."""
     return open_image(walk.frames[0], None).size
 
 
 def image_statistics(walk: RecordedTrajectory, size: tuple[int, int]) -> dict[str, Any]:
-    """Per channel of values in [0, 1], from up to a hundred images. ValueError where any image of
-    the walk cannot be read, or has another size.
+    """Return statistics per channel of values in [0, 1], from up to a hundred images. ValueError if
+    any image of the episode cannot be read, or has another size.
     """
     chosen = set(np.linspace(0, len(walk.frames) - 1, _MAX_IMAGES).astype(int).tolist())
     pixels = []
@@ -130,7 +130,7 @@ def image_statistics(walk: RecordedTrajectory, size: tuple[int, int]) -> dict[st
 
 
 def number_statistics(episode: ExportEpisode) -> Statistics:
-    """Of each column that is no image."""
+    """Return statistics of each column that is not an image."""
     columns = episode.numbers()
     return {name: _statistics(v[:, None], len(v), (1,)) for name, v in columns.items()}
 
@@ -143,7 +143,7 @@ def _statistics(values: np.ndarray, count: int, shape: tuple[int, ...]) -> dict[
 
 
 def pooled_statistics(episodes: Sequence[Statistics]) -> Statistics:
-    """Of all frames of all episodes: means weighted by their counts, and the deviation from the
+    """Return statistics of all frames: means weighted by their counts, and the deviation from the
     mean of all.
     """
     return {name: _pooled([stats[name] for stats in episodes]) for name in episodes[0]}

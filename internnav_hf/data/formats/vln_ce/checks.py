@@ -1,6 +1,4 @@
-"""What an episode must be before a sample is taken from it. Each failure is one ValueError from
-`broken`.
-"""
+"""Checks of an episode before sampling. Each failure is one ValueError from `broken`."""
 
 import os
 from collections.abc import Sequence
@@ -39,7 +37,7 @@ from internnav_hf.geometry import Action, robot_poses
 
 LEADING = [Action.FORWARD, Action.TURN_LEFT, Action.TURN_RIGHT, Action.LOOK_DOWN]
 SHIFTS = {-1: AT_FRAME, 1: TOO_LATE}
-"""What it means that the action of the frame before, or after, is what led to a frame."""
+"""Meaning of a shift: the action of the frame before, or after, is what led to a frame."""
 
 
 class FrameFiles:
@@ -50,7 +48,7 @@ class FrameFiles:
         self._names: dict[Path, frozenset[str]] = {}
 
     def names(self, folder: Path) -> frozenset[str]:
-        """What lies in a folder, whatever it is; empty where there is no such folder."""
+        """Return all names in a folder; empty if there is no such folder."""
         if folder not in self._names:
             self._names[folder] = frozenset(os.listdir(folder) if folder.is_dir() else ())
         return self._names[folder]
@@ -58,7 +56,7 @@ class FrameFiles:
     def check(
         self, episode: Episode, kind: str, setting: str, size: tuple[int, int] | None = None
     ) -> tuple[int, int]:
-        """Every frame has an image of the right mode, and all have one size, which is returned."""
+        """Check that each frame has an image of the right mode; return the common size."""
         folder = frame_folder(self.scene, episode.episode_index, kind, setting)
         there = self.names(folder)
         names = [frame_name(episode.episode_index, kind, frame) for frame in range(episode.length)]
@@ -69,7 +67,7 @@ class FrameFiles:
         return check_images([f"{folder}/{name}" for name in names], kind, size)
 
     def has_landmarks(self, episode: Episode, setting: str) -> bool:
-        """Whether the simulator wrote masks of the named object for this episode."""
+        """Return whether the simulator wrote masks of the named object for this episode."""
         folder = frame_folder(self.scene, episode.episode_index, "landmark", setting)
         return frame_name(episode.episode_index, "landmark", 0) in self.names(folder)
 
@@ -77,7 +75,7 @@ class FrameFiles:
 def check_episode(
     record: EpisodeRecord, name: DatasetName, files: FrameFiles, needs_depth: bool = False
 ) -> tuple[Episode, tuple[int, int], bool]:
-    """The episode, its image size (width, height), and whether it has landmark masks."""
+    """Return the episode, its image size (width, height), and whether it has landmark masks."""
     episode = read_episode(record, [name.look_down_setting])
     path = parquet_path(episode.root, episode.episode_index)
     check_values(episode, name, path)
@@ -94,8 +92,8 @@ def check_episode(
 
 
 def check_values(episode: Episode, name: DatasetName, path: Path) -> None:
-    """Poses of a robot that walks where it faces, below a camera of the right pitch; waypoints that
-    the camera reaches within the episode.
+    """Check that the robot goes where it faces, that the camera has the right pitch, and that it
+    reaches the waypoints within the episode.
     """
     if episode.length == 0:
         raise broken(path, "length", "0 rows", "at least one frame")
@@ -117,7 +115,7 @@ def check_values(episode: Episode, name: DatasetName, path: Path) -> None:
 
 
 def check_actions(action: np.ndarray, poses: np.ndarray, done: Transitions, path: Path) -> None:
-    """Actions (T,) that can lead to a frame, and did as the poses (T, 3) tell."""
+    """Check that actions (T,) can lead to a frame, and agree with the poses (T, 3)."""
     wrong = np.flatnonzero(~np.isin(action[1:], LEADING)) + 1
     if len(wrong):
         frame = wrong[0]
@@ -130,8 +128,8 @@ def check_actions(action: np.ndarray, poses: np.ndarray, done: Transitions, path
 def sound_walks(
     scene: Path, name: DatasetName, episodes: Sequence[Episode]
 ) -> tuple[list[Episode], list[str]]:
-    """Those whose actions agree with their poses, and a sentence about each other one. Where those
-    of all together do not, only those that bear it out by themselves are sound.
+    """Return the episodes whose actions agree with their poses, and a sentence about each other. If
+    all together disagree, only those that agree by themselves are sound.
     """
     setting = name.look_down_setting
     poses = {e: robot_poses(e.columns[f"pose.{setting}"]) for e in episodes}
@@ -154,8 +152,8 @@ def scene_problems(
     sizes: dict[Episode, tuple[int, int]],
     needs_depth: bool,
 ) -> dict[Episode, str]:
-    """What is wrong with which episodes, by their image sizes (width, height): that the recorded
-    `camera` is not that of their images, or, where it is needed, that depth is not in millimetres.
+    """Return problems by episode, from their image sizes (width, height): the recorded `camera` is
+    not that of their images, or, if depth is needed, it is not in millimetres.
     """
     problems = {}
     for episode, size in sizes.items():
@@ -181,7 +179,7 @@ def scene_problems(
 
 
 def check_relative_goals(episode: Episode, setting: str, path: Path) -> None:
-    """-1, or a number of frames that stays inside the episode."""
+    """Check for -1, or a number of frames that stays inside the episode."""
     name = f"relative_goal_frame_id.{setting}"
     ahead = episode.columns[name]
     outside = np.flatnonzero((ahead < -1) | (np.arange(len(ahead)) + ahead >= len(ahead)))
@@ -192,7 +190,7 @@ def check_relative_goals(episode: Episode, setting: str, path: Path) -> None:
 
 
 def check_goals(episode: Episode, setting: str, size: tuple[int, int], path: Path) -> None:
-    """Wherever there is a waypoint, its pixel lies inside the image."""
+    """Check that the pixel of every waypoint lies inside the image."""
     name = f"goal.{setting}"
     goal = episode.columns[name]
     has_goal = episode.columns[f"relative_goal_frame_id.{setting}"] > 0

@@ -68,7 +68,7 @@ def vln_ce(
     needs_depth: bool = False,
     scenes: Sequence[Path] | None = None,
 ) -> Source:
-    """The dataset called `name` below `data_root`; `scenes` are some of its folders. Episodes
+    """Return the dataset `name` below `data_root`; `scenes` are some of its folders. Episodes
     without depth images of the look-down view are broken if `needs_depth`.
     """
 
@@ -92,7 +92,7 @@ def vln_ce(
 
 
 def scene_stamps(scene: Path, settings: Iterable[str]) -> Iterator[str]:
-    """Of the files of a scene, image folders included, images not."""
+    """Yield stamps of a scene's files and image folders, not of images."""
     for file in (EPISODES_FILE, INFO_FILE):
         yield stamp(scene.name, scene / file)
     for chunk in sorted((scene / "data").glob("chunk-*")):
@@ -175,8 +175,8 @@ def _row(
 
 
 def of_one_camera(parts: Sequence[FolderRows], name: DatasetName) -> list[FolderRows]:
-    """Scenes that tell of another field of view than most episodes, or in doubt than the published
-    one, are broken.
+    """Refuse scenes whose recorded field of view is not that of most episodes or, in a tie, the
+    published one.
     """
     counts: Counter[float] = Counter()
     for part in parts:

@@ -35,7 +35,7 @@ class DatasetName:
 
     @classmethod
     def parse(cls, text: str) -> "DatasetName":
-        """Checks the form only; `scene_folders` checks that it exists."""
+        """Parse a name, checking its form only; `scene_folders` checks that it exists."""
         match = NAME_PATTERN.fullmatch(text)
         if match is None:
             raise ValueError(
@@ -56,22 +56,22 @@ class DatasetName:
 
     @property
     def camera(self) -> str:
-        """As in `125cm_0_30`."""
+        """Camera part of the name, as in `125cm_0_30`."""
         return f"{self.height_cm}cm_{self.pitch_deg}_{self.look_down_pitch_deg}"
 
     @property
     def setting(self) -> str:
-        """Of the ordinary view, as in column and folder names."""
+        """Camera setting of the ordinary view, as in column and folder names."""
         return f"{self.height_cm}cm_{self.pitch_deg}deg"
 
     @property
     def look_down_setting(self) -> str:
-        """Of the view that pixel goals lie in; where poses and goals are read."""
+        """Camera setting of the view with pixel goals, from which poses and goals are read."""
         return f"{self.height_cm}cm_{self.look_down_pitch_deg}deg"
 
 
 def parse_dataset_names(names: str | Iterable[str]) -> list[DatasetName]:
-    """Comma separated, or a list."""
+    """Parse names, comma separated or a list."""
     words = names.split(",") if isinstance(names, str) else list(names)
     words = [word.strip() for word in words if word.strip()]
     if not words:
@@ -80,7 +80,7 @@ def parse_dataset_names(names: str | Iterable[str]) -> list[DatasetName]:
 
 
 def check_datasets(data_root: str | Path, *names: str | None) -> None:
-    """Raise ValueError where root, datasets, scenes or cameras of `names` do not exist; before
+    """Raise ValueError if root, datasets, scenes or cameras of `names` do not exist; before
     anything else is read.
     """
     for given in filter(None, names):
@@ -89,8 +89,8 @@ def check_datasets(data_root: str | Path, *names: str | None) -> None:
 
 
 def scene_folders(data_root: Path, name: DatasetName) -> list[Path]:
-    """The sorted scenes of a dataset, after checking that root, dataset, scenes and camera setting
-    exist.
+    """Return the sorted scenes of a dataset, after checking that root, dataset, scenes and camera
+    setting exist.
     """
     if not data_root.is_dir():
         raise ValueError(
@@ -119,7 +119,7 @@ def scene_folders(data_root: Path, name: DatasetName) -> list[Path]:
 
 
 def check_depth_folders(scenes: list[Path], name: DatasetName) -> None:
-    """That no scene has depth is said once, with what to do."""
+    """Raise one ValueError, with a hint, if no scene has depth images."""
     setting = name.look_down_setting
     if not any(setting in camera_settings(scene, "depth") for scene in scenes):
         raise ValueError(
@@ -131,7 +131,7 @@ def check_depth_folders(scenes: list[Path], name: DatasetName) -> None:
 
 
 def camera_settings(scene: Path, kind: str = "rgb") -> list[str]:
-    """Settings such as "125cm_30deg" for which the scene has images of that kind."""
+    """Return settings such as "125cm_30deg" for which the scene has images of that kind."""
     prefix = f"observation.images.{kind}."
     if not (scene / "videos").is_dir():
         return []
@@ -141,7 +141,7 @@ def camera_settings(scene: Path, kind: str = "rgb") -> list[str]:
 
 
 def _check_camera(folder: Path, scenes: list[Path], name: DatasetName) -> None:
-    """A setting that the first scene with images lacks is a wrong name, not a broken episode."""
+    """Refuse a setting that the first scene with images lacks, as a wrong name."""
     known = next((found for scene in scenes if (found := camera_settings(scene))), [])
     for setting in (name.setting, name.look_down_setting):
         if setting not in known:

@@ -74,10 +74,10 @@ class EpisodeRecord:
 def read_lerobot(
     root: str | Path, settings: Sequence[str] | None = None, extra_columns: Sequence[str] = ()
 ) -> Iterator[Episode]:
-    """Episodes of a scene folder, or of every scene below a folder, in sorted order.
+    """Yield episodes of a scene folder, or of every scene below a folder, in sorted order.
 
     `settings` such as ["125cm_30deg"] limits the pose and goal columns to read (all by default);
-    `extra_columns` are read besides, as they are. The first broken episode raises;
+    `extra_columns` are also read, as they are. The first broken episode raises;
     `scripts/check_dataset.py` lists all of them.
     """
     for scene in find_scenes(root):
@@ -90,8 +90,8 @@ def read_lerobot(
 
 
 def find_scenes(root: str | Path) -> list[Path]:
-    """Scene folders at or below `root`, sorted by path. Links are followed, hidden folders are
-    not; of two that are one the first counts.
+    """Return scene folders at or below `root`, sorted by path. Links are followed, hidden folders
+    are not; of two links to one folder the first counts.
     """
     root = Path(root)
     if not root.is_dir():
@@ -110,12 +110,12 @@ def _is_scene(folder: Path) -> bool:
 
 
 def _is_inside_scene(folder: Path) -> bool:
-    """By what it holds: a folder of scenes may be called `data`, as a scene's own is."""
+    """Detect a scene by its content: a folder of scenes may also be called `data`."""
     return next(folder.glob("chunk-*"), None) is not None
 
 
 def read_records(scene: Path) -> tuple[list[EpisodeRecord], list[ValueError]]:
-    """The episodes that `meta/episodes.jsonl` lists, and what is wrong with each other line."""
+    """Return the episodes in `meta/episodes.jsonl`, and the error of each broken line."""
     if not (scene / EPISODES_FILE).is_file():
         raise ValueError(f"{scene}: empty scene folder: {EPISODES_FILE} is missing")
     rows, wrong = [], []
@@ -173,6 +173,6 @@ def read_episode(
 
 
 def settings_of(record: EpisodeRecord) -> list[str]:
-    """Camera settings that have a pose column in the episode's parquet, sorted."""
+    """Return camera settings with a pose column in the episode's parquet, sorted."""
     names = column_names(parquet_path(record.root, record.episode_index))
     return sorted(name.removeprefix("pose.") for name in names if name.startswith("pose."))

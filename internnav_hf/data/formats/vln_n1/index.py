@@ -40,8 +40,8 @@ from internnav_hf.geometry import robot_poses
 
 INDEX_VERSION = 6  # part of the cache's name; raise it when checks or columns change
 DEPTH_MEDIAN_M = (0.4, 20.0)
-"""Of what the probes see: in rooms, 1 mm read as 0.1 mm lies below. Where the camera looks at floor
-nearer than a metre, the lower limit shrinks as much."""
+"""Limits of the probes' median: in rooms, 1 mm read as 0.1 mm lies below. If a camera looks at
+floor nearer than a metre, the lower limit shrinks as much."""
 FARTHEST_FROM_CLOUD_M = 20.0
 
 EPISODE_SCHEMA = pa.schema(
@@ -84,8 +84,8 @@ def vln_n1(
     cache_dir: Path,
     units: Sequence[Path] | None = None,
 ) -> Source:
-    """All groups below `data_root`, or those of the rules; `units` are some of its folders. Fields
-    of obstacles are built in `cache_dir`.
+    """Return all groups below `data_root`, or those of the rules; `units` are some of its folders.
+    Obstacle fields are built in `cache_dir`.
     """
 
     def find_folders() -> Sequence[Path]:
@@ -142,7 +142,7 @@ def read_unit(
 
 
 def _scene_columns(data_root: Path, unit: Path, rules: ReadingRules) -> dict[str, Any]:
-    """What all episodes of a unit share."""
+    """Return the columns that all episodes of a unit share."""
     path = cloud_file(unit)
     return {
         "unit": str(unit.relative_to(data_root)),
@@ -153,7 +153,7 @@ def _scene_columns(data_root: Path, unit: Path, rules: ReadingRules) -> dict[str
 
 
 def _check_near(cloud: ObstacleField, xy: np.ndarray, path: Path) -> None:
-    """Positions (T, 2) lie where the scene's points do."""
+    """Check that positions (T, 2) lie within the scene's points."""
     away_m = float(np.median(cloud.outside(xy)))
     if away_m > FARTHEST_FROM_CLOUD_M:
         found = f"{away_m:.4g} m outside of the scene's point cloud (the median)"
@@ -161,7 +161,7 @@ def _check_near(cloud: ObstacleField, xy: np.ndarray, path: Path) -> None:
 
 
 def _image_size(record: FrameRange, files: FrameFiles) -> tuple[int, int]:
-    """(width, height) of the colours; that of the depth may be smaller."""
+    """Return (width, height) of the colours; depth may be smaller."""
     paths = {kind: files.paths(record, kind) for kind in ("rgb", "depth")}
     size, depth_size = (
         check_images([f"{record.unit}/{name}" for name in names], kind)
@@ -203,7 +203,7 @@ def _depth_problems(
 
 
 def unit_stamps(unit: Path) -> Iterator[str]:
-    """Of all files but images, and of the images' folders."""
+    """Yield stamps of all files but images, and of image folders."""
     for file in (STATS_FILE, CLOUD_FILE):
         yield stamp(unit.name, unit / file)
     for chunk in sorted(unit.glob("data/chunk-*")):

@@ -1,8 +1,8 @@
-"""Which frames of a `vln_n1` folder belong to which episode: the lines of
-`meta/episodes_stats.jsonl`, and whether they can all be true.
+"""Frames of each episode of a `vln_n1` folder: reading and checking the lines of
+`meta/episodes_stats.jsonl`.
 
-Frames of all episodes lie in one folder, numbered through. A line that is wrong by one, or counts
-from zero in every episode, gives an episode the images of another with its own poses.
+Frames of all episodes lie in one folder, numbered consecutively. A line that is off by one, or
+counts from zero in every episode, gives an episode the images of another with its own poses.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +38,7 @@ class FrameRange:
 
 
 def read_ranges(unit: Path) -> tuple[list[FrameRange], list[ValueError]]:
-    """The episodes that `meta/episodes_stats.jsonl` lists, and what is wrong with other lines."""
+    """Return the episodes in `meta/episodes_stats.jsonl`, and the errors of broken lines."""
     rows, wrong = [], []
     for number, (where, line) in enumerate(numbered_lines(unit / STATS_FILE)):
         try:
@@ -70,9 +70,9 @@ def parse_range(unit: Path, where: str, number: int, line: bytes) -> FrameRange:
 def misplaced(
     records: Sequence[FrameRange], frames: Sequence[int], is_suspect: bool
 ) -> dict[FrameRange, str]:
-    """By episode, why it has frames of others; `frames` are the numbers that there are.
+    """Return, by episode, why it has frames of others; `frames` are the existing numbers.
 
-    Where episodes overlap, or others of the folder are broken (`is_suspect`), rows are compared
+    If episodes overlap, or others of the folder are broken (`is_suspect`), rows are compared
     with frames: if there are as many, each episode begins where the rows of those before it end.
     If not, all that overlap are wrong.
     """
@@ -102,14 +102,14 @@ def _overlapping(records: Iterable[FrameRange]) -> set[FrameRange]:
 
 
 def _begins(records: Sequence[FrameRange], frames: Sequence[int]) -> Mapping[int, int]:
-    """First frame by episode, if every frame is one row's; else nothing."""
+    """Return the first frame by episode if frames and rows match one to one; else nothing."""
     rows = {record.episode_index: record.length for record in records}
     for path in parquet_files(records[0].unit) if records else ():
         number = path.stem.rpartition("_")[2]
         if number.isdecimal() and int(number) not in rows:
             try:
                 rows[int(number)] = open_parquet(path).metadata.num_rows
-            except ValueError:  # its rows are not known
+            except ValueError:  # its number of rows is not known
                 return {}
     if not frames or not len(frames) == sum(rows.values()) == max(frames) - min(frames) + 1:
         return {}

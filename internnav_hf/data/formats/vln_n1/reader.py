@@ -90,7 +90,7 @@ _NUMBER = re.compile(r"(\d+)\.(?:jpe?g|png)$", re.IGNORECASE)
 
 
 def read_vln_n1(root: str | Path, frame_order: str = "numeric") -> Iterator[Episode]:
-    """Episodes of all groups below `root`, in sorted order; the first broken one raises."""
+    """Yield episodes of all groups below `root`, in sorted order; the first broken one raises."""
     for unit in find_units(Path(root)):
         files = FrameFiles(unit, frame_order)
         records, wrong = read_ranges(unit)
@@ -105,7 +105,7 @@ def read_vln_n1(root: str | Path, frame_order: str = "numeric") -> Iterator[Epis
 def training_groups(
     root: str | Path, groups: Sequence[str] | None, held_out: Sequence[str] | None
 ) -> list[str] | None:
-    """`groups`, by default all below `root`, without those that are held out."""
+    """Return `groups`, by default all below `root`, without those held out."""
     if not held_out or not Path(root).is_dir():
         return None if groups is None else list(groups)
     there = groups or [folder.name for folder in subfolders(Path(root))]
@@ -118,19 +118,19 @@ def training_groups(
 def check_groups(
     root: str | Path, groups: Sequence[str] | None, held_out: Sequence[str] | None
 ) -> None:
-    """Raise ValueError where they, or their episodes, do not exist; before anything is loaded."""
+    """Raise ValueError if groups or their episodes do not exist; before anything is loaded."""
     for names in (groups, held_out or groups):
         find_units(Path(root), names and [group_folder(Path(root), name) for name in names])
 
 
 def group_folder(data_root: Path, group: str) -> str:
-    """A group's folder: a dataset of `vln_ce` may be named with its camera, r2r_125cm_0_30."""
+    """Return a group's folder; a `vln_ce` dataset may be named with its camera, r2r_125cm_0_30."""
     match = WITH_CAMERA.fullmatch(group)
     return match[1] if match and not (data_root / group).is_dir() else group
 
 
 def find_units(root: Path, groups: Sequence[str] | None = None) -> list[Path]:
-    """Folders with episodes: scenes (v0.5) or trajectories (v0.1), sorted; `groups` limits them."""
+    """Return the sorted unit folders, scenes (v0.5) or trajectories (v0.1), of `groups` or all."""
     if not root.is_dir():
         hint = nearest_folder(root)
         raise ValueError(
@@ -151,7 +151,7 @@ def find_units(root: Path, groups: Sequence[str] | None = None) -> list[Path]:
 
 
 def _units_of(group: Path) -> list[Path]:
-    """None where nothing in it is one; else all folders that should be, to be named if not."""
+    """Return nothing if no folder in it is a unit; else all that should be, to report errors."""
     units, found = [], False
     for scene in folders_and_dead_links(group):
         inside = [] if _is_unit(scene) or not scene.is_dir() else folders_and_dead_links(scene)
@@ -166,7 +166,7 @@ def _is_unit(folder: Path) -> bool:
 
 
 def cloud_file(unit: Path) -> Path:
-    """What holds a unit's point cloud: the PLY file, or, without one, its first parquet file."""
+    """Return the file of a unit's point cloud: PLY, or, without one, its first parquet file."""
     path = unit / CLOUD_FILE
     parquet = next(iter(parquet_files(unit)), path)
     return path if path.is_file() or not has_cloud(parquet) else parquet
@@ -205,7 +205,7 @@ def read_episode_columns(record: FrameRange) -> dict[str, np.ndarray]:
 
 
 def view_of(columns: dict[str, np.ndarray], path: Path) -> View:
-    """The camera of an episode, from the first row."""
+    """Return the camera of an episode, from its first row."""
     intrinsic, extrinsic = columns[INTRINSIC][0], columns[EXTRINSIC][0]
     if not np.isfinite(intrinsic).all() or min(intrinsic[0, 0], intrinsic[1, 1]) <= 0:
         raise broken(path, INTRINSIC, intrinsic.tolist(), "positive focal lengths, pixels")
@@ -225,13 +225,13 @@ def view_of(columns: dict[str, np.ndarray], path: Path) -> View:
 
 
 def check_frame_order(frame_order: str) -> None:
-    """ValueError where it is no known one."""
+    """Raise ValueError if the frame order is not a known one."""
     if frame_order not in FRAME_ORDERS:
         raise ValueError(f"frame_order: found {frame_order!r}, expected one of {FRAME_ORDERS}")
 
 
 class FrameFiles:
-    """The image files of a unit by number; each folder is listed once."""
+    """Image files of a unit by number; each folder is listed once."""
 
     def __init__(self, unit: Path, frame_order: str = "numeric"):
         check_frame_order(frame_order)
@@ -241,7 +241,7 @@ class FrameFiles:
         self._twice: dict[str, dict[int, str]] = {}
 
     def numbers(self, record: FrameRange, kind: str) -> list[int]:
-        """The numbers of an episode's frames, in the order of its rows."""
+        """Return the numbers of an episode's frames, in the order of its rows."""
         names = self._listed(kind)
         numbers = list(range(record.first, record.last + 1))
         if self.frame_order == "lexicographic":
@@ -262,12 +262,12 @@ class FrameFiles:
         return numbers
 
     def paths(self, record: FrameRange, kind: str) -> list[str]:
-        """Files below the unit, one per row of the episode."""
+        """Return files below the unit, one per row of the episode."""
         names = self._listed(kind)
         return [names[number] for number in self.numbers(record, kind)]
 
     def pattern(self, record: FrameRange, kind: str) -> str:
-        """One name for all files of an episode, as `frame_file` reads it."""
+        """Return one pattern for all files of an episode, as `frame_file` reads it."""
         numbers = self.numbers(record, kind)
         first = self._listed(kind)[numbers[0]]
         digits = _digits(first)
@@ -294,7 +294,7 @@ class FrameFiles:
             self._twice[kind][number] = path
 
     def places(self, kind: str) -> list[int]:
-        """What a range counts: numbers of frames, or places among the sorted names."""
+        """Return what a range counts: frame numbers, or positions among the sorted names."""
         names = self._listed(kind)
         return list(names) if self.frame_order == "numeric" else list(range(len(names)))
 

@@ -1,5 +1,5 @@
-"""Whether a whole walk is one: actions that the poses bear out, metres and radians, a stop at the
-end, and depth in the unit that is meant, for each episode and for all of a folder together.
+"""Checks of whole episodes: actions that agree with the poses, metres and radians, a final stop,
+and depth in the expected unit, for each episode and for all of a folder together.
 
 T frames.
 """
@@ -48,13 +48,13 @@ SHIFTS = {-1: TOO_EARLY, 1: LED_TO_FRAME}
 NOTHING = -1
 LARGEST_PROGRESS = 1.5
 LARGEST_LOSS = 0.3  # of progress
-FAR_M = 2.0  # whoever gets so far away has seen as far
+FAR_M = 2.0  # a robot that gets so far away has seen as far
 PLANS_AGREE = 0.9  # share of the plans that begin with the expert's action
 
 
 @dataclass(frozen=True, eq=False)
 class CheckedWalk:
-    """A walk whose values are sound, its frames, and what takes those of other walks to judge:
+    """An episode with sound values, its frames, and what is judged together with other episodes:
     `size` (width, height) of the colours, `metres` (N,) of some pixels of arrays (None: images),
     and what is `wrong` with their unit.
     """
@@ -67,7 +67,7 @@ class CheckedWalk:
 
     @classmethod
     def of(cls, walk: WholeWalk, rules: FrameRules) -> "CheckedWalk":
-        """ValueError where a value or a file is broken."""
+        """Check an episode; ValueError if a value or a file is broken."""
         check_walk(walk)
         frames = walk.frames(rules)
         size = frames.check()
@@ -78,24 +78,24 @@ class CheckedWalk:
 
     @property
     def path(self) -> Path:
-        """Of its parquet file."""
+        """Path of its parquet file."""
         return parquet_path(self.walk.root, self.walk.episode_index)
 
     @property
     def reach_m(self) -> float:
-        """How far from its first place the robot ever was."""
+        """Largest distance of the robot from its first position, in metres."""
         xy = self.walk.columns[POSITION][:, :2]
         return float(np.linalg.norm(xy - xy[0], axis=1).max())
 
     @cached_property
     def transitions(self) -> Transitions:
-        """What was done and what came of it."""
+        """Actions, and the motions that followed."""
         return Transitions.of(self.walk.columns[PREVIOUS_ACTION], self.walk.poses)
 
 
 def sound_walks(unit: Path, walks: Sequence[CheckedWalk]) -> tuple[list[CheckedWalk], list[str]]:
-    """Those that agree with themselves, with the recorded camera and with the others of the
-    folder, and a sentence about each other one.
+    """Return the episodes that agree with themselves, with the recorded camera and with the others
+    of the folder, and a sentence about each other one.
     """
     camera, wrong = recorded_values(unit), {}
     for check in (_sizes, _units, _actions, _images):
@@ -112,14 +112,14 @@ def _sizes(unit: Path, walks: Sequence[CheckedWalk], camera: dict[str, float]) -
 
 
 def _actions(unit: Path, walks: Sequence[CheckedWalk], camera: dict[str, float]) -> Problems:
-    """What all together tell of their convention, then each."""
+    """Check the action convention of all together, then of each."""
     wrong = wrong_together({w: w.transitions for w in walks}, SHIFTS, unit / "data", ACTION)
     rest = [walk for walk in walks if walk not in wrong]
     return wrong | _each(rest, lambda w: check_agreement(w.transitions, SHIFTS, w.path, ACTION))
 
 
 def _units(unit: Path, walks: Sequence[CheckedWalk], camera: dict[str, float]) -> Problems:
-    """Of depth in arrays: where most are wrong, small numbers in the others prove nothing."""
+    """Check depth arrays: if most are wrong, small numbers in the others prove nothing."""
     wrong = {walk: walk.wrong for walk in walks if walk.wrong}
     if 2 * len(wrong) > len(walks):
         return dict.fromkeys(walks, next(iter(wrong.values())))
@@ -141,7 +141,7 @@ def _check_farthest(walk: CheckedWalk) -> None:
 
 
 def _images(unit: Path, walks: Sequence[CheckedWalk], camera: dict[str, float]) -> Problems:
-    """By the floor where the camera is told, else by what rooms are like."""
+    """Check depth by the floor if the camera is known, else by typical rooms."""
     if walks[0].frames.is_splat:
         return {}
 
@@ -167,7 +167,7 @@ def _each(walks: Sequence[CheckedWalk], check: Callable[[CheckedWalk], None]) ->
 
 
 def check_walk(walk: WholeWalk) -> None:
-    """A robot that goes where it faces, in metres and radians, and stops once, at the end."""
+    """Check that a robot goes where it faces, in metres and radians, and stops once, at the end."""
     path, columns = parquet_path(walk.root, walk.episode_index), walk.columns
     position, led = columns[POSITION], columns[PREVIOUS_ACTION]
     check_positions(position, path, POSITION)
@@ -185,14 +185,14 @@ def check_walk(walk: WholeWalk) -> None:
 
 
 def _check_progress(progress: np.ndarray, path: Path) -> None:
-    """That a walk that succeeded got on."""
+    """Check that a successful episode made progress."""
     if progress[-1] < progress[0] - LARGEST_LOSS:
         found = f"{progress[0]:.3g} at first and {progress[-1]:.3g} at last"
         raise broken(path, PROGRESS, found, "a share that grows, as the walk succeeded")
 
 
 def _check_plans(actions: np.ndarray, first: np.ndarray, path: Path) -> None:
-    """The expert's plans begin with its actions (T,), and not with those of the frames beside."""
+    """Check that the expert's plans begin with its actions (T,), not those of frames beside."""
     for shift, name in ((1, "before"), (-1, "after")):
         moved = np.roll(actions, shift)[1:-1]
         agree, shifted = (np.mean(a == first[1:-1]) for a in (actions[1:-1], moved))
@@ -202,7 +202,7 @@ def _check_plans(actions: np.ndarray, first: np.ndarray, path: Path) -> None:
 
 
 def _check_stops(walk: WholeWalk, path: Path) -> None:
-    """Nothing is done after a stop, and something led to each frame but the first."""
+    """Check that no action follows a stop, and that one led to each frame but the first."""
     led = walk.columns[PREVIOUS_ACTION]
     done = led[1:]
     stops, others = np.flatnonzero(done == Action.STOP), np.flatnonzero(done != Action.STOP)

@@ -25,8 +25,8 @@ DEPTH_UNIT_M = 10.0  # a depth array has metres / 10
 LARGEST_VALUE = 1.001
 MM_PER_M = 1000.0
 FARTHEST_M = 100.0
-ODD_SHARE = 0.01  # of the pixels, which may be anything
-STRIDES = 16, 4  # of rows and columns of a frame that are looked at to tell the unit
+ODD_SHARE = 0.01  # of the pixels may have any value
+STRIDES = 16, 4  # of rows and columns of a frame, for checking the unit
 SPLAT_MARKER = "3dgs"
 SPLAT_DEPTH_UNIT_M = 100.0
 _ARRAY_ERRORS = (
@@ -58,7 +58,7 @@ class FrameRules:
 
 
 class RecordedFrames:
-    """The frames of one episode of `length` rows in the folder `unit`, below `root`."""
+    """Frames of one episode of `length` rows in the folder `unit`, below `root`."""
 
     def __init__(self, root: Path, unit: str, episode_index: int, length: int, rules: FrameRules):
         self.root = root
@@ -89,15 +89,15 @@ class RecordedFrames:
         return metres
 
     def files(self, kind: str) -> list[Path]:
-        """What holds the frames of one kind: an array, or a file for each, which all exist."""
+        """Return the array of one kind of frames, or the files of all, which exist."""
         if kind not in self._files:
             path = self._array_path(kind)
             self._files[kind] = [path] if path is not None else self._frame_files(kind)
         return self._files[kind]
 
     def check(self) -> tuple[int, int]:
-        """That every frame is there, in arrays or images of the right form and of one size, which
-        is returned: (width, height) of the colours.
+        """Check that every frame exists, in arrays or images of the right form and of one size;
+        return (width, height) of the colours.
         """
         sizes = [self._size(kind) for kind in KINDS]
         check_aspect(self.files("depth")[0], sizes[1], sizes[0])
@@ -111,8 +111,8 @@ class RecordedFrames:
         return columns, rows
 
     def check_depth_unit(self) -> np.ndarray | None:
-        """That what an array has can be in the unit that is meant; (N,) metres of some pixels of
-        some frames, None where frames are images.
+        """Check that an array can be in the expected unit; return (N,) metres of some pixels of
+        some frames, None if frames are images.
         """
         if (path := self._array_path("depth")) is None:
             return None
@@ -131,7 +131,7 @@ class RecordedFrames:
         return values * np.float32(self.depth_unit_m)
 
     def depth_image(self, frame: int) -> np.ndarray:
-        """(rows, columns) metres of one frame; what is not finite is unknown."""
+        """Return (rows, columns) metres of one frame; values that are not finite are unknown."""
         if (path := self._array_path("depth")) is None:
             return open_depth(self.files("depth")[frame])
         array = self._array(path, "depth")
@@ -140,7 +140,7 @@ class RecordedFrames:
 
     @property
     def units_per_m(self) -> float:
-        """Of depth: what stands for a metre in an array, or in images."""
+        """Return the units per metre of depth, in an array or in images."""
         return MM_PER_M if self._array_path("depth") is None else 1 / self.depth_unit_m
 
     def _folder(self, kind: str) -> Path:
@@ -186,7 +186,7 @@ class RecordedFrames:
 
 
 def _bytes_of(path: Path) -> int:
-    """Of a file; 0 where there is none."""
+    """Return the size of a file; 0 if there is none."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

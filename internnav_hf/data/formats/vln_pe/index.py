@@ -79,7 +79,7 @@ class FailureRules:
     stuck_tail: int = 25
 
     def used_frames(self, walk: WholeWalk) -> int:
-        """How many frames from the first; 0 leaves the episode out."""
+        """Return the number of frames to use from the first; 0 leaves the episode out."""
         if walk.finish_status != SUCCESS and walk.length < self.shortest_failure:
             return 0
         is_stuck = STUCK in (walk.finish_status, walk.fail_reason)
@@ -88,7 +88,7 @@ class FailureRules:
 
 @dataclass(frozen=True)
 class ReadingRules:
-    """How episodes are found, read and chosen."""
+    """Rules for finding, reading and choosing episodes."""
 
     scans: tuple[str, ...] | None = None
     frames: FrameRules = field(default_factory=FrameRules)
@@ -114,7 +114,7 @@ def vln_pe(data_root: Path, rules: ReadingRules, units: Sequence[Path] | None = 
 
 
 def read_unit(unit: Path, rules: ReadingRules) -> Iterator[Reading]:
-    """Check every episode of a unit, and all together; failed walks may be left out."""
+    """Check every episode of a unit, and all together; failed episodes may be left out."""
     records, wrong = read_records(unit)
     camera = recorded_values(unit)
     yield from wrong
@@ -165,7 +165,7 @@ def _row(checked: CheckedWalk, length: int) -> dict[str, Any]:
 
 
 def _pattern(frames: RecordedFrames, kind: str, unit: Path) -> str:
-    """The array, or all images with # for their number."""
+    """Return the array, or a pattern of the images with # for their number."""
     files = frames.files(kind)
     first = files[0].relative_to(unit)
     if first.suffix == ARRAY_SUFFIX:
@@ -174,7 +174,7 @@ def _pattern(frames: RecordedFrames, kind: str, unit: Path) -> str:
 
 
 def _camera_columns(camera: dict[str, float], size: tuple[int, int]) -> dict[str, Any]:
-    """Of a camera that `meta/info.json` tells; InternData-N1's does not."""
+    """Return the columns of the camera in `meta/info.json`; InternData-N1 has none."""
     if not {"hfov_deg", "height_m", "pitch_deg"} <= camera.keys():
         return {}
     spec = CameraSpec(*size, hfov_deg=camera["hfov_deg"])
@@ -187,14 +187,14 @@ def _camera_columns(camera: dict[str, float], size: tuple[int, int]) -> dict[str
 
 
 def _frames_key(frames: RecordedFrames) -> str:
-    """Of the files that hold the frames, and of how they are read."""
+    """Return a key of the files with the frames, and of how they are read."""
     files = frames_key([path for kind in KINDS for path in frames.files(kind)], frames.root)
     reading = f"{files} {frames.depth_unit_m} {frames.is_splat}"
     return hashlib.blake2b(reading.encode(), digest_size=16).hexdigest()
 
 
 def unit_stamps(unit: Path) -> Iterator[str]:
-    """Of all files; of images, too, for features are kept of them."""
+    """Yield stamps of all files, images included, since their features are cached."""
     for file in (TASKS_FILE, STATS_FILE, EPISODES_FILE):
         yield stamp(unit.name, unit / file)
     for chunk in sorted(unit.glob("data/chunk-*")):

@@ -107,7 +107,7 @@ LABELS = [int(action) for action in Action if action <= Action.TURN_RIGHT]
 
 @dataclass(frozen=True)
 class WalkRecord:
-    """An episode as the meta files tell it; `instruction_tokens` is empty where none are there."""
+    """An episode in the meta files; `instruction_tokens` is empty if there are none."""
 
     unit: Path
     episode_index: int
@@ -136,7 +136,7 @@ class WholeWalk(Episode):
 
     @property
     def actions(self) -> np.ndarray:
-        """(T,) what the expert does at each frame."""
+        """(T,) the expert's action at each frame."""
         return self.columns[ACTION]
 
     @property
@@ -145,14 +145,14 @@ class WholeWalk(Episode):
         return walk_poses(self.columns)
 
     def frames(self, rules: FrameRules | None = None) -> RecordedFrames:
-        """Its images, to be read when they are asked for."""
+        """Return its images, which are read on demand."""
         unit = "/".join(self.root.parts[-2:])
         place = (self.root.parents[1], unit, self.episode_index, self.length)
         return RecordedFrames(*place, rules or FrameRules())
 
 
 def read_vln_pe(root: str | Path, scans: Sequence[str] | None = None) -> Iterator[WholeWalk]:
-    """Episodes of all scans below `root`, in sorted order; the first broken one raises."""
+    """Yield episodes of all scans below `root`, in sorted order; the first broken one raises."""
     for unit in find_units(Path(root), scans):
         records, wrong = read_records(unit)
         if wrong:
@@ -161,7 +161,7 @@ def read_vln_pe(root: str | Path, scans: Sequence[str] | None = None) -> Iterato
 
 
 def find_units(root: Path, scans: Sequence[str] | None = None) -> list[Path]:
-    """Folders with episodes: scenes (v0.5) or trajectories (v0.1), sorted; `scans` limits them."""
+    """Return the sorted unit folders, scenes (v0.5) or trajectories (v0.1), of `scans` or all."""
     if not root.is_dir():
         hint = nearest_folder(root)
         raise ValueError(
@@ -182,7 +182,7 @@ def find_units(root: Path, scans: Sequence[str] | None = None) -> list[Path]:
 
 
 def _units_of(scan: Path) -> list[Path]:
-    """None where nothing in it is one; else all folders that should be, to be named if not."""
+    """Return nothing if no folder in it is a unit; else all that should be, to report errors."""
     folders = folders_and_dead_links(scan)
     return folders if any(map(_is_unit, folders)) else []
 
@@ -197,14 +197,14 @@ def _no_episodes(folder: Path, place: str, hint: str) -> ValueError:
 
 
 def is_vln_pe(unit: Path) -> bool:
-    """Whether a folder with episodes is of this format and not of a neighbour's: its meta files
-    tell how walks ended, or a parquet file has our actions.
+    """Return whether a folder with episodes is of this format and not a similar one: its meta files
+    have finish statuses, or a parquet file has our actions.
     """
     return tells_how_it_ended(unit) or any(map(_has_actions, parquet_files(unit)[:3]))
 
 
 def tells_how_it_ended(unit: Path) -> bool:
-    """Whether the meta files of a folder have the status of our episodes."""
+    """Return whether the meta files of a folder have the status of our episodes."""
     for path in (unit / TASKS_FILE, unit / EPISODES_FILE):
         if path.is_file():
             with open_file(path) as stream:
@@ -222,7 +222,7 @@ def _has_actions(path: Path) -> bool:
 
 
 def read_records(unit: Path) -> tuple[list[WalkRecord], list[ValueError]]:
-    """The episodes that the meta files list, and what is wrong with others."""
+    """Return the episodes in the meta files, and the errors of others."""
     if not ((unit / STATS_FILE).is_file() or (unit / TASKS_FILE).is_file()):
         return [_parse_trajectory(unit)], []
     tasks = _read_tasks(unit)
@@ -238,8 +238,8 @@ def read_records(unit: Path) -> tuple[list[WalkRecord], list[ValueError]]:
 
 
 def _read_tasks(unit: Path) -> dict[int | None, dict[str, Any] | ValueError]:
-    """Lines of the file by `task_index`, each with its place under "where"; in the place of one
-    that cannot be used, what is wrong with it: below None if it does not tell its number.
+    """Return lines of the file by `task_index`, each with its place under "where"; an unusable line
+    is replaced by its error, under None if its number is unknown.
     """
     tasks: dict[int | None, dict[str, Any] | ValueError] = {}
     for where, line in numbered_lines(unit / TASKS_FILE):
@@ -269,7 +269,7 @@ def _parse_walk(
     where: str,
     row: dict[str, Any],
 ) -> WalkRecord:
-    """A line of the stats file; its numbers may stand in lists, and below a key "stats"."""
+    """Parse a line of the stats file; numbers may be in lists, and below a key "stats"."""
     try:
         index = whole_number(row["episode_index"])
         limits = row.get("stats", row)["task_index"]
@@ -292,14 +292,14 @@ def _parse_walk(
 
 
 def _parse_trajectory(unit: Path) -> WalkRecord:
-    """v0.1: every line is an instruction of the one episode."""
+    """Read v0.1: every line is an instruction of the one episode."""
     lines = numbered_lines(unit / EPISODES_FILE)
     rows = [parse_object(where, line) | {"where": where} for where, line in lines]
     return _record(unit, 0, "instruction_text", rows)
 
 
 def _record(unit: Path, index: int, text_key: str, rows: list[dict[str, Any]]) -> WalkRecord:
-    """The last line says how the walk ended; nothing said means well."""
+    """Build a record. The last line holds the finish status; if absent, the episode succeeded."""
     for row in rows:
         check_text(row["where"], text_key, row.get(text_key))
     tokens = [_tokens(row) for row in rows]
@@ -325,7 +325,7 @@ def _word(row: dict[str, Any], field: str) -> str:
 
 
 def _tokens(row: dict[str, Any]) -> tuple[int, ...]:
-    """Without the zeros at the end; empty where none are stored."""
+    """Return word ids without trailing zeros; empty if none are stored."""
     tokens = row.get("instruction_tokens") or []
     if not isinstance(tokens, list) or not all(
         type(token) is int and 0 <= token <= LARGEST_NUMBER for token in tokens
@@ -335,7 +335,7 @@ def _tokens(row: dict[str, Any]) -> tuple[int, ...]:
 
 
 def read_walk(record: WalkRecord) -> WholeWalk:
-    """The columns of one episode, checked."""
+    """Read and check the columns of one episode."""
     path = parquet_path(record.unit, record.episode_index)
     wanted = [name for name in COLUMNS if name not in OPTIONAL_COLUMNS]
     table = read_columns(path, wanted, (*OPTIONAL_COLUMNS, *ORDER_COLUMNS))
@@ -384,5 +384,5 @@ def _check_actions(actions: np.ndarray, known: list[int], path: Path, name: str)
 
 
 def previous_actions(actions: np.ndarray) -> np.ndarray:
-    """(T,) what led to each frame where the robot does as it is told; -1 at the first."""
+    """Return (T,) the action that led to each frame, as commanded; -1 at the first."""
     return np.concatenate([[-1], actions[:-1]]).astype(actions.dtype)
