@@ -62,24 +62,24 @@ _COMMON = (
     described("field", pa.string(), "cache folder of the scene's obstacles", False),
 )
 COLUMNS = {column.name: column for column in _COMMON}
-"""Columns that tasks know. A format has those that its data have; `rgb_file` is the view of the
+"""Columns that tasks know. A format has those in its data; `rgb_file` is the view of the
 camera, of depth, poses and pixel goals."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An episode that is whole and not used, and why."""
+    """A whole episode that is not used, and the reason."""
 
     reason: str
 
 
 Reading = Mapping[str, Any] | ValueError | LeftOut
-"""A row by column, what is wrong with an episode, or that it is left out."""
+"""A row by column, the error of an episode, or a mark that it is left out."""
 
 
 @dataclass(eq=False)
 class FolderRows:
-    """What one folder adds to a table."""
+    """Rows and errors that one folder adds to a table."""
 
     folder: Path
     rows: list[Mapping[str, Any]] = field(default_factory=list)
@@ -156,7 +156,7 @@ def _nothing_to_use(source: Source, table: EpisodeTable) -> str:
 
 
 def fingerprint(source: Source, folders: Sequence[Path]) -> str:
-    """Names, sizes and times of everything a table is made from."""
+    """Fingerprint of the names, sizes and times of everything a table is made from."""
     digest = hashlib.blake2b(json.dumps(source.key).encode(), digest_size=8)
 
     def stamps(folder: Path) -> bytes:
@@ -173,7 +173,7 @@ def fingerprint(source: Source, folders: Sequence[Path]) -> str:
 def index_folders(source: Source, folders: Sequence[Path]) -> EpisodeTable:
     """Read and check every episode, with a progress bar (a line every half minute in a log file).
 
-    ValueError where there is none, broken or not.
+    ValueError if there is none, broken or not.
     """
     seconds = 0.2 if sys.stderr.isatty() else 30
     bar = {"desc": f"index {source.label}", "unit": " folders", "mininterval": seconds}
@@ -195,7 +195,7 @@ def index_folders(source: Source, folders: Sequence[Path]) -> EpisodeTable:
 
 
 def read_rows(source: Source, folder: Path, other: Path | None = None) -> FolderRows:
-    """What a folder adds; all its episodes are broken if it is, by a link, an `other` one."""
+    """Read a folder; all its episodes are broken if it is a link to an `other` folder."""
     part = FolderRows(folder)
     if other is not None:
         again = broken(folder, "folder", f"{other} again", "each folder once")
@@ -220,7 +220,7 @@ def read_rows(source: Source, folder: Path, other: Path | None = None) -> Folder
 
 
 def check_columns(episodes: pa.Table, names: Sequence[str], title: str, task: str) -> None:
-    """ValueError, with `title`, where some episodes have not what a task needs."""
+    """Raise ValueError, with `title`, if some episodes lack what a task needs."""
     there = [name for name in names if name in episodes.column_names]
     missing = [name for name in names if name not in there or episodes[name].null_count]
     if missing:
@@ -248,7 +248,7 @@ def _load(folder: Path) -> EpisodeTable:
 def refuse_too_many_broken(
     what: str, problems: Sequence[str], num_episodes: int, max_broken_fraction: float
 ) -> None:
-    """One ValueError with the first problems where more than the allowed share is broken."""
+    """Raise one ValueError with the first problems if more than the allowed share is broken."""
     if len(problems) <= max_broken_fraction * num_episodes:
         return
     counts = Counter(problems)
@@ -268,7 +268,7 @@ def report_broken(
     max_broken_fraction: float,
     folder: Path,
 ) -> None:
-    """A warning for each broken episode, also when the index comes from the cache."""
+    """Warn of each broken episode, also if the index comes from the cache."""
     refuse_too_many_broken(what, problems, num_episodes, max_broken_fraction)
     for problem, count in Counter(problems).items():
         left_out = "episode left out" if count == 1 else f"{count} episodes left out"

@@ -46,7 +46,7 @@ VALUE_WITHOUT_OBSTACLES = 2.0
 
 FIELD_VERSION = 1  # part of the cache's name; raise it when the files below change
 CELL_M = 0.1
-FARTHEST_M = 1e6  # from the world's origin, where float32 still tells obstacles apart
+FARTHEST_M = 1e6  # from the world's origin, up to which float32 separates obstacles
 LARGEST_SCENE_M = 300.0  # one stray point makes the grid grow with the square of its distance
 MARGIN_CELLS = 5
 QUERIES_AT_ONCE = 256
@@ -87,7 +87,7 @@ class ObstacleField:
         return self._by_parts(xy, self._taxicab)
 
     def euclidean(self, xy: np.ndarray) -> np.ndarray:
-        """(...,) metres to the nearest obstacle as the crow flies."""
+        """(...,) Euclidean distance to the nearest obstacle, in metres."""
         return self._by_parts(xy, self._euclidean)
 
     def outside(self, xy: np.ndarray) -> np.ndarray:
@@ -143,7 +143,7 @@ class ObstacleField:
 
 
 def _runs(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of all ranges begin[i]..end[i], one after the other, and of which i each is."""
+    """Return the numbers of all ranges begin[i]..end[i], concatenated, and the i of each."""
     lengths = (end - begin).astype(np.int64)
     which = np.repeat(np.arange(len(lengths)), lengths)
     before = np.cumsum(lengths) - lengths
@@ -156,7 +156,7 @@ def rotated(xy: np.ndarray) -> np.ndarray:
 
 
 def make_field(xy: np.ndarray) -> ObstacleField:
-    """The field of obstacles at world points (N, 2)."""
+    """Build the field of obstacles at world points (N, 2)."""
     if not len(xy):
         none = np.zeros((0, 2), np.float32)
         return ObstacleField(none, np.zeros(2, np.int32), np.zeros((1, 1), np.int16), np.zeros(2))
@@ -177,8 +177,8 @@ def make_field(xy: np.ndarray) -> ObstacleField:
 
 
 def read_obstacles(path: Path) -> np.ndarray:
-    """(N, 2) world x, y of the points that have the obstacles' colour, of a PLY file or of the
-    columns of a parquet file.
+    """Return (N, 2) world x, y of the points with the obstacles' colour, from a PLY file or from
+    the columns of a parquet file.
     """
     xyz, colors = (_read_ply if path.suffix == ".ply" else _read_path_columns)(path)
     if colors.shape[:1] != xyz.shape[:1] or not len(xyz):
@@ -205,7 +205,7 @@ def read_obstacles(path: Path) -> np.ndarray:
 
 
 def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, 3) and their colours (N, 3 or 4) in [0, 1]."""
+    """Read points (N, 3) and their colours (N, 3 or 4) in [0, 1]."""
     import trimesh  # slow to import
 
     with open_file(path, "a PLY file of coloured points") as stream:
@@ -219,7 +219,7 @@ def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_counts(path: Path, stream: BinaryIO) -> None:
-    """Each point takes a byte or more: a file of few bytes that tells of many is refused."""
+    """Refuse a small file that declares many points: each takes a byte or more."""
     size = stream.seek(0, 2)
     stream.seek(0)
     head = stream.read(_LONGEST_HEAD).partition(b"end_header")[0]
@@ -231,7 +231,7 @@ def _check_counts(path: Path, stream: BinaryIO) -> None:
 
 
 def has_cloud(path: Path) -> bool:
-    """Whether a parquet file has the columns of a point cloud."""
+    """Return whether a parquet file has the columns of a point cloud."""
     if path.suffix != ".parquet":
         return False
     try:
@@ -256,7 +256,7 @@ def _points(row: pa.ChunkedArray) -> np.ndarray:
 
 
 def field_name(path: Path) -> str:
-    """Cache folder of the field of a cloud: scenes that share a cloud share it."""
+    """Return the cache folder of a cloud's field: scenes that share a cloud share it."""
     digest = hashlib.blake2b(digest_size=8)
     with open_file(path, "a PLY file of coloured points") as stream:
         while part := stream.read(2**20):
@@ -265,14 +265,14 @@ def field_name(path: Path) -> str:
 
 
 def open_field(path: Path, folder: Path) -> ObstacleField:
-    """The field of a cloud, memory-mapped from its cache folder, which is filled first if need
-    be.
+    """Return the field of a cloud, memory-mapped from its cache folder, which is filled first if
+    needed.
     """
     return kept_field(folder, lambda: read_obstacles(path))
 
 
 def kept_field(folder: Path, find_obstacles: Callable[[], np.ndarray]) -> ObstacleField:
-    """The field in a cache folder, which is filled first if need be."""
+    """Return the field in a cache folder, which is filled first if needed."""
     build_once(folder, lambda new: _save(make_field(find_obstacles()), new))
     origin = json.loads((folder / "origin.json").read_text())
     return ObstacleField(*_mapped(folder), origin=np.array(origin))

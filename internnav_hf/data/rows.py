@@ -66,7 +66,7 @@ class EpisodeRow:
         return View(tuple(self["focal"]), tuple(self["center"]), self["height_m"], self["pitch"])
 
     def file(self, kind: str, frame: int) -> Path:
-        """The image of a frame; `kind` is "rgb", "ordinary", "depth" or "landmark"."""
+        """Return the image of a frame; `kind` is "rgb", "ordinary", "depth" or "landmark"."""
         has_numbers = self.has("frames")
         number = self._episodes["frames"][self._row].values[frame].as_py() if has_numbers else frame
         pattern = self[f"{kind}_file"]
@@ -75,12 +75,12 @@ class EpisodeRow:
         return self.folder / frame_file(pattern, number)
 
     def has(self, name: str) -> bool:
-        """Whether the episode has a value in a column."""
+        """Return whether the episode has a value in a column."""
         is_there = name in self._episodes.column_names
         return is_there and self._episodes[name][self._row].is_valid
 
     def image(self, frame: int) -> Image.Image:
-        """RGB; ValueError where it is not of the episode's size."""
+        """Read RGB; ValueError if it does not have the episode's size."""
         path = self.file("rgb", frame)
         if path.suffix == ARRAY_SUFFIX:
             pixels = _frame_of(path, frame)
@@ -92,7 +92,7 @@ class EpisodeRow:
         return image
 
     def depth(self, frame: int, dtype: type = np.float32) -> np.ndarray:
-        """(rows, columns) metres; 0 is unknown."""
+        """Read (rows, columns) metres; 0 is unknown."""
         path, scale = self.file("depth", frame), self["depth_scale"]
         if path.suffix != ARRAY_SUFFIX:
             return open_depth(path, scale=scale, dtype=dtype)
@@ -102,7 +102,7 @@ class EpisodeRow:
 
 
 def camera_of(row: Mapping[str, Any] | EpisodeRow) -> CameraSpec:
-    """Rounded, so that float32 columns give the camera that they were written for."""
+    """Return the camera, rounded so that float32 columns give the original values."""
     hfov = 2 * np.arctan2(row["width"] / 2, row["focal"][0])
     pitch_deg = round(float(np.degrees(row["pitch"])), 2) + 0.0
     return CameraSpec(
@@ -117,7 +117,7 @@ def camera_of(row: Mapping[str, Any] | EpisodeRow) -> CameraSpec:
 
 
 def _frame_of(path: Path, frame: int) -> np.ndarray:
-    """Of an array of all frames; only this one is read."""
+    """Read one frame of an array of all frames."""
     try:
         return np.array(np.lib.format.open_memmap(path, mode="r")[frame])
     except (OSError, ValueError, IndexError) as error:
@@ -125,6 +125,6 @@ def _frame_of(path: Path, frame: int) -> np.ndarray:
 
 
 def frame_file(pattern: str, number: int) -> str:
-    """`frame_#.jpg` is frame_7.jpg for 7, `frame_####.jpg` is frame_0007.jpg."""
+    """Return frame_7.jpg for `frame_#.jpg` and 7, frame_0007.jpg for `frame_####.jpg`."""
     width = pattern.count("#")
     return pattern.replace("#" * width, f"{number:0{width}d}") if width else pattern

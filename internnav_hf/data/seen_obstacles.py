@@ -1,10 +1,10 @@
-"""Obstacles of a scene without a point cloud: what the depth images of its episodes show above the
-floor, and lower than the robot.
+"""Obstacles of a scene without a point cloud: depth pixels of its episodes above the floor and
+below the robot's top.
 
     depth (rows, columns) m, pose (x, y, yaw) -> points in the world -> those in the way -> (N, 2)
 
-The floor is level, as poses have no height. Where nothing was seen, nothing stands: labels of paths
-that leave the view are as good as what was recorded of the scene.
+The floor is level, as poses have no height. Unseen space counts as free: labels of paths that leave
+the view are as good as the recordings of the scene.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ SPACING_M = 0.05
 
 
 def seen_obstacles(episodes: Iterable[EpisodeRow]) -> np.ndarray:
-    """(N, 2) world points in which something stands, seen from every fourth frame."""
+    """Return (N, 2) world points of obstacles, seen from every fourth frame."""
     found = [np.empty((0, 2))]
     for episode in episodes:
         for frame in range(0, episode["length"], FRAME_STEP):
@@ -33,8 +33,8 @@ def seen_obstacles(episodes: Iterable[EpisodeRow]) -> np.ndarray:
 
 
 def points_in_the_way(depth: np.ndarray, view: View, size: tuple[int, int]) -> np.ndarray:
-    """(N, 2) of the robot's frame, of an image (rows, columns) in metres; `size` (width, height) is
-    that of the colours, which `view` is of.
+    """Return (N, 2) obstacles in the robot's frame from an image (rows, columns) in metres; `size`
+    (width, height) is that of the colours, to which `view` refers.
     """
     scale = size[0] / depth.shape[1]
     rows, columns = (np.arange(FRAME_STEP // 2, n, FRAME_STEP) for n in depth.shape)

@@ -12,11 +12,11 @@ from filelock import FileLock
 
 from internnav_hf.files import atomic_folder, remove_stale, writing
 
-_OF_THIS_DISK = ("frames_key", "field")  # of stamps and cache folders
+_OF_THIS_DISK = ("frames_key", "field")  # from stamps and cache folders
 
 
 def described(name: str, kind: pa.DataType, meaning: str, counted: bool = True) -> pa.Field:
-    """A column with its meaning, which docs/DATA.md prints. `content_digest` leaves out a column
+    """Return a column with its meaning, which docs/DATA.md prints. `content_digest` omits a column
     that is not `counted`: it repeats what the data's files say, and came after runs had begun.
     """
     told = {"meaning": meaning} | ({} if counted else {"counted": "no"})
@@ -31,7 +31,7 @@ def table_of(rows: Sequence[tuple], schema: pa.Schema) -> pa.Table:
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """One record batch, so that a row is found without search."""
+    """Write one record batch, so that a row is found without search."""
     with pa.OSFile(str(path), "wb") as sink:
         whole = table.combine_chunks()
         with pa.ipc.new_file(sink, whole.schema) as writer:
@@ -39,17 +39,17 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 
 def open_table(path: Path) -> pa.Table:
-    """Memory-mapped: rows cost nothing until they are read, and all processes share them."""
+    """Map a table into memory: rows cost nothing until read, and all processes share them."""
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 def row_of(table: pa.Table, row: int) -> dict:
-    """One row as Python values, by column."""
+    """Return one row as Python values, by column."""
     return table.slice(row, 1).to_pylist()[0]
 
 
 def array_of(table: pa.Table, row: int, name: str, *shape: int) -> np.ndarray:
-    """(T, *shape) of one row of a column of lists of numbers, which have no Python objects."""
+    """Return (T, *shape) of one row of a column of lists of numbers, without Python objects."""
     return table[name][row].values.to_numpy().reshape(-1, *shape)
 
 
@@ -62,7 +62,7 @@ def build_once(folder: Path, write: Callable[[Path], None]) -> None:
         return
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # whoever else may write here may wait here
+        # other users with write access may also wait here
         with FileLock(f"{folder}.lock", mode=0o666):
             remove_stale(folder.parent)
             if folder.is_dir():
@@ -72,7 +72,7 @@ def build_once(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def content_digest(tables: Iterable[pa.Table]) -> str:
-    """Of what tables say, the same for a copy of the data on another disk."""
+    """Digest of the content of tables, the same for a copy of the data on another disk."""
     digest = hashlib.blake2b(digest_size=8)
     for table in tables:
         for field in table.schema:
@@ -95,7 +95,7 @@ def _add_column(digest, column: pa.Array) -> None:
 
 
 def stamp(label: str, path: Path) -> str:
-    """Name, size and time of change, for a fingerprint."""
+    """Return name, size and modification time, for a fingerprint."""
     if not path.exists():
         return f"{label} none"
     stat = path.stat()
@@ -103,7 +103,7 @@ def stamp(label: str, path: Path) -> str:
 
 
 def folder_stamps(folder: Path) -> list[str]:
-    """A line for each file of a folder."""
+    """Yield a line for each file of a folder."""
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     return [f"{folder.name}/{entry.name} {_stamp(entry)}" for entry in found]
@@ -112,6 +112,6 @@ def folder_stamps(folder: Path) -> list[str]:
 def _stamp(entry: os.DirEntry) -> str:
     try:
         stat = entry.stat()
-    except OSError:  # a link that leads nowhere
+    except OSError:  # a dead link
         return "none"
     return f"{stat.st_size} {stat.st_mtime_ns}"

@@ -23,7 +23,7 @@ _WORDS_AND_MARKS = re.compile(r"\w+|[^\w\s]+")
 
 
 def split_words(text: str, marks: bool = False) -> list[str]:
-    """The published rule: lower-case, without ',' and '?', split at what is no letter, digit or
+    """Split by the published rule: lower-case, without ',' and '?', at what is no letter, digit or
     underscore. With `marks` punctuation counts as words, otherwise it is dropped.
     """
     plain = text.lower().replace(",", "").replace("?", "")
@@ -31,7 +31,7 @@ def split_words(text: str, marks: bool = False) -> list[str]:
 
 
 def learn_words(texts: Iterable[str], min_count: int = 1) -> list[str]:
-    """All words that occur `min_count` times, the frequent ones first, equal ones by alphabet."""
+    """Return all words that occur `min_count` times, frequent ones first, ties by alphabet."""
     counts = Counter(word for text in texts for word in split_words(text))
     words = sorted(counts, key=lambda word: (-counts[word], word))
     return [PADDING, UNKNOWN, *(word for word in words if counts[word] >= min_count)]

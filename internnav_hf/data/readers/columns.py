@@ -1,5 +1,5 @@
-"""Columns of parquet files that others wrote, as arrays: any kind of list and of number that holds
-the values asked for, and nothing that would only look like them.
+"""Columns of third-party parquet files as arrays: any list and number type that holds the requested
+values exactly.
 
 LeRobot and `datasets` write `Array2D` and other extension types, arrow its tensors; which of them a
 process sees as such depends on what it has imported.
@@ -34,7 +34,7 @@ class Column:
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """Its head; no column is read."""
+    """Open a parquet file: its metadata, no column."""
     if not path.is_file():
         raise broken(path, "file", state_of(path), "a readable parquet file")
     try:
@@ -46,12 +46,12 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def column_names(path: Path) -> list[str]:
-    """In the file's order."""
+    """Column names in the file's order."""
     return open_parquet(path).schema_arrow.names
 
 
 def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
-    """Only these columns of a parquet file, and of `optional` those that are there."""
+    """Read only these columns of a parquet file, and those of `optional` that exist."""
     file = open_parquet(path)
     found = file.schema_arrow.names
     missing = [name for name in names if name not in found]
@@ -71,7 +71,7 @@ def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ())
 
 
 def check_row_order(table: pa.Table, path: Path) -> None:
-    """That rows are in the order of time, by those of `ORDER_COLUMNS` that hold numbers."""
+    """Check that rows are in order of time, by those of `ORDER_COLUMNS` that hold numbers."""
     for name in ORDER_COLUMNS:
         if name not in table.column_names:
             continue
@@ -100,7 +100,7 @@ def _check_size(path: Path, metadata: pq.FileMetaData, names: Sequence[str]) -> 
 
 
 def to_numpy(column: pa.ChunkedArray, kind: Column, path: Path | str, name: str) -> np.ndarray:
-    """(T, *kind.shape) array of a column of numbers or of nested lists of numbers."""
+    """Return a column of numbers, or of nested lists of numbers, as (T, *kind.shape) array."""
     expected = f"{np.dtype(kind.dtype).name} of shape {kind.shape} a row"
     if not len(column):
         return np.empty((0, *kind.shape), kind.dtype)
@@ -117,8 +117,8 @@ def to_numpy(column: pa.ChunkedArray, kind: Column, path: Path | str, name: str)
 
 
 def flattened(column: pa.ChunkedArray) -> tuple[pa.Array, tuple[int, ...]]:
-    """All values of a column one after the other, and the shape of a row; ValueError where rows
-    have no value or different lengths.
+    """Return all values of a column, concatenated, and the shape of a row; ValueError if rows have
+    no value or different lengths.
     """
     values, lengths = plain(column.combine_chunks()), []
     while _is_list(values.type):
@@ -131,7 +131,7 @@ def flattened(column: pa.ChunkedArray) -> tuple[pa.Array, tuple[int, ...]]:
 
 
 def plain(values: Any) -> pa.Array:
-    """Without extension types and encodings."""
+    """Remove extension types and encodings."""
     if isinstance(values, pa.ChunkedArray):
         values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
     while True:
@@ -160,9 +160,9 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _converted(numbers: np.ndarray, kind: Column, path: Path | str, name: str) -> np.ndarray:
-    """In the type that is asked for, if it holds every value."""
+    """Cast to the requested type if it holds every value."""
     if not np.issubdtype(kind.dtype, np.integer):
-        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is found
+        with np.errstate(over="ignore"):  # overflow becomes infinite, and is found
             return numbers.astype(kind.dtype, copy=False)
     limits = np.iinfo(kind.dtype)
     if numbers.dtype.kind == "f":
@@ -186,7 +186,7 @@ def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def archive_hint(folder: Path) -> str:
-    """Ends an error message where the download was not unpacked."""
+    """Return a hint for an error message if the download was not unpacked."""
     archives = sorted(path.name for path in folder.glob("*.tar*"))
     if not archives:
         return ""

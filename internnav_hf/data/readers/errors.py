@@ -8,7 +8,7 @@ _SHORT = reprlib.Repr()
 
 
 def broken(file: Path | str, field: str, found: object, expected: object) -> ValueError:
-    """The one form of every complaint about a file: one line that can be printed anywhere."""
+    """Return the error for a file, in the form of all: one line that can be printed anywhere."""
     told = str(found)
     if len(told) > _LONGEST_FOUND:
         told = f"{told[:_LONGEST_FOUND]}..."
@@ -17,12 +17,12 @@ def broken(file: Path | str, field: str, found: object, expected: object) -> Val
 
 
 def shown(value: object) -> str:
-    """A short form of what data holds, however long or deep it is."""
+    """Return a short form of a value, however long or deep it is."""
     return _SHORT.repr(value)
 
 
 def printable(name: object) -> str:
-    """A name of a file with bytes that are no UTF-8, or a text with half a character, for a
-    message.
+    """Return a printable form of a file name with bytes that are no UTF-8, or of a text with half a
+    character, for a message.
     """
     return str(name).encode("utf-8", "backslashreplace").decode("utf-8")

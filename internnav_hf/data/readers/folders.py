@@ -1,4 +1,4 @@
-"""Files and folders of data that others wrote: only files are opened, and only the data's own are
+"""Files and folders of third-party data: only regular files are opened, and only the data's own are
 listed.
 
 A pipe would block, a link may lead in a circle, and other systems leave files of their own in every
@@ -17,7 +17,7 @@ from internnav_hf.data.readers.errors import broken, printable
 from internnav_hf.files import raise_trouble
 
 AT_ONCE = getattr(os, "O_NONBLOCK", 0)
-"""Flag of `os.open`: a pipe that nobody writes to does not block."""
+"""Flag of `os.open`: a pipe without a writer does not block."""
 _FOREIGN = {"thumbs.db", "desktop.ini", "__macosx", "lost+found", "@eadir", "$recycle.bin"}
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -29,12 +29,12 @@ _KINDS = (
 
 
 def is_foreign(name: str) -> bool:
-    """Whether a file or folder is hidden, another system's or an editor's copy."""
+    """Return whether a file or folder is hidden, another system's or an editor's copy."""
     return name[0] in ".~" or name[-1] == "~" or name.lower() in _FOREIGN
 
 
 def state_of(path: Path) -> str:
-    """What lies at a path, in words for a message: "no file", "a pipe", "12 bytes"."""
+    """Describe what is at a path for a message: "no file", "a pipe", "12 bytes"."""
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
@@ -48,7 +48,7 @@ def state_of(path: Path) -> str:
 
 
 def open_file(path: Path, expected: str = "a file") -> BinaryIO:
-    """Open for reading; whatever is no regular file is a ValueError, and never blocks."""
+    """Open for reading; anything but a regular file is a ValueError, and never blocks."""
     try:
         stream = open(path, "rb", opener=_open_at_once)  # noqa: SIM115
     except OSError as error:
@@ -66,14 +66,14 @@ def _open_at_once(path: str | Path, flags: int) -> int:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Sorted; links are followed, those that lead nowhere and foreign folders left out."""
+    """Return sorted subfolders; links are followed, dead links and foreign folders left out."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if not is_foreign(entry.name) and _is_dir(entry)]
     return [folder / name for name in sorted(names)]
 
 
 def folders_and_dead_links(folder: Path) -> list[Path]:
-    """`subfolders`, and the links beside them that lead nowhere: something is meant to be there."""
+    """Return `subfolders` and the dead links beside them, which stand for missing data."""
     with os.scandir(folder) as entries:
         links = [entry.name for entry in entries if entry.is_symlink()]
     paths = [folder / name for name in links if not is_foreign(name)]
@@ -83,12 +83,12 @@ def folders_and_dead_links(folder: Path) -> list[Path]:
 def _is_dir(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle
+    except OSError:  # a circular link
         return False
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """The episodes of a scene or trajectory, sorted."""
+    """Return the parquet files of a scene or trajectory, sorted."""
     found = folder.glob("data/chunk-*/*.parquet")
     return sorted(path for path in found if not is_foreign(path.name))
 
@@ -96,8 +96,8 @@ def parquet_files(folder: Path) -> list[Path]:
 def unlisted(
     folder: Path, numbers: Iterable[int], meta_file: str, num_wrong: int
 ) -> list[ValueError]:
-    """An error for each parquet file of an episode that the meta file does not list; `num_wrong`
-    of its lines could not be read, and are theirs.
+    """Return an error for each episode's parquet file that the meta file does not list, except
+    `num_wrong`, which belong to lines that could not be read.
     """
     listed, missing = set(numbers), []
     for path in parquet_files(folder):
@@ -108,7 +108,7 @@ def unlisted(
 
 
 def with_siblings(folders: Sequence[Path], top: Path) -> list[Path]:
-    """Folders with episodes, and what lies beside them: it should be one, too. Sorted."""
+    """Return, sorted, folders with episodes and those beside them, which should have some too."""
     above = {path for folder in folders for path in folder.parents}
     places = {folder.parent for folder in folders if folder != top}
     beside = (path for place in places for path in folders_and_dead_links(place))
@@ -116,13 +116,13 @@ def with_siblings(folders: Sequence[Path], top: Path) -> list[Path]:
 
 
 def all_broken(folder: Path, problems: Sequence[ValueError]) -> list[str]:
-    """What is wrong with a folder that yields no episode, as often as it has episodes."""
+    """Return the errors of a folder that yields no episode, one for each of its episodes."""
     more = max(0, len(parquet_files(folder)) - len(problems))
     return [str(problem) for problem in (*problems, *[problems[0]] * more)]
 
 
 def each_once(folders: Iterable[Path]) -> Iterator[tuple[Path, Path | None]]:
-    """Each folder, with the earlier one that it is by a link, if it is."""
+    """Yield each folder, with the earlier folder to which it is a link, if any."""
     folders = list(folders)
     links = {path for folder in folders for path in (folder, *folder.parents[:2])}
     links = {path for path in links if path.is_symlink()}
@@ -130,7 +130,7 @@ def each_once(folders: Iterable[Path]) -> Iterator[tuple[Path, Path | None]]:
         yield from ((folder, None) for folder in folders)
         return
     seen: dict[str, Path] = {}
-    # What is no link comes first: it keeps its name.
+    # Folders that are no links come first and keep their names.
     for folder in sorted(
         folders, key=lambda folder: not links.isdisjoint((folder, *folder.parents))
     ):
@@ -141,7 +141,7 @@ def each_once(folders: Iterable[Path]) -> Iterator[tuple[Path, Path | None]]:
 
 
 def check_name(folder: Path) -> None:
-    """It can be stored, and told."""
+    """Check that a name can be stored and printed."""
     if printable(str(folder)) != str(folder):
         raise broken(folder, "name", "bytes that are no UTF-8", "a name that can be printed")
 
@@ -149,8 +149,8 @@ def check_name(folder: Path) -> None:
 def walk_folders(
     folder: Path, is_end: Callable[[Path], bool], above: tuple[str, ...] = ()
 ) -> Iterator[Path]:
-    """Folders at or below one, sorted, none below those that are an end. Links are followed, but
-    not to where the walk came from.
+    """Yield folders at or below one, sorted, none below those for which `is_end` holds. Links are
+    followed, but not to a parent.
     """
     place = os.path.realpath(folder)
     if place in above:
@@ -162,14 +162,14 @@ def walk_folders(
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """A hint that ends an error message."""
+    """Return a hint that ends an error message."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f" It has {', '.join(known)}.{hint}" if known else " It is empty."
 
 
 def nearest_folder(path: Path) -> str:
-    """A hint that ends an error message: a folder that is called like the missing `path`."""
+    """Return a hint that ends an error message: a folder with a name like the missing `path`."""
     siblings = [folder.name for folder in subfolders(path.parent)] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.6)
     return f" Did you mean {str(path.parent / close[0])!r}?" if close else ""

@@ -1,7 +1,7 @@
-"""What an image file says of itself in its first bytes: its size, its mode, whether it is turned.
+"""Size, mode and orientation of an image file from its first bytes.
 
-Every frame of an index is looked at, and no pixel is decoded. JPEG and PNG are read here, 4 µs a
-file where Pillow needs 24; whatever else a file is, or says of its orientation, Pillow tells.
+Every frame of an index is checked, and no pixel is decoded. JPEG and PNG are read here, 4 µs a
+file instead of Pillow's 24; Pillow reads all other files, and those with an orientation.
 """
 
 import os
@@ -33,7 +33,7 @@ PNG_MODES = {
 JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 ALPHA_MODES = ("RGBA", "LA", "PA")
 COLOR_MODES = ("RGB", "L", "1", "P", *ALPHA_MODES)
-"""What becomes RGB without loss; of those with alpha and palettes, what is opaque."""
+"""Modes that become RGB without loss; those with alpha and palettes if opaque."""
 DEPTH_MODES = ("I;16", "I;16B", "I")
 _PNG, _PNG_EXIF = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"eXIf"
 _FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -70,8 +70,8 @@ class ImageHeader(NamedTuple):
 
 
 def read_headers(paths: Iterable[str | Path]) -> Iterator[ImageHeader]:
-    """Of image files, in their order; a ValueError that names the one that is none, or of an absurd
-    size. A file that begins as the one before, up to its size, gives the same object again.
+    """Return the headers of image files, in order; ValueError names one that is no image, or of an
+    absurd size. A file that begins as the one before, up to its size, gives the same object.
     """
     begin, header = None, ImageHeader(0, 0, "")
     for path in paths:
@@ -93,7 +93,7 @@ def _first_bytes(path: str | Path) -> bytes:
         finally:
             os.close(file)
     except OSError:
-        return b""  # opened again, it tells why
+        return b""  # opening it again raises the error
 
 
 def check_size(path: str | Path, size: tuple[int, int]) -> None:
@@ -105,7 +105,7 @@ def check_size(path: str | Path, size: tuple[int, int]) -> None:
 
 
 def _png_head(start: bytes) -> int:
-    """Where size and mode end; 0 for no PNG, and for one with EXIF."""
+    """Return the offset after size and mode; 0 if it is no PNG, or one with EXIF."""
     is_png = start.startswith(_PNG) and len(start) > 26
     return 26 if is_png and start.find(_PNG_EXIF) < 0 else 0
 
@@ -117,8 +117,8 @@ def _png_header(begin: bytes) -> ImageHeader | None:
 
 
 def _jpeg_frame(start: bytes) -> int:
-    """Where the head of the frame ends; 0 for no JPEG, and where EXIF comes before, or the head is
-    not among the first bytes.
+    """Return the offset after the frame header; 0 if it is no JPEG, if EXIF comes before, or if the
+    header is not among the first bytes.
     """
     at = 2 if start[:3] == b"\xff\xd8\xff" else len(start)
     while at + 9 < len(start) and start[at] == 0xFF:
@@ -132,7 +132,7 @@ def _jpeg_frame(start: bytes) -> int:
 
 
 def _jpeg_header(begin: bytes) -> ImageHeader | None:
-    """Of the bytes up to the frame's head: its last are height, width, number of channels."""
+    """Parse bytes up to the frame header, which ends in height, width and number of channels."""
     if not (begin and (mode := JPEG_MODES.get(begin[-1]))):
         return None
     height, width = begin[-5] << 8 | begin[-4], begin[-3] << 8 | begin[-2]
@@ -143,8 +143,8 @@ def _jpeg_header(begin: bytes) -> ImageHeader | None:
 def opened_image(
     path: Path, field: str = "image", expected: str = "a whole image"
 ) -> Iterator[Image.Image]:
-    """The head of an image file. What Pillow raises, here or in the body (where nothing else
-    belongs), becomes an error that names the file.
+    """Open an image file and read its header. Errors of Pillow, here or in the body (which must do
+    nothing else), become an error that names the file.
     """
     size = None
     with open_file(path, expected) as stream:

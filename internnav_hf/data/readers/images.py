@@ -39,8 +39,8 @@ def open_image(path: Path, mode: str | None = "RGB") -> Image.Image:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """RGB, turned as its EXIF orientation says: the one way from a picture to a view, for files and
-    for what a policy is given. ValueError where RGB would be a guess.
+    """Return RGB, turned by its EXIF orientation: the one conversion for files and for images given
+    to a policy. ValueError if RGB would be a guess.
     """
     image, mode = _upright(image), image.mode
     if mode == "RGB":
@@ -62,7 +62,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def open_depth(
     path: Path, size: tuple[int, int] | None = None, scale: float = 1000, dtype: type = np.float32
 ) -> np.ndarray:
-    """(rows, columns) metres from a 16-bit image of `scale` units a metre; 0 is unknown.
+    """Read (rows, columns) metres from a 16-bit image of `scale` units a metre; 0 is unknown.
 
     `size` (width, height) picks the nearest pixels and blends none.
     """
@@ -75,13 +75,13 @@ def open_depth(
 
 
 def open_mask(path: Path) -> np.ndarray:
-    """(rows, columns) float32 in [0, 1] from an 8-bit grey image."""
+    """Read (rows, columns) float32 in [0, 1] from an 8-bit grey image."""
     return np.asarray(open_image(path, "L"), dtype=np.float32) / 255
 
 
 def augment(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Colour jitter always; posterise, sharpen and autocontrast each half of the time, in this
-    order.
+    """Apply colour jitter always; posterise, sharpen and autocontrast each half of the time, in
+    this order.
     """
     enhancers = [ImageEnhance.Brightness, ImageEnhance.Color]
     for position in rng.permutation(len(enhancers)):

@@ -1,8 +1,7 @@
-"""JSON that others wrote, read in bounded memory: objects line by line, and whole files, packed or
-not.
+"""Third-party JSON, read in bounded memory: objects line by line, and whole files, gzipped or not.
 
-Each error is one ValueError that names the file and the line. What is wrong with one line leaves
-the others readable: lines are taken as bytes, and parsed one by one.
+Each error is one ValueError that names the file and the line. An error in one line leaves the
+others readable: lines are read as bytes, and parsed one by one.
 """
 
 import gzip
@@ -21,7 +20,7 @@ from internnav_hf.data.readers.folders import open_file, state_of
 LONGEST_LINE = 2**22  # bytes
 LONGEST_TEXT = 10_000  # characters of an instruction; RxR's have up to three thousand
 LARGEST_FILE = 2**30  # bytes, unpacked
-LARGEST_NUMBER = 2**31 - 1  # of what counts or numbers something
+LARGEST_NUMBER = 2**31 - 1  # of counts and indices
 _USUAL_BYTES, _MOST_PACKED = 2**26, 200  # a smaller file is never refused; times its packed size
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
@@ -32,9 +31,9 @@ Row = TypeVar("Row")
 def numbered_lines(
     path: Path, expected: str = "a line for each episode"
 ) -> list[tuple[str, bytes]]:
-    """(`file:line`, bytes) of the lines that are not blank, one or more; for `parse_object`.
+    """Return (`file:line`, bytes) of the non-blank lines, at least one; for `parse_object`.
 
-    Of a line that is too long there is enough to be refused.
+    A line that is too long is cut, but long enough to be refused.
     """
     lines = []
     with open_file(path, expected) as stream:
@@ -59,7 +58,7 @@ def numbered_lines(
 
 
 def parse_object(where: str, line: bytes) -> dict[str, Any]:
-    """The JSON object of one line."""
+    """Parse the JSON object of one line."""
     if len(line) > LONGEST_LINE:
         found = f"more than {LONGEST_LINE} bytes: {_start(line)}"
         raise broken(where, "line", found, "a JSON object of a common size")
@@ -70,7 +69,7 @@ def parse_object(where: str, line: bytes) -> dict[str, Any]:
 
 
 def read_json(path: Path, kind: type = dict, expected: str = "a JSON object") -> Any:
-    """A dict, or another kind, from a file of JSON, packed with gzip or not."""
+    """Read a dict, or another kind, from a file of JSON, gzipped or not."""
     content = _parsed(path, "file", read_bytes(path, expected), expected)
     if not isinstance(content, kind):
         raise broken(path, "file", shown(content), expected)
@@ -78,7 +77,7 @@ def read_json(path: Path, kind: type = dict, expected: str = "a JSON object") ->
 
 
 def read_bytes(path: Path, expected: str = "a file") -> bytes:
-    """Of a file, unpacked if gzip packed it; a size that no such file has is refused."""
+    """Read the bytes of a file, unpacked if gzipped; an implausible size is refused."""
     with open_file(path, expected) as stream:
         size = _size(stream)
         is_packed = stream.peek(2)[:2] == b"\x1f\x8b"
@@ -100,7 +99,7 @@ def _size(stream: Any) -> int:
 
 
 def decoded(where: Path | str, field: str, data: bytes) -> str:
-    """Text in UTF-8, with or without its mark."""
+    """Decode UTF-8, with or without byte-order mark."""
     if data.startswith(_UTF16):
         raise broken(where, field, "text in UTF-16", "text in UTF-8")
     try:
@@ -131,7 +130,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_unicode(content: Any) -> None:
-    """Half of a pair of surrogates is no text."""
+    """Refuse half a surrogate pair, which is no text."""
     try:
         json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -143,7 +142,7 @@ def _start(data: bytes) -> str:
 
 
 def whole_number(value: Any) -> int:
-    """Of a number or a list of one; ValueError unless it is whole and fits into an index."""
+    """Return a number, also from a list of one; ValueError unless it is whole and fits an index."""
     numbers = np.ravel(value).tolist()
     number = numbers[0] if len(numbers) == 1 else None
     is_number = type(number) in (int, float) and abs(number) <= LARGEST_NUMBER
@@ -153,7 +152,7 @@ def whole_number(value: Any) -> int:
 
 
 def check_text(where: Path | str, field: str, text: Any, expected: str = "an instruction") -> str:
-    """A text that says something, of at most `LONGEST_TEXT` characters; it is returned."""
+    """Check and return a non-blank text of at most `LONGEST_TEXT` characters."""
     if not isinstance(text, str) or not text.strip():
         raise broken(where, field, shown(text), expected)
     if len(text) > LONGEST_TEXT:
@@ -165,10 +164,10 @@ def check_text(where: Path | str, field: str, text: Any, expected: str = "an ins
 def one_of_each(
     field: str, rows: Iterable[tuple[str, int, Row]]
 ) -> tuple[list[Row], list[ValueError]]:
-    """Of rows of (`file:line`, number, content) each number once, and what is wrong with others.
+    """Return each number of rows (`file:line`, number, content) once, and errors of the others.
 
-    Of equal lines the first counts. Where lines of one number differ, the one whose place among all
-    lines is its number counts; where there is no such one, none does.
+    Of equal lines the first counts. If lines of one number differ, the one whose position among all
+    lines is its number counts; if there is none, no line does.
     """
     rows = list(rows)
     lines_of: dict[int, list[int]] = {}

@@ -100,7 +100,7 @@ class DualSystemDataset(System2Dataset):
         return item
 
     def decision(self, index: int) -> dict[str, Any]:
-        """The question as a policy meets it, and the way that the expert took.
+        """Return the input of a policy, and the expert's path.
 
         `System2Dataset.decision`'s, and: `path` (H + 1, 2) metres in the robot's frame,
         `robot_pose` (x, y, yaw) in the scene, `scene` (name of its folder) and `scene_folder`,
@@ -124,13 +124,13 @@ class DualSystemDataset(System2Dataset):
         return self.cameras[episode["dataset"]]
 
     def _rgb(self, episode: EpisodeRow, frame: int, opened: dict[Path, Image.Image]) -> np.ndarray:
-        """(3, S, S) uint8; the first was decoded for System2."""
+        """Return (3, S, S) uint8; the first was decoded for System2."""
         image = open_once(episode.file("rgb", frame), opened, self.image_size)
         view = resize_view(image, self.view_size, Image.Resampling.BICUBIC)
         return np.asarray(view).transpose(2, 0, 1)
 
     def _depth(self, episode: EpisodeRow, frame: int) -> np.ndarray:
-        """(S, S) float32 metres; what is farther counts as `LARGEST_DEPTH_M` away."""
+        """Return (S, S) float32 metres, at most `LARGEST_DEPTH_M`."""
         depth = open_depth(episode.file("depth", frame), self.view_size, episode["depth_scale"])
         return np.minimum(depth, np.float32(LARGEST_DEPTH_M))
 
@@ -168,7 +168,7 @@ class DualSystemCollator(System2Collator):
 
 
 def camera_poses(episode: EpisodeRow) -> np.ndarray:
-    """(T, 4, 4) camera to world; as recorded, or of a level robot."""
+    """Return (T, 4, 4) camera to world; as recorded, or of a level robot."""
     if episode["camera_poses"] is None:
         height_m, pitch = episode["height_m"], episode["pitch"]
         return np.stack([camera_pose(*pose, height_m, pitch) for pose in episode.poses])
@@ -178,8 +178,8 @@ def camera_poses(episode: EpisodeRow) -> np.ndarray:
 
 
 def frames_to_goal(num_ahead: int, num_frames: int) -> range:
-    """Frames after the decision to show on the way to a goal `num_ahead` frames ahead: every
-    second, or fewer, evenly, where that would be more than `num_frames`.
+    """Frames after the decision to show on the path to a goal `num_ahead` frames ahead: every
+    second, or fewer, evenly, if that would be more than `num_frames`.
     """
     frames = range(0, num_ahead, FRAME_STEP)
     if len(frames) <= num_frames:
@@ -188,7 +188,7 @@ def frames_to_goal(num_ahead: int, num_frames: int) -> range:
 
 
 def _stack_frames(samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """As many frames as the longest sample has; `frame_mask` (B, T) is True on its own."""
+    """Pad to the frames of the longest sample; `frame_mask` (B, T) is True on a sample's own."""
     last = torch.tensor([[len(sample["rgb"]) - 1] for sample in samples])
     frames = torch.arange(int(last.max()) + 1)
     rows = frames.minimum(last)
@@ -203,7 +203,7 @@ def _stack_frames(samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
 
 def _check_frames(position: int, sample: dict[str, Any], first: dict[str, Any]) -> None:
-    """Every sample brings the same kinds of frames, of one size, as many of each kind."""
+    """Check that samples have the same kinds of frames, of one size, equally many of each."""
     shapes = {key: np.shape(sample[key]) for key in FRAME_KEYS if key in sample}
     wanted = {key: np.shape(first[key]) for key in FRAME_KEYS if key in first}
     if not {"rgb", "actions"} <= shapes.keys():

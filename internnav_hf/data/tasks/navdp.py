@@ -172,12 +172,12 @@ class NavDPDataset(Dataset):
 
     @property
     def camera(self) -> CameraSpec:
-        """Of the first episode; `cameras` lists all."""
+        """Camera of the first episode; `cameras` lists all."""
         return self.cameras[0]
 
     @property
     def cameras(self) -> list[CameraSpec]:
-        """All different ones; published groups have several heights and lenses."""
+        """All different cameras; published groups have several heights and lenses."""
         names = ["width", "height", "focal", "height_m", "pitch", "depth_scale"]
         rows = self.episodes.select(names).to_pylist()
         return list(dict.fromkeys(camera_of(row) for row in rows))
@@ -203,7 +203,7 @@ class NavDPDataset(Dataset):
         return item
 
     def item(self, episode: int, draw: Draw) -> dict[str, Tensor]:
-        """The sample of one row of `episodes` and one draw."""
+        """Return the sample of one row of `episodes` and one draw."""
         walk = self._walk(episode)
         way = self._way(walk, draw)
         views = self._views(walk, draw)
@@ -226,7 +226,7 @@ class NavDPDataset(Dataset):
         }
 
     def decision(self, index: int) -> dict[str, Any]:
-        """What a robot meets at the current frame of sample `index`, and the way it took.
+        """Return the input of a policy at the current frame of sample `index`, and the path taken.
 
         `path` and `perturbed_path` (H + 1, 2) and `goal_point` (3,) in the robot's frame;
         `robot_pose` (x, y, yaw) in the world; `scene` and `scene_folder`; `camera`; `rgb` (rows,
@@ -257,11 +257,11 @@ class NavDPDataset(Dataset):
         }
 
     def obstacles(self, index: int) -> ObstacleField:
-        """Of the scene of sample `index`."""
+        """Obstacles of the scene of sample `index`."""
         return self._obstacles(self._walk(self._position(index) % self.episodes.num_rows))
 
     def _obstacles(self, walk: EpisodeRow) -> ObstacleField:
-        """Of the scene's point cloud; without one, of what all depth images of the scene show."""
+        """Obstacles of the scene's point cloud; without one, of all its depth images."""
         if walk.has("cloud"):
             return open_field(walk.folder / walk["cloud"], self.cache_dir / walk["field"])
         digest = hashlib.blake2b(str([*self._built_from, walk["unit"]]).encode(), digest_size=8)
@@ -288,7 +288,7 @@ class NavDPDataset(Dataset):
         return episode, draw_item(length, rng, goal_at_end), rng
 
     def where(self, index: int) -> str:
-        """Where a sample is from, for messages."""
+        """Origin of a sample, for messages."""
         episode, draw, _ = self._drawn(index)
         walk = self._walk(episode)
         return f"{walk.folder}, episode {walk['episode_index']}, frame {draw.current}"
@@ -297,14 +297,14 @@ class NavDPDataset(Dataset):
         return EpisodeRow(self.episodes, episode, self.data_root)
 
     def _slots(self, rng: np.random.Generator) -> Tensor:
-        """(3,) kinds of goal that are mixed."""
+        """Draw (3,) kinds of goal to mix."""
         kinds = np.array([SLOT_KINDS.index(kind) for kind in self.slot_kinds or ()])
         slots = rng.choice(kinds, size=NUM_SLOTS)
         single = rng.random() < self.single_goal_fraction
         return torch.from_numpy(slots[[0, 0, 0]] if single else slots)
 
     def _memory(self, draw: Draw) -> list[int | None]:
-        """(M,) frames, the current one last; None before the first."""
+        """Return (M,) frames, the current one last; None before the first."""
         ago = self.memory_stride * np.arange(self.num_memory_frames)[::-1]
         return [frame if frame >= 0 else None for frame in (draw.current - ago).tolist()]
 
@@ -312,18 +312,18 @@ class NavDPDataset(Dataset):
         return draw.start if self.pixel_goal_frame == "start" else draw.current
 
     def _views(self, walk: EpisodeRow, draw: Draw) -> dict[int, Tensor]:
-        """Every frame that the sample shows, (3, S, S) uint8, decoded once."""
+        """Return every frame of the sample, (3, S, S) uint8, decoded once."""
         shown = {*self._memory(draw), draw.goal, self._marked(draw)} - {None}
         frames = sorted(frame for frame in shown if frame is not None)
         images = np.stack([np.asarray(walk.image(frame)) for frame in frames])
         return dict(zip(frames, letterbox(images, self.image_size), strict=True))
 
     def _depth(self, walk: EpisodeRow, draw: Draw) -> np.ndarray:
-        """(rows, columns) metres; in float32 what is exactly 5 m away would fall out, or not."""
+        """(rows, columns) float64 metres; float32 would drop some pixels at exactly 5 m."""
         return walk.depth(draw.current, np.float64)
 
     def _mask(self, walk: EpisodeRow, draw: Draw) -> Tensor:
-        """(S, S) uint8 mask of the goal in the view in which it was marked."""
+        """Return the (S, S) uint8 mask of the goal in the view in which it was marked."""
         path = local_path(walk.poses[self._marked(draw) : draw.goal + 1])
         u, v = goal_pixel(trajectory(path)[-1][:2], walk.view, self.pixel_goal_height)
         width, height = walk.size
@@ -351,7 +351,7 @@ class NavDPDataset(Dataset):
 
 
 def usable_episodes(tables: Sequence[EpisodeTable], title: str) -> pa.Table:
-    """Those long enough to draw from; ValueError, with `title`, where something is missing."""
+    """Return episodes long enough to draw from; ValueError, with `title`, if data is missing."""
     episodes = pa.concat_tables([table.episodes for table in tables])
     check_columns(episodes, NEEDED, title, "NavDP")
     is_long = pc.greater_equal(episodes["length"], SHORTEST_EPISODE)
@@ -364,8 +364,8 @@ def usable_episodes(tables: Sequence[EpisodeTable], title: str) -> pa.Table:
 
 @dataclass(frozen=True, eq=False)
 class _Way:
-    """`points` (N - 1, 3) to the goal, the actions (H, 3) along it and along the perturbed one, and
-    both values (2,).
+    """`points` (N - 1, 3) to the goal, the actions (H, 3) along them and along the perturbed path,
+    and both values (2,).
     """
 
     points: np.ndarray

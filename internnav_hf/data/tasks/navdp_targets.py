@@ -28,7 +28,7 @@ FAR_AWAY_PX = 1e6
 
 @dataclass(frozen=True)
 class Draw:
-    """What is random about an item. `start` <= `current` < `goal` are frames; in `start` the pixel
+    """Random draws of an item. `start` <= `current` < `goal` are frames; in `start` the pixel
     goal was marked, unless it is marked in the current one.
 
     `rotation` is the perturbed path's, `mark` the reach (left, top, right, bottom) of the pixel's
@@ -43,7 +43,7 @@ class Draw:
 
 
 def draw_item(length: int, rng: np.random.Generator, goal_at_end: bool = False) -> Draw:
-    """The published draws from an episode of at least 3 frames, whose goals are a fifth of the way
+    """Make the published draws from an episode of at least 3 frames; goals are a fifth of the path
     ahead on average; `goal_at_end` takes the last goal that can be drawn.
     """
     start = int(rng.integers(0, length // 2))
@@ -56,7 +56,7 @@ def draw_item(length: int, rng: np.random.Generator, goal_at_end: bool = False) 
 
 
 def local_path(poses: np.ndarray) -> np.ndarray:
-    """(N, 2) places seen from the first of the robot's poses (N, 3) in the world."""
+    """Return (N, 2) positions in the frame of the first of the robot's world poses (N, 3)."""
     x, y, yaw = poses[0]
     return turned(poses[:, :2] - (x, y), -yaw)
 
@@ -70,7 +70,7 @@ def trajectory(path: np.ndarray) -> np.ndarray:
 
 
 def recorded_points(poses: np.ndarray) -> np.ndarray:
-    """(N - 1, 3) as `trajectory`, with the recorded headings: of robots that turn on the spot."""
+    """Return (N - 1, 3) as `trajectory`, with recorded headings, for robots that turn in place."""
     headings = np.asarray(wrap_angle(poses[:-1, 2] - poses[0, 2]))
     return np.column_stack([local_path(poses)[:-1], headings])
 
@@ -90,13 +90,13 @@ def steps_between(points: np.ndarray) -> np.ndarray:
 
 
 def turned(xy: np.ndarray, angle: float) -> np.ndarray:
-    """Points (..., 2) turned about the origin, counter-clockwise."""
+    """Turn points (..., 2) about the origin, counter-clockwise."""
     sin, cos = np.sin(angle), np.cos(angle)
     return xy @ np.array([[cos, sin], [-sin, cos]])
 
 
 def goal_pixel(xy: np.ndarray, view: View, height: float = 0.0) -> tuple[float, float]:
-    """(u, v) of a goal at `xy` (2,) of the robot's frame. Behind the camera: far to its side.
+    """Return (u, v) of a goal at `xy` (2,) in the robot's frame; behind the camera: far aside.
 
     It lies `height` times the camera's height above the floor; published 0.2.
     """

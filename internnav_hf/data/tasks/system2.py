@@ -36,11 +36,11 @@ HISTORY_SIZE = (384, 384)
 
 
 class Encoder(Protocol):
-    """What the dataset needs of `System2Processor`."""
+    """Protocol of the part of `System2Processor` that the dataset uses."""
 
     @property
     def num_history(self) -> int:
-        """Past frames at most."""
+        """Maximum number of past frames."""
         ...
 
     @property
@@ -115,7 +115,7 @@ class System2Dataset(Dataset):
 
     @property
     def camera(self) -> CameraSpec:
-        """Of the first dataset named; `cameras` lists all."""
+        """Camera of the first dataset named; `cameras` lists all."""
         return self.cameras[0]
 
     @property
@@ -134,7 +134,7 @@ class System2Dataset(Dataset):
         return self._item(index, {})
 
     def _item(self, index: int, opened: dict[Path, Image.Image]) -> dict[str, Any]:
-        """`opened` takes every image that is decoded, by its path."""
+        """`opened` receives every decoded image, by its path."""
         sample, episode = self._row(index)
         rng = np.random.default_rng((self.seed, self.epoch, self._position(index)))
         conjunctions = [CONJUNCTIONS[i] for i in rng.integers(len(CONJUNCTIONS), size=2)]
@@ -156,7 +156,7 @@ class System2Dataset(Dataset):
         return {**self.processor.encode(messages, images), **targets}
 
     def decision(self, index: int) -> dict[str, Any]:
-        """The question as a policy meets it: untouched images, the look-down view always, and the
+        """Return the input of a policy: unaugmented images, always with the look-down view, and the
         right answer.
 
         `instruction`, `history` (list of images), `image`, `look_down`, `answer_class`,
@@ -181,13 +181,13 @@ class System2Dataset(Dataset):
         self.epoch = epoch
 
     def where(self, index: int) -> str:
-        """Where a sample is from, for messages."""
+        """Origin of a sample, for messages."""
         sample, episode = self._row(index)
         number, frame = episode["episode_index"], sample["frame_index"]
         return f"{episode.folder}, episode {number}, frame {frame}"
 
     def _position(self, index: int) -> int:
-        """Index from the start; numpy integers and negative indices are welcome."""
+        """Return the index from the start; numpy integers and negative indices are allowed."""
         position = int(index) + (len(self) if index < 0 else 0)
         if not 0 <= position < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
@@ -282,7 +282,7 @@ def _answer(sample: dict[str, Any]) -> Answer:
 
 
 def _agreed(key: str, given: Any, processor: Encoder | None, published: Any) -> Any:
-    """The argument, which must not contradict the processor."""
+    """Return the argument, which must not contradict the processor."""
     if processor is None:
         return published if given is None else given
     stored = getattr(processor, key)
@@ -292,7 +292,7 @@ def _agreed(key: str, given: Any, processor: Encoder | None, published: Any) -> 
 
 
 def _check_encoded(position: int, sample: dict[str, Any]) -> None:
-    """One message for what would otherwise fail deep in the model."""
+    """Raise one clear error for what would otherwise fail deep in the model."""
     needed = ["input_ids", "labels", "mm_token_type_ids", "pixel_values", "image_grid_thw"]
     needed += ["goal_pixel", "goal_mask", "answer_class"]
     missing = [key for key in needed if key not in sample]
@@ -314,7 +314,7 @@ def _check_encoded(position: int, sample: dict[str, Any]) -> None:
 
 
 def _stack_landmarks(samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Zeros, for no image, where a sample has no mask."""
+    """Return zeros, for no image, if a sample has no mask."""
     masks = [sample.get("landmark_mask") for sample in samples]
     shapes = {tuple(mask.shape) for mask in masks if mask is not None}
     if not shapes:

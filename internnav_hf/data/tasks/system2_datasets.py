@@ -1,4 +1,4 @@
-"""The datasets that System2 learns from, one table of episodes and one of samples for all."""
+"""System2's datasets: one table of episodes and one of samples for all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,8 +66,8 @@ def join_datasets(
     all_samples: Sequence[pa.Table],
     seed: int,
 ) -> tuple[pa.Table, pa.Table]:
-    """Episodes of all datasets with the dataset's number, and their samples after `%N`, which point
-    to them.
+    """Return episodes of all datasets with the dataset's number, and their samples after `%N`,
+    which point to them.
     """
     episodes, samples, first_episode = [], [], 0
     for number, (name, table, kept) in enumerate(zip(names, tables, all_samples, strict=True)):
@@ -85,7 +85,7 @@ def join_datasets(
 
 
 def _only_image_size(tables: Sequence[EpisodeTable], names: Sequence[Name]) -> tuple[int, int]:
-    """(width, height) of all images of all datasets."""
+    """Return (width, height) of all images of all datasets."""
     examples = {}
     for table, name in zip(tables, names, strict=True):
         sizes = table.episodes.select(["width", "height"]).combine_chunks()

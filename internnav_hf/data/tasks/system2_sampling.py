@@ -81,8 +81,8 @@ class Sample(NamedTuple):
 
 
 def open_samples(table: EpisodeTable, rules: SamplingRules, title: str) -> pa.Table:
-    """Decisions of all episodes of a cached table, from a cache folder beside it, which is filled
-    first if need be. ValueError, with `title`, where there are none.
+    """Return decisions of all episodes of a cached table, from a cache folder beside it, which is
+    filled first if needed. ValueError, with `title`, if there are none.
     """
     key = json.dumps([SAMPLING_VERSION, asdict(rules)]).encode()
     digest = hashlib.blake2b(key, digest_size=4).hexdigest()
@@ -154,7 +154,7 @@ def sample_episode(
 
 
 def turns_before_forward(actions: np.ndarray) -> tuple[int, ...]:
-    """May end in STOP, where the episode does."""
+    """Return the turns; they end in STOP if the episode does."""
     turns = []
     for action in actions.tolist():
         if action == Action.FORWARD:
@@ -164,7 +164,7 @@ def turns_before_forward(actions: np.ndarray) -> tuple[int, ...]:
 
 
 def history_indices(frame_index: int, num_history: int) -> np.ndarray:
-    """Frames before `frame_index` to remember, evenly spread and ascending; fewer than
+    """Return history frames before `frame_index`, evenly spread and ascending; fewer than
     `num_history` near the start.
     """
     if frame_index == 0 or num_history == 0:
@@ -173,7 +173,7 @@ def history_indices(frame_index: int, num_history: int) -> np.ndarray:
 
 
 def subsample(num_samples: int, percent: int, seed: int | tuple[int, ...]) -> np.ndarray:
-    """Sorted indices of int(num_samples * percent / 100) samples, the same on every rank."""
+    """Draw sorted indices of int(num_samples * percent / 100) samples, the same on every rank."""
     keep = int(num_samples * percent / 100)
     chosen = np.random.default_rng(seed).choice(num_samples, size=keep, replace=False)
     return np.sort(chosen)

@@ -45,7 +45,7 @@ AGREEMENT = 0.9  # share of stored instructions that the processor must encode a
 
 
 class Processor(Protocol):
-    """What `VLNProcessor` does for a sample."""
+    """Protocol of the part of `VLNProcessor` that the dataset uses."""
 
     @property
     def tokenizer(self) -> Any:
@@ -151,18 +151,18 @@ class VLNDataset(Dataset):
 
     @property
     def lengths(self) -> np.ndarray:
-        """(samples,) frames of each."""
+        """(samples,) number of frames of each."""
         used = np.minimum(self.episodes["length"].to_numpy(), self.max_steps)
         return used[self._sample_episode]
 
     @property
     def camera(self) -> CameraSpec | None:
-        """Of the first folder that tells it; `cameras` lists all."""
+        """Camera of the first folder that records one; `cameras` lists all."""
         return next(iter(self.cameras), None)
 
     @property
     def cameras(self) -> list[CameraSpec]:
-        """All different ones. Our simulator writes its camera down; InternData-N1 does not."""
+        """All different cameras. Our simulator records its camera; InternData-N1 does not."""
         cameras = [recorded_camera(unit) for unit in self._units()]
         return list(dict.fromkeys(camera for camera in cameras if camera is not None))
 
@@ -196,7 +196,7 @@ class VLNDataset(Dataset):
         }
 
     def where(self, index: int) -> str:
-        """Where a sample is from, for messages."""
+        """Origin of a sample, for messages."""
         return self._name(int(self._sample_episode[self._position(index)]))
 
     def text(self, index: int) -> str:
@@ -207,17 +207,17 @@ class VLNDataset(Dataset):
         return self.episodes["instructions"][episode][number].as_py()
 
     def recorded(self, index: int) -> RecordedFrames:
-        """The frames of a sample as they lie on disk."""
+        """Frames of a sample as stored on disk."""
         return self._frames(int(self._sample_episode[self._position(index)]))
 
     @property
     def feature_keys(self) -> list[str]:
-        """By episode; changes with its frames on disk."""
+        """Key of each episode, which changes with its frames on disk."""
         return self.episodes["frames_key"].to_pylist()
 
     def read_frames(self, episode: int) -> dict[str, np.ndarray]:
         """All frames of an episode on disk as the model takes them: `rgb` (T, 3, S, S) uint8 and
-        `depth` (T, D, D) m. Used or not, so that features fit whatever walks are cut to.
+        `depth` (T, D, D) m. Unused ones too, so that features fit any cut of the episode.
         """
         return self._processed(episode, None)
 
@@ -271,7 +271,7 @@ class VLNDataset(Dataset):
         return {key: values.astype(np.float32) for key, values in arrays.items()}
 
     def _check_experts(self) -> None:
-        """Where a robot went tells nothing of where the expert would have gone."""
+        """Refuse episodes with other actions than the expert's and no plans of the expert."""
         for episode in range(self.episodes.num_rows):
             walk = _Walk.of(self.episodes, episode)
             if not len(walk.plans) and (walk.previous_actions[1:] != walk.actions[:-1]).any():
@@ -279,7 +279,7 @@ class VLNDataset(Dataset):
                 raise broken(self._name(episode), EXPERT_ACTIONS, "no such column", expected)
 
     def _encoded(self, texts: list[list[str]]) -> list[np.ndarray]:
-        """Word ids (L,) by sample; what is wrong with one names its episode."""
+        """Return word ids (L,) by sample; an error names the episode."""
         if self.instructions == "tokens":
             return self._stored(texts)
         encoded = []
@@ -293,7 +293,7 @@ class VLNDataset(Dataset):
         return encoded
 
     def _stored(self, texts: list[list[str]]) -> list[np.ndarray]:
-        """The published ids, if they are of the processor's vocabulary."""
+        """Return the published ids if they are of the processor's vocabulary."""
         tokens = self.episodes["instruction_tokens"].to_pylist()
         num_words = len(self.processor.tokenizer)
         for episode, rows in enumerate(tokens):
@@ -310,7 +310,7 @@ class VLNDataset(Dataset):
         return stored
 
     def _check_vocabulary(self, stored: list[np.ndarray], texts: list[str]) -> None:
-        """The processor must encode some of the texts as they are stored."""
+        """Check that the processor encodes some of the texts to their stored ids."""
         some = np.unique(np.linspace(0, len(texts) - 1, 200).astype(int))
         same = [self._encodes(texts[i], stored[i]) for i in some]
         if np.mean(same) < AGREEMENT:
@@ -338,8 +338,8 @@ def read_texts(
     max_broken_fraction: float = 0.01,
     cache_dir: str | Path | None = None,
 ) -> tuple[list[str], list[list[int]]]:
-    """The instructions below one root, and their stored word ids (empty where none are): what word
-    lists are learnt from, before there is a processor.
+    """Return the instructions below one root and their stored word ids (empty if none), from which
+    vocabularies are built before there is a processor.
     """
     cache = Path(cache_dir or DEFAULT_CACHE)
     source = vln_pe(Path(data_root), ReadingRules(_names(scans)))
@@ -356,7 +356,7 @@ def _names(scans: str | Iterable[str] | None) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True, eq=False)
 class _Walk:
-    """The used frames of an episode, as the index has them."""
+    """Return the used frames of an episode, from the index."""
 
     actions: np.ndarray
     previous_actions: np.ndarray
@@ -381,7 +381,7 @@ class _Walk:
 
 
 def _joined(indexes: Sequence[EpisodeTable]) -> pa.Table:
-    """Tables below each other, with the number of the root each row is of."""
+    """Concatenate tables, with the number of the root of each row."""
     tables = []
     for root, index in enumerate(indexes):
         column = pa.array(np.full(index.episodes.num_rows, root, np.int32))

@@ -1,4 +1,4 @@
-"""Batches of whole walks."""
+"""Batches of whole episodes."""
 
 from collections.abc import Sequence
 

@@ -20,29 +20,29 @@ from internnav_hf.geometry import FORWARD_STEP_M, TURN_STEP, Action, world_to_ro
 
 INFLECTION_COEFFICIENT = 3.2
 NUM_PREVIOUS = 4
-SMALL_M, SMALL_TURN = 0.1, 0.2  # below it a step stands for no motion, a turn for none
+SMALL_M, SMALL_TURN = 0.1, 0.2  # below it a step or a turn counts as no motion
 FULL_STEP_M, FULL_TURN = 0.25, 0.27
 
 
 def inflection_weights(
     actions: np.ndarray, coefficient: float = INFLECTION_COEFFICIENT
 ) -> np.ndarray:
-    """(T,) float32: `coefficient` where the action is another than the one before, else 1."""
+    """Return (T,) float32: `coefficient` if the action differs from the one before, else 1."""
     changes = np.concatenate([[True], actions[1:] != actions[:-1]])
     return np.where(changes, coefficient, 1.0).astype(np.float32)
 
 
 def stop_progress(length: int, steps_left: np.ndarray | None = None) -> np.ndarray:
-    """(T,) share of the frames that are over at the end of each. With `steps_left` (T,), what the
-    expert needs from each to its stop: of the frames so far and those.
+    """Return (T,) share of frames done after each. With `steps_left` (T,), the expert's steps from
+    each frame to its stop: share of the frames so far and those.
     """
     over = np.arange(1, length + 1)
     return over / (length if steps_left is None else over - 1 + steps_left[:length])
 
 
 def relative_poses(poses: np.ndarray) -> np.ndarray:
-    """(T, 3) place and heading seen from the first frame; as published, the difference of the
-    headings is not wrapped (`RDPConfig.relative_heading`).
+    """Return (T, 3) position and heading relative to the first frame; as published, the heading
+    difference is not wrapped (`RDPConfig.relative_heading`).
     """
     xy = world_to_robot(poses[:, :2], poses[0])
     return np.column_stack([xy, poses[:, 2] - poses[0, 2]])
@@ -56,15 +56,15 @@ def displacements(poses: np.ndarray, horizon: int = HORIZON) -> np.ndarray:
 
 
 def previous_displacements(poses: np.ndarray, num_previous: int = NUM_PREVIOUS) -> np.ndarray:
-    """(T, P, 3) the last steps backwards from each frame, in its frame, the latest first: who drove
-    on has a negative dx. None before the first.
+    """(T, P, 3) the last steps backwards from each frame, in its frame, the latest first: forward
+    motion gives a negative dx. None before the first.
     """
     rows = np.maximum(np.arange(len(poses))[:, None] - np.arange(num_previous + 1), 0)
     return _steps(poses[rows])
 
 
 def _steps(poses: np.ndarray) -> np.ndarray:
-    """(T, N - 1, 3) between poses (T, N, 3), in the frame of each first."""
+    """(T, N - 1, 3) displacements between poses (T, N, 3), in the frame of each first pose."""
     sin, cos = np.sin(poses[:, 0, 2]), np.cos(poses[:, 0, 2])
     world_from_robot = np.stack([cos, -sin, sin, cos], axis=-1).reshape(-1, 2, 2)
     moves = np.diff(poses[..., :2], axis=1) @ world_from_robot  # its inverse, applied to rows
@@ -74,7 +74,7 @@ def _steps(poses: np.ndarray) -> np.ndarray:
 
 
 def discrete_displacements(steps: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """(T, H, 3) displacements of `actions` (T,) that did not happen as commanded set right.
+    """Return displacements (T, H, 3), corrected if `actions` (T,) did not happen as commanded.
 
     A forward step that hardly moved becomes a whole one, a turn that hardly turned likewise, a turn
     does not move, a stop neither. As published: a forward step that turned left does not, one that
@@ -98,8 +98,8 @@ def discrete_displacements(steps: np.ndarray, actions: np.ndarray) -> np.ndarray
 
 
 def planned_displacements(plans: np.ndarray) -> np.ndarray:
-    """(T, H, 3) displacements of the actions `plans` (T, H) to be done from each frame, where the
-    robot did others: whole steps and turns.
+    """Return (T, H, 3) displacements of the planned actions `plans` (T, H) from each frame, for
+    robots that did others: whole steps and turns.
     """
     turns, headings = _turns_and_headings(plans)
     ahead = FORWARD_STEP_M * np.stack([np.cos(headings), np.sin(headings)], axis=-1)
@@ -108,6 +108,6 @@ def planned_displacements(plans: np.ndarray) -> np.ndarray:
 
 
 def _turns_and_headings(commands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(T, H) how far each of the actions (T, H) turns, and the heading before it."""
+    """Return (T, H) turn angles of the actions (T, H), and the heading before each."""
     turns = TURN_STEP * (commands == Action.TURN_LEFT) - TURN_STEP * (commands == Action.TURN_RIGHT)
     return turns, np.cumsum(turns, axis=1) - turns
