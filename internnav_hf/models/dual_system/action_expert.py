@@ -1,12 +1,12 @@
-"""What every action expert, the fast half of the dual system, promises.
+"""The interface of every action expert, the fast half of the dual system.
 
-An expert turns System2's latent plan and what the robot sees into a short trajectory. It is a
-`PreTrainedModel` whose configuration has `plan_hidden_size`, `action_horizon`, `image_size` and
-`uses_depth`, and which honours `ActionExpert`; nothing else is asked of it.
+An expert turns System2's latent plan and the robot's views into a short trajectory. It is a
+`PreTrainedModel` that implements `ActionExpert` and whose configuration has `plan_hidden_size`,
+`action_horizon`, `image_size` and `uses_depth`; nothing else is required.
 
-Frames are those of one decision in the order of time: frame 0 is the look-down view that System2
-pointed in, each frame is "the current view" in its turn. Actions are steps in the robot's frame at
-their frame: (dx, dy, dyaw) in metres and radians, x forward, y left, counter-clockwise.
+Frames belong to one decision, in time order: frame 0 is the look-down view in which System2 chose
+the goal pixel, and each frame in turn is the current view. Actions are steps in the robot's frame
+at their view: (dx, dy, dyaw) in metres and radians, x forward, y left, counter-clockwise.
 
 Legend: B samples, T frames, Q query tokens of a plan, D width of System2, H horizon, S image size.
 """
@@ -21,10 +21,10 @@ from transformers.utils import ModelOutput
 
 @dataclass
 class ActionExpertOutput(ModelOutput):
-    """Of an expert's or the dual system's `forward`.
+    """Output of `forward` of an expert or the dual system.
 
-    `action_loss` is the mean over valid frames of the squared error of what the diffusion model
-    predicts; `loss` is what to descend. `loss_counts["action_loss"]` is the number of valid frames.
+    `action_loss` is the mean over valid frames of the squared error of the diffusion model's
+    prediction; `loss` is to be minimised. `loss_counts["action_loss"]` counts the valid frames.
     """
 
     loss: Tensor | None = None
@@ -59,16 +59,16 @@ class ActionExpert(Protocol):
         noise: Tensor | None = None,
         timesteps: Tensor | None = None,
     ) -> ActionExpertOutput:
-        """Loss for `actions` (B, T, H, 3), of frames where `frame_mask` (B, T).
+        """Loss for `actions` (B, T, H, 3) at the frames in `frame_mask` (B, T).
 
         `plan` (B, Q, D); `rgb` (B, T, 3, S, S), uint8 or floats in [0, 1]; `depth` (B, T, S, S) in
         metres. `num_frames_in_batch` counts the valid frames of the whole optimisation step.
-        `noise` (B, T, H, 3) and `timesteps` (B, T) replace what is drawn.
+        `noise` (B, T, H, 3) and `timesteps` (B, T) replace the random ones.
         """
         ...
 
     def encode_views(self, rgb: Tensor, depth: Tensor | None = None) -> Tensor:
-        """Features (B, T, N, C) of each frame by itself, to be kept while an episode runs."""
+        """Features (B, T, N, C) of each frame by itself, to be cached during an episode."""
         ...
 
     def sample(
@@ -85,7 +85,7 @@ class ActionExpert(Protocol):
 
         `rgb` (B, 2, 3, S, S) and `depth` (B, 2, S, S) show the view of the decision and the current
         one; `views` (B, 2, N, C), their features from `encode_views`, replaces both. `noise`
-        (B, num_samples, H, 3) replaces the first draw; a list of generators has one per sample of
-        the batch, so that what is drawn does not depend on its neighbours.
+        (B, num_samples, H, 3) replaces the initial noise; a list of generators has one per sample
+        of the batch, so that the noise of a sample does not depend on the others.
         """
         ...

@@ -16,7 +16,7 @@ from internnav_hf.models.system2.config import System2Config
 from internnav_hf.weights.checkpoints import hub_arguments, open_weights, weight_names
 
 RELEASED_MODEL_TYPE = "internvla_n1"
-# The published action experts by the names of released configurations (`system1`).
+# The published action experts by their names in released configurations (`system1`).
 SYSTEM1: dict[str, dict[str, Any]] = {
     "nextdit_async": {"model_type": "internnav_nextdit", "use_images": True},
     "nextdit": {"model_type": "internnav_nextdit", "use_images": False},
@@ -24,7 +24,7 @@ SYSTEM1: dict[str, dict[str, Any]] = {
 }
 _OLDEST_MODEL_TYPE = "qwen2_5_vl"
 _QUERIES = "model.latent_queries"
-# How names of the weights of each released System1 start, in the order to look.
+# Prefixes of the weight names of each released System1, in the order of the search.
 _STARTS = {
     "navdp_async": "model.navdp.",
     "nextdit_async": "model.rgb_model.",
@@ -36,7 +36,7 @@ _SYSTEM1_KEYS = (*_STARTS.values(), _QUERIES)
 def action_experts() -> dict[str, dict[str, Any]]:
     """Fields of the configuration of each action expert, by the name that `--system1` takes.
 
-    Beside the published ones, every family of the catalog that enters no benchmark, by its
+    In addition to the published ones, every family of the catalog that enters no benchmark, by its
     `model_type` without `internnav_`.
     """
     published = {fields["model_type"] for fields in SYSTEM1.values()}
@@ -51,10 +51,10 @@ class DualSystemConfig(OwnFieldsWin, PreTrainedConfig):
     Fields:
         system2_config: a `System2Config`, or a dict of one.
         action_expert_config: configuration of the expert, or a dict of it with its `model_type`.
-        num_queries: query tokens in which System2 leaves its plan.
+        num_queries: query tokens whose hidden states are System2's plan.
 
     `from_pretrained` also reads the configuration of a released InternVLA-N1 that has a System1.
-    Raises ValueError for an unknown field, and for an expert made for plans of another width.
+    Raises ValueError for an unknown field, and for an expert that takes plans of another width.
     """
 
     model_type = "internnav_dual_system"
@@ -87,7 +87,7 @@ class DualSystemConfig(OwnFieldsWin, PreTrainedConfig):
 
     @property
     def hidden_size(self) -> int:
-        """Of System2's language model; DeepSpeed's `auto` sizes follow it."""
+        """Hidden size of System2's language model; DeepSpeed's `auto` sizes follow it."""
         return self.get_text_config().hidden_size
 
     @classmethod
@@ -118,7 +118,7 @@ def holds_dual_system(stored: dict, path, **hub) -> bool:
     """Whether the checkpoint in `path`, a folder or Hub name, whose configuration is `stored`, is a
     dual system, ours or a released one.
 
-    The oldest, InternVLA-N1-wo-dagger, calls itself a Qwen2.5-VL: only its weights tell.
+    The oldest, InternVLA-N1-wo-dagger, is stored as a Qwen2.5-VL: only its weights show it.
     """
     if stored.get("model_type") == DualSystemConfig.model_type:
         return True
@@ -134,7 +134,7 @@ def is_released(family: str, stored: dict, names: Callable[[], Collection[str]])
 
 
 def _with_system1(released: dict, path, **hub) -> dict:
-    """`released` with `system1` and `n_query`, as the weights tell them where it does not."""
+    """`released` with `system1` and `n_query`, taken from the weights if they are missing."""
     if released.get("system1") is not None:
         return released
     weights = open_weights(path, **hub)
@@ -150,7 +150,7 @@ def _with_system1(released: dict, path, **hub) -> dict:
 
 
 def _translate(released: dict, path) -> dict:
-    """The released flat configuration of a Qwen2.5-VL with `system1` and `n_query` as ours."""
+    """Our configuration from the released flat one, a Qwen2.5-VL's with `system1`, `n_query`."""
     released = dict(released)
     system1, num_queries = released.pop("system1", None), released.pop("n_query", 4)
     text = released.get("text_config", released)

@@ -1,11 +1,11 @@
-"""The dual system: System2 thinks slowly, an action expert walks fast (InternVLA-N1, DualVLN:
-arXiv 2512.08186).
+"""The dual system: a slow System2 plans, a fast action expert makes trajectories (InternVLA-N1,
+DualVLN: arXiv 2512.08186).
 
-Behind its dialogue System2 reads a few query tokens; their final hidden states are the plan, from
-which the expert makes trajectories. Differs from the published code in how it is computed, not in
-what: attention is causal, so a frozen System2 reads the dialogue without gradient into a key-value
-cache, and only the query tokens run with gradient; the same loss and the same gradients. Visual
-features and the cache are made once per sample, not once per frame. No logits are computed.
+After its dialogue System2 reads a few query tokens; their final hidden states are the plan, from
+which the expert makes trajectories. Differs from the published code in the computation, not in the
+result: attention is causal, so a frozen System2 reads the dialogue without gradient into a
+key-value cache, and only the query tokens run with gradient; loss and gradients are the same.
+Visual features and the cache are made once per sample, not once per frame. No logits are computed.
 
 Legend: B samples, L tokens, Q query tokens, K plans of a sample, D width of System2, P patches,
 T frames, H horizon, S image size.
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class DualSystemOutput(ActionExpertOutput):
-    """`ActionExpertOutput`, and the `plan` (B, Q, D), or (B, K, Q, D) where K were asked for."""
+    """`ActionExpertOutput`, and the `plan` (B, Q, D), or (B, K, Q, D) if K were requested."""
 
     plan: Tensor | None = None
 
@@ -54,8 +54,8 @@ class LatentQueries(nn.Module):
 class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
     """System2, latent queries and an action expert.
 
-    While no parameter of System2's language and vision model learns, training takes the short way
-    of the frozen prefix; else the whole dialogue runs with gradient.
+    If no parameter of System2's language and vision model is trained, training uses the frozen
+    prefix, which is cheaper; otherwise the whole dialogue runs with gradient.
     """
 
     config_class = DualSystemConfig
@@ -75,7 +75,7 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
         system2: System2Model | None = None,
         action_expert: PreTrainedModel | None = None,
     ):
-        """Random weights, or those of the parts that are given."""
+        """A model with random weights, or those of the given parts."""
         super().__init__(config)
         if is_deepspeed_zero3_enabled():
             raise ValueError(
@@ -105,8 +105,8 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
     ) -> "DualSystemModel":
         """A trained System2 with an expert, fresh from its configuration or trained before.
 
-        `fields` are those of `DualSystemConfig`. Raises ValueError for an expert made for plans of
-        another width.
+        `fields` are those of `DualSystemConfig`. Raises ValueError for an expert that takes plans
+        of another width.
         """
         model = action_expert if isinstance(action_expert, PreTrainedModel) else None
         config = DualSystemConfig(
@@ -118,7 +118,7 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
             model = AutoModel.from_config(config.action_expert_config)
             model.to(device=system2.device, dtype=system2.dtype)
         dual = cls(config, system2, model)
-        dual.name_or_path = system2.name_or_path  # what an adapter of it names as its base
+        dual.name_or_path = system2.name_or_path  # an adapter's name for its base
         dual.latent_queries.to(device=system2.device, dtype=system2.dtype)
         return dual
 
@@ -138,8 +138,8 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
 
     @classmethod
     def open_base(cls, path, config: DualSystemConfig | None = None, **kwargs) -> Any:
-        """What an adapter stands on: a dual system, or a System2 of which one is made, whose
-        expert and queries the adapter brings.
+        """The base of an adapter: a dual system, or a System2 that is made into one, whose expert
+        and queries come from the adapter.
         """
         hub = hub_arguments(kwargs)
         if config is None or holds_dual_system(stored_config(path, **hub), path, **hub):
@@ -152,12 +152,12 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
 
     @property
     def system2_is_frozen(self) -> bool:
-        """Whether nothing that the plan depends on learns, but for the queries."""
+        """Whether the plan depends on no trainable weights other than the queries."""
         return not any(parameter.requires_grad for parameter in self.system2.vlm.parameters())
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """What each named loss weighs in `loss`."""
+        """Weight of each named loss in `loss`."""
         return {"action_loss": 1.0}
 
     def get_input_embeddings(self):
@@ -184,11 +184,11 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
         noise: Tensor | None = None,
         timesteps: Tensor | None = None,
     ) -> DualSystemOutput:
-        """The plan behind each dialogue, and with `actions` the expert's loss for it.
+        """The plan after each dialogue and, given `actions`, the expert's loss for it.
 
         `input_ids, attention_mask, mm_token_type_ids` (B, L), padded on either side; `pixel_values`
         (P, C); `image_grid_thw` (images, 3); the others as in `ActionExpert.forward`.
-        `plan_position` (B, K) asks for several plans of a sample, each behind so many columns of
+        `plan_position` (B, K) requests several plans of a sample, each after that many columns of
         `input_ids`; then the expert's arguments have a dimension K after B.
         """
         plan = self.latent_plan(
@@ -250,15 +250,15 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
         return rearrange(hidden, "b (k q) d -> b k q d", q=self.config.num_queries)
 
     def plan(self, session: System2Session) -> Tensor:
-        """The plan (B, Q, D) behind what `session` has read so far, on its key-value cache.
+        """The plan (B, Q, D) after all tokens of `session` so far, from its key-value cache.
 
-        The session is left as it was.
+        The session is unchanged.
         """
         return session.peek(self.latent_queries.weight)
 
     def _read_frozen(self, input_ids, queries, layout: "_Layout", images) -> Tensor:
-        """The dialogue without gradient into a cache, then the queries with."""
-        # Gradient checkpointing, which works while training only, would drop the cache silently.
+        """Run the dialogue into a cache without gradient, then the queries with gradient."""
+        # Gradient checkpointing, active only in training mode, would drop the cache silently.
         self.system2.eval()
         vlm = self.system2.vlm.model
         cache = DynamicCache(config=self.config.get_text_config())
@@ -280,7 +280,7 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
         ).last_hidden_state
 
     def _read_whole(self, input_ids, queries, layout: "_Layout", images) -> Tensor:
-        """Dialogue and queries as one sequence, with gradient."""
+        """Run dialogue and queries as one sequence, with gradient."""
         if torch.is_grad_enabled() and not self._told_full_pass:
             logger.warning(
                 "System2 learns too: every step runs the whole dialogue with gradient, which takes "
@@ -299,10 +299,10 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
 
 
 class _Layout:
-    """Where K plans of Q query tokens stand behind L tokens: positions and masks.
+    """Positions and masks of K plans of Q query tokens after L tokens.
 
-    The queries' columns follow all tokens of the batch, padding too; what a query sees are the
-    tokens before its plan's end and the queries before it of the same plan.
+    The queries' columns follow all tokens of the batch, padding too; a query attends to the tokens
+    before its plan's end and to the earlier queries of the same plan.
     """
 
     def __init__(
@@ -313,7 +313,7 @@ class _Layout:
         num_queries: int,
     ):
         """`attention_mask` (B, L), M-RoPE `positions` (3, B, L), `plan_position` (B, K) in columns;
-        None is one plan behind all of them.
+        None is one plan after all of them.
         """
         self.attention_mask, self.positions = attention_mask, positions
         self.num_queries = num_queries
@@ -328,8 +328,8 @@ class _Layout:
         self.query_positions = (last[..., None] + steps).flatten(1).expand(3, -1, -1)
 
     def mask(self, dtype: torch.dtype, whole: bool) -> Tensor:
-        """For the queries, or the whole sequence: (B, L + Q) for one plan behind each sample, else
-        (B, 1, rows, L + K Q) to be added to the scores.
+        """Mask of the queries or the whole sequence: (B, L + Q) for one plan after each sample,
+        else (B, 1, rows, L + K Q) to be added to the scores.
         """
         if self.plans_are_last:
             return torch.cat([self.attention_mask, self.attention_mask.new_ones(self._block)], 1)

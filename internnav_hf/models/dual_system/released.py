@@ -12,7 +12,7 @@ from internnav_hf.models.system2.released import system2_keys
 from internnav_hf.weights.renaming import under
 
 _QUERIES = "model.latent_queries"
-# System1's keys stand among the language model's; a match is what to take off.
+# System1's keys are stored under the language model's; the match is removed from a key.
 _EXPERT_PREFIX = re.compile(
     r"^model\.(navdp\.|(?=(traj_dit|action_encoder|action_decoder|cond_projector|rgb_model"
     r"|memory_encoder|rgb_resampler)\.))"
@@ -22,7 +22,7 @@ _EXPERT_PREFIX = re.compile(
 def action_expert_keys(
     state_dict: Mapping[str, Tensor], config: PreTrainedConfig
 ) -> dict[str, Tensor]:
-    """A released expert, without the prefix it has in a whole model, or NavDP, under ours."""
+    """Rename a released expert or NavDP, without the prefix it has in a whole model."""
     expert: Any = MODEL_MAPPING[type(config)]
     return expert.released_keys(state_dict, config)
 
@@ -30,7 +30,7 @@ def action_expert_keys(
 def dual_system_keys(
     state_dict: Mapping[str, Tensor], config: DualSystemConfig
 ) -> dict[str, Tensor]:
-    """A released InternVLA-N1 with System1 under `DualSystemModel`'s names."""
+    """Rename a released InternVLA-N1 with System1 for `DualSystemModel`."""
     expert = {key for key in state_dict if _EXPERT_PREFIX.match(key)}
     rest = state_dict.keys() - expert - {_QUERIES}
     system2 = system2_keys({key: state_dict[key] for key in rest}, config.system2_config)

@@ -1,4 +1,4 @@
-"""How a dual system starts: from a System2 and the name of an action expert, or from one."""
+"""Initial weights of a dual system: a System2 and a named action expert, or a dual system."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from internnav_hf.weights.loading import check_is_checkpoint
 if TYPE_CHECKING:
     from internnav_hf.models.dual_system.model import DualSystemModel
 
-# What sees colour in them, and what the publication started that from.
+# The colour encoder in each expert, and its published initial weights.
 _COLOUR_ENCODERS = {
     "nextdit_async": ("vision", "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf"),
     "navdp_async": ("rgbd_encoder.rgb_encoder", "depth-anything/Depth-Anything-V2-Small-hf"),
@@ -28,10 +28,10 @@ def starting_config(
     expert_file: str | Path | None = None,
     num_queries: int = 4,
 ) -> DualSystemConfig:
-    """Of the checkpoint `system2` with the expert `system1`, changed by the YAML or JSON file
-    `expert_file`; or of the dual system `model`.
+    """Configuration of the checkpoint `system2` with the expert `system1`, changed by the YAML or
+    JSON file `expert_file`; or that of the dual system `model`.
 
-    Raises ValueError where `model` has another expert, and for a file that is missing, is no
+    Raises ValueError if `model` has another expert, and for a file that is missing, is not a
     mapping, describes another expert or does not fit `system2`.
     """
     for option, path in (("system2", system2 if model is None else None), ("model", model)):
@@ -53,8 +53,8 @@ def starting_config(
 
 
 def system1_of(config: PreTrainedConfig) -> str | None:
-    """The name of `action_experts` for an expert's configuration, whatever its sizes; None for one
-    that is not in the catalog.
+    """The name in `action_experts` of an expert's configuration, of any sizes; None for one that is
+    not in the catalog.
     """
     for name, fields in action_experts().items():
         if all(getattr(config, key, None) == value for key, value in fields.items()):
@@ -72,9 +72,9 @@ def start_dual_system(
 ) -> "DualSystemModel":
     """A model of `config`: `system2` with a fresh expert, or the whole of `model`.
 
-    `vision_encoder` is what the expert's colour encoder starts from, if it has one: "published",
-    "random", or what `load_dino` takes. `image_size` (width, height) is that of the data, which
-    must be what System2 points in. `loading` goes to `from_pretrained`.
+    `vision_encoder` initialises the expert's colour encoder, if it has one: "published", "random",
+    or a source for `load_dino`. `image_size` (width, height) is that of the data, which must match
+    System2's look-down images. `loading` goes to `from_pretrained`.
     """
     from internnav_hf.models.common.dino import DinoEncoder, load_dino
     from internnav_hf.models.dual_system.model import DualSystemModel
@@ -106,7 +106,7 @@ def start_dual_system(
 def parents_of(
     config: DualSystemConfig, system2: str, model: str | None, vision_encoder: str
 ) -> list[str]:
-    """All weights that `start_dual_system` reads with these arguments."""
+    """Paths of all weights that `start_dual_system` reads with these arguments."""
     if model is not None:
         return [model]
     name = system1_of(config.action_expert_config)

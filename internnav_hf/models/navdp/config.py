@@ -1,4 +1,4 @@
-"""Configuration of NavDP, the System1 that walks to a point, an image, a pixel or just around.
+"""Configuration of NavDP: trajectories to a point, an image or a pixel, or for exploration.
 
 Apart from the model's file so that `import internnav_hf` can register it without importing
 modelling code.
@@ -15,7 +15,7 @@ from internnav_hf.models.common.config import (
     refuse_unknown,
 )
 
-# What a goal slot can hold, in the order of `goal_slots`; and no goal.
+# Kinds of goals in a slot, in the order of `goal_slots`; then no goal.
 SLOT_KINDS = ("point", "image", "pixel")
 GOAL_KINDS = (*SLOT_KINDS, "none")
 CHANNEL_ORDERS = ("rgb", "bgr")
@@ -28,32 +28,32 @@ class NavDPConfig(OwnFieldsWin, PreTrainedConfig):
         num_memory_frames: colour frames that the model sees, the current one last.
         action_horizon: steps of a trajectory.
         image_size: height and width in pixels of all frames.
-        action_scale: what (dx, dy, dyaw) are multiplied by before diffusion, which lives in
-            [-1, 1].
-        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: of the denoiser.
-            The RGB-D encoder has the same width.
+        action_scale: factors of (dx, dy, dyaw) before diffusion, whose range is [-1, 1].
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: sizes of the
+            denoiser. The RGB-D encoder has the same width.
         num_rgbd_queries: tokens that the RGB-D encoder makes of memory and depth.
-        num_rgbd_layers, num_rgbd_attention_heads, rgbd_intermediate_size: of what makes them.
-        vision_config, depth_vision_config: of the DINOv2 encoders of colour and of depth, as
+        num_rgbd_layers, num_rgbd_attention_heads, rgbd_intermediate_size: sizes of its decoder.
+        vision_config, depth_vision_config: the DINOv2 encoders of colour and of depth, as
             `Dinov2Config` or dicts; both as wide as `hidden_size`.
-        goal_vision_config: of those of goal images and of goal pixels; `depth_vision_config` if
+        goal_vision_config: the encoders of goal images and goal pixels; `depth_vision_config` if
             not given.
-        train_rgb_encoder: whether the colour encoder learns. In the released model it does not.
-        num_pixel_goal_channels: 4, the view in which the pixel was marked and the mask; or 7,
-            and the current view.
-        goal_kinds: what the model is trained for, of "point", "image", "pixel" and "none". What is
-            left out is not built, and refused as a goal.
-        has_auxiliary_heads: whether the image and the pixel goal also have to tell where they are.
-        num_diffusion_steps: of the noise schedule.
+        train_rgb_encoder: whether the colour encoder is trained. In the released model it is not.
+        num_pixel_goal_channels: 4, the view in which the pixel was marked and the mask; or 7, the
+            current view in addition.
+        goal_kinds: kinds of goals that the model is trained for, of "point", "image", "pixel" and
+            "none". Other kinds are not built, and refused as goals.
+        has_auxiliary_heads: whether the goal's position is also predicted from image and pixel
+            goals.
+        num_diffusion_steps: length of the noise schedule.
         dropout: in the denoiser and in the RGB-D encoder's decoder.
-        action_loss_weight, critic_loss_weight, auxiliary_loss_weight: of the loss's parts.
-        no_goal_share: of the loss without a goal in the action loss.
-        channel_order: of the colours that the model is fed, "rgb" or "bgr". The NavDP repository
-            feeds its released weights BGR; InternNav trains with RGB.
+        action_loss_weight, critic_loss_weight, auxiliary_loss_weight: weights in the loss.
+        no_goal_share: weight of the loss without a goal in the action loss.
+        channel_order: order of the model's input colours, "rgb" or "bgr". The NavDP repository
+            uses BGR for its released weights; InternNav trains with RGB.
         camera: the robot's camera in training, as `CameraSpec.to_dict` gives it; a list of
-            different ones, None where it is not known.
+            different ones, None if it is not known.
 
-    Raises ValueError for an unknown field and for sizes that do not go together.
+    Raises ValueError for an unknown field and for sizes that do not fit each other.
     """
 
     model_type = "internnav_navdp"

@@ -23,12 +23,12 @@ from internnav_hf.models.navdp.released import released_expert_keys
 from internnav_hf.models.navdp.trunk import Denoiser, RGBDEncoder, TokenCompressor, denoise
 from internnav_hf.weights.loading import StrictLoading
 
-NUM_VIEWS = 2  # that of the decision, and the current one
+NUM_VIEWS = 2  # the view of the decision, and the current one
 _NUM_GOAL_TOKENS = 1
 
 
 class NavDPActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
-    """See the module. Honours `ActionExpert`."""
+    """See the module. Implements `ActionExpert`."""
 
     config_class = NavDPActionExpertConfig
     config: NavDPActionExpertConfig
@@ -58,7 +58,7 @@ class NavDPActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
         num_condition_tokens = 1 + _NUM_GOAL_TOKENS + config.num_rgbd_queries
         self.denoiser = Denoiser(config, num_condition_tokens)
         self.post_init()
-        self.train(self.training)  # freezes what the configuration says
+        self.train(self.training)  # freezes the parts that the configuration freezes
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
@@ -79,9 +79,9 @@ class NavDPActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
     ) -> ActionExpertOutput:
         """As in `ActionExpert`; `timesteps` (B, T) are whole numbers from 0, the least noise.
 
-        What is not given is drawn: in training by torch's own generator, in evaluation always the
-        same for the same actions. Raises ValueError for what is missing or not as large as the
-        configuration says.
+        Noise and timesteps that are not given are drawn: in training from torch's own generator, in
+        evaluation always the same for the same actions. Raises ValueError for missing inputs and
+        for shapes other than the configuration's.
         """
         plan = _checked("plan", plan, self.config.plan_hidden_size)
         actions = _checked("actions", actions, self.config.action_horizon, NUM_ACTION_CHANNELS)
@@ -121,8 +121,8 @@ class NavDPActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
         """Actions (B, num_samples, H, 3); see `ActionExpert`.
 
         Diffusion clips scaled actions to [-1, 1]: as published, steps of up to 0.25 m and 1 rad.
-        `num_inference_steps` defaults to that of training. `step_noise` (steps - 1, B, num_samples,
-        H, 3) replaces what is drawn between the steps.
+        `num_inference_steps` defaults to the number in training. `step_noise` (steps - 1, B,
+        num_samples, H, 3) replaces the noise between the steps.
         """
         plan = _checked("plan", plan, self.config.plan_hidden_size)
         views = self.encode_views(rgb, depth) if views is None else views
@@ -143,15 +143,15 @@ class NavDPActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
         return scaled / scaled.new_tensor(self.config.action_scale)
 
     def read_condition(self, plan: Tensor, views: Tensor) -> Tensor:
-        """(B, 1 + R, C): all that `sample` goes by but the time; `views` (B, 2, N, C)."""
+        """(B, 1 + R, C): the condition of `sample` without the time token; `views` (B, 2, N, C)."""
         return torch.cat([self._goal_tokens(plan), self._read_views(views)], dim=1)
 
     def _goal_tokens(self, plan: Tensor) -> Tensor:
-        """(B, 1, C) of `plan` (B, Q, D)."""
+        """Tokens (B, 1, C) of `plan` (B, Q, D)."""
         return self.plan_compressor(self.plan_projection(plan.to(self.dtype)))
 
     def _scene_tokens(self, rgb: Tensor | None, depth: Tensor | None, frame_mask: Tensor) -> Tensor:
-        """(V, R, C): what each valid frame and the view of its decision show."""
+        """Tokens (V, R, C) of each valid frame together with the view of its decision."""
         rgb, depth = self._check_views(rgb, depth)
         is_decision = torch.zeros_like(frame_mask)
         is_decision[:, 0] = True
@@ -162,12 +162,12 @@ class NavDPActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
         return self._read_views(torch.stack(views, dim=1))
 
     def _encode(self, rgb: Tensor, depth: Tensor) -> Tensor:
-        """(V, N, C) of `rgb` (V, 3, S, S) and `depth` (V, S, S)."""
+        """Features (V, N, C) of `rgb` (V, 3, S, S) and `depth` (V, S, S)."""
         encoder = self.rgbd_encoder
         return torch.cat([encoder.encode_rgb(rgb), encoder.encode_depth(depth)], dim=1)
 
     def _read_views(self, views: Tensor) -> Tensor:
-        """(B, R, C) of the features `views` (B, 2, N, C)."""
+        """Tokens (B, R, C) of the features `views` (B, 2, N, C)."""
         num_rgb_tokens = (self.config.image_size // self.config.vision_config.patch_size) ** 2
         return self.rgbd_encoder(views[:, :, :num_rgb_tokens], views[:, :, num_rgb_tokens:])
 
@@ -182,7 +182,7 @@ class NavDPActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
         self, clean: Tensor, frame_mask: Tensor, noise: Tensor | None, timesteps: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Noise (V, H, 3) and diffusion steps (V,), the given ones or drawn."""
-        # Evaluation losses are to be compared, so they do not depend on luck.
+        # Seeded by the targets in evaluation, so that losses are comparable.
         draws = None if self.training else SteadyDraws(clean)
         if noise is None:
             noise = torch.randn_like(clean) if draws is None else draws.normal(*clean.shape[1:])
@@ -200,7 +200,7 @@ class NavDPActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """What each named loss weighs in `loss`."""
+        """Weight of each named loss in `loss`."""
         return {"action_loss": 1.0}
 
     @property
@@ -225,7 +225,7 @@ class NavDPActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
 
 
 def _checked(name: str, tensor: Tensor | None, *trailing: int) -> Tensor:
-    """`tensor`. Raises ValueError unless it is there and its shape ends in `trailing`."""
+    """`tensor`. Raises ValueError if it is None or its shape does not end in `trailing`."""
     found = None if tensor is None else tuple(tensor.shape)
     if tensor is None or found[-len(trailing) :] != trailing:
         sizes = ", ".join(map(str, trailing))

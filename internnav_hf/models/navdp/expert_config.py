@@ -21,17 +21,16 @@ class NavDPActionExpertConfig(OwnFieldsWin, PreTrainedConfig):
         plan_hidden_size: width of the plans, that of System2.
         action_horizon: steps of a trajectory.
         image_size: height and width in pixels of the frames.
-        action_scale: what (dx, dy, dyaw) are multiplied by before diffusion, which lives in
-            [-1, 1].
-        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: of the denoiser.
-            The RGB-D encoder has the same width.
+        action_scale: factors of (dx, dy, dyaw) before diffusion, whose range is [-1, 1].
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: sizes of the
+            denoiser. The RGB-D encoder has the same width.
         num_rgbd_queries: tokens that the RGB-D encoder makes of the two views.
-        num_rgbd_layers, num_rgbd_attention_heads, rgbd_intermediate_size: of what makes them.
-        vision_config, depth_vision_config: of the DINOv2 encoders of colour and of depth, as
+        num_rgbd_layers, num_rgbd_attention_heads, rgbd_intermediate_size: sizes of its decoder.
+        vision_config, depth_vision_config: the DINOv2 encoders of colour and of depth, as
             `Dinov2Config` or dicts; both as wide as `hidden_size`.
-        train_rgb_encoder: whether the colour encoder learns. In the released model it does not.
-        num_plan_positions: the longest plan that the position table has room for.
-        num_diffusion_steps: of the noise schedule.
+        train_rgb_encoder: whether the colour encoder is trained. In the released model it is not.
+        num_plan_positions: length of the position table, the longest possible plan.
+        num_diffusion_steps: length of the noise schedule.
         dropout: in the denoiser and in the RGB-D encoder's decoder.
 
     Raises ValueError for an unknown field and for encoders of another width.

@@ -1,7 +1,7 @@
 """NavDP's goals as tokens: a point, an image of the goal, a pixel marked in a view, or none.
 
 Three slots of the denoiser's condition hold goals. In training each slot holds any kind, so that
-all are learnt at once; at run time all hold the same, or a point between two images.
+all kinds are trained at once; at run time all hold the same goal, or a point between two images.
 
 Legend: B samples, S image size, C width, K kinds that the model is trained for.
 """
@@ -43,12 +43,12 @@ class GoalEncoder(nn.Module):
         return ViewEncoder(config, num_channels=self.shapes[kind][0])
 
     def forward(self, kind: str, goals: Tensor) -> Tensor:
-        """(B, C) of `goals` (B, ...), all of one kind."""
+        """Tokens (B, C) of `goals` (B, ...), all of one kind."""
         encoder: Any = self.encoders[kind]
         return encoder(goals.to(encoder.weight.dtype) if kind == "point" else goals)
 
     def mix(self, tokens: Mapping[str, Tensor], slots: Tensor) -> Tensor:
-        """(B, 3, C) of the `tokens` (B, C) of each kind, as `slots` (B, 3) choose.
+        """(B, 3, C): the `tokens` (B, C) of each kind, selected by `slots` (B, 3).
 
         Raises ValueError for a kind that the model is not trained for.
         """
@@ -64,7 +64,7 @@ class GoalEncoder(nn.Module):
         return stacked[rows, is_ours.int().argmax(-1)]
 
     def published_slots(self, num_rows: int, device: torch.device) -> Tensor:
-        """Slots (B, 3), indices into ("point", "image", "pixel"), that go by the row alone.
+        """Slots (B, 3), indices into ("point", "image", "pixel"), that depend on the row alone.
 
         Row b has the digits of b to base K, lowest first: with all kinds, 27 different rows.
         """
@@ -78,7 +78,7 @@ class GoalEncoder(nn.Module):
         return [SLOT_KINDS.index(kind) for kind in self.encoders]
 
     def embed(self, goals: Sequence[Goal], like: Tensor) -> Tensor:
-        """Slots (B, 3, C) of `goals`, in the type of `like` (..., C) and on its device.
+        """Slots (B, 3, C) of `goals`, in the dtype and on the device of `like` (..., C).
 
         A goal is {} (none), {"point": (3,)}, {"image": (6, S, S)}, {"pixel": (4 or 7, S, S)}, or a
         point and an image together. Raises ValueError for other mixtures, other shapes, and kinds
@@ -96,7 +96,7 @@ class GoalEncoder(nn.Module):
         return slots
 
     def _kinds(self, goal: Goal) -> tuple[str, ...]:
-        """What the three slots hold."""
+        """The kinds of goals in the three slots."""
         for kind in goal or ("none",):
             if kind not in self.goal_kinds:
                 raise ValueError(
@@ -120,7 +120,7 @@ class GoalEncoder(nn.Module):
 
 
 class ViewEncoder(nn.Module):
-    """One token of views and masks that are stacked as channels."""
+    """One token from views and masks that are stacked as channels."""
 
     def __init__(self, config: NavDPConfig, num_channels: int):
         super().__init__()
@@ -130,5 +130,5 @@ class ViewEncoder(nn.Module):
         self.projection = nn.Linear(vision.hidden_size, config.hidden_size)
 
     def forward(self, views: Tensor) -> Tensor:
-        """(B, C) of `views` (B, channels, S, S), bytes or floats in [0, 1]."""
+        """Tokens (B, C) of `views` (B, channels, S, S), bytes or floats in [0, 1]."""
         return self.projection(self.encoder(to_unit(views)).mean(1))

@@ -1,15 +1,16 @@
-"""How NavDP sees: the one preprocessing of its training and its inference.
+"""NavDP's preprocessing of views, the same in training and inference.
 
-A view is resized by its longer side, padded with zeros on both sides of the shorter one, and, where
-an odd number of rows or columns was to be padded, resized once more. All bilinear, without
-antialiasing, as OpenCV does it (uint8 within 1/255 of it).
+A view is resized by its longer side, padded with zeros on both sides of the shorter one, and, if
+the number of rows or columns to pad is odd, resized once more. All bilinear, without antialiasing,
+as OpenCV does it (uint8 within 1/255 of it).
 
     colours  uint8 (..., H, W, 3) -> uint8 (..., 3, S, S)     channels first, the order as it came
     depth    metres (..., H, W) -> float32 (..., S, S)        0 where unknown, too near or too far
     mask     a pixel (u, v) -> uint8 (S, S), 255 at the goal
 
-A goal's pixel is painted into a mask of the view and goes the same way. Training and inference
-paint it differently: `marked_rectangle` in NavDP's dataset, `goal_mask` in the NavDP repository.
+A goal's pixel is painted into a mask of the view, which is resized and padded alike. Training and
+inference paint it differently: `marked_rectangle` in NavDP's dataset, `goal_mask` in the NavDP
+repository.
 
 Legend: H, W height and width of a view, S side of the square.
 """
@@ -27,7 +28,7 @@ GOAL_MARK_PX = (
 
 
 def letterbox(images: np.ndarray, size: int) -> Tensor:
-    """(..., 3, S, S) uint8 of (..., H, W, 3) uint8; views of one size share a call."""
+    """Resize and pad (..., H, W, 3) uint8 to (..., 3, S, S) uint8; all views have one size."""
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim < 3 or images.shape[-1] != 3:
         raise ValueError(
@@ -40,11 +41,11 @@ def letterbox(images: np.ndarray, size: int) -> Tensor:
 
 
 def letterbox_depth(depth: np.ndarray, size: int, cut_before_last_resize: bool = False) -> Tensor:
-    """(..., S, S) float32 metres of (..., H, W) metres; what is not finite counts as unknown.
+    """Resize and pad (..., H, W) metres to (..., S, S) float32 metres; NaN, inf are unknown.
 
     In float64, as OpenCV: a pixel at exactly 5 m stays if its PNG was divided in float64 too.
     Depths outside 0.1 to 5 m become 0 at the end, as in the NavDP repository;
-    `cut_before_last_resize` is the order of the published dataset. Both are the same where the
+    `cut_before_last_resize` is the order of the published dataset. Both give the same if the
     padding is even.
     """
     metres = torch.from_numpy(np.require(depth, np.float64, ["C", "W"]))
@@ -62,9 +63,9 @@ def goal_mask(
 ) -> Tensor:
     """(S, S) uint8 mask of a goal at `pixel` (u, v) of a view (H, W), by the rule of inference.
 
-    It is a square of twice `half_side` pixels. Where that does not fit into the view, the goal is
-    a band of `half_side` pixels along the edge: left, top, right or bottom, the first that it
-    crosses.
+    It is a square of twice `half_side` pixels. If the square does not fit into the view, the mask
+    is a band of `half_side` pixels along the first edge that it crosses: left, top, right or
+    bottom.
     """
     height, width = view_size
     left, top = int(pixel[0]) - half_side, int(pixel[1]) - half_side

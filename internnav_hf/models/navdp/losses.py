@@ -1,4 +1,4 @@
-"""NavDP's losses: noise without a goal and with mixed ones, what the critic says, where goals are.
+"""NavDP's losses: noise without a goal and with mixed goals, values of the critic, goal positions.
 
 Legend: B samples, H horizon.
 """
@@ -16,14 +16,14 @@ DRAWS = ("no_goal", "mixed_goal")  # in the order of `noise` and `timesteps`
 
 @dataclass
 class NavDPOutput(ModelOutput):
-    """Of `NavDPModel.forward`. Each named loss is a mean over the valid samples.
+    """Output of `NavDPModel.forward`. Each named loss is a mean over the valid samples.
 
-    `loss` is what to descend: action_loss_weight * ((1 - no_goal_share) * mixed_goal_action_loss +
+    `loss` to be minimised: action_loss_weight * ((1 - no_goal_share) * mixed_goal_action_loss +
     no_goal_share * no_goal_action_loss) + critic_loss_weight * critic_loss +
     auxiliary_loss_weight * auxiliary_loss. The critic's is the sum for the label and for the
-    perturbed path, the auxiliary one the mean of those for image and pixel. Those that the
-    configuration has no use for are None. The rest are predictions: of noise, of values, of where
-    a goal is.
+    perturbed path, the auxiliary one the mean of those for image and pixel. Losses that the
+    configuration does not use are None. The other fields are predictions of noise, values and goal
+    positions.
     """
 
     loss: Tensor | None = None
@@ -48,8 +48,8 @@ def navdp_losses(
     points: dict[str, Tensor],
     num_samples_in_batch: Tensor | int | None = None,
 ) -> NavDPOutput:
-    """Of predictions for a `batch` of B: `noises` (B, H, 3) by draw, `values` (B, 2) of the label
-    and of the perturbed path, `points` (B, 3) by kind of goal.
+    """Output for predictions on a `batch` of B: `noises` (B, H, 3) by draw, `values` (B, 2) of the
+    label and of the perturbed path, `points` (B, 3) by kind of goal.
     """
     errors = {
         f"{draw}_action_loss": _mean_square(noise - batch["noise"][:, DRAWS.index(draw)])
@@ -76,7 +76,7 @@ def navdp_losses(
 
 
 def loss_weights(config: NavDPConfig, only_one_draw: bool) -> dict[str, float]:
-    """What each named loss weighs in `loss`."""
+    """Weight of each named loss in `loss`."""
     share, weight = config.no_goal_share, config.action_loss_weight
     return {
         "no_goal_action_loss": weight if only_one_draw else weight * share,
@@ -87,5 +87,5 @@ def loss_weights(config: NavDPConfig, only_one_draw: bool) -> dict[str, float]:
 
 
 def _mean_square(errors: Tensor) -> Tensor:
-    """(B,) of `errors` (B, ...)."""
+    """Mean square (B,) of `errors` (B, ...)."""
     return errors.float().square().flatten(1).mean(1)

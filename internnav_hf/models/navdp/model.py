@@ -1,10 +1,10 @@
-"""NavDP (arXiv 2505.08712): trajectories to a point, an image, a pixel or nowhere, and a critic.
+"""NavDP (arXiv 2505.08712): trajectories to a point, image or pixel, or to explore, and a critic.
 
 Colour memory, depth and a goal condition a diffusion model of trajectories; a critic, which does
-not see the goal, tells how safe a trajectory is, and the safest is walked. Shares its trunk with
-the action expert of the dual system. Differs from the published code: one pass of the denoiser for
-both draws, whose keys and values of the scene the critic reads too; frames that the memory lacks
-are encoded once; goals of different kinds in one batch; `sample_mask`.
+not see the goal, rates the safety of a trajectory, and the safest is executed. Shares its trunk
+with the action expert of the dual system. Differs from the published code: one pass of the denoiser
+for both draws, whose keys and values of the scene the critic uses too; frames missing from the
+memory are encoded once; goals of different kinds in one batch; `sample_mask`.
 
 Legend: B samples, M memory frames, H horizon, S image size, P patch tokens of a
 frame, C width, R tokens of a scene, N trajectories of a sample.
@@ -36,10 +36,10 @@ _AUXILIARY_KINDS = ("image", "pixel")
 
 
 class NavDPSamples(NamedTuple):
-    """Of `NavDPModel.sample`, the best first.
+    """Output of `NavDPModel.sample`, the best trajectory first.
 
     `trajectories` (B, N, H, 3): x, y, yaw in metres and radians in the robot frame, after each
-    step. `values` (B, N): what the critic says. `actions` (B, N, H, 3): the steps.
+    step. `values` (B, N): the critic's. `actions` (B, N, H, 3): the steps.
     """
 
     trajectories: Tensor
@@ -75,7 +75,7 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
             {kind: nn.Linear(width, NUM_POINT_CHANNELS) for kind in kinds}
         )
         self.post_init()
-        self.train(self.training)  # freezes what the configuration says
+        self.train(self.training)  # freezes the parts that the configuration freezes
 
     @classmethod
     def released(cls, path, **hub) -> Release | None:
@@ -116,18 +116,19 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         metres, 0 where unknown; `goal_point` (B, 3); `goal_image` (B, 6, S, S), the view at the
         goal and the current one; `goal_pixel_map` (B, 4 or 7, S, S), the view in which the pixel
         was marked, the mask and, of 7, the current view; images as bytes or floats in [0, 1].
-        `value` and `perturbed_value` (B,) are what the critic learns. Goals are needed of the
-        kinds in `config.goal_kinds`; the point is what the auxiliary heads learn too.
+        `value` and `perturbed_value` (B,) are the critic's targets. Goals of all kinds in
+        `config.goal_kinds` are needed; the point is also the auxiliary heads' target.
 
-        `goal_slots` (B, 3) says which kinds the mixed goal is made of, 0 point, 1 image, 2 pixel.
-        By default row b of the batch has the published pattern, which goes by b alone: 27 of them
-        follow each other, so that with batches of 16 the last 11 are never seen, and a batch in
-        parts has others than the whole. Draw them with the data where either matters.
+        `goal_slots` (B, 3) are the kinds in the mixed goal: 0 point, 1 image, 2 pixel. By default
+        row b of the batch has the published pattern, which depends on b alone: 27 patterns follow
+        each other, so that with batches of 16 the last 11 never occur, and a batch in parts has
+        other patterns than the whole. Draw them with the data if either matters.
 
-        `sample_mask` (B,) is True where a sample counts, `num_samples_in_batch` its sum over the
-        whole optimisation step. `noise` (B, 2, H, 3) and `timesteps` (B, 2), first without goal,
-        then with, replace what is drawn: in training by torch's own generator, in evaluation
-        always the same for the same paths. Raises ValueError for what is missing or misshapen.
+        `sample_mask` (B,) is True at valid samples, `num_samples_in_batch` its sum over the whole
+        optimisation step. `noise` (B, 2, H, 3) and `timesteps` (B, 2), first without goal, then
+        with, replace the random ones, which come from torch's own generator in training and in
+        evaluation are always the same for the same paths. Raises ValueError for missing or
+        misshapen inputs.
         """
         goals = {"goal_point": goal_point, "goal_image": goal_image}
         goals |= {"goal_pixel_map": goal_pixel_map}
@@ -139,7 +140,7 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         batch |= {"noise": noise, "timesteps": timesteps}
         if sample_mask is None:
             sample_mask = torch.ones(len(rgb), dtype=torch.bool, device=rgb.device)
-        else:  # what does not count may be anything, even NaN
+        else:  # masked samples may hold anything, even NaN
             batch = {name: _masked(tensor, sample_mask) for name, tensor in batch.items()}
         batch["sample_mask"] = sample_mask
         if self.goal_encoder.encoders:
@@ -162,9 +163,9 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         )
 
     def encode_rgb(self, rgb: Tensor) -> Tensor:
-        """(F, P, C) of frames `rgb` (F, 3, S, S) by themselves, to be kept while an episode runs.
+        """Tokens (F, P, C) of each frame of `rgb` (F, 3, S, S), to be cached during an episode.
 
-        Frames that are all zero, those that a memory lacks, are encoded once.
+        Frames that are all zero, missing from a memory, are encoded once.
         """
         is_frame = rgb.flatten(1).any(1).bool()  # of bytes, any gives bytes
         if is_frame.all():
@@ -173,7 +174,7 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         return self.rgbd_encoder.encode_rgb(frames)[is_frame.cumsum(0) * is_frame]
 
     def encode_depth(self, depth: Tensor) -> Tensor:
-        """(F, P, C) of `depth` (F, S, S) in metres."""
+        """Tokens (F, P, C) of `depth` (F, S, S) in metres."""
         return self.rgbd_encoder.encode_depth(depth)
 
     @torch.no_grad()
@@ -189,13 +190,13 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         rgb_tokens: Tensor | None = None,
         num_inference_steps: int | None = None,
     ) -> NavDPSamples:
-        """Trajectories from where the robot is, for goals of any kinds; see `GoalEncoder.embed`.
+        """Trajectories from the robot's pose, for goals of any kinds; see `GoalEncoder.embed`.
 
         `rgb` and `depth` as in `forward`; `rgb_tokens` (B, M, P, C), the memory's features from
         `encode_rgb`, replaces `rgb`. A list of generators has one for each sample of the batch, so
-        that what is drawn does not depend on its neighbours. `noise` (B, N, H, 3) replaces the
-        first draw, `step_noise` (steps - 1, B, N, H, 3) those between the steps;
-        `num_inference_steps` defaults to that of training. Diffusion clips scaled actions to
+        that the noise of a sample does not depend on the others. `noise` (B, N, H, 3) replaces the
+        initial noise, `step_noise` (steps - 1, B, N, H, 3) that between the steps;
+        `num_inference_steps` defaults to the number in training. Diffusion clips scaled actions to
         [-1, 1]: as published, steps of up to 0.25 m and 0.25 rad.
         """
         config = self.config
@@ -228,7 +229,7 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         depth: Tensor | None = None,
         rgb_tokens: Tensor | None = None,
     ) -> Tensor:
-        """(B, N): what the critic says of `actions` (B, N, H, 3) in metres and radians."""
+        """(B, N): the critic's values of `actions` (B, N, H, 3) in metres and radians."""
         scene = self._scene_tokens(rgb, depth, rgb_tokens)
         return self._values(self._scaled(actions), self.denoiser.read(scene, 1 + NUM_SLOTS))
 
@@ -239,7 +240,7 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         depth: Tensor | None = None,
         rgb_tokens: Tensor | None = None,
     ) -> Tensor:
-        """(B, 3 + R, C): all that `sample` goes by but the time; arguments as there."""
+        """(B, 3 + R, C): the condition of `sample` without the time token; same arguments."""
         scene = self._scene_tokens(rgb, depth, rgb_tokens)
         if len(goal) != len(scene):
             raise ValueError(f"NavDPModel: goal: found {len(goal)}, expected {len(scene)} goals.")
@@ -248,7 +249,7 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
     def _scene_tokens(
         self, rgb: Tensor | None, depth: Tensor | None, rgb_tokens: Tensor | None = None
     ) -> Tensor:
-        """(B, R, C) of memory and depth."""
+        """Tokens (B, R, C) of memory and depth."""
         depth = self._checked(depth=depth)["depth"]
         if rgb_tokens is None:
             rgb = self._checked(rgb=rgb)["rgb"]
@@ -279,12 +280,12 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """What each named loss weighs in `loss`."""
+        """Weight of each named loss in `loss`."""
         has_both = "none" in self.config.goal_kinds and bool(self.goal_encoder.encoders)
         return loss_weights(self.config, only_one_draw=not has_both)
 
     def _values(self, scaled: Tensor, scene: Tensor) -> Tensor:
-        """(B, N) for scaled actions (B, N, H, 3). The critic sees the scene, not the goal."""
+        """Values (B, N) of scaled actions (B, N, H, 3). The critic sees the scene, not the goal."""
         rows = rearrange(scaled, "b n h c -> (b n) h c")
         values = self.critic_head(self.denoiser.summarise(rows, scene))
         return rearrange(values, "(b n) 1 -> b n", n=scaled.shape[1]).float()
@@ -296,7 +297,7 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         self, actions: Tensor, noise: Tensor | None, timesteps: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Noise (B, 2, H, 3) and diffusion steps (B, 2), the given ones or drawn."""
-        # Evaluation losses are to be compared, so they do not depend on luck.
+        # Seeded by the targets in evaluation, so that losses are comparable.
         draws = None if self.training else SteadyDraws(actions)
         shape, device = (len(DRAWS), *actions.shape[1:]), actions.device
         if noise is None:
@@ -311,9 +312,9 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         return noise.to(device), timesteps.to(device)
 
     def _checked(self, **tensors: Tensor | None) -> dict[str, Tensor]:
-        """`tensors` but for goals that no part of the model reads.
+        """`tensors` without goals that the model does not use.
 
-        Raises ValueError for what is missing or not as large as the configuration says.
+        Raises ValueError for missing tensors and for shapes other than the configuration's.
         """
         config, size = self.config, self.config.image_size
         steps = (config.action_horizon, NUM_ACTION_CHANNELS)

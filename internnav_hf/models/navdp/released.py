@@ -1,9 +1,9 @@
 """Released NavDP weights: bare state dicts, of InternNav's layout and of the NavDP repository's.
 
-They have no configuration, so that what is not published size is read from shapes. InternNav's has
-auxiliary heads. The repository's has a template layer instead that nothing reads, is fed BGR, and
-takes the mask of a pixel goal before the view; here all take it after the view, so that the weights
-of those channels change places.
+They have no configuration, so that sizes other than the published ones are read from shapes.
+InternNav's has auxiliary heads. The repository's has an unused template layer instead, takes BGR,
+and takes the mask of a pixel goal before the view; here all take it after the view, so that the
+weights of those channels are swapped.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -21,7 +21,7 @@ from internnav_hf.weights.renaming import Names, below, count_layers, renamed, s
 from internnav_hf.weights.weight_files import released_file
 
 _CONDITION = "cond_pos_embed.position_embedding.weight"
-# What tells a size: name -> field, axis.
+# Sizes read from shapes: name -> field, axis.
 _SIZES = {
     _CONDITION: ("num_condition_tokens", 0),
     "out_pos_embed.position_embedding.weight": ("action_horizon", 0),
@@ -54,7 +54,7 @@ _NAMES = (
     (r"^rgbd_encoder\.former_net\.", "rgbd_encoder.decoder."),
     (r"^rgbd_encoder\.project_layer\.", "rgbd_encoder.projection."),
 )
-# Those of the action expert, without `model.navdp.`.
+# Released names of the action expert, without `model.navdp.`, -> ours.
 _EXPERT_NAMES = (
     (r"^cond_pos_embed$", "denoiser.condition_positions.weight"),
     (r"^out_pos_embed$", "denoiser.action_positions.weight"),
@@ -75,7 +75,7 @@ _EXPERT_NAMES = (
     (r"^rgbd_encoder\.project_layer\.", "rgbd_encoder.projection."),
 )
 _EXPERT_TABLES = {"denoiser.condition_positions.weight", "denoiser.action_positions.weight"}
-# Of it, released, but reached by no loss: not built here.
+# Released parts of the action expert that no loss reaches: not built here.
 _EXPERT_UNUSED = (
     "decoder_layer.",
     "critic_head.",
@@ -92,9 +92,9 @@ def find_released(path: str | Path) -> Path | None:
 
 
 def released_fields(state_dict: Mapping[str, Tensor], source: str | Path) -> dict[str, Any]:
-    """Fields of the configuration of a released `state_dict`, as its shapes and names say them.
+    """Fields of the configuration of a released `state_dict`, read from its shapes and names.
 
-    Raises ValueError naming `source` where it is no NavDP, or the older one of 130 tokens.
+    Raises ValueError naming `source` if it is not a NavDP, or is the older one of 130 tokens.
     """
     missing = [key for key in _SIZES if key not in state_dict]
     if missing:
@@ -116,7 +116,7 @@ def released_fields(state_dict: Mapping[str, Tensor], source: str | Path) -> dic
 
 
 def released_keys(state_dict: Mapping[str, Tensor], config: NavDPConfig) -> dict[str, Tensor]:
-    """A released NavDP under our names, without what nothing reads."""
+    """Rename a released NavDP, without its unused weights."""
     converted = _converted(state_dict, _NAMES, (_TEMPLATE,))
     if _has_template(state_dict) and _PIXEL_PATCHES in converted:
         converted[_PIXEL_PATCHES] = converted[_PIXEL_PATCHES].roll(-1, dims=1)
@@ -126,8 +126,8 @@ def released_keys(state_dict: Mapping[str, Tensor], config: NavDPConfig) -> dict
 def released_expert_keys(
     state_dict: Mapping[str, Tensor], config: NavDPActionExpertConfig
 ) -> dict[str, Tensor]:
-    """A released action expert, named without `model.navdp.`, under our names, without what nothing
-    reads.
+    """Rename a released action expert, whose names lack `model.navdp.`, without its unused
+    weights.
     """
     converted = _converted(state_dict, _EXPERT_NAMES, _EXPERT_UNUSED)
     for table in _EXPERT_TABLES & converted.keys():

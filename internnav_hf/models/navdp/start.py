@@ -1,6 +1,4 @@
-"""How a NavDP starts: anew, its colour encoder from weights that have seen images, or from a
-checkpoint.
-"""
+"""Initial weights of NavDP: new, with a pretrained colour encoder, or from a checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,8 @@ def start_navdp(
     """A model with `fields` of `NavDPConfig`: that of the checkpoint `model`, ours or released, or
     a new one.
 
-    `rgb_encoder` is what a new one's colour encoder starts from: "random", or what `load_dino`
-    takes. Raises ValueError for what does not exist or does not fit.
+    `rgb_encoder` initialises a new one's colour encoder: "random", or a source for `load_dino`.
+    Raises ValueError for weights that do not exist or do not fit.
     """
     if model is not None:
         if not Path(model).is_file():

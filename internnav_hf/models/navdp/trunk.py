@@ -1,11 +1,11 @@
-"""What NavDP (arXiv 2505.08712) and NavDP*, the action expert of InternVLA-N1, have in common.
+"""Parts shared by NavDP (arXiv 2505.08712) and NavDP*, the action expert of InternVLA-N1.
 
 `RGBDEncoder` makes a few tokens of any number of colour and depth frames, `TokenCompressor` makes
-one of a plan, `Denoiser` is a transformer decoder over the steps of a trajectory, causal where it
+one of a plan, `Denoiser` is a transformer decoder over the steps of a trajectory, causal if it
 predicts noise, and `denoise` is the sampling loop. Differs from the published code: the condition
-reaches the denoiser as keys and values, so that sampling computes once what the steps and the
-samples have in common; learned tables start small and random instead of at zero, where all queries
-of the encoder would be one and the same but for dropout.
+reaches the denoiser as keys and values, so that sampling computes once what steps and samples
+share; learned tables start small and random instead of at zero, at which all queries of the encoder
+would be identical but for dropout.
 
 Every part reads its sizes from a configuration with the fields of `NavDPActionExpertConfig`.
 
@@ -28,7 +28,7 @@ from internnav_hf.models.common.dino import DinoEncoder, to_unit
 
 
 class RGBDEncoder(nn.Module):
-    """Tokens (B, Q, C) of colour and depth frames: two DINOv2, and queries that read both.
+    """Tokens (B, Q, C) of colour and depth frames: two DINOv2, and queries that attend to both.
 
     Unless `config.train_rgb_encoder`, the colour encoder is frozen and runs without gradient.
     """
@@ -54,24 +54,24 @@ class RGBDEncoder(nn.Module):
         self.projection = nn.Linear(width, width)
 
     def train(self, mode: bool = True):
-        """As usual; and freezes the colour encoder again, which loading had made trainable."""
+        """As usual, and freeze the colour encoder again, which loading made trainable."""
         super().train(mode)
         if not self.train_rgb_encoder:
             self.rgb_encoder.requires_grad_(False)
         return self
 
     def encode_rgb(self, rgb: Tensor) -> Tensor:
-        """(F, P, C) of `rgb` (F, 3, S, S), bytes or floats in [0, 1]."""
+        """Tokens (F, P, C) of `rgb` (F, 3, S, S), bytes or floats in [0, 1]."""
         with torch.set_grad_enabled(self.train_rgb_encoder and torch.is_grad_enabled()):
             return self.rgb_encoder(to_unit(rgb))
 
     def encode_depth(self, depth: Tensor) -> Tensor:
-        """(F, P, C) of `depth` (F, S, S) in metres."""
+        """Tokens (F, P, C) of `depth` (F, S, S) in metres."""
         num_channels = self.depth_encoder.config.num_channels
         return self.depth_encoder(repeat(depth, "f h w -> f c h w", c=num_channels))
 
     def forward(self, rgb_tokens: Tensor, depth_tokens: Tensor) -> Tensor:
-        """(B, Q, C) of what `encode_rgb` and `encode_depth` gave, frames as (B, F, P, C)."""
+        """(B, Q, C) from the tokens of `encode_rgb` and `encode_depth`, each (B, F, P, C)."""
         tokens = [rearrange(part, "b f p c -> b (f p) c") for part in (rgb_tokens, depth_tokens)]
         memory = torch.cat(tokens, dim=1) + self.positions.weight
         queries = self.queries.weight.expand(len(memory), -1, -1)
@@ -95,7 +95,7 @@ class TokenCompressor(nn.Module):
         self.attention = nn.MultiheadAttention(hidden_size, num_attention_heads, batch_first=True)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, Q, C) of `tokens` (B, N, C); `mask` (B, N) is True where a token counts."""
+        """(B, Q, C) from `tokens` (B, N, C); `mask` (B, N) is True at valid tokens."""
         queries = self.queries.weight + self.query_positions.weight[: len(self.queries.weight)]
         tokens = tokens + self.token_positions.weight[: tokens.shape[1]]
         ignored = None if mask is None else ~mask
@@ -109,7 +109,7 @@ class TokenCompressor(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """Predicts the noise in trajectories, or sums them up: a pre-norm decoder.
+    """Predicts the noise in trajectories, or summarises them: a pre-norm decoder.
 
     The first token of a condition is the code of the diffusion step.
     """
@@ -138,14 +138,14 @@ class Denoiser(nn.Module):
     def forward(self, noisy: Tensor, condition: Tensor) -> Tensor:
         """The noise (R, H, 3) in `noisy` (R, H, 3), scaled actions.
 
-        `condition` comes from `read`, of R rows or of B, where those of a decision lie together.
+        `condition` comes from `read`, for R rows, or for B if rows of a decision are adjacent.
         """
         return self.action_head(self._decode(self._embed(noisy), condition)).float()
 
     def summarise(self, actions: Tensor, condition: Tensor) -> Tensor:
-        """(R, C): what a critic reads of whole scaled trajectories `actions` (R, H, 3).
+        """(R, C): a critic's features of whole scaled trajectories `actions` (R, H, 3).
 
-        As published, a critic does not teach the embedding of actions.
+        As published, no gradient flows from a critic to the embedding of actions.
         """
         hidden = self._embed(actions, detached=True)
         return self._decode(hidden, condition, is_causal=False).mean(1)
@@ -188,7 +188,7 @@ class DenoiserLayer(nn.TransformerDecoderLayer):
         is_causal: bool = True,
         logit_bias: Tensor | None = None,
     ) -> Tensor:
-        """(R, H, C) of `hidden` (R, H, C), `keys` and `values` (B, heads, N, C / heads).
+        """(R, H, C) from `hidden` (R, H, C), `keys` and `values` (B, heads, N, C / heads).
 
         `logit_bias` (B, 1, 1, N) is added to the logits of the condition.
         """
@@ -236,8 +236,8 @@ class DenoiserLayer(nn.TransformerDecoderLayer):
 def _linear(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`F.linear` of `hidden` (R, N, C).
 
-    Where sampling runs on a CPU, as a 1x1 convolution: torch leaves that to oneDNN, but matrix
-    products to MKL, which on AMD's processors is half as fast.
+    On a CPU without gradient, a 1x1 convolution: torch uses oneDNN for that, but MKL for matrix
+    products, which on AMD's processors is half as fast.
     """
     if torch.is_grad_enabled() or hidden.device.type != "cpu" or hidden.dtype != torch.float32:
         return F.linear(hidden, weight, bias)
@@ -254,11 +254,11 @@ def denoise(
     generator: torch.Generator | list[torch.Generator] | None = None,
     step_noise: Tensor | None = None,
 ) -> Tensor:
-    """Scaled actions (B, S, H, 3) out of `noise` (B, S, H, 3).
+    """Scaled actions (B, S, H, 3) denoised from `noise` (B, S, H, 3).
 
     `condition` are the keys and values of all but the time token, `denoiser.read(tokens, start=1)`.
     `generator` may be a list with one for each of the B. `step_noise` (steps - 1, B, S, H, 3)
-    replaces what `generator` draws between the steps.
+    replaces the noise that `generator` draws between the steps.
     """
     schedule.set_timesteps(num_inference_steps, device=noise.device)
     timesteps = schedule.timesteps

@@ -16,22 +16,23 @@ from internnav_hf.models.common.config import (
 
 
 class NextDiTConfig(OwnFieldsWin, PreTrainedConfig):
-    """The defaults are DualVLN's.
+    """NextDiT: denoiser, view encoder, memory. The defaults are DualVLN's.
 
     Fields:
         plan_hidden_size: width of System2, whose plan the expert reads.
         action_horizon: steps of a trajectory.
         image_size: pixels on each side of the square views.
-        action_scale: the network works on (dx, dy, dyaw) times this.
-        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: of the denoiser.
+        action_scale: factors of (dx, dy, dyaw) before diffusion.
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: sizes of the
+            denoiser.
         condition_size: width of the tokens that the denoiser attends to. With images it is twice
-            the encoder's: each token beside what the memory encoder makes of it.
+            the encoder's: each token is concatenated with its output of the memory encoder.
         use_images: False is the older `nextdit`, which sees the plan only.
         vision_config: the DINOv2 that encodes the views, or a dict of it.
-        num_memory_layers, num_memory_heads, memory_intermediate_size: of the memory encoder, which
-            relates the view of the decision to the current one.
+        num_memory_layers, num_memory_heads, memory_intermediate_size: sizes of the memory encoder,
+            which relates the view of the decision to the current one.
         num_resampler_layers, num_resampler_heads, resampler_intermediate_size,
-            num_resampler_queries: of the query resampler, which makes few tokens of many.
+            num_resampler_queries: sizes of the query resampler, which makes few tokens of many.
         dropout: in the memory encoder and the resampler.
         num_inference_steps, guidance_scale: `sample`'s defaults. At 1.0 guidance costs nothing.
 

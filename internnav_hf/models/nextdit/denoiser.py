@@ -1,11 +1,11 @@
 """The transformer that predicts the velocity of noisy trajectories, NextDiT of DualVLN.
 
 From DualVLN (arXiv 2512.08186) on Lumina-Next (arXiv 2406.18583). As released: the feed-forward is
-1024 wide, no rotary position is applied (an additive code tells steps apart), and self- and
+1024 wide, no rotary position is applied (steps have an additive position code), and self- and
 cross-attention share one projection of their sum.
 
-What one condition and a list of diffusion times determine is a `Context`, computed once; trajectory
-samples of one condition share it without a copy of it.
+A `Context`, computed once, depends on one condition and a list of diffusion times; trajectory
+samples of one condition share it without a copy.
 
 Legend: R conditions, S samples of each, H steps of a trajectory, C width, N condition tokens,
 K diffusion times, h heads, d width of a head.
@@ -31,9 +31,9 @@ TIME_CHANNELS = 256
 
 
 class BlockContext(NamedTuple):
-    """What the condition is to one block: `modulation` four (R, K, 1, 1, C): scale before
-    attention, gate after it, scale before the feed-forward, gate after it; `keys`, `values`
-    (R, h, N, d), the values as far as the heads' gates let them through.
+    """The condition for one block: `modulation` four (R, K, 1, 1, C): scale before attention, gate
+    after it, scale before the feed-forward, gate after it; `keys`, `values` (R, h, N, d), the
+    values multiplied by the heads' gates.
     """
 
     modulation: tuple[Tensor, ...]
@@ -42,7 +42,7 @@ class BlockContext(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What the condition is to the denoiser: to each block, and to the output, (R, K, 1, 1, C)."""
+    """The condition for the denoiser: for each block, and for the output, (R, K, 1, 1, C)."""
 
     blocks: list[BlockContext]
     output_scale: Tensor
@@ -63,7 +63,7 @@ class NextDiTDenoiser(nn.Module):
         self.output = nn.Linear(width, width)
 
     def context(self, condition: Tensor, timesteps: Tensor) -> Context:
-        """For `condition` tokens (R, N, condition_size) and `timesteps` (R or 1, K) in 0 .. 1000.
+        """Context of `condition` tokens (R, N, condition_size), `timesteps` (R or 1, K) 0 .. 1000.
 
         0 is the trajectory, 1000 is noise.
         """
@@ -73,7 +73,7 @@ class NextDiTDenoiser(nn.Module):
         return Context(blocks, 1 + self.output_modulation(embedding)[:, :, None, None])
 
     def embedding(self, tokens: Tensor, timesteps: Tensor) -> Tensor:
-        """(R, K, C): each diffusion time together with the mean of the projected `tokens`."""
+        """(R, K, C): embedding of each diffusion time plus that of the mean projected `tokens`."""
         code = get_timestep_embedding(
             timesteps.flatten(), TIME_CHANNELS, flip_sin_to_cos=True, downscale_freq_shift=0
         )
@@ -107,7 +107,7 @@ class NextDiTBlock(nn.Module):
         self.feed_forward_output_norm = nn.RMSNorm(width, NORM_EPS)
 
     def context(self, tokens: Tensor, embedding: Tensor) -> BlockContext:
-        """Of projected condition `tokens` (R, N, C) and `embedding` (R, K, C)."""
+        """Context of projected condition `tokens` (R, N, C) and `embedding` (R, K, C)."""
         parts = self.modulation(embedding)[:, :, None, None].chunk(4, dim=-1)
         scale1, gate1, scale2, gate2 = parts
         tokens = self.condition_norm(tokens.to(self.condition_norm.weight.dtype))
@@ -129,7 +129,7 @@ class NextDiTBlock(nn.Module):
         return torch.addcmul(hidden, gate2.to(hidden.dtype), update)
 
     def attend(self, hidden: Tensor, context: BlockContext) -> Tensor:
-        """Steps attend to their own trajectory, and to the condition as far as the gates open."""
+        """Steps attend to their own trajectory, and through gates to the condition."""
         num_samples = hidden.shape[1]
         steps = rearrange(hidden, "r s n c -> (r s) n c")
         own = F.scaled_dot_product_attention(
@@ -146,7 +146,7 @@ class NextDiTBlock(nn.Module):
 
 
 class Projections(nn.Module):
-    """To queries, keys and values; queries and keys are normalised over all heads together."""
+    """Projections to queries, keys, values; queries and keys are normalised over all heads."""
 
     def __init__(self, config: NextDiTConfig):
         super().__init__()
@@ -159,11 +159,11 @@ class Projections(nn.Module):
         self.key_norm = nn.LayerNorm(width)
 
     def queries(self, hidden: Tensor) -> Tensor:
-        """(R, h, N, d) of `hidden` (R, N, C)."""
+        """Queries (R, h, N, d) of `hidden` (R, N, C)."""
         return self._heads(self.query_norm(self.to_queries(hidden)))
 
     def keys_values(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Two (R, h, N, d) of `hidden` (R, N, C)."""
+        """Keys and values (R, h, N, d) of `hidden` (R, N, C)."""
         keys = self.key_norm(self.to_keys(hidden))
         return self._heads(keys), self._heads(self.to_values(hidden))
 

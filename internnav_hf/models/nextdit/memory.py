@@ -1,8 +1,7 @@
-"""What the NextDiT action expert remembers of the views: two images as a few tokens.
+"""Memory of the NextDiT action expert: two views as a few tokens.
 
-From DualVLN (arXiv 2512.08186): the tokens of the view of the decision and of the current one go
-through a small encoder that relates them; each token beside what the encoder made of it is read by
-learned queries.
+From DualVLN (arXiv 2512.08186): a small encoder relates the tokens of the view of the decision to
+those of the current one; learned queries attend to each token concatenated with its encoder output.
 
 Legend: B batch, V views, P patches of a view, C width of the encoder's tokens, K queries.
 """
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from internnav_hf.models.nextdit.config import NextDiTConfig
 
-NUM_VIEWS = 2  # that of the decision, then the current one
+NUM_VIEWS = 2  # the view of the decision, then the current one
 
 
 class MemoryEncoder(nn.Module):

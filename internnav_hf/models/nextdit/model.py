@@ -1,9 +1,9 @@
 """The action expert of DualVLN (arXiv 2512.08186): flow matching with a NextDiT denoiser.
 
-A trajectory is denoised while it attends to System2's plan and to a few tokens that remember the
-view of the decision and the current one. Differs from the release: samples of one condition share
-it; the unconditional branch, whose guidance scale is 1 there and so does nothing, runs only when it
-is asked for.
+A trajectory is denoised while it attends to System2's plan and to a few tokens of the view of the
+decision and the current one. Differs from the release: samples of one condition share it; the
+unconditional branch, which has no effect at the release's guidance scale of 1, runs only if
+guidance is requested.
 
 Legend: B samples, T frames, Q query tokens of a plan, D width of System2, H horizon, S image size,
 P patches of a view, C their width, M valid frames of a batch, N condition tokens.
@@ -34,7 +34,7 @@ NUM_ACTION_CHANNELS = 3  # dx, dy, dyaw
 
 
 class NextDiTActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
-    """Honours `ActionExpert`. Depth is accepted and not looked at."""
+    """Implements `ActionExpert`. Depth is accepted and ignored."""
 
     config_class = NextDiTConfig
     config: NextDiTConfig
@@ -64,7 +64,7 @@ class NextDiTActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Torch's defaults, as the release starts from; cross-attention starts shut."""
+        """Torch's defaults, as in the release; the gates of cross-attention start closed."""
         if isinstance(module, nn.Linear | nn.LayerNorm | nn.RMSNorm):
             module.reset_parameters()
         elif isinstance(module, nn.MultiheadAttention):
@@ -144,7 +144,7 @@ class NextDiTActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
         guidance_scale: float | None = None,
         num_inference_steps: int | None = None,
     ) -> Tensor:
-        """See `ActionExpert`. Defaults of the last two are the configuration's."""
+        """See `ActionExpert`. The last two arguments default to the configuration's."""
         config = self.config
         if views is None and config.use_images:
             views = self.encode_views(rgb)
@@ -198,12 +198,12 @@ class NextDiTActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
         return torch.cat([self.memory(views), tokens], dim=1)
 
     def velocity(self, noisy: Tensor, context: Context, step: int = 0) -> Tensor:
-        """(B, samples, H, 3) of `noisy` scaled actions at the context's diffusion time `step`."""
+        """Velocity (B, samples, H, 3) of `noisy` scaled actions at diffusion time index `step`."""
         hidden = self.action_encoder(noisy.to(self.dtype)) + self.step_code()
         return self.action_decoder(self.denoiser(hidden, context, step)).float()
 
     def step_code(self) -> Tensor:
-        """(H, hidden_size): what tells the steps of a trajectory apart."""
+        """Position code (H, hidden_size) of the steps of a trajectory."""
         steps = torch.arange(self.config.action_horizon, device=self.device)
         code = get_timestep_embedding(steps, self.config.hidden_size, downscale_freq_shift=0)
         return code.to(self.dtype)
@@ -230,7 +230,7 @@ class NextDiTActionExpert(CountedLosses, StrictLoading, PreTrainedModel):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """What each named loss weighs in `loss`."""
+        """Weight of each named loss in `loss`."""
         return {"action_loss": 1.0}
 
     def _action_scale(self, actions: Tensor) -> Tensor:

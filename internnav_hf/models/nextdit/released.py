@@ -37,12 +37,12 @@ _NAMES = (
     (r"^rgb_resampler\.query_pos$", "memory.resampler.positions"),
     (r"^rgb_resampler\.", "memory.resampler."),
 )
-# No loss reaches them and nothing reads them. DINOv2's mask token is another one.
+# Unused weights that no loss reaches. DINOv2's mask token is another one.
 _UNUSED = ("traj_dit.model.patch_embedder.proj.", "rgb_resampler.visual_proj.")
 _VISION = "rgb_model."
 
 
 def released_keys(state_dict: Mapping[str, Tensor], config: NextDiTConfig) -> dict[str, Tensor]:
-    """A released expert under our names."""
+    """Rename the weights of a released expert."""
     converted = renamed(without(state_dict, (_VISION, *_UNUSED)), _NAMES)
     return converted | under("vision.", released_dino_keys(below(state_dict, _VISION)))

@@ -22,7 +22,7 @@ from internnav_hf.models.common.config import (
 
 GUIDANCE_MASKS = ("drop", "additive")
 HEADINGS = ("wrapped", "difference")
-# What the released weights were trained and are run with, where that is a mistake.
+# Mistakes with which the released weights were trained and are run.
 PUBLISHED_MISTAKES = {
     "guidance_mask": "additive",
     "guidance_drifts": True,
@@ -42,48 +42,47 @@ class RDPConfig(OwnFieldsWin, PreTrainedConfig):
     """RDP: encoders, recurrent state, cross-modal encoders, denoiser. Sizes are the published.
 
     Fields:
-        text_config, vision_config: of CLIP's towers, as their configurations or dicts; what a dict
-            leaves out is as in Long-CLIP-B. The text tower is as wide as `hidden_size`.
-        train_text_encoder, train_rgb_encoder, train_depth_encoder: whether they learn.
+        text_config, vision_config: CLIP's towers, as their configurations or dicts; fields missing
+            from a dict are Long-CLIP-B's. The text tower is as wide as `hidden_size`.
+        train_text_encoder, train_rgb_encoder, train_depth_encoder: whether they are trained.
         image_size, depth_size: height and width in pixels of colour and depth frames.
-        image_mean, image_std: of the colours, taken off after they are brought to [0, 1]; None for
-            as they are.
-        max_depth: metres; farther is as far, and depth goes in as a share of it.
-        depth_base_planes, depth_num_blocks, depth_feature_channels: of the ResNet for depth.
-        depth_hidden_size: of what is made of depth first.
-        hidden_size: of the state and of all tokens.
-        num_previous_displacements: of the last steps, that the model is told.
-        previous_displacement_size, pose_size: of what the state sees of the last step, and of the
-            way from the start.
-        num_cross_modal_layers, num_cross_modal_attention_heads, cross_modal_intermediate_size: of
-            both cross-modal encoders.
-        action_horizon: displacements that are predicted.
+        image_mean, image_std: normalisation of colours, after scaling to [0, 1]; None for none.
+        max_depth: metres; depth is clipped to it and divided by it.
+        depth_base_planes, depth_num_blocks, depth_feature_channels: sizes of the depth ResNet.
+        depth_hidden_size: width of the first layer after the depth ResNet.
+        hidden_size: width of the state and of all tokens.
+        num_previous_displacements: number of last steps in the model's input.
+        previous_displacement_size, pose_size: widths of the state's inputs for the last step and
+            for the pose since the start.
+        num_cross_modal_layers, num_cross_modal_attention_heads, cross_modal_intermediate_size:
+            sizes of both cross-modal encoders.
+        action_horizon: number of predicted displacements.
         displacement_min, displacement_max: dx, dy, dyaw in metres and radians that become -1 and 1.
-        relative_heading: "wrapped" tells the heading since the start as an angle in [-pi, pi);
-            "difference", as published, as the difference of two such angles, which jumps by 2 pi
-            where the robot turns through the world's -x.
-        use_diffusion: False predicts displacements at once.
+        relative_heading: heading since the start. "wrapped" is an angle in [-pi, pi); "difference",
+            as published, is the difference of two such angles, which jumps by 2 pi when the robot
+            turns through the world's -x.
+        use_diffusion: False predicts displacements directly.
         denoiser_hidden_size, num_denoiser_attention_heads, num_denoiser_layers,
-            num_condition_layers: of the denoiser.
-        num_diffusion_steps: of the noise schedule.
+            num_condition_layers: sizes of the denoiser.
+        num_diffusion_steps: length of the noise schedule.
         image_dropout, feature_dropout: of image tokens, and of colour features before them.
-        cross_modal_dropout, denoiser_dropout, embedding_dropout: the last is the denoiser's, of its
+        cross_modal_dropout, denoiser_dropout, embedding_dropout: the last is that of the denoiser's
             inputs.
-        view_drop_share, condition_drop_share: of steps in training that see nothing, and of those
-            whose displacements are predicted without images and instruction, for guidance.
-        guidance_scale: of classifier-free guidance in sampling; 1 for none.
-        guidance_mask: "drop" hides images and instruction from what goes without; "additive", as
-            published, adds 1 to the logits of what was to be hidden.
-        guidance_drifts: as published, what goes with and what goes without images and instruction
-            are two samples that draw their own noise, and the last step is not guided.
+        view_drop_share, condition_drop_share: share of training steps without views, and of those
+            predicted without images and instruction, for guidance.
+        guidance_scale: scale of classifier-free guidance in sampling; 1 for none.
+        guidance_mask: "drop" masks images and instruction in the unconditional branch; "additive",
+            as published, adds 1 to the logits of the tokens to be masked.
+        guidance_drifts: as published, the conditional and unconditional branches are denoised as
+            two chains with independent noise, and the last step is not guided.
         padded_loss: as published, padded steps count as steps.
-        loss_epsilon: of the share of valid steps in a batch, added where losses are divided by it;
+        loss_epsilon: added to the share of valid steps in a batch when losses are divided by it;
             0.01 as published.
-        progress_loss_weight, stop_loss_weight: of the loss's parts.
-        state_updates_per_decision: 2 as published, where a step at which displacements are
-            predicted advances the state twice; in training there is one.
+        progress_loss_weight, stop_loss_weight: weights in the loss.
+        state_updates_per_decision: 2 as published: a step at which displacements are predicted
+            advances the state twice; in training it advances once.
 
-    Raises ValueError for an unknown field and for sizes that do not go together.
+    Raises ValueError for an unknown field and for sizes that do not fit each other.
     """
 
     model_type = "internnav_rdp"

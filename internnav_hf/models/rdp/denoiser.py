@@ -1,10 +1,10 @@
 """Noise predictor of RDP: a transformer decoder over the displacements to come.
 
-That of diffusion policy (arXiv 2303.04137): the condition and the diffusion step pass an encoder,
-whose output the decoder reads; the decoder is causal. Differs from the published code: what the
-decoder reads does not depend on the noisy displacements, so that sampling computes it for all
-diffusion steps at once, as keys and values; masking is masking ("drop"), unless the configuration
-asks for the published one, which adds 1 to the logits of what is meant to be hidden ("additive").
+As in diffusion policy (arXiv 2303.04137): the condition and the diffusion step pass an encoder, to
+whose output the decoder attends; the decoder is causal. Differs from the published code: the
+encoder's output does not depend on the noisy displacements, so that sampling computes it for all
+diffusion steps at once, as keys and values; masked tokens are really masked ("drop"), unless the
+configuration has the published mask, which adds 1 to their logits ("additive").
 
 Legend: B rows, K diffusion steps of each, H horizon, N condition tokens, C width of a condition, E
 width of the decoder, L layers.
@@ -54,14 +54,14 @@ class RDPDenoiser(nn.Module):
     def read(self, condition: Tensor, kinds: Tensor, timesteps: Tensor | None) -> Tensor:
         """Keys and values (L, 2, B * K, heads, 1 + N, E / heads) for `forward`.
 
-        `condition` (B, N, C); `kinds` (N, E) says of what sort its tokens are; `timesteps` (B, K),
-        None without diffusion, where K is 1 and there is no token of time.
+        `condition` (B, N, C); `kinds` (N, E) are embeddings of its tokens' kinds; `timesteps`
+        (B, K), None without diffusion, when K is 1 and there is no time token.
         """
         memory = self.encode(condition, kinds, timesteps)
         return torch.stack([layer.read(memory) for layer in self.layers])  # pyright: ignore[reportCallIssue]
 
     def encode(self, condition: Tensor, kinds: Tensor, timesteps: Tensor | None) -> Tensor:
-        """(B * K, 1 + N, E): what the decoder reads; arguments as in `read`."""
+        """(B * K, 1 + N, E): the decoder's memory; arguments as in `read`."""
         tokens = self.condition_embedding(condition) + kinds
         if timesteps is not None:
             num_times = timesteps.shape[1]
@@ -76,9 +76,9 @@ class RDPDenoiser(nn.Module):
     def forward(
         self, noisy: Tensor | None, memory: Tensor, dropped: Tensor | None = None
     ) -> Tensor:
-        """(B, H, 3): the noise in `noisy` (B, H, 3); without diffusion, of None, the displacements.
+        """(B, H, 3): the noise in `noisy` (B, H, 3); without diffusion (None), the displacements.
 
-        `memory` comes from `read`; `dropped` (B, 1 + N) is True on tokens to do without.
+        `memory` comes from `read`; `dropped` (B, 1 + N) is True at tokens to mask.
         """
         if self.action_queries is None:
             inputs = noisy
@@ -95,7 +95,7 @@ class RDPDenoiser(nn.Module):
         return self.action_head(self.norm(hidden)).float()
 
     def time_tokens(self, timesteps: Tensor) -> Tensor:
-        """(B, 1, E) for diffusion steps (B,)."""
+        """Time tokens (B, 1, E) for diffusion steps (B,)."""
         weight = self.condition_positions.weight
         code = get_timestep_embedding(
             timesteps, weight.shape[1], flip_sin_to_cos=False, downscale_freq_shift=1
@@ -112,10 +112,10 @@ def denoise_guided(
     step_noise: Tensor,
     config: RDPConfig,
 ) -> Tensor:
-    """Scaled displacements (B, H, 3) out of `noise` (B, H, 3), with classifier-free guidance.
+    """Scaled displacements (B, H, 3) from `noise` (B, H, 3), with classifier-free guidance.
 
-    `droppable` (1 + N,) are the tokens that what is unguided goes without; `step_noise`
-    (K - 1, S, B, H, 3) is added between the diffusion steps, S as `num_chains` says.
+    `droppable` (1 + N,) are the tokens masked in the unconditional branch; `step_noise`
+    (K - 1, S, B, H, 3) is added between the diffusion steps, with S from `num_chains`.
     """
     schedule = noise_schedule(config.num_diffusion_steps)
     schedule.set_timesteps(config.num_diffusion_steps, device=noise.device)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 STOP, FORWARD, LEFT, RIGHT = range(4)
-NO_ACTION = -1  # a step that moves nowhere and turns nowhere
+NO_ACTION = -1  # a step without movement or turn
 STOP_THRESHOLD = 0.85
 PROGRESS_THRESHOLD = 0.9
-STILL = 0.1  # metres and radians; less is no step
-NUM_STILL_STEPS = 3  # in a row mean that the episode is over
+STILL = 0.1  # metres and radians; a smaller step counts as none
+NUM_STILL_STEPS = 3  # so many in a row end the episode
 
 
 def scale(displacements: Tensor, low: tuple[float, ...], high: tuple[float, ...]) -> Tensor:
@@ -21,7 +21,7 @@ def scale(displacements: Tensor, low: tuple[float, ...], high: tuple[float, ...]
 
 
 def unscale(scaled: Tensor, low: tuple[float, ...], high: tuple[float, ...]) -> Tensor:
-    """Metres and radians (..., 3) of what `scale` gave."""
+    """Metres and radians (..., 3) from the output of `scale`; its inverse."""
     lowest, highest = (scaled.new_tensor(limit) for limit in (low, high))
     return (scaled + 1) / 2 * (highest - lowest) + lowest
 
@@ -34,9 +34,9 @@ def discrete_actions(
     """(B, H) int64 of `displacements` (B, H, 3), dx, dy, dyaw in m, m, rad; as published.
 
     0 stops, 1 goes forward, 2 turns left, 3 right; -1 is a step that neither moves nor turns. With
-    `stop_progress` (B,) or, instead, `progress` (B,), a row over its threshold stops at once, and
-    where three steps in a row are next to nothing it stops too. Without either nothing stops. The
-    caller executes the first few and ends at a stop.
+    `stop_progress` (B,) or, instead, `progress` (B,), a row over its threshold stops at once, and a
+    row also stops at three almost zero steps in a row. Without either nothing stops. The caller
+    executes the first few actions and ends at a stop.
     """
     is_still = displacements.abs() < STILL
     turns = displacements[..., 2].sign()
@@ -50,6 +50,6 @@ def discrete_actions(
         stops = (progress > PROGRESS_THRESHOLD)[:, None].expand(actions.shape).clone()  # pyright: ignore[reportOptionalOperand]
     if actions.shape[1] > NUM_STILL_STEPS:
         windows = is_still.all(-1).unfold(1, NUM_STILL_STEPS, 1).all(-1)
-        # As published, the last window of the horizon is not looked at.
+        # As published, the last window of the horizon is not checked.
         stops[:, : windows.shape[1] - 1] |= windows[:, :-1]
     return actions.masked_fill(stops, STOP)

@@ -1,4 +1,4 @@
-"""What RDP draws, in training and in sampling.
+"""Random numbers of RDP, in training and in sampling.
 
 Legend: B episodes, T steps, H horizon, K diffusion steps.
 """
@@ -23,8 +23,8 @@ def draw_for_training(
     targets: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """`noise` (B, T, H, 3), `timesteps`, `image_drop` and `condition_drop` (B, T): the given ones,
-    or drawn; see `RDPModel.forward`. In evaluation there are `targets` (B, T, ...) of the steps: by
-    them it is drawn, so that losses depend on neither luck nor the batch, and nothing is dropped.
+    or drawn; see `RDPModel.forward`. In evaluation the steps' `targets` (B, T, ...) are given: they
+    seed the draws, so that losses depend on neither chance nor the batch, and nothing is dropped.
     """
     steady = None if targets is None else SteadyDraws(targets.flatten(0, 1))
     draws: dict[str, Any] = dict(given)
@@ -53,7 +53,7 @@ def draw_for_sampling(
     device: torch.device,
     generator: torch.Generator | list[torch.Generator] | None,
 ) -> tuple[Tensor, Tensor]:
-    """Where sampling starts (B, T, H, 3), and what it adds between its steps
+    """Initial noise of sampling (B, T, H, 3), and the noise added between its steps
     (K - 1, chains, B, T, H, 3). A list of generators has one for each of the B.
     """
     chains = num_chains(config)
@@ -65,5 +65,5 @@ def draw_for_sampling(
 
 
 def num_chains(config: RDPConfig) -> int:
-    """Samples that are denoised for one: 2 where published guidance lets them drift apart."""
+    """Chains denoised per sample: 2 if published guidance lets its branches drift apart."""
     return 2 if config.guidance_drifts and config.guidance_scale != 1 else 1

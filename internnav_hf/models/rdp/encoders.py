@@ -1,7 +1,7 @@
-"""What RDP sees and remembers: CLIP for instruction and views, a ResNet for depth, a GRU.
+"""RDP's encoders and memory: CLIP for instruction and views, a ResNet for depth, a GRU.
 
-Differs from the published code: an instruction is encoded once and without its padding, frames that
-are padding or dropped never.
+Differs from the published code: an instruction is encoded once and without its padding; frames that
+are padding or dropped are not encoded.
 
 Legend: B episodes, T steps, F frames, L tokens of an instruction, S image size, D depth size, V
 width of the vision tower, G grid of depth features, C hidden.
@@ -26,12 +26,12 @@ from internnav_hf.models.rdp.released import released_rdp_fields, released_rdp_k
 from internnav_hf.models.vln.loading import ReleasedModel, check_frames
 from internnav_hf.models.vln.released import VLNRelease, check_variant
 
-POSITION_SIZE = 64  # channels that say which cell of the depth features it is
+POSITION_SIZE = 64  # channels of the position code of a depth cell
 
 
 class RDPScene(NamedTuple):
-    """Of `RDPModel.advance`, for every step: `image_tokens` (B, T, 5, C), `states` (B, T, C),
-    `previous_displacements` (B, T, 4, 3), scaled, and `relative_pose` (B, T, 3).
+    """Output of `RDPModel.advance` for every step: `image_tokens` (B, T, 5, C), `states`
+    (B, T, C), `previous_displacements` (B, T, 4, 3), scaled, and `relative_pose` (B, T, 3).
     """
 
     image_tokens: Tensor
@@ -75,7 +75,7 @@ class RDPEncoders(ReleasedModel):
         return weights, released_rdp_fields(weights, release.settings)
 
     def train(self, mode: bool = True):
-        """As usual; and freezes what the configuration says, which loading had made trainable."""
+        """As usual, and freeze the parts that the configuration freezes: loading unfroze them."""
         super().train(mode)
         for name in ("text", "rgb", "depth"):
             if not getattr(self.config, f"train_{name}_encoder"):
@@ -84,12 +84,12 @@ class RDPEncoders(ReleasedModel):
 
     @property
     def has_fixed_features(self) -> bool:
-        """Whether features of a frame stay the same while the rest learns, and so can be kept."""
+        """Whether features of a frame are constant in training, so that they can be cached."""
         return not (self.config.train_rgb_encoder or self.config.train_depth_encoder)
 
     @property
     def feature_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of what is kept of a frame's "rgb" and "depth"."""
+        """Shapes of the cached features of a frame's "rgb" and "depth"."""
         config = self.config
         width: int = config.vision_config.hidden_size  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
         grid = depth_grid_size(config.depth_size, len(config.depth_num_blocks))
@@ -97,19 +97,19 @@ class RDPEncoders(ReleasedModel):
         return {"rgb": (NUM_IMAGE_TOKENS, width), "depth": depth}
 
     def encode_instruction(self, instruction_ids: Tensor) -> Tensor:
-        """(B, L, C) of ids (B, L), zeros at padding: what `sample` and `act` take in their place.
+        """Tokens (B, L, C) of ids (B, L), zeros at padding; `sample` and `act` accept them too.
 
-        L is the longest instruction: padding of all rows is cut off.
+        L is the longest instruction: columns that are padding in all rows are cut off.
         """
         with torch.set_grad_enabled(self.config.train_text_encoder and torch.is_grad_enabled()):
             return self.text_encoder(instruction_ids)
 
     def encode_rgb(self, rgb: Tensor) -> Tensor:
-        """(F, 5, V) of `rgb` (F, 3, S, S), bytes or floats in [0, 1], each frame by itself."""
+        """(F, 5, V) from `rgb` (F, 3, S, S), bytes or floats in [0, 1], each frame by itself."""
         return self._encode("rgb", rgb)
 
     def encode_depth(self, depth: Tensor) -> Tensor:
-        """(F, channels, G, G) of `depth` (F, D, D) in metres, each frame by itself."""
+        """(F, channels, G, G) from `depth` (F, D, D) in metres, each frame by itself."""
         return self._encode("depth", depth)
 
     def advance(
@@ -146,7 +146,7 @@ class RDPEncoders(ReleasedModel):
         return torch.cat([place, torch.remainder(heading + math.pi, 2 * math.pi) - math.pi], dim=-1)
 
     def _image_tokens(self, rgb: Tensor, depth: Tensor) -> Tensor:
-        """(B, T, 5, C) of features; depth is in the first token."""
+        """Tokens (B, T, 5, C) from features; depth is in the first token."""
         # as published the table is read as (channels, cells), not transposed
         table = self.depth_positions.weight.view(-1, *depth.shape[-2:])
         cells = torch.cat([depth, table.expand(*depth.shape[:2], -1, -1, -1)], dim=2)
@@ -172,7 +172,7 @@ class RDPEncoders(ReleasedModel):
         is_seen: Tensor,
         counted: Tensor,
     ) -> Tensor:
-        """(B, T, ...): features of frames where `is_seen`, else of an input of zeros."""
+        """(B, T, ...): features of the frames in `is_seen`, elsewhere those of zeros."""
         check_frames(self, name, frames, features, is_seen.shape)
         if features is not None:
             seen = features[is_seen].to(self.dtype)
@@ -180,7 +180,7 @@ class RDPEncoders(ReleasedModel):
             assert frames is not None  # just checked
             seen = self._encode(name, frames[is_seen])
         if (counted & ~is_seen).any():
-            unseen = self._blank_features(name).to(seen.dtype)  # mixed precision has two
+            unseen = self._blank_features(name).to(seen.dtype)  # mixed precision has two dtypes
         else:
             unseen = seen.new_zeros(seen.shape[1:])
         every = unseen.expand(*is_seen.shape, *seen.shape[1:]).clone()
@@ -188,7 +188,7 @@ class RDPEncoders(ReleasedModel):
         return every
 
     def _blank_features(self, name: str) -> Tensor:
-        """Of an input of zeros. Those of a frozen encoder are kept until its weights change."""
+        """Features of a frame of zeros; a frozen encoder's are cached until its weights change."""
         encoder = self.get_submodule(f"{name}_encoder")
         parameters = list(encoder.parameters())
         learns = any(parameter.requires_grad for parameter in parameters)
@@ -205,7 +205,7 @@ class RDPEncoders(ReleasedModel):
         return features
 
     def _state(self, recurrent_state: Tensor | None, like: Tensor) -> Tensor:
-        """(B, C) in the type of `like` (B, ...)."""
+        """State (B, C) in the dtype of `like` (B, ...)."""
         if recurrent_state is None:
             return like.new_zeros(len(like), self.config.hidden_size)
         return recurrent_state[:, 0].to(like.dtype)

@@ -1,4 +1,4 @@
-"""RDP's losses: noise in the displacements, progress, and how close the stop is; and the heads of
+"""RDP's losses: noise in the displacements, progress, and closeness of the stop; and the heads of
 the latter two.
 
 Legend: B episodes, T steps, R rows, H horizon, I input width.
@@ -17,11 +17,11 @@ from internnav_hf.models.rdp.config import RDPConfig
 
 @dataclass
 class RDPOutput(ModelOutput):
-    """Of `RDPModel.forward`. Each named loss is a mean over the valid steps, and `loss` is
+    """Output of `RDPModel.forward`. Each named loss is a mean over the valid steps, and `loss` is
     action_loss + progress_loss_weight * progress_loss + stop_loss_weight * stop_loss.
 
-    `predicted_noise` (B, T, H, 3) are displacements where there is no diffusion; `progress` and
-    `stop_progress` (B, T) lie in 0..1. `recurrent_state` (B, 1, H) is that after each episode's
+    `predicted_noise` (B, T, H, 3) are displacements without diffusion; `progress` and
+    `stop_progress` (B, T) lie in 0..1. `recurrent_state` (B, 1, H) is the one after each episode's
     last step.
     """
 
@@ -37,7 +37,7 @@ class RDPOutput(ModelOutput):
 
 
 class ProgressHead(nn.Sequential):
-    """(R,) in 0..1 of (R, I)."""
+    """Progress (R,) in 0..1 from features (R, I)."""
 
     def __init__(self, input_size: int):
         sizes = (input_size, input_size // 4, input_size // 16, 1)
@@ -49,7 +49,7 @@ class ProgressHead(nn.Sequential):
         return super().forward(hidden)[:, 0].float().sigmoid()
 
     def init_weights(self) -> None:
-        """As published: for ReLUs, with zero biases."""
+        """As published: initialised for ReLUs, with zero biases."""
         for part in self:
             if isinstance(part, nn.Linear):
                 init.kaiming_normal_(part.weight, nonlinearity="relu")
@@ -63,8 +63,8 @@ def rdp_losses(
     step_mask: Tensor,
     num_steps_in_batch: Tensor | int | None = None,
 ) -> RDPOutput:
-    """Of what was `predicted` and its `targets`, by name of the loss: (B, T, H, 3) for "action",
-    (B, T) for "progress" and "stop".
+    """Output for `predicted` values and their `targets`, by name of the loss: (B, T, H, 3) for
+    "action", (B, T) for "progress" and "stop".
     """
     errors = {name: (value - targets[name]).square() for name, value in predicted.items()}
     errors["action"] = errors["action"].mean((2, 3))
@@ -87,5 +87,5 @@ def rdp_losses(
 
 
 def reduce_steps(error: Tensor, counted: Tensor, divisor: Tensor) -> Tensor:
-    """Sum of `error` (B, T) where `counted`, by `divisor`."""
+    """Sum of `error` (B, T) over the steps in `counted`, divided by `divisor`."""
     return torch.where(counted, error, 0).sum() / divisor

@@ -1,10 +1,10 @@
 """RDP, the recurrent diffusion policy of VLN-PE (arXiv 2507.13019): an instruction into steps.
 
-CLIP reads instruction and views, a ResNet depth; a GRU keeps what was seen; views and instruction
-read each other, and a diffusion model makes the next displacements of it. Differs from the
-published code: an instruction is encoded once and without its padding, frames that are padding
-never; steps of an episode share what they have in common; padding does not count as steps, and
-guidance hides what it means to hide, unless the configuration asks for the published mistakes.
+CLIP encodes instruction and views, a ResNet depth; a GRU is the memory; views and instruction
+attend to each other, and a diffusion model predicts the next displacements. Differs from the
+published code: an instruction is encoded once and without its padding, padding frames not at all;
+steps of an episode share common computation; padding does not count as steps, and guidance masks
+the intended tokens, unless the configuration has the published mistakes.
 
 Legend: B episodes, T steps, F frames, R steps that count, L tokens of an instruction, S image size,
 D depth size, V width of the vision tower, G grid of depth features, C hidden, H horizon.
@@ -29,16 +29,16 @@ from internnav_hf.models.rdp.draws import draw_for_sampling, draw_for_training
 from internnav_hf.models.rdp.encoders import RDPEncoders, RDPScene
 from internnav_hf.models.rdp.losses import ProgressHead, RDPOutput, rdp_losses
 
-POSITION_SIZE = 64  # channels that say which cell of the depth features it is
-NUM_KINDS = 10  # of condition tokens; a released table has rows that nothing reads
+POSITION_SIZE = 64  # channels of the position code of a depth cell
+NUM_KINDS = 10  # of condition tokens; a released table has unused rows
 KIND_FUSED, KIND_TEXT, KIND_STATE, KIND_POSE, KIND_PREVIOUS = 0, 1, 2, 4, 5
 NUM_FUSED_TOKENS = NUM_IMAGE_TOKENS + 1
-_ROWS_AT_ONCE = 128  # that are denoised together
+_ROWS_AT_ONCE = 128  # denoised together
 
 
 class RDPPrediction(NamedTuple):
-    """Of `RDPModel.sample`: `displacements` (B, T, H, 3), dx, dy, dyaw in m, m, rad in the
-    robot frame of their step, so that their sums are the poses to come; `progress` and
+    """Output of `RDPModel.sample`: `displacements` (B, T, H, 3), dx, dy, dyaw in m, m, rad in the
+    robot frame of their step, so that their sums are the future poses; `progress` and
     `stop_progress` (B, T) in 0..1.
     """
 
@@ -48,8 +48,8 @@ class RDPPrediction(NamedTuple):
 
 
 class RDPAction(NamedTuple):
-    """Of `RDPModel.act`: `displacements` (B, H, 3), `stop_progress` and `progress` (B,) as in
-    `RDPPrediction`, NaN where nothing was to be decided; `recurrent_state` (B, 1, C).
+    """Output of `RDPModel.act`: `displacements` (B, H, 3), `stop_progress` and `progress` (B,) as
+    in `RDPPrediction`, NaN for robots not in `decide`; `recurrent_state` (B, 1, C).
     """
 
     displacements: Tensor
@@ -91,11 +91,11 @@ class RDPModel(CountedLosses, RDPEncoders):
         self.progress_head = ProgressHead(2 * hidden)
         self.stop_head = ProgressHead(2 * hidden)
         self.post_init()
-        self.train(self.training)  # freezes what the configuration says
+        self.train(self.training)  # freezes the parts that the configuration freezes
 
     @torch.no_grad()
     def initialize_weights(self):
-        """As published. transformers' hook leaves modules out that only have others inside."""
+        """As published. transformers' own hook skips modules that only contain other modules."""
         super().initialize_weights()
         for part in (self.image_reader, self.text_reader, self.denoiser):
             init_small(part)
@@ -133,19 +133,19 @@ class RDPModel(CountedLosses, RDPEncoders):
 
         `instruction_ids` (B, L), right-padded with 0; `rgb` (B, T, 3, S, S), bytes or floats in
         [0, 1], and `depth` (B, T, D, D) in metres, 0 where unknown, or instead of them
-        `rgb_features` and `depth_features`, of each frame what `encode_rgb` and `encode_depth`
-        give. `previous_displacements` (B, T, 4, 3), the latest first, and `relative_pose`
-        (B, T, 3), since the start, in m, m, rad; `progress` and `stop_progress` (B, T) are what
-        the heads learn. `step_mask` (B, T) is True where an episode has a step, and
-        `num_steps_in_batch` its sum over the whole optimisation step.
+        `rgb_features` and `depth_features`, each frame's output of `encode_rgb` and `encode_depth`.
+        `previous_displacements` (B, T, 4, 3), the latest first, and `relative_pose` (B, T, 3),
+        since the start, in m, m, rad; `progress` and `stop_progress` (B, T) are the heads' targets.
+        `step_mask` (B, T) is True where an episode has a step, and `num_steps_in_batch` its sum
+        over the whole optimisation step.
 
-        `recurrent_state` (B, 1, C) is where to go on from; `reset_mask` (B, T) is True where it is
-        emptied before the step and nothing was done before, by default at the first step if no
-        state is given. `noise` (B, T, H, 3), `timesteps` (B, T), `image_drop` (B, T), steps that
-        see nothing, and `condition_drop` (B, T), steps predicted without images and instruction,
-        replace what is drawn: in training by torch's own generator; in evaluation nothing is
-        dropped, and the rest is always the same for the same steps. Raises ValueError for what is
-        missing or misshapen.
+        `recurrent_state` (B, 1, C) is the initial state; `reset_mask` (B, T) is True at steps
+        before which it is reset and no displacement precedes, by default the first step if no state
+        is given. `noise` (B, T, H, 3), `timesteps` (B, T), `image_drop` (B, T), steps without
+        views, and `condition_drop` (B, T), steps predicted without images and instruction, replace
+        the random ones, which come from torch's own generator in training; in evaluation nothing is
+        dropped, and the others are always the same for the same steps. Raises ValueError for
+        missing or misshapen inputs.
         """
         given = {
             "displacements": displacements,
@@ -158,7 +158,7 @@ class RDPModel(CountedLosses, RDPEncoders):
         shape = batch["progress"].shape
         if step_mask is None:
             step_mask = torch.ones(shape, dtype=torch.bool, device=instruction_ids.device)
-        # what does not count may be anything, even NaN
+        # masked steps may hold anything, even NaN
         batch = {name: _masked(value, step_mask) for name, value in batch.items()}
         given = {"noise": noise, "timesteps": timesteps}
         given |= {"image_drop": image_drop, "condition_drop": condition_drop}
@@ -180,7 +180,7 @@ class RDPModel(CountedLosses, RDPEncoders):
         predictions = {
             name: _spread(value, counted) for name, value in {"action": predicted, **heads}.items()
         }
-        # as published: what is padding has arrived
+        # as published: padding has arrived at the goal
         arrived = batch["progress"].masked_fill(~step_mask, 1)
         targets = {"action": _spread(target, counted), "progress": arrived}
         targets["stop"] = batch["stop_progress"]
@@ -192,7 +192,7 @@ class RDPModel(CountedLosses, RDPEncoders):
     def _predict(
         self, condition: Tensor, displacements: Tensor, draws: dict[str, Tensor], counted: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What the denoiser answers and should have, (N, H, 3) each, for the N counted steps."""
+        """The denoiser's outputs and targets, (N, H, 3) each, for the N counted steps."""
         if not self.config.use_diffusion:
             memory = self.denoiser.read(condition, self._kinds(), None)
             return self.denoiser(None, memory), self._scaled(displacements)[counted]
@@ -213,12 +213,12 @@ class RDPModel(CountedLosses, RDPEncoders):
         noise: Tensor | None = None,
         step_noise: Tensor | None = None,
     ) -> RDPPrediction:
-        """What to do at all steps of `scene`, or at those in `step_mask` (B, T); else NaN.
+        """Predictions at all steps of `scene`, or at those in `step_mask` (B, T); else NaN.
 
-        `instruction` is ids (B, L) or what `encode_instruction` made of them. A list of generators
-        has one for each of the B, so that what is drawn does not depend on its neighbours. `noise`
-        (B, T, H, 3) replaces the first draw, `step_noise` (steps - 1, chains, B, T, H, 3) those
-        between the steps of diffusion; see `num_chains`.
+        `instruction` is ids (B, L) or their output of `encode_instruction`. A list of generators
+        has one for each of the B, so that the noise of a row does not depend on the others. `noise`
+        (B, T, H, 3) replaces the initial noise, `step_noise` (steps - 1, chains, B, T, H, 3) that
+        between the diffusion steps; see `num_chains`.
         """
         shape = scene.states.shape[:2]
         if isinstance(generator, list) and len(generator) != shape[0]:
@@ -258,15 +258,15 @@ class RDPModel(CountedLosses, RDPEncoders):
         generator: torch.Generator | list[torch.Generator] | None = None,
         noise: Tensor | None = None,
     ) -> RDPAction:
-        """What each of B robots, which may be at different steps, is to do next.
+        """The next displacements of each of B robots, which may be at different steps.
 
-        `instruction` is ids (B, L) or what `encode_instruction` made of them; `rgb` (B, 3, S, S)
-        and `depth` (B, D, D) are the current views; `previous_displacements` (B, 4, 3), the latest
+        `instruction` is ids (B, L) or their output of `encode_instruction`; `rgb` (B, 3, S, S) and
+        `depth` (B, D, D) are the current views; `previous_displacements` (B, 4, 3), the latest
         first, and `relative_pose` (B, 3), since the start. `recurrent_state` (B, 1, C) is that of
-        the last call, and `starts` (B,) is True where a robot starts: its row of the state counts
-        as zeros. Without a state all start. Robots that are not in `decide` (B,), because they are
-        still walking, only see. `generator` may be a list with one for each of the B; `noise`
-        (B, H, 3) replaces the first draw.
+        the last call, and `starts` (B,) is True for a robot that starts: its row of the state
+        counts as zeros. Without a state all start. Robots that are not in `decide` (B,), because
+        they still execute a plan, only update their state. `generator` may be a list with one for
+        each of the B; `noise` (B, H, 3) replaces the initial noise.
         """
         decide = torch.ones_like(rgb[:, 0, 0, 0], dtype=torch.bool) if decide is None else decide
         if starts is None:
@@ -311,7 +311,7 @@ class RDPModel(CountedLosses, RDPEncoders):
     def _fuse(
         self, instruction: Tensor, scene: RDPScene, step_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Condition tokens (R, N, C) and what the heads read (R, 2 C) of the steps in a mask."""
+        """Condition tokens (R, N, C) and inputs of the heads (R, 2 C) for the steps in a mask."""
         instruction_mask = instruction.any(-1)
         tokens = torch.cat([scene.image_tokens, scene.states[:, :, None]], dim=2)
         fused = self.image_reader.read_text(tokens, instruction, instruction_mask)[step_mask]
@@ -331,12 +331,12 @@ class RDPModel(CountedLosses, RDPEncoders):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """What each named loss weighs in `loss`."""
+        """Weight of each named loss in `loss`."""
         progress, stop = self.config.progress_loss_weight, self.config.stop_loss_weight
         return {"action_loss": 1.0, "progress_loss": progress, "stop_loss": stop}
 
     def _kinds(self) -> Tensor:
-        """(N, E): what sort each condition token is."""
+        """(N, E): embedding of the kind of each condition token."""
         return self.kind_embedding(torch.tensor(self.kinds, device=self.device))
 
     def _droppable(self, device: torch.device) -> Tensor:
@@ -364,19 +364,19 @@ class RDPModel(CountedLosses, RDPEncoders):
 
 
 def _targets(batch: dict[str, Tensor]) -> Tensor:
-    """(B, T, ...): what tells steps apart, also where nothing moves."""
+    """(B, T, ...): targets that distinguish steps, even if the robot stands still."""
     moves, progress = batch["displacements"].flatten(2), batch["progress"][..., None]
     return torch.cat([moves, progress], dim=-1)
 
 
 def _masked(values: Tensor, step_mask: Tensor) -> Tensor:
-    """`values` (B, T, ...), zero where not in `step_mask` (B, T)."""
+    """`values` (B, T, ...), zero outside `step_mask` (B, T)."""
     mask = step_mask.reshape(*step_mask.shape, *[1] * (values.ndim - 2))
     return torch.where(mask, values, 0)
 
 
 def _spread(rows: Tensor, step_mask: Tensor, padding: float = 0) -> Tensor:
-    """(B, T, ...) of `rows` (R, ...), those in `step_mask` (B, T)."""
+    """(B, T, ...) from `rows` (R, ...), which are the steps in `step_mask` (B, T)."""
     steps = rows.new_full((*step_mask.shape, *rows.shape[1:]), padding)
     steps[step_mask] = rows
     return steps

@@ -1,8 +1,8 @@
-"""Released RDP weights (`InternRobotics/VLN-PE`): names, sizes, and the mistakes to go on with.
+"""Released RDP weights (`InternRobotics/VLN-PE`): names, sizes, and the mistakes to keep.
 
-Long-CLIP's linear layers are stored in half precision. Released files hold layers that nothing
-reads, which are dropped by name: a pooled projection, LayerNorms and position codes of another
-mode, buffers of masks. What is not known stays, for strict loading to find.
+Long-CLIP's linear layers are stored in half precision. Released files hold unused layers, which are
+dropped by name: a pooled projection, LayerNorms and position codes of another mode, buffers of
+masks. Unknown names are kept, so that strict loading reports them.
 """
 
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ _CONDITION = "denoiser.condition_positions.weight"
 _TABLES = {_CONDITION, "denoiser.action_positions.weight", "denoiser.action_queries"}
 
 
-# What tells a size: our name -> field, axis. Those of towers stand in a configuration of their own.
+# Sizes read from shapes: our name -> field, axis. The towers have configurations of their own.
 _SIZES = {
     "depth_linear.weight": ("depth_hidden_size", 0),
     "depth_projection.weight": ("hidden_size", 0),
@@ -64,8 +64,8 @@ _COUNTS = {
     "num_denoiser_layers": r"denoiser\.layers\.(\d+)\.",
     "num_condition_layers": r"denoiser\.condition_layers\.(\d+)\.",
 }
-_NUM_OTHER_TOKENS = 10  # of the condition, than previous displacements
-# Where InternNav's configuration says what a field of ours says.
+_NUM_OTHER_TOKENS = 10  # of the condition, without previous displacements
+# Places in InternNav's configuration of the values of our fields.
 _SETTINGS = {
     "num_cross_modal_attention_heads": ("cross_modal_encoder", "num_attention_heads"),
     "num_diffusion_steps": ("diffusion_policy", "num_diffusion_iters"),
@@ -80,7 +80,7 @@ _SETTINGS = {
 def released_rdp_keys(
     state_dict: Mapping[str, Tensor], unused: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
-    """A released RDP under our names, without keys that start with one of `unused`."""
+    """Rename a released RDP, without keys that start with one of `unused`."""
     converted = released_tower_keys(state_dict, _NAMES, unused)
     for name in _TABLES & converted.keys():
         converted[name] = converted[name][0]
@@ -90,9 +90,9 @@ def released_rdp_keys(
 def released_rdp_fields(
     weights: Mapping[str, Tensor], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Fields of the configuration of `weights`, under our names, and of InternNav's `settings`.
+    """Fields of the configuration from `weights`, under our names, and InternNav's `settings`.
 
-    With the mistakes that the release was trained with. What neither tells is as published.
+    Includes the mistakes of the release's training. Fields in neither are as published.
     """
     fields: dict[str, Any] = dict(PUBLISHED_MISTAKES)
     fields |= sizes(weights, _SIZES) | depth_fields(weights) | tower_fields(weights)

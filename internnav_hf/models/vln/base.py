@@ -1,10 +1,10 @@
-"""What Seq2Seq and CMA share: encoders, heads, losses, and one step of a robot.
+"""Common base of Seq2Seq and CMA: encoders, heads, losses, and one step of a robot.
 
 Differs from the published code: frames are encoded without padding, an instruction once and not at
-every step; batch norm is frozen unless asked; a batch of one has weighted progress too.
+every step; batch norm is frozen by default; progress is weighted in a batch of one, too.
 
-Legend: B episodes, T steps, F frames that count, L tokens of an instruction, S image size, D depth
-size, H hidden.
+Legend: B episodes, T steps, F valid frames, L tokens of an instruction, S image size, D depth size,
+H hidden.
 """
 
 from abc import abstractmethod
@@ -34,7 +34,7 @@ NUM_ACTIONS = 4  # stop, forward, left, right
 
 
 class VLNAction(NamedTuple):
-    """Of `act`: `actions` (B,), 0 stop, 1 forward, 2 left, 3 right; `recurrent_state`
+    """Output of `act`: `actions` (B,), 0 stop, 1 forward, 2 left, 3 right; `recurrent_state`
     (B, layers, H) for the next call; `progress` (B,) or None; `logits` (B, 4).
     """
 
@@ -45,9 +45,9 @@ class VLNAction(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What a model makes its states of. `instruction` is of B rows, `rgb` and `depth` are features
-    of F frames, `previous_actions` (B, T, C) is embedded, `step_mask` (B, T) says which frames they
-    are and `reset_mask` (B, T) where states are emptied.
+    """Inputs of a model's recurrent states. `instruction` has B rows, `rgb` and `depth` are
+    features of the F frames in `step_mask` (B, T), `previous_actions` (B, T, C) is embedded, and
+    `reset_mask` (B, T) is True at steps before which states are reset.
     """
 
     instruction: Tensor
@@ -58,13 +58,13 @@ class Steps(NamedTuple):
     reset_mask: Tensor
 
     def to_steps(self, frames: Tensor) -> Tensor:
-        """(B, T, C) of `frames` (F, C); zeros where there is none."""
+        """(B, T, C) from `frames` (F, C); zeros at steps without a frame."""
         steps = frames.new_zeros(*self.step_mask.shape, frames.shape[-1])
         return steps.masked_scatter(self.step_mask[..., None], frames)
 
 
 class RecurrentVLNModel(CountedLosses, ReleasedModel):
-    """The base of both. What a model adds is `advance`, and what features of colours it keeps."""
+    """The base of both. A model adds `advance`, and the features of colours that it caches."""
 
     config: RecurrentVLNConfig
     base_model_prefix = ""
@@ -88,7 +88,7 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
         )
 
     def add_encoders(self, config: Any) -> None:
-        """Those of the instruction and of colours."""
+        """Add the encoders of instruction and colours."""
         self.instruction_encoder = InstructionEncoder(
             config.vocab_size,
             config.embedding_size,
@@ -106,7 +106,7 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
         return weights, released_fields(release, weights)
 
     def train(self, mode: bool = True):
-        """As usual; and freezes what the configuration says, which loading had made trainable."""
+        """As usual, and freeze the parts that the configuration freezes: loading unfroze them."""
         super().train(mode)
         config = self.config
         if not config.train_rgb_encoder:
@@ -117,7 +117,7 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
         return self
 
     def freeze_words(self) -> None:
-        """Of what reads the instruction, what the configuration says."""
+        """Freeze the parts of the instruction's encoder that the configuration freezes."""
         if not self.config.train_word_embeddings:
             self.instruction_encoder.word_embeddings.requires_grad_(False)
 
@@ -136,7 +136,7 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
 
     @property
     def has_fixed_features(self) -> bool:
-        """Whether features of a frame stay the same while the rest learns, and so can be kept."""
+        """Whether features of a frame are constant in training, so that they can be cached."""
         config = self.config
         learns = config.train_rgb_encoder or config.train_depth_encoder
         return not learns and config.batch_norm_mode == "running"
@@ -158,20 +158,20 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
         reset_mask: Tensor | None = None,
         num_episodes_in_batch: Tensor | int | None = None,
     ) -> VLNOutput:
-        """Log-probabilities at all steps and, where `actions` (B, T) 0..3 are given, losses.
+        """Log-probabilities at all steps and, if `actions` (B, T) 0..3 are given, losses.
 
         `instruction_ids` (B, L), right-padded with 0; `rgb` (B, T, 3, S, S), bytes or floats in
         [0, 1], and `depth` (B, T, D, D) in metres, 0 where unknown, or instead of them
-        `rgb_features` and `depth_features` (B, T, ...), of each frame what `encode_rgb` and
-        `encode_depth` give; `previous_actions` (B, T), -1 for none, needed where the model reads
-        them; `inflection_weights` (B, T), ones by default; `progress` (B, T), what the monitor
-        learns. `step_mask` (B, T) is True where an episode has a step, by default everywhere;
-        `episode_mask` (B,) where an episode counts, and `num_episodes_in_batch` its sum over the
-        whole optimisation step.
+        `rgb_features` and `depth_features` (B, T, ...), each frame's output of `encode_rgb` and
+        `encode_depth`; `previous_actions` (B, T), -1 for none, needed if the model uses them;
+        `inflection_weights` (B, T), ones by default; `progress` (B, T), the monitor's target.
+        `step_mask` (B, T) is True where an episode has a step, by default everywhere;
+        `episode_mask` (B,) is True for episodes that count, `num_episodes_in_batch` its sum over
+        the whole optimisation step.
 
-        `recurrent_state` (B, layers, H) is where to go on from; `reset_mask` (B, T) is True where
-        it is emptied before the step and the previous action counts as none, by default at the
-        first step if no state is given. Raises ValueError for what is missing or misshapen.
+        `recurrent_state` (B, layers, H) is the initial state; `reset_mask` (B, T) is True at steps
+        before which it is reset and whose previous action counts as none, by default the first step
+        if no state is given. Raises ValueError for missing or misshapen inputs.
         """
         if step_mask is None:
             frames = rgb if rgb_features is None else rgb_features
@@ -217,11 +217,11 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
     ) -> VLNAction:
         """The most likely action of each of B robots, which may be at different steps.
 
-        `instruction` is ids (B, L) or what `encode_instruction` made of them; `rgb` (B, 3, S, S)
-        and `depth` (B, D, D) are the current views; `previous_actions` (B,), -1 for none.
-        `recurrent_state` (B, layers, H) is that of the last call, and `starts` (B,) is True where a
-        robot starts: its row of the state, whatever it is, counts as zeros. Without a state all
-        start.
+        `instruction` is ids (B, L) or their output of `encode_instruction`; `rgb` (B, 3, S, S) and
+        `depth` (B, D, D) are the current views; `previous_actions` (B,), -1 for none.
+        `recurrent_state` (B, layers, H) is that of the last call, and `starts` (B,) is True for a
+        robot that starts: its row of the state, whatever it is, counts as zeros. Without a state
+        all start.
         """
         if not instruction.is_floating_point():
             check_words(instruction, self.config.vocab_size)
@@ -243,7 +243,7 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
         return VLNAction(logits.argmax(1), output.recurrent_state, progress, logits)
 
     def encode_instruction(self, instruction_ids: Tensor) -> Tensor:
-        """Of ids (B, L): what `act` takes in their place, so that it is made once an episode."""
+        """Encode ids (B, L) once per episode; `act` accepts the result in their place."""
         return self.instruction_encoder(instruction_ids)
 
     def encode_rgb(self, rgb: Tensor) -> Tensor:
@@ -263,12 +263,12 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """What each named loss weighs in `loss`."""
+        """Weight of each named loss in `loss`."""
         return {"action_loss": 1.0, "progress_loss": self.config.progress_loss_weight}
 
     @property
     def feature_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of what is kept of a frame's "rgb" and "depth"."""
+        """Shapes of the cached features of a frame's "rgb" and "depth"."""
         config = self.config
         grid = depth_grid_size(config.depth_size, len(config.depth_num_blocks))
         depth = (config.depth_feature_channels, grid, grid)
@@ -277,15 +277,15 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
     @property
     @abstractmethod
     def rgb_feature_shape(self) -> tuple[int, ...]:
-        """Of what `pool_rgb` keeps of a frame."""
+        """Shape of the features of a frame from `pool_rgb`."""
 
     @abstractmethod
     def pool_rgb(self, features: Tensor) -> Tensor:
-        """What is kept of the ResNet's `features` (F, C, h, w)."""
+        """Pool the ResNet's `features` (F, C, h, w) to those that are cached."""
 
     @abstractmethod
     def advance(self, steps: Steps, state: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, H) for the heads, and all states (B, T, layers, H), from `state`, one of each."""
+        """(B, T, H) for the heads, and all states (B, T, layers, H), from the initial `state`."""
 
     def _predict(self, steps: Steps, recurrent_state: Tensor | None) -> VLNOutput:
         steps = steps._replace(
@@ -304,7 +304,7 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
         )
 
     def _previous(self, previous_actions: Tensor | None, is_none: Tensor) -> Tensor | None:
-        """(B, T, C), embedded; index 0 of the table is that of none."""
+        """Embedded previous actions (B, T, C); index 0 of the table means no action."""
         if not self.sees_previous_action:
             return None
         if previous_actions is None:
@@ -315,7 +315,7 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
     def _frames(
         self, name: str, frames: Tensor | None, features: Tensor | None, step_mask: Tensor
     ) -> Tensor:
-        """Features of the F frames in `step_mask`, kept ones or those of `frames` (B, T, ...)."""
+        """Features of the F frames in `step_mask`: cached ones or those of `frames` (B, T, ...)."""
         check_frames(self, name, frames, features, step_mask.shape)
         if features is not None:
             return features[step_mask].to(self.dtype)

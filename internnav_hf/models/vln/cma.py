@@ -1,9 +1,9 @@
-"""CMA (VLN-CE, arXiv 2004.02857): a state asks the instruction, and the answer asks the views.
+"""CMA (VLN-CE, arXiv 2004.02857): a state attends to the instruction, the result to the views.
 
-With `use_clip` it reads with CLIP's towers and cross-modal encoders, see `cma_clip`. See
-`recurrent_vln` for what differs from the published code.
+With `use_clip` it uses CLIP's towers and cross-modal encoders, see `cma_clip`. See `base` for the
+differences from the published code.
 
-Legend besides: K cells of a grid of features, C channels.
+Legend as in `base`, and K cells of a grid of features, C channels.
 """
 
 from typing import Any
@@ -26,8 +26,8 @@ from internnav_hf.models.vln.cma_clip_released import (
 from internnav_hf.models.vln.cma_config import CMAConfig
 from internnav_hf.models.vln.released import CLIP_VARIANT, VLNRelease
 
-RGB_GRID = 4  # cells in a row, of colours
-POSITION_SIZE = 64  # channels that say which cell it is
+RGB_GRID = 4  # cells in a row of the colour features
+POSITION_SIZE = 64  # channels of the position code of a cell
 
 
 class CMAModel(RecurrentVLNModel):
@@ -65,7 +65,7 @@ class CMAModel(RecurrentVLNModel):
         self.second_projection = nn.Linear(second, hidden)
         self.second_state_encoder = StateEncoder(hidden, hidden)
         self.post_init()
-        self.train(self.training)  # freezes what the configuration says
+        self.train(self.training)  # freezes the parts that the configuration freezes
 
     @classmethod
     def convert_release(cls, release: VLNRelease, unused: tuple[str, ...]):
@@ -76,7 +76,7 @@ class CMAModel(RecurrentVLNModel):
         return weights, released_cma_clip_fields(weights)
 
     def add_encoders(self, config: CMAConfig) -> None:
-        """Those of the instruction and of colours."""
+        """Add the encoders of instruction and colours."""
         if not config.use_clip:
             super().add_encoders(config)
             return
@@ -84,7 +84,7 @@ class CMAModel(RecurrentVLNModel):
         self.rgb_encoder = ClipImageEncoder(config.vision_config)  # pyright: ignore[reportArgumentType]
 
     def freeze_words(self) -> None:
-        """Of what reads the instruction, what the configuration says."""
+        """Freeze the parts of the instruction's encoder that the configuration freezes."""
         if not self.config.use_clip:
             super().freeze_words()
             return
@@ -94,21 +94,21 @@ class CMAModel(RecurrentVLNModel):
             self.rgb_encoder.eval()  # a tower may have dropout
 
     def encode_instruction(self, instruction_ids: Tensor) -> Tensor:
-        """Of ids (B, L): what `act` takes in their place, so that it is made once an episode."""
+        """Encode ids (B, L) once per episode; `act` accepts the result in their place."""
         if not self.config.use_clip:
             return super().encode_instruction(instruction_ids)
         return self.text_encoder(instruction_ids)
 
     @property
     def rgb_feature_shape(self) -> tuple[int, ...]:
-        """Of what `pool_rgb` keeps of a frame."""
+        """Shape of the features of a frame from `pool_rgb`."""
         config: Any = self.config
         if config.use_clip:
             return (NUM_IMAGE_TOKENS, config.vision_config.hidden_size)
         return (config.rgb_config.hidden_sizes[-1], RGB_GRID, RGB_GRID)
 
     def pool_rgb(self, features: Tensor) -> Tensor:
-        """(F, C, 4, 4) of `features` (F, C, h, w); those of CLIP are tokens, and stay."""
+        """(F, C, 4, 4) from `features` (F, C, h, w); CLIP's are tokens and are unchanged."""
         return features if self.config.use_clip else F.adaptive_avg_pool2d(features, RGB_GRID)
 
     def advance(self, steps: Steps, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,7 +133,7 @@ class CMAModel(RecurrentVLNModel):
         return second, torch.stack([first, second], dim=2)
 
     def _add_attention(self, rgb_channels: int, depth_channels: int) -> int:
-        """How many numbers `_read` finds."""
+        """Add the attention layers; returns the width of the output of `_read`."""
         config = self.config
         width, text_size = config.hidden_size // 2, 2 * config.instruction_hidden_size
         rgb_size, depth_size = config.rgb_hidden_size, config.depth_hidden_size
@@ -146,8 +146,8 @@ class CMAModel(RecurrentVLNModel):
         return text_size + rgb_size + depth_size
 
     def _read(self, states: Tensor, rgb: Tensor, depth: Tensor, steps: Steps) -> Tensor:
-        """(B, T, C): what `states` (B, T, H) find in the instruction, and that in the views `rgb`
-        and `depth` (F, K, C).
+        """(B, T, C): `states` (B, T, H) attend to the instruction, and the result to the views
+        `rgb` and `depth` (F, K, C).
         """
         instruction = steps.instruction  # (B, L, C), zeros at padding
         is_word = instruction.any(-1)[:, None]
@@ -162,8 +162,8 @@ class CMAModel(RecurrentVLNModel):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """(..., Q, C) of `query` (..., Q, W), `key` (..., K, W), `value` (..., K, C) and, True where
-    valid, `mask` (..., 1, K). A row without anything valid finds the mean.
+    """Attention (..., Q, C) of `query` (..., Q, W), `key` (..., K, W), `value` (..., K, C) and,
+    True where valid, `mask` (..., 1, K). A row without a valid key gets the mean.
     """
     logits = query @ key.mT / query.shape[-1] ** 0.5
     if mask is not None:
@@ -172,7 +172,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
 
 
 def with_positions(features: Tensor, positions: nn.Embedding) -> Tensor:
-    """(F, K, C + P) of `features` (F, C, G, G) with the table of `positions` (K, P).
+    """(F, K, C + P): `features` (F, C, G, G) with the table of `positions` (K, P).
 
     As published the table is read as (P, K), not transposed.
     """

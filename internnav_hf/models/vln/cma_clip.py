@@ -1,9 +1,9 @@
-"""How CMA over CLIP encoders reads: state, colours and depth each ask the instruction.
+"""Attention of CMA over CLIP encoders: state, colours and depth each attend to the instruction.
 
-InternNav has this network, and no configuration or weights of it: sizes are those of RDP's
+InternNav has this network, but no configuration or weights of it: sizes are those of RDP's
 encoders.
 
-Legend: B episodes, T steps, F frames that count, K cells of a grid of depth, V width of the vision
+Legend: B episodes, T steps, F valid frames, K cells of a grid of depth, V width of the vision
 tower, H hidden.
 """
 
@@ -17,7 +17,7 @@ from internnav_hf.models.vln.cma_config import CMAConfig
 
 
 class ClipReader(nn.Module):
-    """Three cross-modal encoders, whose first tokens are what was found."""
+    """Three cross-modal encoders, whose first tokens are the output."""
 
     def __init__(self, config: CMAConfig, depth_channels: int):
         super().__init__()
@@ -36,11 +36,11 @@ class ClipReader(nn.Module):
         self.depth_reader = CrossModalEncoder(*sizes)
 
     def project(self, rgb: Tensor) -> Tensor:
-        """(F, 5, H) of features `rgb` (F, 5, V)."""
+        """(F, 5, H) from features `rgb` (F, 5, V)."""
         return self.rgb_tokens(rgb)
 
     def forward(self, states: Tensor, rgb: Tensor, depth: Tensor, steps: Steps) -> Tensor:
-        """(B, T, 3 H) of `states` (B, T, H), `rgb` (F, 5, H), projected, and `depth` (F, K, C)."""
+        """(B, T, 3 H) from `states` (B, T, H), projected `rgb` (F, 5, H), and `depth` (F, K, C)."""
         asked = {
             self.state_reader: states[:, :, None],
             self.rgb_reader: _to_steps(rgb, steps),
@@ -52,6 +52,6 @@ class ClipReader(nn.Module):
 
 
 def _to_steps(tokens: Tensor, steps: Steps) -> Tensor:
-    """(B, T, K, H) of `tokens` (F, K, H)."""
+    """(B, T, K, H) from `tokens` (F, K, H)."""
     rows = steps.to_steps(rearrange(tokens, "f k c -> f (k c)"))
     return rearrange(rows, "b t (k c) -> b t k c", k=tokens.shape[1])

@@ -1,4 +1,4 @@
-"""Weights of InternNav's CMA over CLIP encoders under our names. It has released none so far."""
+"""Names of InternNav's weights of CMA over CLIP encoders. None are released so far."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,13 +31,13 @@ _NAMES = (
     (r"^progress_monitor\.", "progress_head."),
 )
 _READERS = {"state_txt": "state_reader", "txt_rgb": "rgb_reader", "txt_depth": "depth_reader"}
-# Parts of RDP's encoder of images that this network has and does not read.
+# Unused parts of RDP's image encoder in this network.
 _UNREAD = (
     "image_encoder.depth_linear.",
     "image_encoder.img_learnable_linear.",
     "image_encoder.depth_learnable_linear.",
 )
-# What tells a size: our name -> field, axis.
+# Sizes read from shapes: our name -> field, axis.
 _SIZES = {
     "rgb_projection.weight": ("rgb_hidden_size", 0),
     "depth_projection.weight": ("depth_hidden_size", 0),
@@ -53,12 +53,12 @@ _SIZES = {
 def released_cma_clip_keys(
     state_dict: Mapping[str, Tensor], unused: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
-    """Under our names, without keys that start with one of `unused`."""
+    """Rename the weights, without keys that start with one of `unused`."""
     return released_tower_keys(state_dict, _NAMES, (*_UNREAD, *unused))
 
 
 def released_cma_clip_fields(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Fields of the configuration of `weights`, under our names."""
+    """Fields of the configuration from the shapes of `weights`, under our names."""
     fields: dict[str, Any] = {"use_clip": True, "image_mean": CLIP_MEAN, "image_std": CLIP_STD}
     fields["has_progress_monitor"] = "progress_head.weight" in weights
     return fields | sizes(weights, _SIZES) | depth_fields(weights) | tower_fields(weights)

@@ -19,15 +19,15 @@ class CMAConfig(RecurrentVLNConfig):
     """CMA: the fields of `RecurrentVLNConfig`. Attention is half as wide as `hidden_size`.
 
     Fields:
-        use_clip: whether CLIP's towers read words and views, and cross-modal encoders both; then
-            `vocab_size` is that of `text_config`, and those of the LSTM, of `rgb_config` and of
-            batch norm are not read. Give `image_mean` and `image_std`, and 224 for `image_size`
-            for CLIP's own.
-        text_config, vision_config: of CLIP's towers, as their configurations or dicts; what a dict
-            leaves out is as in Long-CLIP-B. The text tower is as wide as `hidden_size`.
-        train_text_encoder: whether it learns.
+        use_clip: whether CLIP's towers encode words and views, and cross-modal encoders both; then
+            `vocab_size` is that of `text_config`, and the fields of the LSTM, `rgb_config` and
+            batch norm are unused. Set `image_mean` and `image_std`, and `image_size` to 224, for
+            CLIP's own.
+        text_config, vision_config: CLIP's towers, as their configurations or dicts; fields missing
+            from a dict are Long-CLIP-B's. The text tower is as wide as `hidden_size`.
+        train_text_encoder: whether it is trained.
         num_cross_modal_layers, num_cross_modal_attention_heads, cross_modal_intermediate_size,
-            cross_modal_dropout: of the three cross-modal encoders.
+            cross_modal_dropout: settings of the three cross-modal encoders.
     """
 
     model_type = "internnav_cma"

@@ -1,4 +1,4 @@
-"""What the configurations of Seq2Seq and CMA share."""
+"""Common base of the configurations of Seq2Seq and CMA."""
 
 import copy
 
@@ -15,25 +15,25 @@ class RecurrentVLNConfig(OwnFieldsWin, PreTrainedConfig):
     """Sizes of encoders, state and heads. The defaults are the published ones.
 
     Fields:
-        vocab_size, embedding_size: of the table of words; id 0 is padding.
-        instruction_hidden_size: of the instruction's LSTM, in one direction.
+        vocab_size, embedding_size: sizes of the table of words; id 0 is padding.
+        instruction_hidden_size: width of the instruction's LSTM, in one direction.
         instruction_rnn_type: "lstm", or "gru".
         image_size, depth_size: height and width in pixels of colour and depth frames.
-        image_mean, image_std: of the colours, taken off after they are brought to [0, 1]; None, as
-            published, for as they are.
-        max_depth: metres; farther is as far, and depth goes in as a share of it.
-        rgb_config: of the ResNet for colour, as `ResNetConfig` or a dict; ResNet-50 if not given.
+        image_mean, image_std: normalisation of colours, after scaling to [0, 1]; None, as
+            published, for none.
+        max_depth: metres; depth is clipped to it and divided by it.
+        rgb_config: the colour ResNet, as `ResNetConfig` or a dict; ResNet-50 if not given.
         batch_norm_mode: of that ResNet, "running", "training" or "always", see `rgb_resnet`.
-        depth_base_planes, depth_num_blocks, depth_feature_channels: of the ResNet for depth.
-        rgb_hidden_size, depth_hidden_size: of what is made of colour and of depth.
-        action_embedding_size: of the previous action.
-        hidden_size: of the recurrent state.
-        has_progress_monitor: whether the model tells how much of the way it has gone.
-        progress_loss_weight: of that in the loss.
-        train_rgb_encoder, train_depth_encoder, train_word_embeddings: whether they learn.
-        ablated_inputs: of "instruction", "rgb" and "depth", those that count as zeros.
+        depth_base_planes, depth_num_blocks, depth_feature_channels: sizes of the depth ResNet.
+        rgb_hidden_size, depth_hidden_size: widths of the projected colour and depth features.
+        action_embedding_size: width of the embedded previous action.
+        hidden_size: width of the recurrent state.
+        has_progress_monitor: whether the model predicts which share of the path it has covered.
+        progress_loss_weight: weight of that prediction in the loss.
+        train_rgb_encoder, train_depth_encoder, train_word_embeddings: whether they are trained.
+        ablated_inputs: those of "instruction", "rgb" and "depth" that are replaced by zeros.
 
-    Raises ValueError for an unknown field and for values that make no model.
+    Raises ValueError for an unknown field and for invalid values.
     """
 
     sub_configs = {"rgb_config": ResNetConfig}  # pyright: ignore[reportAssignmentType]

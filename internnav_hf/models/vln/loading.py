@@ -1,4 +1,4 @@
-"""How released Seq2Seq, CMA and RDP load: strictly, or with one clear error."""
+"""Loading of released Seq2Seq, CMA and RDP: strict, with one clear error."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -15,9 +15,9 @@ from internnav_hf.weights.loading import Release, StrictLoading
 class ReleasedModel(PushesWithCard, StrictLoading, PreTrainedModel, ABC):
     """The base of Seq2Seq, CMA and RDP, whose `from_pretrained` takes released weights too.
 
-    It has two arguments for these: `encoders` says what fills those that a release leaves out,
-    {"rgb_encoder": FILE, "depth_encoder": FILE}, see `start_vln`; `unused` how names start that it
-    also has and nothing reads.
+    It has two arguments for these: `encoders` are the sources of those missing from a release,
+    {"rgb_encoder": FILE, "depth_encoder": FILE}, see `start_vln`; `unused` are prefixes of further
+    names in the release that are to be dropped.
     """
 
     config_class: Any
@@ -26,7 +26,7 @@ class ReleasedModel(PushesWithCard, StrictLoading, PreTrainedModel, ABC):
 
     @classmethod
     def released(cls, path, encoders=None, unused=(), **hub) -> Release | None:
-        """What InternNav or VLN-CE released: a folder of VLN-PE, or a `.pth` file."""
+        """A checkpoint released by InternNav or VLN-CE: a folder of VLN-PE, or a `.pth` file."""
         found = read_release(path)
         if found is None:
             return None
@@ -40,7 +40,7 @@ class ReleasedModel(PushesWithCard, StrictLoading, PreTrainedModel, ABC):
     @property
     @abstractmethod
     def feature_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of what is kept of a frame's "rgb" and "depth"."""
+        """Shapes of the cached features of a frame's "rgb" and "depth"."""
 
     @classmethod
     @abstractmethod
@@ -59,8 +59,8 @@ def check_frames(
     features: Tensor | None,
     steps: tuple[int, ...],
 ) -> None:
-    """Raise ValueError unless there are `features` or, where None, `frames` of "rgb" or "depth",
-    for all `steps` (B, T), as `model` takes them.
+    """Raise ValueError unless `features`, or `frames` if they are None, of "rgb" or "depth" have
+    the shape that `model` takes for all `steps` (B, T).
     """
     if features is None:
         size = model.config.image_size if name == "rgb" else model.config.depth_size

@@ -1,4 +1,4 @@
-"""Losses of Seq2Seq and CMA: what the expert did, and how far along it was.
+"""Losses of Seq2Seq and CMA: the expert's actions, and its progress.
 
 Legend: B episodes, T steps.
 """
@@ -12,11 +12,11 @@ from transformers.utils import ModelOutput
 
 @dataclass
 class VLNOutput(ModelOutput):
-    """Of `forward`. Each named loss is a mean over episodes of means over their steps, weighted by
-    `inflection_weights`; `loss` is action_loss + progress_loss_weight * progress_loss.
+    """Output of `forward`. Each named loss is a mean over episodes of means over their steps,
+    weighted by `inflection_weights`; `loss` is action_loss + progress_loss_weight * progress_loss.
 
     `logits` (B, T, 4) are log-probabilities, `progress` (B, T) is None without a monitor, and
-    `recurrent_state` (B, layers, H) is that after each episode's last step.
+    `recurrent_state` (B, layers, H) is the one after each episode's last step.
     """
 
     loss: Tensor | None = None
@@ -36,11 +36,11 @@ def vln_losses(
     progress_loss_weight: float,
     num_episodes: Tensor | int | None = None,
 ) -> dict[str, Tensor | dict[str, Tensor]]:
-    """The losses of `VLNOutput`, of log-probabilities `logits` (B, T, 4) and of progress (B, T).
+    """The losses of `VLNOutput`, for log-probabilities `logits` (B, T, 4) and progress (B, T).
 
     `targets` are `actions`, `inflection_weights` and `progress`, of which the latter two may be
-    None. What is not in `step_mask` (B, T) does not count, whatever it is, and nor do episodes
-    without steps. `num_episodes` is what to divide by instead of the number of episodes here.
+    None. Steps outside `step_mask` (B, T), whatever they hold, and episodes without steps do not
+    count. `num_episodes` is the divisor instead of the number of episodes here.
     """
     known = {k: torch.where(step_mask, v, 0) for k, v in targets.items() if v is not None}
     weights = known.get("inflection_weights", step_mask).float() * step_mask

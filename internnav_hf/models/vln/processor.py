@@ -1,12 +1,12 @@
 """The processor of Seq2Seq, CMA and RDP: instructions and views in, model inputs out, the same for
 training and inference.
 
-It keeps a tokenizer, and what a checkpoint must remember to be used as it was trained: the sizes of
-its views, how they are resized, the length of an instruction and the camera. Colours stay uint8 and
-depth stays in metres: the model normalises.
+It holds a tokenizer, and the settings that inference shares with training: the sizes of views, how
+they are resized, the length of an instruction and the camera. Colours stay uint8 and depth stays in
+metres: the model normalises.
 
 Two kinds of tokenizer are published. `word_tokenizer` is that of VLN-CE's 2504 words; CLIP's is any
-`CLIPTokenizer`. Padding is 0 with both, whatever the tokenizer's own padding is.
+`CLIPTokenizer`. Padding is 0 with both, whatever the tokenizer's own padding id.
 
 Legend: B instructions, L tokens, H, W height and width of a view, S image size, D depth size.
 """
@@ -39,8 +39,8 @@ class VLNProcessor(ChecksFiles, PushesWithCard, ProcessorMixin):
     Settings, saved in `processor_config.json`:
         image_size, depth_size: sides of the square views in pixels.
         resize: "bilinear" squeezes a view into the square. "clip" is CLIP's: bicubic by the shorter
-            side, then the centre. Depth is cut alike, and takes the nearest pixel.
-        max_length: tokens of an instruction; what is longer is cut.
+            side, then a centre crop. Depth is cropped alike, with the nearest pixel.
+        max_length: tokens of an instruction; longer ones are cut.
         camera: `CameraSpec.to_dict()` of the training data, a list of different ones, or None.
     """
 
@@ -68,9 +68,9 @@ class VLNProcessor(ChecksFiles, PushesWithCard, ProcessorMixin):
         self.camera = camera
 
     def encode_instructions(self, texts: Sequence[str]) -> np.ndarray:
-        """(B, L) int64, padded with 0 to the longest.
+        """Ids (B, L) int64, padded with 0 to the longest.
 
-        Raises ValueError for a text without a word that the tokenizer knows.
+        Raises ValueError for a text without a word in the vocabulary.
         """
         rows = [self._encoded(text) for text in texts]
         ids = np.zeros((len(rows), max(map(len, rows), default=0)), np.int64)
@@ -79,7 +79,7 @@ class VLNProcessor(ChecksFiles, PushesWithCard, ProcessorMixin):
         return ids
 
     def encode_rgb(self, rgb: Image.Image | np.ndarray) -> np.ndarray:
-        """(..., 3, S, S) uint8 of a picture, or of (..., H, W, 3) uint8."""
+        """(..., 3, S, S) uint8 from a picture, or from (..., H, W, 3) uint8."""
         views = np.asarray(rgb.convert("RGB") if isinstance(rgb, Image.Image) else rgb)
         if views.dtype != np.uint8 or views.ndim < 3 or views.shape[-1] != 3:
             raise ValueError(
@@ -93,7 +93,7 @@ class VLNProcessor(ChecksFiles, PushesWithCard, ProcessorMixin):
         return np.ascontiguousarray(channels_first)
 
     def encode_depth(self, depth: np.ndarray) -> np.ndarray:
-        """(..., D, D) float32 metres of (..., H, W); what is not finite, or negative, becomes 0."""
+        """(..., D, D) float32 metres from (..., H, W); negative or non-finite depth becomes 0."""
         metres = np.asarray(depth, np.float32)
         if metres.ndim < 2:
             raise ValueError(f"depth: found shape {metres.shape}, expected (..., H, W).")
@@ -118,7 +118,7 @@ class VLNProcessor(ChecksFiles, PushesWithCard, ProcessorMixin):
         return encoded
 
     def _resized(self, frame: np.ndarray) -> np.ndarray:
-        """(S, S, 3) of (H, W, 3)."""
+        """(S, S, 3) from (H, W, 3)."""
         (height, width), (top, left) = self._window(frame.shape[0], frame.shape[1], self.image_size)
         is_clip = self.resize == "clip"
         filtering = Image.Resampling.BICUBIC if is_clip else Image.Resampling.BILINEAR
@@ -128,7 +128,7 @@ class VLNProcessor(ChecksFiles, PushesWithCard, ProcessorMixin):
     def _window(
         self, height: int, width: int, size: int
     ) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Height and width to resize to, and where the square begins in that: row, column."""
+        """Height and width to resize to, and the first row and column of the square in it."""
         if self.resize == "bilinear":
             return (size, size), (0, 0)
         shorter = min(height, width)
@@ -137,11 +137,11 @@ class VLNProcessor(ChecksFiles, PushesWithCard, ProcessorMixin):
 
 
 def word_tokenizer(words: Sequence[str], max_length: int = WORD_LENGTH) -> PreTrainedTokenizerFast:
-    """VLN-CE's: lower-case, no ',' and '?', split at what is no letter, digit or underscore.
+    """VLN-CE's: lower-case, no ',' and '?', split at all but letters, digits and underscores.
 
-    `words` in the order of their numbers; `<pad>` and `<unk>` get 0 and 1, where both are missing,
-    too. Another place of theirs, in capitals or not, is a ValueError: all numbers would shift.
-    Where the list has punctuation marks they are tokens too; else they are left out.
+    `words` in the order of their ids; `<pad>` and `<unk>` get 0 and 1, also if both are missing.
+    Any other position of theirs, in capitals or not, is a ValueError: all ids would shift.
+    Punctuation marks are tokens if they are in the list, and left out otherwise.
     """
     special = [PADDING, UNKNOWN]
     places = {word.lower(): i for i, word in enumerate(words) if word.lower() in special}
@@ -171,8 +171,8 @@ def word_tokenizer(words: Sequence[str], max_length: int = WORD_LENGTH) -> PreTr
 
 
 def _without_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """A text is words: what would be one of the tokenizer's own tokens, such as the end, is parted
-    by a blank.
+    """`text` as plain words: one of the tokenizer's own tokens in it, such as the end token, is
+    split by a blank.
     """
     names = _names(tuple(str(token) for token in tokenizer.added_tokens_decoder.values()))
     while names is not None and (found := names.search(text)):
@@ -182,17 +182,17 @@ def _without_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 @functools.cache
 def _names(tokens: tuple[str, ...]) -> re.Pattern | None:
-    """Of tokens that a blank can part."""
+    """Pattern of those `tokens` that a blank can split."""
     longer = sorted((token for token in tokens if len(token) > 1), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longer)), re.IGNORECASE) if longer else None
 
 
 @functools.cache
 def _warn_of_cut(max_length: int) -> None:
-    """Once, not for every instruction."""
+    """Warn once, not for every instruction."""
     logger.warning("Instructions are cut after %d tokens.", max_length)
 
 
 def _nearest(length: int, resized: int) -> np.ndarray:
-    """(resized,) which of `length` pixels lies at each pixel's centre."""
+    """(resized,) index of the one of `length` pixels at each resized pixel's centre."""
     return ((np.arange(resized) + 0.5) * length / resized).astype(int)

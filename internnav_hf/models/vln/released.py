@@ -1,8 +1,8 @@
 """Released Seq2Seq and CMA weights: InternNav's folders (VLN-PE) and VLN-CE's files.
 
-InternNav's have a configuration of its own, whose nested values are read as data. What is not said
-there is read from shapes and names. VLN-CE's files hold pickled objects too, which stay inert, and
-put `net.` before most names.
+InternNav's have a configuration of its own, whose nested values are read as data. Values missing
+there are read from shapes and names. VLN-CE's files hold pickled objects too, which stay inert, and
+most of their names start with `net.`.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -21,8 +21,8 @@ from internnav_hf.weights.weight_files import read_json, released_file
 
 CLIP_VARIANT = "CMA over CLIP encoders"
 _OURS = "internnav_"
-_OUR_KEYS = ("action_head.", "denoiser.")  # that no release has
-# A key of each model that the ones after it do not have, in the order to look.
+_OUR_KEYS = ("action_head.", "denoiser.")  # in no release
+# A key of each model that the later ones lack, in the order of the search.
 _VARIANTS = (
     ("action_dp_pred_net.", "RDP"),
     ("state_txt_cross_encoder.", CLIP_VARIANT),
@@ -34,7 +34,7 @@ MODEL_TYPES = {"seq2seq": "Seq2Seq", "cma": "CMA", "cma-clip": "CMA", "rdp": "RD
 """of released configurations"""
 
 _RGB_ENCODER = "rgb_encoder.cnn."
-# Children of a torchvision ResNet by number, where released weights have them in a row.
+# Children of a torchvision ResNet, which released weights store by number.
 _CNN_CHILDREN = (
     (r"^0\.", "conv1."),
     (r"^1\.", "bn1."),
@@ -62,7 +62,7 @@ _NAMES = (
 )
 # Convolutions over a sequence, of kernel size 1: ours are linear.
 _CONVOLUTIONS = {"rgb_key_value.weight", "depth_key_value.weight", "text_key.weight"}
-# What tells a size: our name -> field, axis.
+# Sizes read from shapes: our name -> field, axis.
 _SIZES = {
     "instruction_encoder.word_embeddings.weight": ("vocab_size", 0),
     "instruction_encoder.rnn.weight_ih_l0": ("embedding_size", 1),
@@ -72,7 +72,7 @@ _SIZES = {
     "previous_action_embedding.weight": ("action_embedding_size", 1),
     "state_encoder.rnn.weight_hh_l0": ("hidden_size", 1),
 }
-# Where InternNav's configuration says what a field of ours says.
+# Places in InternNav's configuration of the values of our fields.
 _SETTINGS = {
     "train_word_embeddings": ("instruction_encoder", "fine_tune_embeddings"),
     "train_rgb_encoder": ("rgb_encoder", "trainable"),
@@ -81,8 +81,8 @@ _SETTINGS = {
 
 
 class VLNRelease(NamedTuple):
-    """What `file` holds: `weights` under released names, without `net.`, in float32; which model
-    that is, as `variant`; `settings`, InternNav's of the model, and whether it is VLN-CE's.
+    """Content of `file`: `weights` under released names, without `net.`, in float32; the model, as
+    `variant`; InternNav's `settings` of the model; and whether it is VLN-CE's.
     """
 
     file: Path
@@ -93,8 +93,8 @@ class VLNRelease(NamedTuple):
 
 
 def read_release(path: str | Path) -> VLNRelease | None:
-    """What others released at `path`: a file, or a folder with weights and a configuration that is
-    not ours, or none. None for anything else, as a checkpoint of ours or a Hub name.
+    """The third-party checkpoint at `path`: a file, or a folder with weights and a configuration
+    that is not ours, or none. None for anything else, such as our checkpoints or a Hub name.
 
     Raises ValueError for a file without tensors, and for weights of ours without their folder.
     """
@@ -119,16 +119,15 @@ def read_release(path: str | Path) -> VLNRelease | None:
 
 
 def check_variant(release: VLNRelease, expected: str) -> None:
-    """Raise ValueError where `release` holds another model than `expected`, one of `_VARIANTS`."""
+    """Raise ValueError if `release` holds another model than `expected`, one of `_VARIANTS`."""
     if release.variant != expected:
         found = f"a {release.variant}" if release.variant else "no model that is known here"
         raise ValueError(f"{release.file}: found {found}, expected a {expected}.")
 
 
 def released_keys(release: VLNRelease, unused: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """A released Seq2Seq or CMA under our names. What nothing reads is dropped, by name, and so are
-    keys that start with one of `unused`; a name that is not known stays, for strict loading to
-    find.
+    """Rename a released Seq2Seq or CMA. Unused weights are dropped by name, and so are keys that
+    start with one of `unused`; unknown names are kept, so that strict loading reports them.
     """
     weights = without(release.weights, (*_UNUSED, *unused))
     cnn = renamed(below(weights, _RGB_ENCODER), _CNN_CHILDREN)
@@ -139,10 +138,10 @@ def released_keys(release: VLNRelease, unused: tuple[str, ...] = ()) -> dict[str
 
 
 def released_fields(release: VLNRelease, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Fields of the configuration of `weights`, those of `release` under our names.
+    """Fields of the configuration from `weights`, those of `release` under our names.
 
-    With the mistake that InternNav's were trained with: batch norm took the batch's statistics,
-    for Seq2Seq in evaluation too.
+    Includes the mistake of InternNav's training: batch norm used the batch's statistics, for
+    Seq2Seq in evaluation too.
     """
     fields = sizes(weights, _SIZES) | depth_fields(weights)
     gates = weights.get("instruction_encoder.rnn.weight_hh_l0")
@@ -164,7 +163,7 @@ def released_fields(release: VLNRelease, weights: Mapping[str, Tensor]) -> dict[
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
-    """InternNav's settings of the model, in its configuration beside the weights; else empty."""
+    """InternNav's settings of the model, from its configuration next to the weights, or empty."""
     config = folder / CONFIG_NAME
     found = read_json(config).get("model_cfg") if config.is_file() else None
     found = found if isinstance(found, dict) else {}
@@ -173,8 +172,8 @@ def _read_settings(folder: Path) -> dict[str, Any]:
 
 
 def is_released(family: str, stored: dict, names: Callable[[], Collection[str]]) -> bool:
-    """Whether a released checkpoint is a Seq2Seq, CMA or RDP, whichever `family` is, as its
-    configuration says; as the `names` of its weights say, if it has none.
+    """Whether a released checkpoint is of `family`, Seq2Seq, CMA or RDP, according to its
+    configuration, or to the `names` of its weights if it has none.
     """
     if stored:
         return MODEL_TYPES.get(str(stored.get("model_type"))) == family

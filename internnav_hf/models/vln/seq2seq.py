@@ -1,6 +1,6 @@
-"""Seq2Seq (VLN-CE, arXiv 2004.02857): what is read and seen goes into one recurrent state.
+"""Seq2Seq (VLN-CE, arXiv 2004.02857): instruction and views go into one recurrent state.
 
-See `recurrent_vln` for what differs from the published code.
+See `base` for the differences from the published code.
 """
 
 import torch
@@ -35,15 +35,15 @@ class Seq2SeqModel(RecurrentVLNModel):
             width += size
         self.state_encoder = StateEncoder(width, config.hidden_size)
         self.post_init()
-        self.train(self.training)  # freezes what the configuration says
+        self.train(self.training)  # freezes the parts that the configuration freezes
 
     @property
     def rgb_feature_shape(self) -> tuple[int, ...]:
-        """Of what `pool_rgb` keeps of a frame."""
+        """Shape of the features of a frame from `pool_rgb`."""
         return (self.config.rgb_config.hidden_sizes[-1],)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
 
     def pool_rgb(self, features: Tensor) -> Tensor:
-        """(F, C) of `features` (F, C, h, w)."""
+        """Means (F, C) of `features` (F, C, h, w)."""
         return features.mean((2, 3))
 
     def advance(self, steps: Steps, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ class Seq2SeqConfig(RecurrentVLNConfig):
     """Seq2Seq: the fields of `RecurrentVLNConfig`, and one.
 
     Fields:
-        use_previous_action: whether the state sees the action before.
+        use_previous_action: whether the previous action is an input of the state.
     """
 
     model_type = "internnav_seq2seq"

@@ -1,4 +1,4 @@
-"""How Seq2Seq, CMA and RDP start: encoders from weights that have seen depth, images and words.
+"""Initial weights of Seq2Seq, CMA and RDP: pretrained encoders of depth, images and words.
 
 A model is built without any of them. The same files serve all three.
 """
@@ -42,13 +42,13 @@ def start_vln(
     text_encoder: str | None = None,
     word_embeddings: str | None = None,
 ) -> None:
-    """Start parts of `model` from what the arguments name; None or "random" leaves them alone.
+    """Initialise parts of `model` from the given sources; None or "random" leaves them unchanged.
 
-    Any of them may be a checkpoint of ours, folder or Hub name, that has such a part. Else
+    Any of them may be a checkpoint of ours, folder or Hub name, that has such a part. Otherwise
     `depth_encoder` is a file of DD-PPO; `rgb_encoder` a ResNet or, for RDP, a CLIP, and
     `text_encoder` a CLIP, see `load_rgb_encoder` and `load_clip`; `word_embeddings` VLN-CE's
-    `embeddings.json.gz`. Raises ValueError for what does not exist or does not fit, and for a part
-    that `model` does not have.
+    `embeddings.json.gz`. Raises ValueError for a source that does not exist or does not fit, and
+    for a part that `model` does not have.
     """
     sources = {
         "depth_encoder": depth_encoder,
@@ -74,7 +74,7 @@ def start_vln(
 def encoder_weights(
     file: Path, weights: Mapping[str, Tensor], model: PreTrainedModel, encoders: dict[str, str]
 ) -> dict[str, Tensor]:
-    """Under the names of `model`, which has no memory yet, the parts that `encoders` names.
+    """State dict of the parts in `encoders`, named as in `model`, which is on the meta device.
 
     Their options are those of `start_vln`. Raises ValueError for a part that neither they nor the
     `weights` in `file` have.
@@ -119,8 +119,8 @@ def load_part(name: str, module: Any, source: str | Path) -> None:
 
 
 def load_depth_encoder(encoder: DepthResNet, path: str | Path) -> None:
-    """From a policy of DD-PPO (`gibson-2plus-resnet50.pth` and the like), of which only the visual
-    encoder is taken. Raises ValueError where it has none or another.
+    """Load from a policy of DD-PPO (`gibson-2plus-resnet50.pth` and the like), of which only the
+    visual encoder is taken. Raises ValueError if it has none or another.
     """
     taken = below(read_tensors(path), _DD_PPO)
     if not taken:
@@ -129,11 +129,11 @@ def load_depth_encoder(encoder: DepthResNet, path: str | Path) -> None:
 
 
 def load_rgb_encoder(encoder: RGBResNet, source: str | Path) -> None:
-    """From a file of torchvision, or the folder or Hub name of a ResNet in transformers' form.
+    """Load a file of torchvision, or the folder or Hub name of a ResNet in transformers' form.
 
     Published models start from torchvision's IMAGENET1K_V1 (`resnet50-0676ba61.pth`); other
-    weights of a ResNet-50, such as microsoft/resnet-50, do, but are not the same. The classifier
-    is left out. Raises ValueError for what does not fit.
+    weights of a ResNet-50, such as microsoft/resnet-50, work, but are not the same. The classifier
+    is left out. Raises ValueError for weights that do not fit.
     """
     if Path(source).is_file():
         weights = torchvision_resnet_keys(read_tensors(source))
@@ -144,7 +144,7 @@ def load_rgb_encoder(encoder: RGBResNet, source: str | Path) -> None:
 
 
 def load_word_embeddings(embeddings: nn.Embedding, path: str | Path) -> None:
-    """From VLN-CE's `embeddings.json.gz`: a list of vectors, of which the first, that of padding,
+    """Load VLN-CE's `embeddings.json.gz`: a list of vectors, of which the first, that of padding,
     is zeros. Raises ValueError for another number or size of vectors.
     """
     file = check_file(path, "gzipped word vectors")
@@ -169,7 +169,7 @@ def load_word_embeddings(embeddings: nn.Embedding, path: str | Path) -> None:
 
 
 def _parts(model: PreTrainedModel) -> dict[str, nn.Module]:
-    """Of `model`, those that can start from something, by name of the option."""
+    """The parts of `model` that can be initialised from a source, by name of the option."""
     children = dict(model.named_children())
     parts = {name: children[name] for name in _ENCODERS if name in children}
     if "instruction_encoder" in children:
