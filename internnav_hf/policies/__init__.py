@@ -1,4 +1,4 @@
-"""Policies: what runs at inference. `reset(instruction)`, then `act(observation)` at each step."""
+"""Policies: models at inference. `reset(instruction)`, then `act(observation)` at each step."""
 
 from internnav_hf.policies.decisions import Decision
 from internnav_hf.policies.dual_system import DualSystemPolicy, DualSystemStep

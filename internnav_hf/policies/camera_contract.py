@@ -1,9 +1,9 @@
-"""What a policy is given, compared with the cameras that its model was trained with.
+"""Comparison of a policy's inputs with the cameras that its model was trained with.
 
-Each difference is told once, in words, by a warning; `strict` makes it a ValueError, before
-anything is done. The size of a view is always known. The field of view, the height and the pitch
-are compared where the robot tells its camera. What is only odd (depth that seems to be a share, a
-yaw of 90) is told once, too.
+Each difference is reported once, by a warning; `strict` makes it a ValueError, before anything is
+done. The size of a view is always known. The field of view, the height and the pitch are compared
+if the robot's camera is given. Suspicious inputs (depth that seems to be a fraction, a yaw of 90)
+are reported once, too.
 """
 
 import logging
@@ -29,13 +29,13 @@ ONE_VIEW = ("look_down_pitch_deg", "depth_scale")  # depth comes in metres
 
 
 class KnowsItsCameras:
-    """Of a policy whose `processor` remembers the cameras that its model was trained with."""
+    """Base of a policy whose `processor` stores the cameras that its model was trained with."""
 
     processor: Any
 
     @property
     def cameras(self) -> tuple[CameraSpec, ...]:
-        """What the model was trained with; none if it does not say so."""
+        """The cameras that the model was trained with; empty if they are not stored."""
         return cameras_of(self.processor.camera)
 
     @property
@@ -76,7 +76,7 @@ class CameraContract:
             self._differs(f"camera: {difference}")
 
     def check_views(self, views: Iterable[tuple[str, Frame]]) -> None:
-        """What is seen now, each view with its key: its size, and what is odd about it."""
+        """Check the current views, each with its key: the size, and suspicious values."""
         if not self.trained:
             self._tell_once("unknown", UNKNOWN)
         for key, frame in views:
@@ -88,12 +88,12 @@ class CameraContract:
                 self._tell_once(f"{key} {kind}", f"{key}: {told}")
 
     def check_depth(self, key: str, depth: np.ndarray) -> None:
-        """Tell what is odd about it."""
+        """Report suspicious values of `depth`."""
         for kind, told in depth_doubts(depth):
             self._tell_once(f"{key} {kind}", f"{key}: {told}")
 
     def check_pose(self, pose: np.ndarray, before: np.ndarray | None) -> None:
-        """Tell what is odd about it, after the pose `before`."""
+        """Report suspicious values of `pose`, which follows the pose `before`."""
         for kind, told in pose_doubts(pose, before):
             self._tell_once(kind, f"pose: {told}")
 
@@ -120,7 +120,7 @@ class CameraContract:
 
 
 def _nearest(size: tuple[int, int], known: Collection[tuple[int, int]]) -> str:
-    """The known size that is most like `size`, and whether its shape is."""
+    """For messages: the known size closest to `size` in aspect ratio, and whether these agree."""
     shape = np.log(size[0] / size[1])
     nearest = min(sorted(known), key=lambda other: abs(np.log(other[0] / other[1]) - shape))
     is_same = abs(np.log(nearest[0] / nearest[1]) - shape) < 0.02

@@ -1,4 +1,4 @@
-"""What System2 decided, as its words say it."""
+"""System2's decisions, parsed from its text."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,12 @@ from internnav_hf.models.system2.dialogue import Answer, AnswerKind, parse_answe
 
 @dataclass(frozen=True)
 class Decision:
-    """What System2 decided.
+    """A decision of System2.
 
     `goal_pixel` is (u, v) in pixels of the look-down image, `goal_confidence` in [0, 1] and
-    `heatmap` (rows, columns) come from the head. `actions` are VLN-CE numbers. `text` is what
-    System2 said, in order. Kind LOOK_DOWN means that it asks for the look-down view, UNPARSABLE
-    that what it said, kept in `text`, is no answer. `plan` (Q, D) comes with a pixel goal from a
-    policy with a planner.
+    `heatmap` (rows, columns) come from the head. `actions` are VLN-CE numbers. `text` is System2's
+    output, in order. Kind LOOK_DOWN means that it requests the look-down view, UNPARSABLE that its
+    `text` is not an answer. `plan` (Q, D) comes with a pixel goal from a policy with a planner.
     """
 
     kind: AnswerKind
@@ -29,7 +28,7 @@ class Decision:
 
 
 def first_decision(text: str) -> Decision:
-    """The first turn's answer; a pixel before the view that it would point in is no answer."""
+    """The first turn's answer; a pixel is not an answer before the look-down view is shown."""
     answer = parse_answer(text)
     if answer.kind == AnswerKind.PIXEL_GOAL:
         return Decision(AnswerKind.UNPARSABLE, text)
@@ -37,5 +36,5 @@ def first_decision(text: str) -> Decision:
 
 
 def decision_of(answer: Answer, text: str) -> Decision:
-    """The decision that `answer`, which System2 gave by saying `text`, is."""
+    """The decision for `answer`, which was parsed from System2's `text`."""
     return Decision(answer.kind, text, goal_pixel=answer.goal_pixel, actions=answer.actions)

@@ -1,17 +1,17 @@
-"""The dual system at inference: System2 decides and leaves a plan, the action expert walks by it.
+"""The dual system at inference: System2 decides and plans, the action expert follows the plan.
 
-Every call brings one step of each robot (the published asynchronous protocol, in lockstep):
+Every call is one step of each robot (the published asynchronous protocol, in lockstep):
 
-* System2 is asked when there is no plan, when the robot has taken `max_steps_per_plan` actions with
-  it, or when the expert's path ends: nothing of it leads forward.
-* Turns and STOP are what System2 says. For a pixel goal the expert samples trajectories from the
-  view of the decision and the current one, both look-down views; the mean of their paths becomes
-  discrete actions, of which the first `actions_per_trajectory` count.
-* A plan whose first path leads nowhere turns left once, as does an answer that nothing follows from
-  - it is never taken for STOP - and System2 is asked again.
+* System2 runs when there is no plan, when the robot has taken `max_steps_per_plan` actions with it,
+  or when the expert's path ends: no part of it leads forward.
+* Turns and STOP come from System2. For a pixel goal the expert samples trajectories from the view
+  of the decision and the current one, both look-down views; the mean of their paths becomes
+  discrete actions, of which the first `actions_per_trajectory` are used.
+* If the first path of a plan leads nowhere, or an answer has no usable content, the robot turns
+  left once - this is never taken for STOP - and System2 runs again.
 
-The caller shows every frame that the robot sees, by `act` where it wants new actions and by
-`observe` where it carries on; the number of frames is the number of actions taken. A robot that
+The caller passes every frame of the robot, to `act` when it needs new actions and to `observe`
+while it executes the last ones; the number of frames is the number of actions taken. A robot that
 follows trajectories itself calls `act` at each of them.
 
 Legend: S samples, H horizon, Q query tokens, D width of System2, N tokens of a view, C channels.
@@ -65,11 +65,11 @@ FALLBACK_ACTIONS = (int(Action.TURN_LEFT),)
 
 @dataclass(frozen=True)
 class DualSystemStep:
-    """What to do now.
+    """The next step of a robot.
 
-    `actions` are VLN-CE numbers, to be taken one after the other. `decision` is System2's answer in
-    force, `asked` whether it was given in this call. Where the expert walks, `trajectories`
-    (S, H + 1, 2) and their mean `path` (H + 1, 2) are in metres in the robot's frame of now: x
+    `actions` are VLN-CE numbers, to be taken one after the other. `decision` is System2's current
+    answer, `asked` whether it was given in this call. If the expert ran, `trajectories`
+    (S, H + 1, 2) and their mean `path` (H + 1, 2) are in metres in the robot's current frame: x
     forward, y left, from (0, 0).
     """
 
@@ -82,10 +82,10 @@ class DualSystemStep:
 
 @dataclass
 class DualSystemEpisode:
-    """What the policy remembers of one robot; made by `DualSystemPolicy.start`.
+    """The policy's memory of one robot; made by `DualSystemPolicy.start`.
 
-    `plan` (Q, D) is None where System2 must be asked, `decision_view` (N, C) are the features of
-    the view that it pointed in, `age` counts the actions since.
+    `plan` (Q, D) is None if System2 must run, `decision_view` (N, C) are the features of the view
+    of its goal pixel, `age` counts the actions since.
     """
 
     instruction: str
@@ -97,7 +97,7 @@ class DualSystemEpisode:
     age: int = 0
 
     def note(self, frame: Image.Image) -> None:
-        """A frame was seen; the next one shows what an action did."""
+        """Add a frame; each one after the first shows the result of an action."""
         self.history.append(frame)
         self.age += 1
 
@@ -107,8 +107,8 @@ class DualSystemPolicy(KnowsItsCameras):
 
     An observation has `rgb`, and `rgb_look_down` unless the camera has one pitch; for experts that
     read depth, `depth_look_down` (`depth` with one pitch) in metres. `seed` and the name of an
-    episode say what is drawn in it, whatever runs beside it. `camera`, `strict_camera`, errors and
-    STOP are as with `System2Policy`; a bad observation of one robot changes nothing for any.
+    episode determine its noise, whatever runs in the same batch. `camera`, `strict_camera`, errors
+    and STOP are as with `System2Policy`; a bad observation of one robot changes nothing for any.
     """
 
     episode: DualSystemEpisode | None = None
@@ -151,11 +151,11 @@ class DualSystemPolicy(KnowsItsCameras):
             most = getattr(self.expert.config, "num_diffusion_steps", None)
             check_count("num_inference_steps", num_inference_steps, most)
         self.contract = CameraContract(name, self.cameras, camera, strict_camera, TWO_VIEWS)
-        self.system2.contract = self.contract  # each difference is told once
+        self.system2.contract = self.contract  # each difference is reported once
 
     @property
     def needs_depth(self) -> bool:
-        """Whether the action expert reads depth."""
+        """Whether the action expert uses depth."""
         return self.expert.config.uses_depth
 
     @classmethod
@@ -163,7 +163,7 @@ class DualSystemPolicy(KnowsItsCameras):
         """Model and processor from a folder or Hub repository.
 
         `kwargs` are settings of the policy and arguments of the model's loading. Released models
-        are asked in the published words of inference.
+        get the published prompts of inference.
         """
         from internnav_hf.models.dual_system.model import DualSystemModel
 
@@ -180,21 +180,21 @@ class DualSystemPolicy(KnowsItsCameras):
         self.episode = self.start(instruction)
 
     def act(self, observation: dict[str, Any]) -> DualSystemStep:
-        """What the one robot does, seeing `observation`."""
+        """The next step of the single robot, given `observation`."""
         return self.steps([self.episode], [observation])[0]
 
     def observe(self, rgb: Frame) -> None:
-        """A frame between two actions of the last answer, which the one robot carries on with."""
+        """Add a frame between two actions of the last answer, which the robot still executes."""
         checked_batch(self.contract.policy, DualSystemEpisode, [self.episode])
         self.note(self.episode, rgb)
 
     def start(self, instruction: str, name: str = "") -> DualSystemEpisode:
-        """A new episode; `name` tells its random numbers from those of others."""
+        """A new episode; `name` seeds its random numbers, together with `seed`."""
         instruction = checked_instruction(instruction, self.contract.policy)
         return DualSystemEpisode(instruction, episode_generator(self.seed, name))
 
     def note(self, episode: DualSystemEpisode, rgb: Frame) -> None:
-        """As `observe`, for one robot of many."""
+        """`observe` for one robot of many."""
         episode.note(self.system2.prepare(rgb))
 
     @torch.no_grad()
@@ -204,10 +204,10 @@ class DualSystemPolicy(KnowsItsCameras):
         observations: Sequence[dict[str, Any]],
         force_look_down: bool = False,
     ) -> list[DualSystemStep]:
-        """What each robot does, seeing its observation; all that think, and all that walk, share a
-        batch. `force_look_down` puts "↓" in the mouth of a System2 that is asked.
+        """The next step of each robot, given its observation; System2 and the expert each run on
+        one batch. With `force_look_down` System2's first answer is forced to be "↓".
 
-        Raises ValueError for what cannot be seen, before anything is done.
+        Raises ValueError for an invalid observation, before anything is done.
         """
         policy = self.contract.policy
         checked_batch(policy, DualSystemEpisode, episodes, observations=observations)
@@ -235,12 +235,12 @@ class DualSystemPolicy(KnowsItsCameras):
         return [found[row] for row in range(len(episodes))]
 
     def _checked(self, observation: Any, where: str) -> dict[str, Any]:
-        """`rgb`, `rgb_look_down` and, for experts that read it, `depth_look_down`, checked; those
+        """`rgb`, `rgb_look_down` and, for experts that use it, `depth_look_down`, checked; those
         of the ordinary view, if the camera has one pitch or is not known.
         """
         depths = ("depth", "depth_look_down") if self.needs_depth else ()
         if "depth_look_down" in checked_keys(observation, where, ("rgb",), VIEWS):
-            depths = depths[1:]  # then the other is not needed
+            depths = depths[1:]  # then the ordinary view's depth is not needed
         checked_keys(observation, where, (), (*VIEWS, *depths))
         seen: dict[str, Any] = self.system2.checked(observation, where)
         given = "depth_look_down"
@@ -271,7 +271,7 @@ class DualSystemPolicy(KnowsItsCameras):
     def _ask(
         self, episodes, seen: list[dict], views: "_Views", rows: list[int], force: bool
     ) -> list[int]:
-        """Ask System2 for `rows`; returns those with a new plan."""
+        """Run System2 for `rows`; returns those with a new plan."""
         decisions = self.system2.decide(
             [seen[row]["rgb"] for row in rows],
             [episodes[row].instruction for row in rows],
@@ -284,15 +284,15 @@ class DualSystemPolicy(KnowsItsCameras):
             episode = episodes[row]
             episode.decision, episode.plan, episode.age = decision, None, 0
             if decision.plan is not None:
-                episode.plan = decision.plan.clone()  # the caller has the other
+                episode.plan = decision.plan.clone()  # a copy: the caller has the decision's
                 pointing.append(row)
         for row, view in zip(pointing, views.features(pointing), strict=True):
-            episodes[row].decision_view = view.clone()  # not all of the batch is to be kept
+            episodes[row].decision_view = view.clone()  # else the whole batch stays in memory
         return pointing
 
     def _walk(self, episodes, views: "_Views", rows: list[int], asked: bool) -> dict:
-        """Steps of `rows` by the expert. A path that has ended is no step if the plan is not new:
-        System2 is to be asked.
+        """Steps of `rows` by the expert. A path that has ended gives no step unless the plan is
+        new: System2 must run.
         """
         found: dict[int, DualSystemStep] = {}
         for row, trajectories in zip(rows, self._sample(episodes, views, rows), strict=True):
@@ -313,7 +313,7 @@ class DualSystemPolicy(KnowsItsCameras):
         chosen = [episodes[row] for row in rows]
         plan = torch.stack([episode.plan for episode in chosen])
         shape = (self.num_samples, self.expert.config.action_horizon, 3)
-        # Each episode draws by itself: the first noise here, what the expert adds in its steps.
+        # Each episode has its own noise: the initial one here, the expert's between its steps.
         generators = [episode.generator for episode in chosen]
         noise = torch.stack([torch.randn(shape, generator=g) for g in generators])
         pairs = zip(chosen, views.features(rows), strict=True)
@@ -329,7 +329,7 @@ class DualSystemPolicy(KnowsItsCameras):
 
 
 class _Views:
-    """The look-down views of one call as the expert sees them, their features computed once."""
+    """The look-down views of one call as inputs of the expert, their features computed once."""
 
     def __init__(self, policy: DualSystemPolicy, seen: Sequence[dict[str, Any]]):
         config = policy.expert.config
@@ -339,7 +339,7 @@ class _Views:
         self._features: dict[int, Tensor] = {}
 
     def features(self, rows: list[int]) -> list[Tensor]:
-        """(N, C) for each of `rows`."""
+        """Features (N, C) for each of `rows`."""
         missing = [row for row in rows if row not in self._features]
         if missing:
             seen = [self._seen[row] for row in missing]
@@ -356,14 +356,14 @@ class _Views:
 
 
 def rgb_view(frame: Frame, size: tuple[int, int]) -> np.ndarray:
-    """(3, S, S) uint8, as the dataset makes it."""
+    """(3, S, S) uint8, prepared as in the dataset."""
     resized = resize_view(as_image(frame), size, Image.Resampling.BICUBIC)
     return np.asarray(resized).transpose(2, 0, 1)
 
 
 def depth_view(depth: Any, size: tuple[int, int]) -> np.ndarray:
-    """(S, S) float32 metres of an image in metres, as the dataset makes it; 0 where it is not
-    finite or negative: unknown.
+    """(S, S) float32 metres from an image in metres, prepared as in the dataset; negative or
+    non-finite depth becomes 0, unknown.
     """
     image = Image.fromarray(np.asarray(depth, np.float32))
     nearest = np.asarray(resize_view(image, size, Image.Resampling.NEAREST))
@@ -372,7 +372,7 @@ def depth_view(depth: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 def _turn_or_stop(episode: DualSystemEpisode) -> DualSystemStep:
-    """What System2 says without a goal; nothing that can be done turns left."""
+    """System2's answer without a goal as a step; one without usable actions turns left."""
     actions: tuple[int, ...] = ()
     if episode.decision.kind in (AnswerKind.TURN, AnswerKind.STOP):
         actions = tuple(a for a in episode.decision.actions if a != Action.LOOK_DOWN)

@@ -1,6 +1,4 @@
-"""What policies that follow robots share: the frames of an episode, its random numbers, checks of
-settings.
-"""
+"""Shared by policies: the frames of an episode, its random numbers, checks of settings."""
 
 import copy
 import math
@@ -18,8 +16,8 @@ from PIL import Image
 class FrameHistory:
     """The past frames of an episode, prepared, oldest first in `frames`.
 
-    There are never more than `limit`: then every second one is forgotten, and from there on only
-    every second one (the fourth, ...) is kept. Up to `limit` frames nothing is lost.
+    There are never more than `limit`: beyond it every second frame is dropped, and from then on
+    only every second one (the fourth, ...) is kept. Up to `limit` frames all are kept.
     """
 
     def __init__(self, limit: int = 512):
@@ -28,7 +26,7 @@ class FrameHistory:
         self._stride, self._num_seen = 1, 0
 
     def append(self, frame: Image.Image) -> None:
-        """The next frame, in the size in which System2 is shown it."""
+        """Add the next frame, in the size of System2's input."""
         if self._num_seen % self._stride == 0:
             self.frames = [*self.frames, frame]
         self._num_seen += 1
@@ -38,7 +36,7 @@ class FrameHistory:
 
 
 def check_count(name: str, count: int, most: int | None = None) -> None:
-    """Raise ValueError for a setting that is no whole number from 1 to `most`."""
+    """Raise ValueError for a setting that is not a whole number from 1 to `most`."""
     is_whole = isinstance(count, numbers.Integral) and not isinstance(count, bool)
     if not is_whole or count < 1 or (most is not None and count > most):
         expected = "1 or more" if most is None else f"1 to {most}"
@@ -46,7 +44,7 @@ def check_count(name: str, count: int, most: int | None = None) -> None:
 
 
 def check_numbers(seed: int, **settings: float | None) -> None:
-    """Raise ValueError for what is no seed, and for a setting that is neither a finite number nor
+    """Raise ValueError for an invalid seed, and for a setting that is neither a finite number nor
     None.
     """
     if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or seed < 0:
@@ -59,8 +57,8 @@ def check_numbers(seed: int, **settings: float | None) -> None:
 
 @contextmanager
 def undone_on_error(episodes: Sequence[Any]) -> Iterator[None]:
-    """Where the block is left early, as for want of memory, `episodes` are as they were before: the
-    same call may be tried again.
+    """Context manager: if the block raises, as when memory runs out, `episodes` are restored, so
+    that the same call may be repeated.
     """
     before = [{name: _kept(value) for name, value in vars(episode).items()} for episode in episodes]
     try:
@@ -77,14 +75,14 @@ def undone_on_error(episodes: Sequence[Any]) -> Iterator[None]:
 
 
 def _kept(value: Any) -> Any:
-    """What a step may change in place, as it is now."""
+    """A copy of `value` if a step may change it in place."""
     if isinstance(value, torch.Generator):
         return value.get_state()
     return copy.copy(value) if isinstance(value, list | deque | FrameHistory) else value
 
 
 def episode_generator(seed: int, name: str) -> torch.Generator:
-    """Random numbers of the episode `name`, whatever runs beside it."""
+    """Generator for the episode `name`, independent of other episodes."""
     if not isinstance(name, str):
         raise ValueError(f"name of an episode: found {name!r}, expected text, as str(number).")
     letters = name.encode(errors="surrogatepass")

@@ -1,7 +1,7 @@
-"""What a visual-navigation policy is asked to do: the four tasks of NavDP, and two goals at once.
+"""Goals of a visual-navigation policy: the four tasks of NavDP, and two goals at once.
 
-A goal belongs to the observation that it comes with: a point stands in the robot's frame of this
-moment, so that a caller who drives on moves it along; a pixel and an image stay what they are.
+A goal belongs to its observation: a point is given in the robot's frame at that time, so that the
+caller must transform it as the robot moves; a pixel and an image do not change.
 """
 
 from collections.abc import Collection
@@ -31,7 +31,7 @@ class ImageGoal:
 
 @dataclass(frozen=True, eq=False)
 class PixelGoal:
-    """Go to what is seen at `pixel` (u, v) of `view`, the current view unless another is given.
+    """Go to the place at `pixel` (u, v) of `view`, the current view unless another is given.
 
     The pixel may lie outside the view: then the goal is beyond the nearest edge.
     """
@@ -61,8 +61,8 @@ Goal = PointGoal | ImageGoal | PixelGoal | NoGoal | PointImageGoal
 
 
 def checked_goal(goal: Any, kinds: Collection[str], where: str) -> Goal:
-    """The goal with pictures and numbers as they are expected, of the `kinds` that a model knows;
-    ValueError for another.
+    """The goal with checked pictures and numbers, if it is one of the model's `kinds`; ValueError
+    otherwise.
     """
     if not isinstance(goal, Goal):
         shown = repr(goal) if isinstance(goal, type | tuple | str | None) else described(goal)

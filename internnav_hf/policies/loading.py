@@ -1,8 +1,8 @@
-"""Which family a checkpoint is of, and the policy that drives a robot with it.
+"""The family of a checkpoint, and the policy that drives a robot with it.
 
-A checkpoint of ours says its family in config.json. One that others released is recognised by the
+Our checkpoints store their family in config.json. A third-party checkpoint is recognised by the
 family's function `is_released(family, stored, names)`: `stored` is config.json, empty if there is
-none, and `names()` are the names of the weights. An adapter is of its base's family.
+none, and `names()` are the names of the weights. An adapter belongs to its base's family.
 """
 
 import difflib
@@ -32,7 +32,7 @@ from internnav_hf.weights.loading import check_is_checkpoint
 
 _WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 _PARTS = ("self", "model", "processor")  # of a policy; the rest are settings
-# What loading of transformers takes without naming it.
+# Arguments that transformers' loading takes without declaring them.
 _LOADING = {
     *HUB_ARGUMENTS,
     *("attn_implementation", "device_map", "dtype", "torch_dtype", "max_memory", "variant"),
@@ -90,7 +90,7 @@ def split_settings(policy: type, kwargs: dict[str, Any]) -> tuple[dict[str, Any]
 
 
 def family_of_checkpoint(path: Any, **hub: Any) -> Family | None:
-    """The family of a folder, Hub name or released file; None if it is of none."""
+    """The family of a folder, Hub name or released file; None if it belongs to none."""
     file = _bare_weights(Path(path))
     if file is not None:
         return _released({}, cache(lambda: read_tensors(file).keys()))

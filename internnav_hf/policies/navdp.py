@@ -1,21 +1,21 @@
-"""NavDP at inference: from views and a goal to the trajectory that its critic likes best.
+"""NavDP at inference: from views and a goal to the trajectory with the critic's highest value.
 
-Every call brings the current view of each robot, its goal, and one plan: all robots share one call
-of the model, whatever their goals are. The memory are the last frames that a robot has seen, by
-`steps` where it plans and by `observe` where it drives on; what the model makes of a frame is kept,
-so that only new frames are encoded. Frames from before the start are black, as in training.
+Every call takes the current view of each robot and its goal, and gives one plan: all robots share
+one call of the model, whatever their goals are. The memory holds the robot's last frames, from
+`steps` when it plans and from `observe` while it drives; features of a frame are cached, so that
+only new frames are encoded. Frames from before the start are black, as in training.
 
-The rules of the NavDP repository's agent stand between samples and plans; they are settings here,
-and with them all its five tasks give its trajectories and values (goldens). Differs from there:
+The rules of the NavDP repository's agent turn samples into plans; they are settings here, and with
+them all its five tasks give its trajectories and values (goldens). Differs from there:
 
-* Its memory are the last calls, ours every `memory_stride`-th frame of what was seen, which is the
-  same by default. Training sees frames about 0.25 m apart: where a robot's frames lie closer, a
-  larger stride shows it what it knows.
-* If no trajectory can be trusted, it turns to the side of its own two best ones, not to that of all
-  robots in the batch.
+* Its memory holds the last calls, ours every `memory_stride`-th frame, which is the same by
+  default. In training, frames are about 0.25 m apart: if a robot's frames are closer, a larger
+  stride matches the training.
+* If the critic trusts no trajectory, a robot turns to the side of its own two best ones, not to
+  that of all robots in the batch.
 
-A point goal has no heading; as there, the model is told 0, that of a straight way, and never more
-than 10 m ahead or to a side, nor a place behind: a robot whose goal is behind turns to it.
+A point goal has no heading; as there, the model gets 0, that of a straight path. It also gets at
+most 10 m ahead or to a side, and no place behind: a robot whose goal is behind turns to it.
 
 Legend: N trajectories, H horizon, M memory frames, P patch tokens, C width, S image size.
 """
@@ -72,12 +72,12 @@ EXPLORATION_PENALTY = 10.0
 
 @dataclass(frozen=True)
 class NavDPStep:
-    """What to drive now, in metres in the robot's frame of now: x forward, y left.
+    """The next path, in metres in the robot's current frame: x forward, y left.
 
     `path` (H + 1, 2) begins at (0, 0); it stays there if the robot has arrived (`is_stop`).
     `trajectories` (N, H + 1, 2) are all samples, the best first, and `values` (N,) the critic's.
-    `turn` is 1 or -1 where the critic trusts none of them, or the goal is behind: then the path
-    only points to the left or to the right; the robot should not follow it, but turn and look.
+    `turn` is 1 or -1 if the critic trusts none of them, or the goal is behind: then the path only
+    points to the left or to the right; the robot should not follow it, but turn and look again.
     """
 
     path: np.ndarray
@@ -87,13 +87,13 @@ class NavDPStep:
 
     @property
     def is_stop(self) -> bool:
-        """Whether the best is to stay."""
+        """Whether the best path is to stay."""
         return not self.path.any()
 
 
 @dataclass
 class _Frame:
-    """A frame (3, S, S) uint8 as the model sees it; its `tokens` (P, C) once they are needed."""
+    """An input frame (3, S, S) uint8 of the model; its `tokens` (P, C) once they are needed."""
 
     rgb: Tensor
     tokens: Tensor | None = None
@@ -101,7 +101,7 @@ class _Frame:
 
 @dataclass
 class NavDPEpisode:
-    """What the policy remembers of one robot, made by `NavDPPolicy.start`; newest frame last."""
+    """The policy's memory of one robot, made by `NavDPPolicy.start`; newest frame last."""
 
     generator: torch.Generator
     frames: deque[_Frame]
@@ -113,9 +113,9 @@ class NavDPPolicy:
     An observation has `rgb` (H, W, 3) uint8 and `depth` (H, W) in metres. Settings:
 
         num_samples: trajectories to choose from. NavDP repository: 16.
-        num_inference_steps: of the diffusion; by default as many as in training.
-        seed: says, with the name of an episode, what is drawn in it, whatever runs beside it.
-        memory_stride: frames from one that is remembered to the next.
+        num_inference_steps: diffusion steps; by default as many as in training.
+        seed: determines, with the name of an episode, its noise, whatever runs in the same batch.
+        memory_stride: number of frames from one frame of the memory to the next.
         shortest_path_m: a trajectory that ends nearer to the robot than this counts as having
             arrived: it stays where the robot is. Not for exploration. NavDP repository: 0.5 m.
         shortest_exploration_m: without a goal, such trajectories lose 10 of their value instead.
@@ -123,11 +123,11 @@ class NavDPPolicy:
         stop_threshold: if no value reaches it, the robot turns to the side to which the best
             trajectories go. In the NavDP repository each client sends one; by default there is
             none.
-        camera: the robot's. What differs from those of the training (`cameras`) is told once.
+        camera: the robot's. Differences from the training's (`cameras`) are reported once.
         strict_camera: such a difference is a ValueError.
 
-    What cannot be seen, or gone to, is a ValueError that changes nothing for any robot: the same
-    call, put right, is answered as if it had not been. A new policy has begun its first episode.
+    An invalid observation or goal is a ValueError that changes nothing for any robot: the corrected
+    call gives the same answer as without the error. A new policy has begun its first episode.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class NavDPPolicy:
 
     @classmethod
     def from_pretrained(cls, path, **kwargs) -> "NavDPPolicy":
-        """Of a folder, Hub repository or released file.
+        """Load from a folder, Hub repository or released file.
 
         `kwargs` are settings of the policy and arguments of the model's loading. Raises ValueError
         for a folder with another model.
@@ -187,7 +187,7 @@ class NavDPPolicy:
 
     @property
     def cameras(self) -> tuple[CameraSpec, ...]:
-        """What the model was trained with; none if it does not say so."""
+        """The cameras that the model was trained with; empty if they are not stored."""
         return cameras_of(self.model.config.camera)
 
     @property
@@ -205,16 +205,16 @@ class NavDPPolicy:
         self.episode = self.start()
 
     def act(self, observation: dict[str, Any], goal: Goal) -> NavDPStep:
-        """What the one robot drives towards `goal`, seeing `observation`."""
+        """The single robot's path towards `goal`, given `observation`."""
         return self.steps([self.episode], [observation], [goal])[0]
 
     def start(self, name: str = "") -> NavDPEpisode:
-        """A new episode; `name` tells its random numbers from those of others."""
+        """A new episode; `name` seeds its random numbers, together with `seed`."""
         length = (self.model.config.num_memory_frames - 1) * self.memory_stride + 1
         return NavDPEpisode(episode_generator(self.seed, name), deque(maxlen=length))
 
     def observe(self, episode: NavDPEpisode, observation: dict[str, Any]) -> None:
-        """A frame between two plans."""
+        """Add a frame between two plans."""
         where = self.contract.policy
         checked_batch(where, NavDPEpisode, [episode])
         seen = self._checked(observation, place_of(where, 0, 1), ("rgb",))
@@ -228,11 +228,11 @@ class NavDPPolicy:
         goals: Sequence[Goal],
         observed: bool = False,
     ) -> list[NavDPStep]:
-        """What each robot drives, in one call of the model.
+        """The path of each robot, in one call of the model.
 
-        `observed` says that `observe` has seen these observations already.
+        `observed`: whether these observations were already passed to `observe`.
         Raises ValueError for an observation without depth, with depth that is not in metres or not
-        of the colour view's shape, for what is no goal, and for goals of a kind that the model was
+        of the colour view's shape, for an invalid goal, and for goals of a kind that the model was
         not trained for.
         """
         given = {"observations": observations, "goals": goals}
@@ -271,7 +271,7 @@ class NavDPPolicy:
     def _checked_batch(
         self, episodes: Sequence, observations: Sequence, goals: Sequence, observed: bool
     ) -> tuple[list[dict[str, Any]], list[Goal]]:
-        """Views and goals, each as it is expected."""
+        """Views and goals, checked."""
         seen, checked, count = [], [], len(episodes)
         for row, (observation, goal) in enumerate(zip(observations, goals, strict=True)):
             where, kinds = place_of(self.contract.policy, row, count), self.goal_kinds
@@ -284,7 +284,7 @@ class NavDPPolicy:
         return seen, checked
 
     def _checked(self, observation: Any, where: str, needed: Sequence[str]) -> dict[str, Any]:
-        """`rgb` and `depth`: those that are `needed`, and `rgb` where it is there."""
+        """`rgb` and `depth`: those that are `needed`, and `rgb` if it is given."""
         checked_keys(observation, where, needed, ("rgb", "depth") if "depth" in needed else needed)
         seen: dict[str, Any] = {}
         if observation.get("rgb") is not None:
@@ -297,12 +297,12 @@ class NavDPPolicy:
         return seen
 
     def _seen(self, picture: Frame) -> Tensor:
-        """(3, S, S) uint8 as the model sees it, in its order of colours."""
+        """The model's input (3, S, S) uint8, in its channel order."""
         rgb = letterbox(np.asarray(picture), self.model.config.image_size)
         return rgb.flip(0) if self.model.config.channel_order == "bgr" else rgb
 
     def _asked(self, goal: Goal, observation: dict[str, Any], current: Tensor) -> dict[str, Tensor]:
-        """A goal as `NavDPModel.sample` takes it; `current` (3, S, S) is the view that is seen."""
+        """A goal as `NavDPModel.sample` takes it; `current` (3, S, S) is the current view."""
         asked = {}
         if isinstance(goal, PointGoal | PointImageGoal):
             x = min(max(goal.xy[0], 0.0), FARTHEST_POINT_M)
@@ -329,11 +329,11 @@ class NavDPPolicy:
         if new:
             rgb = torch.stack([frame.rgb for frame in new]).to(self.model.device)
             for frame, tokens in zip(new, self.model.encode_rgb(rgb), strict=True):
-                frame.tokens = tokens.clone()  # not all of the batch is to be kept
+                frame.tokens = tokens.clone()  # else the whole batch stays in memory
         return torch.stack([_tokens(memory) for memory in memories])
 
     def _step(self, goal: Goal, trajectories: np.ndarray, values: np.ndarray) -> NavDPStep:
-        """By the rules, from `trajectories` (N, H, 2) without the origin."""
+        """Apply the rules to `trajectories` (N, H, 2), which lack the origin."""
         trajectories, values = self._ruled(goal, trajectories, values)
         trajectories = np.pad(trajectories, ((0, 0), (1, 0), (0, 0)))
         turn, path = self._turn(trajectories, values), trajectories[0]
@@ -347,7 +347,7 @@ class NavDPPolicy:
     def _ruled(
         self, goal: Goal, trajectories: np.ndarray, values: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Short ones stay, or lose their value where exploring; the best first."""
+        """Short trajectories stay in place or, exploring, lose value; the best come first."""
         ends = np.linalg.norm(trajectories[:, -1], axis=-1)
         if isinstance(goal, NoGoal):
             too_short = (ends < self.shortest_exploration_m).astype(values.dtype)
@@ -358,12 +358,12 @@ class NavDPPolicy:
         return trajectories[order], values[order]
 
     def _is_behind(self, goal: Goal) -> TypeGuard[PointGoal | PointImageGoal]:
-        """Of the model's own goal, which is never behind, a robot there would have arrived."""
+        """Whether `goal` is behind: the model clamps goals to x >= 0, so it would look reached."""
         is_point = isinstance(goal, PointGoal | PointImageGoal)
         return is_point and goal.xy[0] < 0 and np.hypot(*goal.xy) >= self.shortest_path_m
 
     def _turn(self, trajectories: np.ndarray, values: np.ndarray) -> int:
-        """1 left, -1 right, to the side of the two best; 0 if one of them can be trusted."""
+        """1 left, -1 right, to the side of the two best; 0 if the critic trusts one of them."""
         if self.stop_threshold is None or values[0] >= self.stop_threshold:
             return 0
         return -1 if trajectories[:2, :, 1].mean() < 0 else 1

@@ -1,16 +1,16 @@
-"""What a robot shows and says, checked before anything is made of it, for every policy.
+"""Checks of a robot's observations and instructions, for every policy, before they are used.
 
-Each function returns what the models take, or raises one ValueError that says where (`where`: which
-policy, which robot), which key, what was found (kind, shape, numbers) and what to do; no picture is
-printed. Nothing is changed, so that the same call, put right, is answered as if the wrong one had
-never come.
+Each function returns the input of the models, or raises one ValueError that names the place
+(`where`: which policy, which robot), the key, what was found (kind, shape, numbers) and what to do;
+no picture is printed. Nothing is changed, so that the corrected call gives the same answer as
+without the error.
 
-    colours     uint8 (H, W, 3), or a PIL image, turned as its EXIF says; palettes become RGB
-    depth       metres (H, W), floats; 0, NaN and infinity where nothing is known
+    colours     uint8 (H, W, 3), or a PIL image, rotated by its EXIF; palettes become RGB
+    depth       metres (H, W), floats; 0, NaN and infinity where unknown
     pose        x, y in metres, yaw in radians
     text        words
 
-Numbers are looked at in every few rows and columns, so that a check costs microseconds.
+Numbers are checked only in every few rows and columns, so that a check costs microseconds.
 
 Legend: H, W height and width of a view.
 """
@@ -29,12 +29,12 @@ from PIL import Image
 from internnav_hf.data.readers.images import upright_rgb
 
 Frame = Image.Image | np.ndarray
-"""RGB; (H, W, 3) uint8 where it is an array"""
+"""RGB; an array is (H, W, 3) uint8"""
 
-LARGEST_MEDIAN_DEPTH_M = 100.0  # no view of a place to walk in is farther away; millimetres are
+LARGEST_MEDIAN_DEPTH_M = 100.0  # no walkable place has a deeper view; millimetres exceed it
 LARGE_MEDIAN_DEPTH_M = 20.0  # only outdoors
-LARGEST_NEGATIVE_SHARE = 0.01  # a resize may overshoot, a sensor may mark some pixels
-LONGEST_INSTRUCTION = 20_000  # characters; those of R2R and RxR have some hundreds
+LARGEST_NEGATIVE_SHARE = 0.01  # a resize may overshoot, a sensor may mark invalid pixels
+LONGEST_INSTRUCTION = 20_000  # characters; R2R and RxR have a few hundred
 LARGEST_STEP_M = 3.0  # from one view to the next
 LIKE_ANOTHER_KEY = 0.75
 SAMPLES_PER_SIDE = 64
@@ -43,7 +43,7 @@ EXPECTED_COLOURS = "expected RGB, uint8 (H, W, 3) or a PIL image"
 
 
 def checked_batch(where: str, kind: type, episodes: Sequence, **others: Sequence) -> None:
-    """As many episodes of `kind`, each once, as there are of `others`."""
+    """The episodes, checked: of `kind`, no duplicates, as many as there are of `others`."""
     check_lists(where, episodes=episodes, **others)
     lengths = {"episodes": len(episodes), **{name: len(other) for name, other in others.items()}}
     if len(set(lengths.values())) > 1:
@@ -61,7 +61,7 @@ def checked_batch(where: str, kind: type, episodes: Sequence, **others: Sequence
 
 
 def check_lists(where: str, **given: Any) -> None:
-    """Raise ValueError where one of `given` is no list, nor an array of several."""
+    """Raise ValueError if one of `given` is neither a list nor an array of several."""
     for name, value in given.items():
         is_several = isinstance(value, Sequence | np.ndarray | torch.Tensor)
         if not is_several or isinstance(value, str | bytes):
@@ -71,7 +71,7 @@ def check_lists(where: str, **given: Any) -> None:
 
 
 def check_parts(policy: str, model: Any, kinds: Collection[str], processor: Any) -> None:
-    """Raise ValueError for a model whose `model_type` is none of `kinds`, or without processor."""
+    """Raise ValueError for a model whose `model_type` is not in `kinds`, or without processor."""
     found = getattr(getattr(model, "config", None), "model_type", None)
     if found not in kinds:
         found = repr(found) if found else described(model)
@@ -81,15 +81,15 @@ def check_parts(policy: str, model: Any, kinds: Collection[str], processor: Any)
 
 
 def place_of(where: str, row: int, count: int) -> str:
-    """Whose observation it is, for messages."""
+    """Name of the robot whose observation it is, for messages."""
     return f"{where}: observation" + (f" {row + 1} of {count}" if count > 1 else "")
 
 
 def checked_keys(
     observation: Any, where: str, needed: Collection[str], known: Collection[str]
 ) -> Mapping[str, Any]:
-    """A mapping with the keys that are `needed`, and none that looks like another of the `known`.
-    Others are left alone.
+    """`value`, checked: a mapping with the `needed` keys, and none that resembles another of the
+    `known` ones. Other keys are ignored.
     """
     if not isinstance(observation, Mapping):
         found = described(observation)
@@ -108,7 +108,7 @@ def checked_keys(
 
 
 def checked_picture(value: Any, where: str) -> Frame:
-    """Colours as an RGB image, upright, or as a uint8 array (H, W, 3); of a tensor, the array."""
+    """Colours as an upright RGB image, or as a uint8 array (H, W, 3); a tensor becomes an array."""
     if isinstance(value, Image.Image):
         return _checked_image(value, where)
     if isinstance(value, torch.Tensor):
@@ -122,7 +122,7 @@ def checked_picture(value: Any, where: str) -> Frame:
 
 
 def picture_doubts(frame: Frame) -> Iterator[tuple[str, str]]:
-    """What is odd about a checked array of colours: a kind, and what to tell."""
+    """Suspicious values of a checked array of colours: a kind, and a message."""
     if isinstance(frame, np.ndarray) and sampled(frame).max() <= 1:
         found = "found nothing brighter than 1 of 255"
         yield "dark", f"{found}: is the lens covered, or was 0 to 1 cast to uint8?"
@@ -141,8 +141,8 @@ def size_of(frame: Frame) -> tuple[int, int]:
 def checked_depth(
     value: Any, where: str, view: Frame | None = None, view_key: str = "rgb"
 ) -> np.ndarray:
-    """Depth (H, W) in metres, as high for its width as `view`, unless its numbers give another unit
-    away. What is not finite, and a few negative numbers, count as unknown later on.
+    """Depth (H, W) in metres, of the aspect ratio of `view`; ValueError if its numbers show another
+    unit. Non-finite and a few negative numbers count as unknown later on.
     """
     if isinstance(value, torch.Tensor):
         value = _as_array(value)
@@ -189,7 +189,7 @@ def _check_metres(seen: np.ndarray, where: str) -> None:
 
 
 def depth_doubts(depth: np.ndarray) -> Iterator[tuple[str, str]]:
-    """What is odd about a checked depth without being impossible: a kind, and what to tell."""
+    """Suspicious but possible values of a checked depth: a kind, and a message."""
     seen = sampled(depth)
     known = seen[np.isfinite(seen) & (seen > 0)]
     if not known.size:
@@ -218,7 +218,7 @@ def checked_pose(value: Any, where: str) -> np.ndarray:
 
 
 def pose_doubts(pose: np.ndarray, before: np.ndarray | None) -> Iterator[tuple[str, str]]:
-    """What is odd about a checked pose that comes after `before`: a kind, and what to tell."""
+    """Suspicious values of a checked pose that follows `before`: a kind, and a message."""
     if abs(pose[2]) > 2 * np.pi:
         yield "yaw", f"found a yaw of {pose[2]:.4g}, more than a turn: is it in radians?"
     moved = 0.0 if before is None else float(np.hypot(*(pose - before)[:2]))
@@ -227,7 +227,7 @@ def pose_doubts(pose: np.ndarray, before: np.ndarray | None) -> Iterator[tuple[s
 
 
 def checked_action(value: Any, where: str) -> int:
-    """What the robot did last, a number of VLN-CE, or -1."""
+    """The robot's last action, a number of VLN-CE, or -1."""
     is_number = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_number or value not in range(NO_ACTION, NUM_ACTIONS):
         expected = f"expected {NO_ACTION} to {NUM_ACTIONS - 1}"
@@ -250,7 +250,7 @@ def checked_place(value: Any, where: str) -> tuple[float, float]:
 
 
 def checked_instruction(text: Any, where: str) -> str:
-    """Text with a word in it, of a length that a person would say."""
+    """Text that contains a word and is not longer than an instruction can be."""
     if not isinstance(text, str):
         raise ValueError(
             f"{where}: instruction: found {described(text)}, expected text: a str that says where "
@@ -274,7 +274,7 @@ def checked_instruction(text: Any, where: str) -> str:
 
 
 def described(value: Any) -> str:
-    """What it is, in a few words: never what is in a picture."""
+    """A few words about `value` for messages: never the content of a picture."""
     if isinstance(value, Image.Image):
         return f"a PIL image of mode {value.mode}, {value.size[0]}x{value.size[1]}"
     if isinstance(value, torch.Tensor):
@@ -307,7 +307,7 @@ def _checked_image(image: Image.Image, where: str) -> Image.Image:
 
 
 def _colour_hint(value: np.ndarray) -> str:
-    """What would make colours of it."""
+    """Hint for a message: how to convert `value` to colours."""
     shape = value.shape
     if not value.size:
         return ""
@@ -331,11 +331,11 @@ def _colour_hint(value: np.ndarray) -> str:
 
 
 def _as_array(tensor: torch.Tensor) -> Any:
-    """As an array, from whatever device; as it is where it holds no plain numbers."""
+    """`tensor` as an array, from any device; unchanged if it holds no plain numbers."""
     try:
         tensor = tensor.detach().cpu()
         return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-    except (TypeError, RuntimeError):  # sparse, on no device, of a type that NumPy has not
+    except (TypeError, RuntimeError):  # sparse, on no device, or a dtype that NumPy lacks
         return tensor
 
 
@@ -348,7 +348,7 @@ def _decoded(image: Image.Image, where: str, expected: str) -> np.ndarray:
 
 
 def _as_numbers(value: Any) -> np.ndarray | None:
-    """float64; None for what is no array of real numbers."""
+    """`value` as float64; None if it is not an array of real numbers."""
     try:
         return np.array(value, np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -356,7 +356,7 @@ def _as_numbers(value: Any) -> np.ndarray | None:
 
 
 def _range_of(array: np.ndarray) -> str:
-    """Of some of its numbers."""
+    """Range of a sample of the numbers in `array`."""
     if array.dtype.kind not in "fiu" or not array.size or array.dtype == np.uint8:
         return ""
     seen = sampled(array) if array.ndim > 1 else array.reshape(-1)[:SAMPLES_PER_SIDE]
@@ -376,5 +376,5 @@ def _listed(names: Iterable[Any]) -> str:
 
 
 def _one(shape: tuple[int, ...]) -> str:
-    """The index that takes the axis of length 1 away."""
+    """The index that removes the axis of length 1."""
     return "[..., 0]" if shape[-1] == 1 else "[0]"

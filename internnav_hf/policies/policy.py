@@ -1,11 +1,11 @@
-"""What a policy is: two protocols, one for each benchmark.
+"""Interfaces of policies: two protocols, one for each benchmark.
 
     InstructionPolicy    follows a text: `start(instruction)`, then `steps(episodes, observations)`
     GoalPolicy           drives to a goal: `start()`, then `steps(episodes, observations, goals)`
 
 `steps` answers for any number of robots, each with its episode, in one call of the model; `reset`
 and `act` are the same for a single robot. An observation is a dict: `rgb` (H, W, 3) uint8 always,
-`depth` (H, W) in metres, `pose` (x, y, yaw) and look-down views where a policy reads them. A bad
+`depth` (H, W) in metres, `pose` (x, y, yaw) and look-down views if a policy uses them. A bad
 observation, instruction or goal of one robot is a ValueError that changes nothing for any robot.
 """
 
@@ -21,7 +21,7 @@ Observation = dict[str, Any]
 
 
 class Policy(Protocol):
-    """What both kinds have. `model` is the network, already in evaluation mode."""
+    """Common part of both kinds. `model` is the network, already in evaluation mode."""
 
     model: Any
 
@@ -44,12 +44,12 @@ class Policy(Protocol):
 
 
 class InstructionStep(Protocol):
-    """What an instruction policy answers."""
+    """Answer of an instruction policy."""
 
     @property
     def actions(self) -> tuple[int, ...]:
         """Numbers of VLN-CE, to be taken one after the other: 0 stop, 1 forward 0.25 m, 2 left 15°,
-        3 right 15°. Empty if the answer is a goal that somebody else walks to.
+        3 right 15°. Empty if the answer is a goal for another policy to reach.
         """
         ...
 
@@ -64,7 +64,7 @@ class InstructionPolicy(Policy, Protocol):
     def steps(
         self, episodes: Sequence[Any], observations: Sequence[Observation]
     ) -> Sequence[InstructionStep]:
-        """What each robot does next."""
+        """The next step of each robot."""
         ...
 
     def reset(self, instruction: str) -> None:
@@ -72,26 +72,26 @@ class InstructionPolicy(Policy, Protocol):
         ...
 
     def act(self, observation: Observation) -> InstructionStep:
-        """What the single robot does next."""
+        """The next step of the single robot."""
         ...
 
 
 class GoalStep(Protocol):
-    """What a goal policy answers, in metres in the robot's frame now (x forward, y left)."""
+    """Answer of a goal policy, in metres in the robot's current frame (x forward, y left)."""
 
     @property
     def path(self) -> np.ndarray:
-        """(K, 2) to drive, from (0, 0)."""
+        """The path (K, 2) to drive, from (0, 0)."""
         ...
 
     @property
     def trajectories(self) -> np.ndarray | None:
-        """(N, K, 2) all samples, best first; None if the policy draws no samples."""
+        """All samples (N, K, 2), best first; None if the policy draws no samples."""
         ...
 
     @property
     def values(self) -> np.ndarray | None:
-        """(N,) of `trajectories`, higher is better; None without a critic."""
+        """Values (N,) of `trajectories`, higher is better; None without a critic."""
         ...
 
 
@@ -112,7 +112,7 @@ class GoalPolicy(Policy, Protocol):
     def steps(
         self, episodes: Sequence[Any], observations: Sequence[Observation], goals: Sequence[Goal]
     ) -> Sequence[GoalStep]:
-        """What each robot drives next."""
+        """The next path of each robot."""
         ...
 
     def reset(self) -> None:
@@ -120,5 +120,5 @@ class GoalPolicy(Policy, Protocol):
         ...
 
     def act(self, observation: Observation, goal: Goal) -> GoalStep:
-        """What the single robot drives next."""
+        """The next path of the single robot."""
         ...

@@ -1,12 +1,12 @@
 """RDP at inference: an instruction, the current view and odometry in, one action out.
 
-RDP decides on several displacements at a time. They become discrete actions by the published rule,
-of which the first `actions_per_decision` are done before it decides again; in between every view
+RDP predicts several displacements at a time. They become discrete actions by the published rule, of
+which the first `actions_per_decision` are executed before it decides again; in between every view
 advances the state. All robots share one call of the model: those that decide and those that do not.
 
-Differs from the published agent: the state advances once a step, also where the robot decides
-(unless the configuration asks for the published double update), and a robot that starts does not
-wait until the others have done what they had decided.
+Differs from the published agent: the state advances once per step, also at a decision (unless the
+configuration has the published double update), and a robot that starts does not wait until the
+others have executed their plans.
 
 Legend: L tokens, H horizon.
 """
@@ -33,7 +33,7 @@ FALLBACK_ACTION = int(Action.TURN_LEFT)
 
 @dataclass
 class RDPEpisode(VLNEpisode):
-    """Besides: the last `poses` (x, y, yaw), the first one, and the actions to do yet."""
+    """Also holds the last `poses` (x, y, yaw), the first one, and the remaining actions."""
 
     generator: torch.Generator = field(kw_only=True)
     poses: deque[np.ndarray] = field(kw_only=True)
@@ -47,9 +47,9 @@ class RDPPolicy(VLNPolicy):
     An observation is that of `VLNPolicy`, and `pose`, (x, y, yaw) of the robot in any frame that
     stays the same during an episode. Settings:
 
-        actions_per_decision: how many are done before RDP decides again. Published: 4 of 8.
-        stop_with: which of RDP's two heads says that the goal is reached. Published: stop_progress.
-        seed: says, with the name of an episode, what is drawn in it, whatever runs beside it.
+        actions_per_decision: actions executed before RDP decides again. Published: 4 of 8.
+        stop_with: RDP's head that decides that the goal is reached. Published: stop_progress.
+        seed: determines, with the name of an episode, its noise, whatever runs in the same batch.
     """
 
     episode_class = RDPEpisode
@@ -78,9 +78,9 @@ class RDPPolicy(VLNPolicy):
         self.seed = seed
 
     def start(self, instruction: str, name: str = "") -> RDPEpisode:
-        """A new episode; `name` tells its random numbers from those of others.
+        """A new episode; `name` seeds its random numbers, together with `seed`.
 
-        ValueError for an instruction without a word that the model knows.
+        ValueError for an instruction without a word in the vocabulary.
         """
         num_poses = self.model.config.num_previous_displacements + 1
         return RDPEpisode(
@@ -111,7 +111,7 @@ class RDPPolicy(VLNPolicy):
         return steps
 
     def _checked(self, episode: RDPEpisode, observation: Any, where: str) -> dict[str, Any]:
-        """Besides, `pose`."""
+        """As in `VLNPolicy`, and `pose`."""
         seen = super()._checked(episode, observation, where)
         pose = checked_pose(observation.get("pose"), f"{where}: pose")
         self.contract.check_pose(pose, episode.poses[-1] if episode.poses else None)
@@ -130,7 +130,7 @@ class RDPPolicy(VLNPolicy):
         return {name: torch.from_numpy(way).float().to(device) for name, way in ways.items()}
 
     def _step(self, episode: RDPEpisode, acted: Any, row: int) -> VLNStep:
-        """The next action of the plan, which is made first where there is none."""
+        """The next action of the plan, which is made first if there is none."""
         if episode.plan:
             return VLNStep(episode.plan.pop(0))
         displacements = acted.displacements[row].float().cpu()
@@ -148,9 +148,9 @@ class RDPPolicy(VLNPolicy):
 
 
 def _move(episode: RDPEpisode, seen: dict[str, Any]) -> None:
-    """Note where the robot is; what it has left undone of its plan counts no more."""
+    """Store the robot's pose; if it left the plan, drop the remaining actions."""
     pose = seen["pose"]
-    pose[2] = wrap_angle(pose[2])  # as in the data, whose differences are not wrapped again
+    pose[2] = wrap_angle(pose[2])  # as in the data: differences are not wrapped again
     episode.poses.append(pose)
     if episode.start_pose is None:
         episode.start_pose = pose

@@ -1,4 +1,4 @@
-"""System2 at inference: the look-down dialogue, and the plan that it leaves for an action expert.
+"""System2 at inference: the look-down dialogue, and the plan for an action expert.
 
 Legend: H, W height and width of an image, Q query tokens of a plan, D width of System2.
 """
@@ -49,15 +49,15 @@ VIEWS = ("rgb", "rgb_look_down")
 AnswerWith = Literal["head", "text"]
 Planner = Callable[[System2Session], Tensor]  # dialogues with a goal -> plans (B, Q, D)
 
-# What stands between the goal's words and the query tokens: the published training and the
-# published inference differ by a line break.
+# Text between the goal and the query tokens: the published training and the published inference
+# differ by a line break.
 PLAN_OPENING = {"training": "<|im_end|>\n", "inference": "<|im_end|>"}
 
 
 @dataclass
 class System2Episode:
-    """What the policy remembers of one robot, made by `start`; `waiting` is the dialogue in which
-    System2 asked for the look-down view.
+    """The policy's memory of one robot, made by `start`; `waiting` is the dialogue in which System2
+    requested the look-down view.
     """
 
     instruction: str
@@ -69,14 +69,14 @@ class System2Policy(KnowsItsCameras):
     """System2 through the look-down protocol, for one robot (`reset`, `act`) or many (`start`,
     `steps`; or `decide`, which keeps nothing).
 
-    `answer_with` says where goals come from: the pixel-goal head (the default where the model has
-    one) or the text. With `planner`, every pixel goal brings a plan, made on the same key-value
-    cache; the head's goal is put into System2's mouth for it, in the words that training shows.
+    `answer_with` is the source of goals: the pixel-goal head (the default if the model has one) or
+    the text. With `planner`, every pixel goal has a plan, made on the same key-value cache; for it
+    the head's goal is appended as System2's answer, in the text format of training.
 
-    `camera` is the robot's: what differs from those of the training (`cameras`) is told once, and
-    refused where `strict_camera` is set. A ValueError for what cannot be seen or read changes
-    nothing: the same call, put right, is answered as if it had not been. An episode may go on after
-    STOP, which is advice.
+    `camera` is the robot's: differences from the training's (`cameras`) are reported once, and are
+    a ValueError with `strict_camera`. A ValueError for an invalid input changes nothing: the
+    corrected call gives the same answer as without the error. An episode may go on after STOP,
+    which is advice.
     """
 
     episode: Any = None
@@ -113,7 +113,7 @@ class System2Policy(KnowsItsCameras):
         """Model and processor from a folder or Hub repository; `kwargs` are settings of the policy
         and arguments of the model's loading.
 
-        Released System2s, which are plain Qwen-VLs, are asked in the published words of inference.
+        Released System2s, which are plain Qwen-VLs, get the published prompts of inference.
         """
         hub = hub_arguments(kwargs)
         style = {"prompt_style": "inference"} if is_plain_vlm(path, **hub) else {}
@@ -127,9 +127,7 @@ class System2Policy(KnowsItsCameras):
         self.episode = self.start(instruction)
 
     def observe(self, rgb: Frame) -> None:
-        """Remember a frame that no decision is asked for; history is sampled from all frames of the
-        episode.
-        """
+        """Store a frame without a decision; history is sampled from all frames of the episode."""
         checked_batch(self.contract.policy, System2Episode, [self.episode])
         self.episode.history.append(self.prepare(rgb))
 
@@ -137,7 +135,7 @@ class System2Policy(KnowsItsCameras):
         """Decide from `observation["rgb"]`; on kind LOOK_DOWN call again with
         `observation["rgb_look_down"]`.
 
-        If the observation brings both views, one call is enough.
+        If the observation has both views, one call is enough.
         """
         return self.steps([self.episode], [observation])[0]
 
@@ -148,8 +146,8 @@ class System2Policy(KnowsItsCameras):
     def steps(
         self, episodes: Sequence[System2Episode], observations: Sequence[dict[str, Frame]]
     ) -> list[Decision]:
-        """As `act`, one decision for each robot; those whose observations have both views share a
-        batch.
+        """`act` for each robot, one decision each; robots whose observations have both views share
+        a batch.
         """
         name, count = self.contract.policy, len(observations)
         checked_batch(name, System2Episode, episodes, observations=observations)
@@ -173,7 +171,7 @@ class System2Policy(KnowsItsCameras):
         return seen
 
     def _answered(self, episodes: list[System2Episode], seen: list[dict]) -> list[Decision]:
-        """The robots have both views, or there is one."""
+        """Decisions of robots that all have both views, or of a single robot."""
         if not episodes:
             return []
         first, views = episodes[0], [one.get("rgb_look_down") for one in seen]
@@ -206,7 +204,7 @@ class System2Policy(KnowsItsCameras):
         return seen
 
     def _check_views(self, views: Iterable[tuple[str, Frame]]) -> None:
-        """But for frames that were prepared by the caller."""
+        """Check the views, except for frames that were prepared by the caller."""
         prepared = self.processor.history_size
         self.contract.check_views([view for view in views if size_of(view[1]) != prepared])
 
@@ -220,10 +218,10 @@ class System2Policy(KnowsItsCameras):
     ) -> Any:
         """One decision for each current frame, its instruction and its past frames (oldest first).
 
-        Lists give a list of decisions, a single instruction a single one. Of longer histories,
+        Lists give a list of decisions, a single instruction a single one. From longer histories,
         `num_history` frames are taken as in training. `look_down` holds the look-down views, or is
-        a function that renders them for the indices that ask; without it, asking is the answer
-        (kind LOOK_DOWN). `force_look_down` puts "↓" in System2's mouth.
+        a function that renders them for the requested indices; without it, the request is the
+        answer (kind LOOK_DOWN). With `force_look_down` the answer "↓" is forced.
         """
         single = isinstance(instruction, str | bytes) or not isinstance(instruction, Sequence)
         past = [] if history is None else history
@@ -275,7 +273,7 @@ class System2Policy(KnowsItsCameras):
         return decisions, session
 
     def _goals(self, session: System2Session, views: Sequence[Frame]) -> list[Decision]:
-        """The second turn, on the cache of the first: show the look-down views, read the goals."""
+        """The second turn, on the cache of the first: look-down views in, goals out."""
         text = render_continuation(look_down_message(style=self.processor.prompt_style))
         frames = [self._look_down_frame(view) for view in views]
         images = session.extend([self.processor.encode_text(text, [frame]) for frame in frames])
@@ -293,7 +291,7 @@ class System2Policy(KnowsItsCameras):
             return decisions
         session.select(rows)
         opening = PLAN_OPENING[self.processor.prompt_style]
-        spoken = self.answer_with == "text"  # then the words are in the cache already
+        spoken = self.answer_with == "text"  # then the text is in the cache already
         words = ["" if spoken else self._goal_words(decisions[row]) for row in rows]
         session.extend([self.processor.encode_text(text + opening, []) for text in words])
         decisions = list(decisions)
@@ -302,7 +300,7 @@ class System2Policy(KnowsItsCameras):
         return decisions
 
     def _goal_words(self, decision: Decision) -> str:
-        """The nearest whole pixel of the image, as System2's training writes it."""
+        """The nearest whole pixel of the image, in the text format of System2's training."""
         size = (self.model.config.image_width, self.model.config.image_height)
         pairs = zip(decision.goal_pixel, size, strict=True)
         return Answer.of_pixel(*(min(round(p), s - 1) for p, s in pairs)).text
@@ -334,7 +332,7 @@ class System2Policy(KnowsItsCameras):
         return [tokenizer.decode(answer, skip_special_tokens=True) for answer in answers]
 
     def _checked(self, answer: Answer, text: str) -> Decision:
-        """A goal outside the image is no answer; nor is asking for the view that is shown."""
+        """A goal outside the image is not an answer, nor is a request for a view already shown."""
         size = (self.model.config.image_width, self.model.config.image_height)
         outside = answer.goal_pixel is not None and any(
             p >= s for p, s in zip(answer.goal_pixel, size, strict=True)
@@ -344,7 +342,7 @@ class System2Policy(KnowsItsCameras):
         return decision_of(answer, text)
 
     def _checked_questions(self, images, instructions, look_down) -> tuple[list[Frame], Any]:
-        """Views and words of `decide`; views that are rendered are checked when they are."""
+        """Views and instructions of `decide`, checked; rendered views are checked when rendered."""
         name, count = self.contract.policy, len(images)
         if look_down is not None and not callable(look_down) and len(look_down) != count:
             found = f"{count} images and {len(look_down)} look-down views"
@@ -363,7 +361,7 @@ class System2Policy(KnowsItsCameras):
         return seen["rgb"], seen.get("rgb_look_down", look_down)
 
     def _look_down_frame(self, view: Frame) -> Image.Image:
-        """As it is: goals are pixels of it, and the model learnt them for one size."""
+        """The view, not resized: goals are its pixels, and the model was trained for one size."""
         where = f"{self.contract.policy}: rgb_look_down"
         view = checked_picture(view, where)
         self._check_look_down(view, where)
@@ -378,8 +376,8 @@ class System2Policy(KnowsItsCameras):
             )
 
     def prepare(self, frame: Frame) -> Image.Image:
-        """A past or current frame in the size and with the filter of the prompt style, as histories
-        keep it; one that is prepared stays as it is.
+        """A past or current frame in the size and with the filter of the prompt style, as in a
+        history; a prepared frame is unchanged.
         """
         published = self.processor.prompt_style == "inference"
         resample = Image.Resampling.BICUBIC if published else Image.Resampling.BILINEAR

@@ -1,13 +1,13 @@
 """Seq2Seq and CMA at inference: an instruction and the current view in, one action out.
 
-Every call brings one view of each robot; all robots share one call of the model, at whatever step
-of their episodes they are. An instruction is encoded once. The recurrent state of an episode, and
-what the robot did last, are kept with it; where the robot did something else than the policy said,
-the next observation tells.
+Every call takes one view of each robot; all robots share one call of the model, at whatever step
+of their episodes they are. An instruction is encoded once. An episode holds its recurrent state and
+the robot's last action; if the robot took another action than the policy's, the next observation
+must contain it.
 
-Differs from the published agents: nothing is written to one GPU, the model is in evaluation mode
-(batch norm of a released Seq2Seq is what its configuration says), and a robot that starts does not
-wait for the others.
+Differs from the published agents: nothing is tied to one GPU, the model is in evaluation mode
+(batch norm of a released Seq2Seq follows its configuration), and a robot that starts does not wait
+for the others.
 
 Legend: L tokens, S image size, D depth size, K recurrent layers, H hidden.
 """
@@ -45,10 +45,10 @@ from internnav_hf.weights.checkpoints import hub_arguments
 
 @dataclass(frozen=True)
 class VLNStep:
-    """What to do now: `action` 0 stop, 1 forward 0.25 m, 2 left 15°, 3 right 15°.
+    """The next step: `action` 0 stop, 1 forward 0.25 m, 2 left 15°, 3 right 15°.
 
-    `progress` is the share of the way that the model thinks is behind; None if it does not say.
-    `path` (P, 2), metres in the robot's frame of now, is where RDP just decided to walk.
+    `progress` is the predicted share of the path covered; None if the model does not predict it.
+    `path` (P, 2), metres in the robot's current frame, is the path that RDP just predicted.
     """
 
     action: int
@@ -57,14 +57,14 @@ class VLNStep:
 
     @property
     def actions(self) -> tuple[int, ...]:
-        """`action`, as every policy that follows instructions gives it."""
+        """`action` as a tuple, as in every instruction policy."""
         return (self.action,)
 
 
 @dataclass
 class VLNEpisode:
-    """What the policy remembers of one robot, made by `start`: `instruction` (L, C) or (C,) as the
-    model read it, `recurrent_state` (K, H), None at first.
+    """The policy's memory of one robot, made by `start`: the encoded `instruction` (L, C) or (C,),
+    `recurrent_state` (K, H), None at first.
     """
 
     instruction: Tensor
@@ -76,10 +76,10 @@ class VLNPolicy(KnowsItsCameras):
     """See the module; for one robot (`reset`, `act`) or many (`start`, `steps`).
 
     An observation has `rgb` (H, W, 3) uint8 and `depth` (H, W) in metres, 0 where unknown, and, if
-    the robot did not do what the last step said, `previous_action`. `camera` is the robot's: what
-    differs from those of the training (`cameras`) is told once, and refused where `strict_camera`
-    is set. A bad observation of one robot is a ValueError that changes nothing for any: the same
-    call, put right, is answered as if it had not been. An episode may go on after STOP.
+    the robot did not take the last step's action, `previous_action`. `camera` is the robot's:
+    differences from the training's (`cameras`) are reported once, and are a ValueError with
+    `strict_camera`. A bad observation of one robot is a ValueError that changes nothing for any:
+    the corrected call gives the same answer as without the error. An episode may go on after STOP.
     """
 
     episode_class: type[VLNEpisode] = VLNEpisode
@@ -106,8 +106,8 @@ class VLNPolicy(KnowsItsCameras):
 
     @classmethod
     def from_pretrained(cls, path, processor: VLNProcessor | None = None, **kwargs) -> Any:
-        """Of a folder, Hub name or released file; `processor` where it has none, as what others
-        released. `kwargs` are settings of the policy and arguments of the model's loading.
+        """Load from a folder, Hub name or released file; `processor` if it has none, as third-party
+        checkpoints. `kwargs` are settings of the policy and arguments of the model's loading.
 
         Raises ValueError for a folder with another model.
         """
@@ -127,14 +127,14 @@ class VLNPolicy(KnowsItsCameras):
         self.episode = self.start(instruction)
 
     def act(self, observation: dict[str, Any]) -> VLNStep:
-        """What the one robot does, seeing `observation`."""
+        """The next step of the single robot, given `observation`."""
         return self.steps([self.episode], [observation])[0]
 
     @torch.no_grad()
     def start(self, instruction: str, name: str = "") -> VLNEpisode:
-        """A new episode. ValueError for an instruction without a word that the model knows.
+        """A new episode. ValueError for an instruction without a word in the vocabulary.
 
-        `name` tells episodes apart where a policy draws random numbers; this one draws none.
+        `name` seeds the random numbers of policies that draw any; this one draws none.
         """
         instruction = checked_instruction(instruction, self.contract.policy)
         return VLNEpisode(self.model.encode_instruction(self._words(instruction))[0])
@@ -143,7 +143,7 @@ class VLNPolicy(KnowsItsCameras):
     def steps(
         self, episodes: Sequence[VLNEpisode], observations: Sequence[dict[str, Any]]
     ) -> list[VLNStep]:
-        """What each robot does, in one call of the model.
+        """The next step of each robot, in one call of the model.
 
         Raises ValueError for an observation without depth, or with depth that is not in metres or
         not of the colour view's shape.
@@ -178,7 +178,7 @@ class VLNPolicy(KnowsItsCameras):
         return torch.from_numpy(ids).to(self.model.device)
 
     def _checked_batch(self, episodes: Sequence, observations: Sequence) -> list[dict[str, Any]]:
-        """What each robot shows and says, as it is expected."""
+        """The observations of all robots, checked."""
         policy = self.contract.policy
         checked_batch(policy, self.episode_class, episodes, observations=observations)
         count = len(observations)
@@ -186,7 +186,7 @@ class VLNPolicy(KnowsItsCameras):
         return [self._checked(*pair, place_of(policy, row, count)) for row, pair in pairs]
 
     def _checked(self, episode: Any, observation: Any, where: str) -> dict[str, Any]:
-        """`rgb`, `depth` and `previous_action`."""
+        """`rgb`, `depth` and `previous_action`, checked."""
         needed = ("rgb", "depth")
         checked_keys(observation, where, needed, (*needed, *self.optional_keys))
         rgb = checked_picture(observation["rgb"], f"{where}: rgb")
@@ -205,7 +205,7 @@ class VLNPolicy(KnowsItsCameras):
         return {name: torch.from_numpy(view).to(self.model.device) for name, view in views.items()}
 
     def _states(self, episodes: Sequence[Any]) -> dict[str, Tensor | None]:
-        """`recurrent_state` (B, K, H), zeros for who starts, and `starts` (B,)."""
+        """`recurrent_state` (B, K, H), zeros for robots that start, and `starts` (B,)."""
         states = [episode.recurrent_state for episode in episodes]
         starts = torch.tensor([state is None for state in states], device=self.model.device)
         known = next((state for state in states if state is not None), None)
