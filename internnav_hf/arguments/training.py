@@ -41,7 +41,7 @@ class NavTrainingArguments(TrainingArguments):
     recipe_options: ClassVar[dict[str, Any]] = {}
     """Values of the recipe's other dataclasses; `parse_arguments` sets it."""
     passed_over: ClassVar[str] = ""
-    """What is wrong with a newer checkpoint than the one resumed, from `checkpoint_to_resume`."""
+    """Damage of a newer checkpoint than the one resumed, from `checkpoint_to_resume`."""
     _VALID_DICT_FIELDS = (*TrainingArguments._VALID_DICT_FIELDS, "module_learning_rates")
 
     module_learning_rates: dict | str | None = field(

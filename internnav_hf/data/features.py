@@ -1,4 +1,4 @@
-"""What frozen encoders see in each episode, computed once and kept on disk.
+"""Features of frozen encoders for each episode, computed once and kept on disk.
 
     FOLDER/5c0f61d2e1f0a7b3-float16/encoder.json              whose features these are
     FOLDER/5c0f61d2e1f0a7b3-float16/1f/1fc09a...safetensors   rgb_features, depth_features (T, ...)

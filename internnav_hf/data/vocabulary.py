@@ -38,10 +38,10 @@ def learn_words(texts: Iterable[str], min_count: int = 1) -> list[str]:
 
 
 def recover_words(texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> list[str]:
-    """The list that the ids `tokens` of `texts` are from, as far as they tell.
+    """Recover the list of the ids `tokens` of `texts`, as far as possible.
 
-    A text counts where it has as many words as ids. Each id gets the word that it stands for most
-    often; one that no text tells becomes `<unused_7>`. ValueError where no text counts.
+    A text counts if it has as many words as ids. Each id gets the word that it stands for most
+    often; one that is in no text becomes `<unused_7>`. ValueError if no text counts.
     """
     parts = [_votes(texts, tokens, marks) for marks in (False, True)]
     votes = max(parts, key=lambda part: sum(map(Counter.total, part.values())))
@@ -75,8 +75,8 @@ def _votes(
 
 
 def read_vocabulary(path: str | Path) -> list[str]:
-    """Of VLN-CE's `train.json.gz` (its `instruction_vocab`), or of `vln_pe`'s raw `train.json.gz`,
-    which has no list: recovered from its episodes; or of a text file with a word in each line.
+    """Read the list of VLN-CE's `train.json.gz` (its `instruction_vocab`), of a text file of a word
+    a line, or of `vln_pe`'s raw `train.json.gz`, which has none: recovered from its episodes.
     """
     path, expected = Path(path), "a word list such as VLN-CE's train.json.gz"
     if path.suffix == ".txt":

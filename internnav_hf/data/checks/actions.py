@@ -1,14 +1,14 @@
-"""Whether a walk's actions can have led to its frames: the poses tell what the robot really did.
+"""Checks that an episode's actions can have led to its frames, as the poses show the real motions.
 
-Between two frames a robot went forward, turned left, turned right, or nothing that is clear (it
-stood, slid along a wall, was pushed); only clear motions count. Where the actions contradict them,
-other readings are tried: shifted by a frame either way, and other numbers for the same motions. One
-that explains nearly all of what the documented reading does not is told in the error; where none
-does, the documented one must fit most motions. So a few odd frames, collisions, turns of 15 or 30
-degrees and robots that walk unevenly pass.
+Between two frames a robot went forward, turned left, turned right, or did nothing clear (it stood,
+slid along a wall, was pushed); only clear motions count. If the actions contradict them, other
+readings are tried: shifted by a frame either way, and other numbers for the same motions. One that
+explains nearly all of what the documented reading does not is named in the error; if there is none,
+the documented one must fit most motions. So a few odd frames, collisions, turns of 15 or 30 degrees
+and robots that move unevenly pass.
 
-Decided for each episode, and for all of a scene together, as a walk of few turns tells little. What
-is wrong with all together is not with a walk that tells much by itself.
+Decided for each episode, and for all of a scene together, as an episode of few turns proves little.
+An error of all together does not apply to an episode that proves its own reading.
 
 T frames; N transitions from a frame to the next.
 """

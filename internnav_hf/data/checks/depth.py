@@ -1,18 +1,17 @@
-"""Whether depth is in the unit that is meant.
+"""Checks that depth is in the expected unit.
 
 A camera of known height and pitch sees the floor at known distances, in the lower part of its view:
-h / (sin p + y cos p) for the ray at y = (v - cy) / fy. Where much of a scene's depth lies at one
-multiple of that, the unit is known. Besides, and where no camera is known, medians must be those of
-rooms or streets. What is not finite, or 0, is unknown and counts for nothing. An episode is judged
-alone where it is off by more than stairs and tables are; all of a scene together, by less.
+h / (sin p + y cos p) for the ray at y = (v - cy) / fy. If much of a scene's depth lies at one
+multiple of that, the unit is known. Also, and if no camera is known, medians must be those of rooms
+or streets. Values that are not finite, or 0, are unknown and not counted. An episode is judged
+alone if it is off by more than stairs and tables are; all of a scene together, by less.
 
 Decoding an image takes as long as everything else that is read of an episode. So images of three
 episodes are decoded first, in a large scene one for every sixteen episodes, five at most. Only if
-one of them does not clearly show the floor where it must be, more images of more episodes are, and
-judge.
+one of them does not clearly show the floor where it must be, more images of more episodes are
+decoded and judged.
 
-A unit that is told by an option is checked in its turn: one that is not the data's cannot hide what
-is wrong with them.
+A unit set by an option is checked too: a wrong one cannot hide errors of the data.
 """
 
 from collections.abc import Callable, Hashable, Sequence

@@ -87,7 +87,7 @@ def check_row_order(table: pa.Table, path: Path) -> None:
 
 
 def _check_size(path: Path, metadata: pq.FileMetaData, names: Sequence[str]) -> None:
-    """What a few bytes unpack to may be more than any machine holds."""
+    """Refuse columns too large to unpack: a few bytes may unpack to more than fits in memory."""
     if metadata.num_rows > LONGEST_EPISODE:
         found = f"{metadata.num_rows} rows"
         raise broken(path, "length", found, f"at most {LONGEST_EPISODE} in one episode")

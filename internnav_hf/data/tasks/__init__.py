@@ -1,1 +1,1 @@
-"""What models learn from: datasets of samples, and collators that make batches of them."""
+"""Training data of models: datasets of samples, and collators that batch them."""

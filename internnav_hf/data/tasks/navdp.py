@@ -1,4 +1,4 @@
-"""NavDP's samples: where the robot was, what it sees, a goal, and the way there.
+"""NavDP's samples: past and current views, a goal, and the path there.
 
 A sample is drawn from an episode with poses and depth: a current frame, a goal frame ahead, the
 colour frames before the current one as memory. The goal comes as a point, as the view from there,
@@ -96,7 +96,7 @@ class NavDPDataset(Dataset):
 
     `single_goal_fraction` of the samples mix nothing: all their slots have one kind, as at
     inference. Published 0, which gives it a ninth of them. `goal_at_end_fraction` of them have
-    their goal where the walk ends: published 0, which suits long walks.
+    their goal at the end of the episode: published 0, which suits long episodes.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class NavDPDataset(Dataset):
 
     @property
     def is_simulated(self) -> bool:
-        """Whether the embedded simulator wrote all groups."""
+        """Return whether the embedded simulator wrote all groups."""
         units = {unit.split("/")[0]: unit for unit in self.episodes["unit"].to_pylist()}
         return all(is_simulated(self.data_root / unit) for unit in units.values())
 

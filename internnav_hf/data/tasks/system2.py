@@ -120,7 +120,7 @@ class System2Dataset(Dataset):
 
     @property
     def is_simulated(self) -> bool:
-        """Whether every dataset named was written by the embedded simulator."""
+        """Return whether every dataset named was written by the embedded simulator."""
         scenes = self.episodes.select(["dataset", "scene"]).group_by("dataset")
         return all(
             is_simulated(self.data_root / self.names[row["dataset"]].folder / row["scene_min"])

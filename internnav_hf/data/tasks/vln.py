@@ -1,4 +1,4 @@
-"""Samples of the instruction followers that learn from whole walks: Seq2Seq, CMA and RDP.
+"""Samples of the instruction-following models that learn from whole episodes: Seq2Seq, CMA, RDP.
 
 A sample is one episode of `vln_pe` with one of its instructions: what the robot saw at every frame,
 and what it should have done.
@@ -71,7 +71,7 @@ class Processor(Protocol):
 
 
 class VLNDataset(Dataset):
-    """Whole walks as a map-style dataset.
+    """Whole episodes as a map-style dataset.
 
     `data_root` holds a folder per scan, each with a folder per scene; a list of them is read one
     after the other, as when what DAgger collected is added. `scans` limits them (a comma separated
@@ -168,7 +168,7 @@ class VLNDataset(Dataset):
 
     @property
     def is_simulated(self) -> bool:
-        """Whether the embedded simulator wrote all scans."""
+        """Return whether the embedded simulator wrote all scans."""
         return all(is_simulated(unit) for unit in self._units())
 
     def _units(self) -> list[Path]:

@@ -1,5 +1,4 @@
-"""What is learnt from a whole walk: actions and their weights, displacements and what goes with
-them.
+"""Targets and inputs of a whole episode: actions, their weights, displacements and poses.
 
     actions -> previous_actions, inflection_weights                          Seq2Seq, CMA
     poses (T, 3) -> displacements -> discrete_displacements                  RDP's targets
