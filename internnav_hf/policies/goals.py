@@ -23,7 +23,7 @@ class PointGoal:
 
 @dataclass(frozen=True, eq=False)
 class ImageGoal:
-    """Go where `image` was taken."""
+    """Go to the place where `image` was taken."""
 
     kind: ClassVar[str] = "image"
     image: Picture
@@ -50,7 +50,7 @@ class NoGoal:
 
 @dataclass(frozen=True, eq=False)
 class PointImageGoal:
-    """Go to `xy` as in `PointGoal`, where `image` was taken."""
+    """Go to `xy` as in `PointGoal`, the place where `image` was taken."""
 
     kind: ClassVar[str] = "point+image"
     xy: tuple[float, float]

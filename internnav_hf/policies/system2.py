@@ -193,7 +193,7 @@ class System2Policy(KnowsItsCameras):
         self, observation: Any, where: str, needed: Sequence[str] = ("rgb",)
     ) -> dict[str, Frame]:
         """The views of an observation, RGB, those that are `needed` and those that are there;
-        ValueError, which begins with `where`, for what is none.
+        ValueError, which begins with `where`, for invalid ones.
         """
         checked_keys(observation, where, needed, VIEWS)
         given = [key for key in VIEWS if observation.get(key) is not None]

@@ -250,8 +250,8 @@ def _checked_source(
     build: Callable[[Any], nn.Module],
     fresh: tuple[str, ...],
 ) -> tuple[Any, dict[str, Any]]:
-    """What transformers is to open for `path`, a folder or Hub name whose weights are whole and of
-    about the size of the model that `build` makes of `config`: a path, or None, and `kwargs`.
+    """Arguments with which transformers opens `path`, a folder or Hub name whose weights are whole
+    and of about the size of the model that `build` makes of `config`: path or None, and `kwargs`.
 
     `fresh` are prefixes of the names of modules that the weights may lack.
     """

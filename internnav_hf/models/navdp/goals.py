@@ -110,7 +110,7 @@ class GoalEncoder(nn.Module):
         return (next(iter(goal), "none"),) * NUM_SLOTS
 
     def _tensor(self, kind: str, given: Any, device: torch.device) -> Tensor:
-        """Floats: bytes beside them in a batch would be taken for floats, too."""
+        """`given` as floats: bytes stacked with floats in a batch would count as floats."""
         tensor = torch.as_tensor(given).to(device)
         if tuple(tensor.shape) != self.shapes[kind]:
             raise ValueError(

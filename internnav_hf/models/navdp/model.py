@@ -362,5 +362,5 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
 
 
 def _masked(tensor: Tensor, mask: Tensor) -> Tensor:
-    """`tensor` (B, ...) with zeros where not `mask` (B,)."""
+    """`tensor` (B, ...) with zeros outside `mask` (B,)."""
     return tensor.where(mask.view(-1, *(1,) * (tensor.dim() - 1)), 0)

@@ -21,7 +21,7 @@ class System2Config(OwnFieldsWin, PreTrainedConfig):
     Fields:
         vlm_config: configuration of the vision-language model, or a dict of it with its
             `model_type`.
-        use_pixel_goal_head: whether there is a head beside the text answer. False is exactly the
+        use_pixel_goal_head: whether there is a head next to the text answer. False is exactly the
             published model.
         pixel_goal_loss_weight: weight of `pixel_goal_loss` added to `language_loss`. 0 is exactly
             the published recipe.

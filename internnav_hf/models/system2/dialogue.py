@@ -44,14 +44,14 @@ CONJUNCTIONS = (
 )
 
 LOOK_DOWN = "↓"
-# Discrete actions of VLN-CE by their symbol; 5 asks for the look-down view.
+# Discrete actions of VLN-CE by their symbol; 5 requests the look-down view.
 ACTION_OF_SYMBOL = {"STOP": 0, "↑": 1, "←": 2, "→": 3, LOOK_DOWN: 5}
 SYMBOL_OF_ACTION = {action: symbol for symbol, action in ACTION_OF_SYMBOL.items()}
 _SYMBOLS = re.compile("|".join(map(re.escape, ACTION_OF_SYMBOL)))
 
 
 class AnswerKind(IntEnum):
-    """What an answer is; the first three are also the classes of a training sample
+    """Kinds of answers; the first three are also the classes of a training sample
     (`answer_class`).
     """
 

@@ -63,7 +63,7 @@ class System2Model(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
         """Random weights, or those of `vlm`, a model of `config.vlm_config`, with a fresh head."""
         super().__init__(config)
         if vlm is None:
-            # not the type that the configuration remembers: `dtype` asks for one for the whole
+            # not the dtype stored in the configuration: `dtype` sets one for the whole model
             dtype = torch.get_default_dtype()
             vlm = AutoModelForImageTextToText.from_config(config.vlm_config, dtype=dtype)
         self.vlm = vlm

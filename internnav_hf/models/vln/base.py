@@ -122,7 +122,7 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
             self.instruction_encoder.word_embeddings.requires_grad_(False)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """As published."""
+        """Initialise as published."""
         if module is self.action_head:
             init.orthogonal_(module.weight, gain=0.01)
             init.zeros_(module.bias)
