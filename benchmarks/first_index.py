@@ -22,6 +22,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from internnav_hf.command_line import LineParser
+
 ROOT = Path(__file__).parents[1]
 CAMERA = "r2r_125cm_0_30"
 WORDS = ["go", "walk", "past", "the", "turn", "left", "right", "stop", "at", "chair", "table"]
@@ -65,9 +67,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """See `--help`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = LineParser(__doc__)
     names = list(FAMILIES)
     parser.add_argument("--against", type=Path, help="folder of the other checkout")
     parser.add_argument("--families", nargs="+", choices=names, default=names, help="which")

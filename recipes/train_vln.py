@@ -66,7 +66,9 @@ PUBLISHED = {
 class VLNTrainingArguments(NavTrainingArguments):
     """The published hyper-parameters."""
 
-    model: Literal["seq2seq", "cma", "rdp", "seq2seq_plus", "cma_plus"] = option("cma", "Which.")
+    model: Literal["seq2seq", "cma", "rdp", "seq2seq_plus", "cma_plus"] = option(
+        "cma", "Model to train."
+    )
     published: Literal["documented", "executed"] = option(
         "documented", "Warm-up and weight decay: as configured, or (executed) neither."
     )

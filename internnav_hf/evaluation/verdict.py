@@ -35,6 +35,8 @@ def judge(limits: str | Path, folder: str | Path) -> list[tuple[bool, str]]:
     number that is not there.
     """
     comparisons = read_fields(limits)
+    if not comparisons:
+        raise ValueError(f"{limits}: found no comparison, expected what learnt means.")
     for what, comparison in comparisons.items():
         _check(f"{limits}, {what}", comparison)
     return [_judge(Path(folder), what, asked) for what, asked in comparisons.items()]

@@ -70,7 +70,7 @@ def test_options_are_not_abbreviated():
 
 @pytest.mark.parametrize("text", ["- a\n- b", "just words"])
 def test_a_file_that_is_no_mapping_is_one_clear_error(tmp_path, text):
-    with pytest.raises(ValueError, match=r"run\.yaml: expected one `field: value` a line"):
+    with pytest.raises(ValueError, match=r"run\.yaml: expected one `field: value` per line"):
         parse_file(tmp_path / "run.yaml", text)
 
 

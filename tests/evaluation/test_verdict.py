@@ -47,3 +47,10 @@ def test_a_limit_that_cannot_be_read_names_file_and_line(tmp_path, text):
     (tmp_path / "limits.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"limits\.yaml, Success: found .*expected number, one of"):
         judge(tmp_path / "limits.yaml", tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}"])
+def test_a_file_without_a_comparison_is_refused(tmp_path, text):
+    (tmp_path / "limits.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"limits\.yaml: found no comparison"):
+        judge(tmp_path / "limits.yaml", tmp_path)

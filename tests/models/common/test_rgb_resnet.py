@@ -50,7 +50,8 @@ def test_with_the_batchs_statistics_it_gives_upstreams_numbers():
     features = released_encoder("training").train()(images(data, 224)).mean((2, 3))
     weight, bias = (seeded_tensor(f"fc.1.{name}", shape) for name, shape in FC.items())
     out = torch.relu(features @ weight.T + bias)
-    assert_close(out, data["out.fc_224_bn_train_mode"], atol=2e-5, rtol=0)
+    # the golden is 3.4e-5 from float64, and how near float32 comes to it depends on the processor
+    assert_close(out, data["out.fc_224_bn_train_mode"], atol=5e-5, rtol=0)
 
 
 def tiny(batch_norm_mode: str) -> RGBResNet:
