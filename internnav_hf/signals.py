@@ -42,6 +42,7 @@ def quiet_worker(*_: Any) -> None:
     if sys.platform == "linux":  # elsewhere the sender of a signal is unknown
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # also in later threads
         threading.Thread(target=_obey_parent, daemon=True).start()
+    sys.excepthook = _without_lost_parent
     end_with_parent()
 
 
@@ -56,6 +57,14 @@ class QuietWorker:
         quiet_worker()
         if self.then is not None:
             self.then(worker)
+
+
+def _without_lost_parent(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Tell of errors as Python does, but not that the parent hung up: a signal may have stopped it
+    while it fetched a tensor from this worker, whose thread has nobody else to tell.
+    """
+    if not isinstance(error, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _obey_parent() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.processes import started
+from tests.processes import run, started
 
 ROOT = Path(__file__).parents[1]
 ENDING = """
@@ -37,6 +37,17 @@ if __name__ == "__main__":
     for index in DataLoader(Slow(), num_workers=2, worker_init_fn=quiet_worker):
         pass
     print("whole", flush=True)
+"""
+HUNG_UP = """
+from multiprocessing.connection import SocketClient
+from multiprocessing.resource_sharer import DupFd
+from internnav_hf.signals import quiet_worker
+
+quiet_worker()
+shared = DupFd(0)
+SocketClient(shared._id[0]).close()
+shared.detach()  # is answered after the one before
+raise LookupError("of its own")
 """
 POOL = """
 import multiprocessing, time
@@ -132,3 +143,9 @@ def test_a_program_ends_with_its_launcher(tmp_path):
         process.wait(10)
         wait_until(lambda: not lives(child), 5)
     assert "ended by SIGTERM" in out.read_text()
+
+
+def test_a_worker_is_silent_when_its_parent_hangs_up_in_the_middle_of_a_tensor(tmp_path):
+    done = run(program(tmp_path, HUNG_UP), cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.stderr.endswith("LookupError: of its own\n")
+    assert done.stderr.count("Traceback") == 1, done.stderr
