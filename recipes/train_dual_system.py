@@ -25,11 +25,11 @@ from typing import Any, Literal
 from transformers import set_seed
 
 from internnav_hf import DualSystemPolicy
-from internnav_hf.arguments.data import DialogueArguments
+from internnav_hf.arguments.data import DATASET_NAMES, DialogueArguments
 from internnav_hf.arguments.training import NavTrainingArguments, option, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import DualSystemCollator, DualSystemDataset
-from internnav_hf.data.formats.vln_ce.names import check_datasets
+from internnav_hf.data.tasks.common import DUAL_SYSTEM, check_datasets
 from internnav_hf.evaluation.open_loop.dual_system import evaluate_dual_open_loop
 from internnav_hf.models.dual_system import start
 from internnav_hf.training.latent_drift import drift_of
@@ -65,7 +65,7 @@ class ModelArguments(DualTuningArguments):
 class DataArguments(DialogueArguments):
     """Training samples."""
 
-    datasets: str = option(str(DATASETS), "Dataset names with camera; %%30 keeps 30 percent.")
+    datasets: str = option(str(DATASETS), f"{DATASET_NAMES} From {DUAL_SYSTEM.words()}.")
     num_trajectories: int = option(32, "Trajectories drawn per evaluated sample.", low=1)
     num_frames: int = option(12, "Maximum views per sample, each with its path.", low=1)
 
@@ -94,7 +94,7 @@ class DualTrainingArguments(NavTrainingArguments):
 def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainingArguments):
     """Train, evaluate and save into `args.output_dir`."""
     args.check_evaluation(data_args.eval_datasets)
-    check_datasets(data_args.data_root, data_args.datasets, data_args.eval_datasets)
+    check_datasets(DUAL_SYSTEM, data_args.data_root, data_args.datasets, data_args.eval_datasets)
     checkpoint = checkpoint_to_resume(args)
     set_seed(args.seed)
     if model_args.published == "documented" and args.max_steps < 0 and not args.num_train_epochs:

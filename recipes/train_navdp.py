@@ -28,7 +28,8 @@ from internnav_hf.arguments import data
 from internnav_hf.arguments.training import NavTrainingArguments, option, read_fields, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import NavDPCollator, NavDPDataset
-from internnav_hf.data.formats.vln_n1.reader import check_groups, training_groups
+from internnav_hf.data.formats.vln_n1.reader import training_groups
+from internnav_hf.data.tasks.common import NAVDP, check_groups
 from internnav_hf.evaluation.open_loop.navdp import check_comparable, evaluate_navdp_open_loop
 from internnav_hf.models.navdp.start import COLOUR_ENCODER, start_navdp
 from internnav_hf.training.trainer import NavTrainer, checkpoint_to_resume
@@ -50,7 +51,7 @@ class ModelArguments:
 class DataArguments(data.DataArguments):
     """Training samples."""
 
-    data_root: str = field(metadata={"help": "Folder that holds groups of scenes."})
+    data_root: str = field(metadata={"help": f"Folder of groups of scenes: {NAVDP.words()}."})
     groups: list[str] | None = option(None, "Groups to train on; default: all but --eval_groups.")  # noqa: RUF009
     eval_groups: list[str] | None = option(None, "Held-out groups, for metrics while training.")  # noqa: RUF009
     num_trajectories: int = option(16, "Trajectories per evaluated sample and goal kind.", low=1)
@@ -107,7 +108,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTraini
     """Train, evaluate and save into `args.output_dir`."""
     args.check_evaluation(data_args.eval_groups)
     groups = training_groups(data_args.data_root, data_args.groups, data_args.eval_groups)
-    check_groups(data_args.data_root, groups, data_args.eval_groups)
+    check_groups(NAVDP, data_args.data_root, groups, data_args.eval_groups)
     checkpoint = checkpoint_to_resume(args)
     set_seed(args.seed)
 

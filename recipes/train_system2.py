@@ -24,11 +24,11 @@ from typing import Any, Literal
 from transformers import set_seed
 
 from internnav_hf import System2Model, System2Policy, System2Processor
-from internnav_hf.arguments.data import DialogueArguments
+from internnav_hf.arguments.data import DATASET_NAMES, DialogueArguments
 from internnav_hf.arguments.training import NavTrainingArguments, option, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import System2Collator, System2Dataset
-from internnav_hf.data.formats.vln_ce.names import check_datasets
+from internnav_hf.data.tasks.common import SYSTEM2, check_datasets
 from internnav_hf.evaluation.open_loop.system2 import evaluate_open_loop, scalars
 from internnav_hf.training.trainer import NavTrainer, checkpoint_to_resume
 from internnav_hf.training.tuning import TuningArguments, add_lora, choose_what_learns
@@ -56,7 +56,7 @@ class ModelArguments(TuningArguments):
 class DataArguments(DialogueArguments):
     """Training samples."""
 
-    datasets: str = option(str(DATASETS), "Dataset names with camera; %%30 keeps 30 percent.")
+    datasets: str = option(str(DATASETS), f"{DATASET_NAMES} From {SYSTEM2.words()}.")
     num_history: int | None = option(None, "Number of past frames; default: as --vlm, or 8.", low=0)
     history_size: list[int] | None = option(  # noqa: RUF009
         None, "Width and height of past frames; default: as --vlm, or 384.", low=1
@@ -81,7 +81,7 @@ class System2TrainingArguments(NavTrainingArguments):
 def main(model_args: ModelArguments, data_args: DataArguments, args: System2TrainingArguments):
     """Train, evaluate and save into `args.output_dir`."""
     args.check_evaluation(data_args.eval_datasets)
-    check_datasets(data_args.data_root, data_args.datasets, data_args.eval_datasets)
+    check_datasets(SYSTEM2, data_args.data_root, data_args.datasets, data_args.eval_datasets)
     check_is_checkpoint("--vlm", model_args.vlm)
     checkpoint = checkpoint_to_resume(args)
     set_seed(args.seed)

@@ -105,12 +105,12 @@ def main(
     args.check_evaluation(data_args.eval_scans)
     roots, held_out_scans = data_args.data_root, data_args.eval_scans
     scans = {root: training_groups(root, data_args.scans, held_out_scans) for root in roots}
-    check_scans(scans, held_out_scans)
+    check_scans(args.model, scans, held_out_scans)
     checkpoint = checkpoint_to_resume(args)
     set_seed(args.seed)
 
     # ---------------------------------- model ---------------------------------
-    model, processor = start(args.model, start_args, scans)
+    model, processor = start(args.model, start_args, scans, data_args.cache_dir)
 
     # ---------------------------------- data ----------------------------------
     def opened(root: str, scans: Sequence[str] | None) -> VLNDataset:

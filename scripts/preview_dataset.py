@@ -83,8 +83,7 @@ def main() -> None:
 
 def preview_walks(options: argparse.Namespace) -> None:
     """Write the page of whole episodes."""
-    texts, _ = read_texts(options.data_root)
-    processor = VLNProcessor(word_tokenizer(learn_words(texts)))
+    processor = VLNProcessor(word_tokenizer(learn_words(read_texts(options.data_root))))
     kinds = ("actions", "displacements")
     datasets = {kind: VLNDataset(options.data_root, processor, kind) for kind in kinds}
     first = datasets["actions"]

@@ -6,6 +6,7 @@ A test compares the file with what this writes.
 """
 
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from internnav_hf.data import (
 from internnav_hf.data.checks import actions as action_checks
 from internnav_hf.data.checks import depth as depth_checks
 from internnav_hf.data.formats import vlnce_episodes
+from internnav_hf.data.formats.registry import SCHEMAS
 from internnav_hf.data.formats.vln_ce import reader as lerobot
 from internnav_hf.data.formats.vln_ce.index import EPISODE_SCHEMA
 from internnav_hf.data.formats.vln_ce.reader import (
@@ -45,6 +47,7 @@ from internnav_hf.data.formats.vln_pe import index as vln_pe_index
 from internnav_hf.data.formats.vln_pe import reader as vln_pe
 from internnav_hf.data.tasks import navdp_targets, vln_targets
 from internnav_hf.data.tasks import system2_sampling as sampling
+from internnav_hf.data.tasks.common import SYSTEM2, TASKS
 from internnav_hf.data.tasks.system2_sampling import SAMPLE_SCHEMA
 
 PATH = Path(__file__).parents[1] / "docs" / "DATA.md"
@@ -56,10 +59,18 @@ This page is written by `python scripts/write_data_docs.py`; a test keeps it in 
 See what a folder holds with `python scripts/check_dataset.py FOLDER`, and what System2 is shown
 with `python scripts/preview_dataset.py DATA_ROOT --dataset r2r_125cm_0_30`.
 
-Three formats are read: `vln_ce` (instruction following: System2 and the dual system), `vln_n1`
-(visual navigation: NavDP) and `vln_pe` (instruction following by whole walks: Seq2Seq, CMA, RDP).
-NavDP also trains on the two others where they have depth and a known camera. A format of your own
-is one function: `CONTRIBUTING.md`.
+Three formats are read: `vln_ce` (published for System2 and the dual system), `vln_n1` (for NavDP)
+and `vln_pe` (whole episodes, for Seq2Seq, CMA and RDP). A format of your own is one function:
+`CONTRIBUTING.md`. A task trains on every format, ours or yours, that has the columns it needs:
+
+{tasks}
+
+The camera's columns are empty where none is recorded, as in InternData-N1's `vln_pe`; `camera=` of
+a dataset stands in. A data root holds folders of one format, whichever it is:
+
+    System2Dataset("vln_pe", "r2r")
+    NavDPDataset("vln_ce", groups="r2r_125cm_30_30")
+    VLNDataset("vln_ce", processor, scans="r2r_125cm_30_30")
 
 ## On disk: `vln_ce` folders
 
@@ -314,6 +325,7 @@ def render() -> str:
         index=documentation(index),
         samples=schema_rows(SAMPLE_SCHEMA),
         episodes=schema_rows(EPISODE_SCHEMA),
+        tasks=task_rows(),
         dataset=documentation(System2Dataset),
         collator=documentation(System2Collator),
         dual_dataset=documentation(DualSystemDataset),
@@ -367,6 +379,23 @@ def of_vln_pe() -> dict[str, object]:
         "features": documentation(features),
         "vln_collator": documentation(VLNCollator),
     }
+
+
+def task_rows() -> str:
+    """A row per task: the columns it needs, and the formats that have them."""
+    rows = [f"| task | needs | {' | '.join(f'`{name}`' for name in SCHEMAS)} |"]
+    rows.append("|---" * (2 + len(SCHEMAS)) + "|")
+    for task in TASKS:
+        cells = [
+            f"no {_coded(missing)}" if missing else "yes" for missing in task.formats().values()
+        ]
+        rows.append(f"| {task.name} | {_coded(task.needed)} | {' | '.join(cells)} |")
+    derived = SYSTEM2.derived["goals"]
+    return "\n".join(rows) + f"\n\nGoals may follow from {_coded(derived)} (`data.pixel_goals`)."
+
+
+def _coded(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def documentation(thing: object) -> str:

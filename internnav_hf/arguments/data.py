@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from internnav_hf.arguments.ranges import option
 
+DATASET_NAMES = "Folders (of vln_ce with the camera) or formats; %%30 keeps 30 percent."
+
 
 @dataclass
 class DataArguments:
@@ -19,7 +21,7 @@ class DataArguments:
 
 @dataclass
 class DialogueArguments(DataArguments):
-    """Samples of `vln_ce` data for System2's dialogue."""
+    """Samples for System2's dialogue."""
 
     data_root: str = field(metadata={"help": "Folder that holds r2r/, rxr/, ..."})
     eval_datasets: str | None = option(None, "Held-out scenes, for metrics while training.")

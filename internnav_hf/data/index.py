@@ -89,7 +89,7 @@ class FolderRows:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A data set in some format: its `root`, below which folders are found, a `title` for
+    """A data set in some `format`: its `root`, below which folders are found, a `title` for
     messages and a `label` for its cache folder.
 
     `read_folder` yields rows of `schema`, and a ValueError for each broken episode; one that it
@@ -106,6 +106,7 @@ class Source:
     read_folder: Callable[[Path], Iterator[Reading]]
     stamps: Callable[[Path], Iterable[str]]
     agree: Callable[[Sequence[FolderRows]], Sequence[FolderRows]] = lambda parts: parts
+    format: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,18 +218,6 @@ def read_rows(source: Source, folder: Path, other: Path | None = None) -> Folder
     else:
         part.problems = list(map(str, errors))
     return part
-
-
-def check_columns(episodes: pa.Table, names: Sequence[str], title: str, task: str) -> None:
-    """Raise ValueError, with `title`, if some episodes lack what a task needs."""
-    there = [name for name in names if name in episodes.column_names]
-    missing = [name for name in names if name not in there or episodes[name].null_count]
-    if missing:
-        hint = " (meta/info.json may record the camera)" if "focal" in missing else ""
-        raise ValueError(
-            f"{title}: found episodes without {', '.join(missing)}, expected"
-            f" {', '.join(names)}: {task} learns from them{hint}"
-        )
 
 
 def _save(table: EpisodeTable, folder: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from internnav_hf.camera import CameraSpec
+from internnav_hf.camera import CameraSpec, resize_view
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.folders import state_of
 from internnav_hf.data.readers.images import open_depth, open_image
@@ -29,6 +29,12 @@ class View:
     center: tuple[float, float]
     height_m: float
     pitch: float
+
+    @property
+    def intrinsics(self) -> np.ndarray:
+        """(3, 3) from camera coordinates to pixels."""
+        (fx, fy), (cx, cy) = self.focal, self.center
+        return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
 
 
 class EpisodeRow:
@@ -65,6 +71,9 @@ class EpisodeRow:
         """The camera of `rgb_file` and `depth_file`."""
         return View(tuple(self["focal"]), tuple(self["center"]), self["height_m"], self["pitch"])
 
+    def __str__(self) -> str:
+        return f"{self.folder}, episode {self['episode_index']}"
+
     def file(self, kind: str, frame: int) -> Path:
         """Return the image of a frame; `kind` is "rgb", "ordinary", "depth" or "landmark"."""
         has_numbers = self.has("frames")
@@ -79,26 +88,58 @@ class EpisodeRow:
         is_there = name in self._episodes.column_names
         return is_there and self._episodes[name][self._row].is_valid
 
-    def image(self, frame: int) -> Image.Image:
+    def image(self, frame: int, kind: str = "rgb") -> Image.Image:
         """Read RGB; ValueError if it does not have the episode's size."""
-        path = self.file("rgb", frame)
+        path = self.file(kind, frame)
         if path.suffix == ARRAY_SUFFIX:
-            pixels = _frame_of(path, frame)
+            pixels = _frames_of(path, frame)
             image = Image.fromarray(pixels[..., ::-1] if self["is_bgr"] else pixels)
         else:
             image = open_image(path)
         if image.size != self.size:
-            raise broken(path, "size", image.size, f"{self.size} as in the episode's first frame")
+            raise broken(path, "size", image.size, f"{self.size} as when the index was built")
         return image
 
-    def depth(self, frame: int, dtype: type = np.float32) -> np.ndarray:
-        """Read (rows, columns) metres; 0 is unknown."""
+    def depth(
+        self, frame: int, dtype: type = np.float32, size: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """Read (rows, columns) metres, the nearest pixels if another `size`; 0 is unknown."""
         path, scale = self.file("depth", frame), self["depth_scale"]
         if path.suffix != ARRAY_SUFFIX:
-            return open_depth(path, scale=scale, dtype=dtype)
-        pixels = _frame_of(path, frame).astype(dtype) / dtype(scale)
+            return open_depth(path, size, scale, dtype)
+        pixels = _frames_of(path, frame).astype(dtype) / dtype(scale)
         pixels = pixels.reshape(pixels.shape[:2])
-        return np.where(np.isfinite(pixels), pixels, dtype(0))
+        pixels = np.where(np.isfinite(pixels), pixels, dtype(0))
+        if size is None:
+            return pixels
+        rows, columns = map(_nearest, pixels.shape, size[::-1])
+        return pixels[np.ix_(rows, columns)]
+
+    def images(self, stop: int) -> np.ndarray:
+        """Read (T, rows, columns, 3) uint8, the frames before `stop`."""
+        if (path := self.file("rgb", 0)).suffix != ARRAY_SUFFIX:
+            return np.stack([np.asarray(self.image(frame)) for frame in range(stop)])
+        pixels = _frames_of(path, slice(stop))
+        return pixels[..., ::-1] if self["is_bgr"] else pixels
+
+    def depths(self, stop: int) -> np.ndarray:
+        """Read (T, rows, columns) float32 metres, the frames before `stop`; 0 is unknown."""
+        if (path := self.file("depth", 0)).suffix != ARRAY_SUFFIX:
+            return np.stack([self.depth(frame) for frame in range(stop)])
+        pixels = np.asarray(_frames_of(path, slice(stop)), np.float32)
+        metres = pixels.reshape(pixels.shape[:3]) * np.float32(1 / self["depth_scale"])
+        return np.where(np.isfinite(metres), metres, np.float32(0))
+
+
+def camera_columns(camera: CameraSpec, pitch_deg: float | None = None) -> dict[str, Any]:
+    """Return the columns of a camera whose view has another pitch than its own, or the same."""
+    pitch_deg = camera.pitch_deg if pitch_deg is None else pitch_deg
+    return {
+        "focal": camera.intrinsics[[0, 1], [0, 1]],
+        "center": camera.intrinsics[:2, 2],
+        "height_m": camera.height_m,
+        "pitch": float(np.radians(pitch_deg)),
+    }
 
 
 def camera_of(row: Mapping[str, Any] | EpisodeRow) -> CameraSpec:
@@ -116,12 +157,18 @@ def camera_of(row: Mapping[str, Any] | EpisodeRow) -> CameraSpec:
     )
 
 
-def _frame_of(path: Path, frame: int) -> np.ndarray:
-    """Read one frame of an array of all frames."""
+def _frames_of(path: Path, frames: int | slice) -> np.ndarray:
+    """Read some frames of an array of all."""
     try:
-        return np.array(np.lib.format.open_memmap(path, mode="r")[frame])
+        return np.array(np.lib.format.open_memmap(path, mode="r")[frames])
     except (OSError, ValueError, IndexError) as error:
         raise broken(path, "file", f"{state_of(path)} ({error})", "an array of numbers") from error
+
+
+def _nearest(length: int, num_wanted: int) -> np.ndarray:
+    """Indices of the pixels that resizing an image file would pick."""
+    indices = Image.fromarray(np.arange(length, dtype=np.uint16)[None])
+    return np.asarray(resize_view(indices, (num_wanted, 1), Image.Resampling.NEAREST))[0]
 
 
 def frame_file(pattern: str, number: int) -> str:

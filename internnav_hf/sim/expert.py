@@ -1,9 +1,4 @@
-"""The expert: demonstrations of the planned path in VLN-CE's actions, and their pixel goals.
-
-A frame's pixel goal is where the robot will be some frames later, projected to the floor of the
-look-down view: the farthest such position that is inside the image, not hidden and at most
-`MAX_GOAL_DISTANCE_M` away. This follows the published data in form (`goal`,
-`relative_goal_frame_id`); the published choice of frames is not documented.
+"""The expert: demonstrations of the planned path in VLN-CE's actions.
 
 Legend: T frames.
 """
@@ -13,31 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from internnav_hf.camera import CameraSpec
-from internnav_hf.geometry import (
-    FORWARD_STEP_M,
-    TURN_STEP,
-    Action,
-    camera_pose,
-    project,
-    wrap_angle,
-)
+from internnav_hf.geometry import FORWARD_STEP_M, TURN_STEP, Action, wrap_angle
 from internnav_hf.sim.episodes import EpisodeSampler, NavigationEpisode
 from internnav_hf.sim.follower import next_action
 from internnav_hf.sim.navigation import DistanceField, NavigableSpace
-from internnav_hf.sim.render import Rendering
 
 MAX_STEPS = 200
 MIN_FRAMES = 4  # System2's sampling rules skip shorter episodes
 _TRIES_PER_DEMONSTRATION = 20
-MIN_GOAL_FRAMES, MAX_GOAL_FRAMES = 3, 16
-MAX_GOAL_DISTANCE_M = 3.0
-_OCCLUSION_TOLERANCE_M = 0.25
 _FACING = TURN_STEP / 2 + 1e-6
 _ARRIVED_M = 0.3
-NO_GOAL = -1
-UNTAUGHT = 1
-"""`relative_goal_frame_id` of frames without a target; the sampling rules drop 1 and 2."""
 
 
 @dataclass(frozen=True)
@@ -158,57 +138,3 @@ def expert_plan(
         plan.append(int(action))
         position, yaw = _after(space, position, yaw, action)
     return plan
-
-
-def pixel_goals(
-    demonstration: Demonstration, views: list[Rendering], camera: CameraSpec, pitch_deg: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Goals (T, 2) int32 as (u, v), and how many frames ahead they lie (T,); -1 where there is
-    none.
-
-    Frames that are disturbed by random actions get `UNTAUGHT` and the image's centre.
-    """
-    num_frames = len(demonstration.poses)
-    goals = np.full((num_frames, 2), NO_GOAL, dtype=np.int32)
-    ahead = np.full(num_frames, NO_GOAL, dtype=np.int32)
-    explored = np.append(np.flatnonzero(demonstration.exploring), num_frames)
-    for t in range(num_frames):
-        next_explored = int(explored[np.searchsorted(explored, t)])
-        goal = _farthest_visible(
-            demonstration, t, min(next_explored, num_frames - 1), views[t], camera, pitch_deg
-        )
-        if goal is not None:
-            goals[t], ahead[t] = goal
-        elif next_explored < min(num_frames, t + MIN_GOAL_FRAMES + 1):
-            goals[t], ahead[t] = (camera.width // 2, camera.height // 2), UNTAUGHT
-    return goals, ahead
-
-
-def _farthest_visible(
-    demonstration: Demonstration,
-    t: int,
-    last: int,
-    view: Rendering,
-    camera: CameraSpec,
-    pitch_deg: float,
-) -> tuple[tuple[int, int], int] | None:
-    """The farthest goal among frames t+3 ... last: its pixel, and how many frames ahead it lies."""
-    frames = np.arange(t + MIN_GOAL_FRAMES, min(last, t + MAX_GOAL_FRAMES) + 1)
-    if not len(frames):
-        return None
-    here, there = demonstration.poses[t, :2], demonstration.poses[frames, :2]
-    points = np.concatenate([there, np.zeros((len(frames), 1))], axis=1)
-    x, y, yaw = demonstration.poses[t]
-    pose = camera_pose(x, y, yaw, camera.height_m, np.radians(pitch_deg))
-    uv, depth = project(points, pose, camera.intrinsics)
-    uv = np.nan_to_num(uv, nan=-1.0)
-    distance = np.linalg.norm(there - here, axis=1)
-    fits = (uv >= 0).all(axis=1) & (uv < [camera.width, camera.height]).all(axis=1)
-    fits &= (distance <= MAX_GOAL_DISTANCE_M) & (distance >= 2 * FORWARD_STEP_M - 1e-6)
-    columns, rows = np.where(fits[:, None], uv, 0).astype(int).T
-    seen = view.depth[rows, columns]
-    fits &= (seen == 0) | (seen > depth - _OCCLUSION_TOLERANCE_M)
-    if not fits.any():
-        return None
-    best = int(np.flatnonzero(fits)[np.argmax(distance[fits])])
-    return (int(uv[best, 0]), int(uv[best, 1])), int(frames[best] - t)

@@ -17,6 +17,8 @@ from internnav_hf.arguments.training import NavTrainingArguments, option, read_f
 from internnav_hf.data import FeatureStore, VLNDataset
 from internnav_hf.data.features import DEFAULT_CACHE, cache_features, encoder_digest
 from internnav_hf.data.formats.vln_pe.reader import find_units, read_records
+from internnav_hf.data.tasks.common import RDP, VLN, check_groups, format_of
+from internnav_hf.data.tasks.vln import read_texts
 from internnav_hf.data.vocabulary import learn_words, read_vocabulary
 from internnav_hf.models.rdp.config import RDPConfig
 from internnav_hf.models.rdp.model import RDPModel
@@ -68,7 +70,7 @@ class StartArguments:
 class VLNDataArguments(DataArguments):
     """Training episodes."""
 
-    data_root: list[str] = field(metadata={"help": "Folders that hold scans; all are trained on."})  # pyright: ignore[reportIncompatibleVariableOverride]
+    data_root: list[str] = field(metadata={"help": f"Folders of scans, all used: {VLN.words()}."})  # pyright: ignore[reportIncompatibleVariableOverride]
     scans: list[str] | None = option(None, "Scans to train on; default: all but --eval_scans.")  # noqa: RUF009
     eval_scans: list[str] | None = option(None, "Held-out scans, for metrics while training.")  # noqa: RUF009
     max_walk_steps: int = option(200, "Steps at which a longer episode is cut.", low=1)
@@ -78,21 +80,24 @@ class VLNDataArguments(DataArguments):
     cache_features: bool = option(True, "Cache the outputs of frozen encoders.")
 
 
-def check_scans(scans: Scans, held_out: Sequence[str] | None) -> None:
-    """Raise ValueError if scans or their episodes do not exist; before anything is loaded."""
-    for root, chosen in scans.items():
-        find_units(Path(root), chosen)
-    if held_out:
-        find_units(Path(next(iter(scans))), held_out)
+def check_scans(kind: str, scans: Scans, held_out: Sequence[str] | None) -> None:
+    """Raise ValueError if scans or their episodes do not exist, or lack what the model `kind`
+    learns from; before anything is loaded.
+    """
+    task = RDP if kind == "rdp" else VLN
+    for number, (root, chosen) in enumerate(scans.items()):
+        check_groups(task, root, chosen, held_out if number == 0 else None)
 
 
-def start(kind: str, args: StartArguments, scans: Scans) -> tuple[Any, VLNProcessor]:
+def start(
+    kind: str, args: StartArguments, scans: Scans, cache_dir: str | None = None
+) -> tuple[Any, VLNProcessor]:
     """Return the model `kind` (`..._plus` is the same, from a checkpoint) and its processor.
 
     The vocabulary is built from the instructions of `scans` if no option gives one. Raises
     ValueError for a source that does not exist or does not fit.
     """
-    name = kind.removesuffix("_plus")
+    name, texts = kind.removesuffix("_plus"), _texts(scans, cache_dir)
     if kind != name and args.init_from is None:
         raise ValueError(f"--model {kind} goes on from weights: pass --init_from.")
     model_class: Any = MODELS[name]
@@ -103,11 +108,11 @@ def start(kind: str, args: StartArguments, scans: Scans) -> tuple[Any, VLNProces
         if not Path(args.init_from).is_file():
             check_is_checkpoint("--init_from", args.init_from)
         model = model_class.from_pretrained(args.init_from, encoders=given, **fields)
-        processor = _processor(args, model.config, scans)
+        processor = _processor(args, model.config, texts)
         _check_words(args, processor, model.config)
         return model, processor
     config = model_class.config_class(**fields)
-    processor = _processor(args, config, scans)
+    processor = _processor(args, config, texts)
     clip = _clip_text(config)
     if "vocab_size" not in (fields if clip is None else fields.get("text_config") or {}):
         for reader in [clip] if name == "rdp" else filter(None, [clip, config]):
@@ -134,7 +139,7 @@ def _clip_text(config: Any) -> Any:
     return config.text_config if is_clip else None
 
 
-def _processor(args: StartArguments, config: Any, scans: Scans) -> VLNProcessor:
+def _processor(args: StartArguments, config: Any, texts: Iterator[str]) -> VLNProcessor:
     """Return the checkpoint's processor if it has one, else a new one with `config`'s sizes."""
     if args.init_from is not None and Path(args.init_from, _PROCESSOR_FILE).is_file():
         if args.vocabulary is not None:
@@ -147,7 +152,7 @@ def _processor(args: StartArguments, config: Any, scans: Scans) -> VLNProcessor:
     clip = _clip_text(config)
     if clip is not None:
         length = clip.max_position_embeddings
-        tokenizer = _clip_tokenizer(args.tokenizer, length, scans)
+        tokenizer = _clip_tokenizer(args.tokenizer, length, texts)
         return VLNProcessor(tokenizer, resize="clip", max_length=length, **sizes)
     if args.vocabulary is not None:
         words = read_vocabulary(args.vocabulary)
@@ -157,13 +162,13 @@ def _processor(args: StartArguments, config: Any, scans: Scans) -> VLNProcessor:
             "which words it knows (VLN-CE's train.json.gz)."
         )
     else:
-        words = learn_words(_texts(scans))
+        words = learn_words(texts)
     return VLNProcessor(word_tokenizer(words), max_length=WORD_LENGTH, **sizes)
 
 
-def _clip_tokenizer(source: str, max_length: int, scans: Scans) -> PreTrainedTokenizerBase:
+def _clip_tokenizer(source: str, max_length: int, texts: Iterator[str]) -> PreTrainedTokenizerBase:
     if source == LEARNT:
-        return word_tokenizer(learn_words(_texts(scans)), max_length)
+        return word_tokenizer(learn_words(texts), max_length)
     check_is_checkpoint("--tokenizer", source)
     check_processor_files(source)
     try:
@@ -175,9 +180,12 @@ def _clip_tokenizer(source: str, max_length: int, scans: Scans) -> PreTrainedTok
         ) from error
 
 
-def _texts(scans: Scans) -> Iterator[str]:
-    """Yield all instructions; the dataset reports broken episodes."""
+def _texts(scans: Scans, cache_dir: str | None) -> Iterator[str]:
+    """Yield all instructions; those of `vln_pe` also of episodes that are broken or left out."""
     for root, chosen in scans.items():
+        if format_of(VLN, root, chosen) != VLN.native:
+            yield from read_texts(root, chosen, cache_dir=cache_dir)
+            continue
         for unit in find_units(Path(root), chosen):
             with suppress(ValueError):
                 texts = (record.instructions for record in read_records(unit)[0])

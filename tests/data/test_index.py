@@ -4,7 +4,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from internnav_hf.data.index import COLUMNS, LeftOut, Source, check_columns, open_episodes
+from internnav_hf.data.index import COLUMNS, LeftOut, Source, open_episodes
 from internnav_hf.data.tables import folder_stamps
 
 SCHEMA = pa.schema([COLUMNS["unit"], COLUMNS["length"]])
@@ -85,10 +85,3 @@ def test_a_folder_that_is_another_by_a_link_counts_once(root):
     table = opened(root)
     assert table.episodes["unit"].to_pylist() == ["a", "b", "b"]
     assert "each folder once" in table.broken_episodes[-1]
-
-
-def test_a_column_that_is_missing_is_named(root):
-    table = opened(root).episodes
-    check_columns(table, ["length"], "words", "a task")
-    with pytest.raises(ValueError, match="words: found episodes without poses, expected length"):
-        check_columns(table, ["length", "poses"], "words", "a task")

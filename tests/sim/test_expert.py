@@ -4,18 +4,21 @@ import numpy as np
 import pytest
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.data.pixel_goals import (
+    MAX_GOAL_DISTANCE_M,
+    MIN_GOAL_FRAMES,
+    UNTAUGHT,
+    pixel_goals,
+)
+from internnav_hf.data.rows import View, camera_columns
 from internnav_hf.geometry import FORWARD_STEP_M, TURN_STEP, Action, camera_pose, lift, wrap_angle
 from internnav_hf.sim.episodes import EpisodeSampler
 from internnav_hf.sim.expert import (
-    MAX_GOAL_DISTANCE_M,
     MIN_FRAMES,
-    MIN_GOAL_FRAMES,
-    UNTAUGHT,
     Demonstration,
     demonstrate,
     draw_demonstrations,
     expert_action,
-    pixel_goals,
 )
 from internnav_hf.sim.follower import next_action
 from internnav_hf.sim.navigation import NavigableSpace
@@ -39,6 +42,12 @@ def render_demonstration(renderer, steps, camera):
         renderer.render(camera_pose(x, y, yaw, camera.height_m, np.radians(PITCH_DEG)), camera)
         for x, y, yaw in steps.poses
     ]
+
+
+def goals_of(steps, views, camera):
+    view = View(**camera_columns(camera, PITCH_DEG))
+    size = (camera.width, camera.height)
+    return pixel_goals(steps.poses, steps.exploring, lambda t: views[t].depth, view, size)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +108,7 @@ def test_pixel_goals_lift_to_where_the_robot_will_be(renderer, demonstrations, c
     num_goals = num_frames = 0
     for _, steps in demonstrations:
         views = render_demonstration(renderer, steps, camera)
-        goals, ahead = pixel_goals(steps, views, camera, PITCH_DEG)
+        goals, ahead = goals_of(steps, views, camera)
         assert ((goals == -1).all(axis=1) == (ahead == -1)).all()
         taught = np.flatnonzero(ahead >= MIN_GOAL_FRAMES)
         assert set(ahead) <= {-1, *ahead[taught]}
@@ -127,7 +136,7 @@ def test_a_place_behind_an_obstacle_is_no_goal():
     farthest = []
     for screens in ((), (((2.4, 3, 0.5), (0.05, 3, 1.0)),)):
         views = render_demonstration(Renderer(hall(*screens)), steps, camera)
-        _, ahead = pixel_goals(steps, views, camera, PITCH_DEG)
+        _, ahead = goals_of(steps, views, camera)
         farthest.append(ahead[0])
     assert farthest[0] == 9
     assert farthest[1] <= 6  # the screen stands at 1.4 m, and 0.25 m behind it are tolerated
@@ -141,7 +150,7 @@ def test_frames_that_chance_disturbs_teach_nothing(scene, space, renderer, camer
         if steps is None:
             continue
         views = render_demonstration(renderer, steps, camera)
-        _, ahead = pixel_goals(steps, views, camera, PITCH_DEG)
+        _, ahead = goals_of(steps, views, camera)
         for t in np.flatnonzero(steps.exploring):
             disturbed += 1
             assert ahead[t] == UNTAUGHT

@@ -154,7 +154,7 @@ def test_a_plan_is_the_way_that_the_expert_would_go(course, tmp_path):
 
 
 def opened(root, tmp_path) -> VLNDataset:
-    processor = VLNProcessor(word_tokenizer(learn_words(read_texts(root)[0])))
+    processor = VLNProcessor(word_tokenizer(learn_words(read_texts(root))))
     return VLNDataset(root, processor, "displacements", cache_dir=tmp_path / "cache")
 
 

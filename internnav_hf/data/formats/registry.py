@@ -7,8 +7,8 @@ dictionary of `data.index.COLUMNS`, as many as the data have. Every task whose c
 trains on it: `NavDPDataset(data_root)`, `System2Dataset(data_root, "my_logs")`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,25 +17,34 @@ import numpy as np
 import pyarrow as pa
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.data.formats.vln_ce import index as vln_ce_index
 from internnav_hf.data.formats.vln_ce.index import vln_ce
 from internnav_hf.data.formats.vln_ce.names import (
+    NAME_PATTERN,
     DatasetName,
     camera_settings,
     parse_dataset_names,
     scene_folders,
 )
-from internnav_hf.data.formats.vln_n1.index import ReadingRules, vln_n1
+from internnav_hf.data.formats.vln_n1 import index as vln_n1_index
+from internnav_hf.data.formats.vln_n1.index import ReadingRules as VLNN1Rules
+from internnav_hf.data.formats.vln_n1.index import vln_n1
+from internnav_hf.data.formats.vln_n1.ranges import STATS_FILE
 from internnav_hf.data.formats.vln_n1.reader import group_folder
-from internnav_hf.data.formats.vln_pe.index import ReadingRules as ScanRules
+from internnav_hf.data.formats.vln_pe import index as vln_pe_index
+from internnav_hf.data.formats.vln_pe.index import ReadingRules as VLNPERules
 from internnav_hf.data.formats.vln_pe.index import vln_pe
-from internnav_hf.data.formats.vln_pe.reader import tells_how_it_ended
+from internnav_hf.data.formats.vln_pe.reader import mentions, tells_how_it_ended
 from internnav_hf.data.index import COLUMNS, Reading, Source
 from internnav_hf.data.readers.errors import broken, shown
 from internnav_hf.data.readers.folders import subfolders, walk_folders
+from internnav_hf.data.rows import camera_columns
 from internnav_hf.data.tables import described, folder_stamps
 
 Row = Mapping[str, Any]
-FORMATS: dict[str, Callable[[Path], Source]] = {}
+FORMATS: dict[str, Callable[[Path, Sequence[str] | None], Source]] = {}
+SCHEMAS = {"vln_ce": vln_ce_index.EPISODE_SCHEMA, "vln_n1": vln_n1_index.EPISODE_SCHEMA}
+SCHEMAS["vln_pe"] = vln_pe_index.EPISODE_SCHEMA
 NUM_TRIED = 5  # folders with episodes that are inspected
 _SCHEMA = pa.schema(
     [described(c.name, c.type, c.metadata[b"meaning"].decode()) for c in COLUMNS.values()]
@@ -56,9 +65,10 @@ def register_format(
     Raise `version` when `read` changes.
     """
 
-    def source(data_root: Path) -> Source:
+    def source(data_root: Path, groups: Sequence[str] | None = None) -> Source:
         def find_folders() -> list[Path]:
-            folders = walk_folders(data_root, lambda _: False) if data_root.is_dir() else ()
+            tops = [top for top in map(data_root.joinpath, groups or [""]) if top.is_dir()]
+            folders = (folder for top in tops for folder in walk_folders(top, lambda _: False))
             found = [folder for folder in folders if any(folder.glob(marker))]
             if not found:
                 raise ValueError(f"{data_root}: found no folder with {marker}, of format {name}")
@@ -75,7 +85,7 @@ def register_format(
 
         key = [name, version]
         place = (data_root, str(data_root), name)
-        return Source(*place, key, _SCHEMA, find_folders, rows, folder_stamps)
+        return Source(*place, key, _SCHEMA, find_folders, rows, folder_stamps, format=name)
 
     FORMATS[name] = source
 
@@ -119,62 +129,77 @@ def _camera_columns(given: Row) -> dict[str, Any]:
     camera: CameraSpec | None = given.get("camera")
     if camera is None:
         return {}
-    return {
-        "width": camera.width,
-        "height": camera.height,
-        "focal": camera.intrinsics[[0, 1], [0, 1]],
-        "center": camera.intrinsics[:2, 2],
-        "height_m": camera.height_m,
-        "pitch": float(np.radians(camera.pitch_deg)),
-        "depth_scale": camera.depth_scale,
-    }
+    size = {"width": camera.width, "height": camera.height}
+    return {**camera_columns(camera), **size, "depth_scale": camera.depth_scale}
 
 
 @dataclass(frozen=True)
-class FormatName:
-    """Data set named after its registered format; its folder is all of `data_root`."""
+class FolderName:
+    """Data set named after its folder below the data root, or after its registered format."""
 
-    name: str
-    folder: str = ""
+    folder: str
     percent: int = 100
 
     def __str__(self) -> str:
-        return self.name
+        return self.folder
 
 
-def dataset_names(names: str | Sequence[str]) -> list[DatasetName | FormatName]:
-    """Parse `vln_ce` datasets and names of registered formats, comma separated or a list."""
-    words = [word.strip() for word in (names.split(",") if isinstance(names, str) else names)]
-    own = [word for word in words if word in FORMATS]
-    if not own:
-        return list(parse_dataset_names(words))
-    return [FormatName(w) if w in FORMATS else DatasetName.parse(w) for w in words if w]
-
-
-def named_source(
-    data_root: Path, name: DatasetName | FormatName, needs_depth: bool = False
-) -> Source:
-    """Return the data set of one of `dataset_names`."""
-    if isinstance(name, FormatName):
-        return FORMATS[name.name](data_root)
-    return vln_ce(data_root, name, needs_depth)
-
-
-def sources_below(data_root: Path, rules: ReadingRules, cache_dir: Path) -> list[Source]:
-    """Return the data sets with poses and depth below a root of any format: `groups` of the
-    rules are groups of `vln_n1`, scans of `vln_pe`, or datasets of `vln_ce`, with their camera
-    (`r2r_125cm_0_30`, whose look-down view is meant) or without, if there is depth of one alone.
+def dataset_names(data_root: Path, names: str | Iterable[str]) -> list[DatasetName | FolderName]:
+    """Parse datasets of `vln_ce` with their camera, folders of other formats, and registered
+    formats, all with an optional `%N`; comma separated or a list.
     """
-    for source in (make(data_root) for make in FORMATS.values()):
-        if _has_folders(source):
-            return [source]
-    kind = _kind_below(data_root, rules.groups)
-    if kind == "vln_ce":
-        groups = rules.groups or [folder.name for folder in subfolders(data_root)]
-        return [vln_ce(data_root, _depth_camera(data_root, group), True) for group in groups]
-    if kind == "vln_pe":
-        return [vln_pe(data_root, ScanRules(rules.groups))]
-    return [vln_n1(data_root, rules, cache_dir)]
+    words = [word.strip() for word in (names.split(",") if isinstance(names, str) else names)]
+    return [_dataset_name(data_root, word) for word in words if word] or parse_dataset_names(words)
+
+
+def _dataset_name(data_root: Path, word: str) -> DatasetName | FolderName:
+    folder, _, percent = word.partition("%")
+    is_folder = Path(folder).name == folder and (data_root / folder).is_dir()
+    has_camera = NAME_PATTERN.fullmatch(word) or kind_below(data_root, [folder]) == "vln_ce"
+    if folder not in FORMATS and (has_camera or not is_folder):
+        return DatasetName.parse(word)
+    if percent and not (percent.isdecimal() and 1 <= int(percent) <= 100):
+        raise ValueError(f"Dataset name {word!r}: %{percent} must lie between %1 and %100")
+    return FolderName(folder, int(percent or 100))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How formats are read: `native` is the format of folders that show none, the others are rules
+    of one format.
+    """
+
+    native: str
+    cache_dir: Path
+    needs_depth: bool = True
+    vln_n1: VLNN1Rules = field(default_factory=VLNN1Rules)
+    vln_pe: VLNPERules = field(default_factory=VLNPERules)
+
+    def named(self, data_root: Path, name: DatasetName | FolderName) -> Source:
+        """Return the data set of one of `dataset_names`."""
+        if isinstance(name, DatasetName):
+            return vln_ce(data_root, name, self.needs_depth)
+        if name.folder in FORMATS:
+            return FORMATS[name.folder](data_root, None)
+        return self.below(data_root, [name.folder])[0]
+
+    def below(self, data_root: Path, groups: Sequence[str] | None = None) -> list[Source]:
+        """Return the data sets below a root of any format: `groups` are groups of `vln_n1`, scans
+        of `vln_pe`, top folders of a registered format, or datasets of `vln_ce`, with their camera
+        (`r2r_125cm_0_30`, whose look-down view is meant) or without, if there is depth of one
+        alone.
+        """
+        groups = None if groups is None else tuple(groups)
+        for source in (make(data_root, groups) for make in FORMATS.values()):
+            if _has_folders(source):
+                return [source]
+        kind = kind_below(data_root, groups) or self.native
+        if kind == "vln_ce":
+            names = groups or [folder.name for folder in subfolders(data_root)]
+            return [vln_ce(data_root, _depth_camera(data_root, name), True) for name in names]
+        if kind == "vln_pe":
+            return [vln_pe(data_root, replace(self.vln_pe, scans=groups))]
+        return [vln_n1(data_root, replace(self.vln_n1, groups=groups), self.cache_dir)]
 
 
 def _has_folders(source: Source) -> bool:
@@ -184,8 +209,8 @@ def _has_folders(source: Source) -> bool:
         return False
 
 
-def _kind_below(data_root: Path, groups: Sequence[str] | None) -> str:
-    """Detect the format by the first folders with episodes; `vln_n1` if undecided."""
+def kind_below(data_root: Path, groups: Sequence[str] | None) -> str | None:
+    """Detect one of our formats by the first folders with episodes; None if undecided."""
     tops = [data_root / group_folder(data_root, group) for group in groups or ("",)]
     folders = (
         folder
@@ -199,7 +224,9 @@ def _kind_below(data_root: Path, groups: Sequence[str] | None) -> str:
             return "vln_ce"
         if tells_how_it_ended(folder):
             return "vln_pe"
-    return "vln_n1"
+        if mentions(folder / STATS_FILE, b'"image_index"'):
+            return "vln_n1"
+    return None
 
 
 def _has_data(folder: Path) -> bool:

@@ -12,8 +12,7 @@ poses are read from the index.
 T frames of a sample, S view size, H horizon, B batch.
 """
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,9 @@ import torch
 from PIL import Image
 
 from internnav_hf.camera import CameraSpec, resize_view
-from internnav_hf.data.readers.images import open_depth
-from internnav_hf.data.rows import EpisodeRow
-from internnav_hf.data.tasks.system2 import Encoder, System2Collator, System2Dataset, open_once
+from internnav_hf.data.rows import EpisodeRow, camera_of
+from internnav_hf.data.tasks.common import DUAL_SYSTEM, check_option
+from internnav_hf.data.tasks.system2 import System2Collator, System2Dataset, open_once
 from internnav_hf.geometry import camera_pose, robot_pose
 from internnav_hf.trajectory import ACTION_HORIZON, path_of, trajectory_actions
 
@@ -51,41 +50,30 @@ class DualSystemDataset(System2Dataset):
     (width, height), as System2's. Where there are more than `num_frames` frames, fewer are taken,
     evenly.
 
-    `system2_options` are those of `System2Dataset`: `num_history`, `sample_step`, `augment`,
-    `cache_dir`, ...
+    The other arguments are those of `System2Dataset`.
     """
+
+    task = DUAL_SYSTEM
 
     def __init__(
         self,
-        data_root: str | Path,
-        datasets: str | Iterable[str] = "r2r_125cm_0_30",
-        processor: Encoder | None = None,
-        seed: int = 0,
+        *system2: Any,
         image_size: int = 224,
         action_horizon: int = ACTION_HORIZON,
         num_frames: int = 12,
         depth: bool = True,
         **system2_options: Any,
     ):
-        super().__init__(
-            data_root,
-            datasets,
-            processor,
-            seed,
-            pixel_goal_only=True,
-            needs_depth=depth,
-            **system2_options,
-        )
+        super().__init__(*system2, pixel_goal_only=True, needs_depth=depth, **system2_options)
         sizes = {"image_size": image_size, "num_frames": num_frames}
         for key, value in {**sizes, "action_horizon": action_horizon}.items():
-            if value < 1:
-                raise ValueError(f"{key} is {value}; it must be at least 1")
+            check_option(key, value, value >= 1, "at least 1")
         self.view_size = (image_size, image_size)
         self.action_horizon = action_horizon
         self.num_frames = num_frames
         self.depth = depth
 
-    def _item(self, index: int, opened: dict[Path, Image.Image]) -> dict[str, Any]:
+    def _item(self, index: int, opened: dict[tuple, Image.Image]) -> dict[str, Any]:
         item = super()._item(index, opened)
         sample, episode = self._row(index)
         start, goal = sample["frame_index"], sample["end_frame"] - 1
@@ -121,17 +109,18 @@ class DualSystemDataset(System2Dataset):
         return decision
 
     def _camera_of(self, episode: EpisodeRow) -> CameraSpec:
-        return self.cameras[episode["dataset"]]
+        cameras = self._cameras[episode["dataset"]]
+        return cameras[0] if len(cameras) == 1 else camera_of(episode)
 
-    def _rgb(self, episode: EpisodeRow, frame: int, opened: dict[Path, Image.Image]) -> np.ndarray:
+    def _rgb(self, episode: EpisodeRow, frame: int, opened: dict[tuple, Image.Image]) -> np.ndarray:
         """Return (3, S, S) uint8; the first was decoded for System2."""
-        image = open_once(episode.file("rgb", frame), opened, self.image_size)
+        image = open_once(episode, frame, opened)
         view = resize_view(image, self.view_size, Image.Resampling.BICUBIC)
         return np.asarray(view).transpose(2, 0, 1)
 
     def _depth(self, episode: EpisodeRow, frame: int) -> np.ndarray:
         """Return (S, S) float32 metres, at most `LARGEST_DEPTH_M`."""
-        depth = open_depth(episode.file("depth", frame), self.view_size, episode["depth_scale"])
+        depth = episode.depth(frame, size=self.view_size)
         return np.minimum(depth, np.float32(LARGEST_DEPTH_M))
 
     def _actions(self, T_world_camera: np.ndarray, episode: EpisodeRow) -> np.ndarray:
@@ -169,7 +158,7 @@ class DualSystemCollator(System2Collator):
 
 def camera_poses(episode: EpisodeRow) -> np.ndarray:
     """Return (T, 4, 4) camera to world; as recorded, or of a level robot."""
-    if episode["camera_poses"] is None:
+    if not episode.has("camera_poses"):
         height_m, pitch = episode["height_m"], episode["pitch"]
         return np.stack([camera_pose(*pose, height_m, pitch) for pose in episode.poses])
     upper = episode.array("camera_poses", 3, 4)

@@ -25,17 +25,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.data.episode import is_simulated
-from internnav_hf.data.formats.registry import sources_below
+from internnav_hf.data.formats.registry import Reader
 from internnav_hf.data.formats.vln_n1.index import ReadingRules
 from internnav_hf.data.formats.vln_n1.reader import DEPTH_SCALE, SHORTEST_EPISODE
-from internnav_hf.data.index import DEFAULT_CACHE, EpisodeTable, check_columns, open_episodes
+from internnav_hf.data.index import DEFAULT_CACHE, EpisodeTable
 from internnav_hf.data.obstacles import ObstacleField, kept_field, open_field, path_value
 from internnav_hf.data.rows import EpisodeRow, camera_of
 from internnav_hf.data.seen_obstacles import seen_obstacles
+from internnav_hf.data.tasks.common import NAVDP, EpisodeDataset, check_option, names_of
 from internnav_hf.data.tasks.navdp_targets import (
     Draw,
     draw_item,
@@ -58,20 +57,20 @@ from internnav_hf.trajectory import path_of
 
 SLOT_KINDS = ("point", "image", "pixel")  # their numbers in `goal_slots`
 NUM_SLOTS = 3
-NEEDED = ("poses", "rgb_file", "depth_file", "depth_scale", "width", "focal", "height_m", "pitch")
 PIXEL_GOAL_FRAMES = ("current", "start")
 INVISIBLE_PIXELS = ("edge", "none")
 
 
-class NavDPDataset(Dataset):
+@dataclass(eq=False, repr=False)
+class NavDPDataset(EpisodeDataset):
     """Samples of all four tasks as a map-style dataset.
 
     `data_root` holds a folder per group, each with a folder per scene; `groups` limits them (a
     comma separated string or a list). It may also be one of `vln_ce`, with depth, whose groups are
     datasets (`r2r`, or with their camera `r2r_125cm_0_30`, whose look-down view is shown), of
-    `vln_pe` with recorded cameras, or of a format of one's own (`formats.registry`). Those have no
-    point cloud: obstacles are what their depth images show. Robots that turn on the spot, a step
-    an action, want `action_stride=1`.
+    `vln_pe`, or of a registered format. Those have no point cloud: obstacles are what their depth
+    images show. Robots that turn on the spot, a step an action, want `action_stride=1`. `camera` is
+    that of data that record none.
     Index i belongs to episode i modulo the number of episodes,
     and is the same sample on every process; in training `set_epoch` draws others, otherwise every
     epoch has the same.
@@ -99,98 +98,64 @@ class NavDPDataset(Dataset):
     their goal at the end of the episode: published 0, which suits long episodes.
     """
 
-    def __init__(
-        self,
-        data_root: str | Path,
-        seed: int = 0,
-        image_size: int = 224,
-        num_memory_frames: int = 8,
-        memory_stride: int = 4,
-        action_horizon: int = 24,
-        action_stride: int = 4,
-        groups: str | Iterable[str] | None = None,
-        samples_per_episode: int = 50,
-        training: bool = True,
-        num_pixel_goal_channels: int = 4,
-        pixel_goal_frame: str | None = None,
-        pixel_goal_height: float = 0.0,
-        invisible_pixel: str = "edge",
-        slot_kinds: Sequence[str] | None = SLOT_KINDS,
-        single_goal_fraction: float = 0.0,
-        goal_at_end_fraction: float = 0.0,
-        frame_order: str = "numeric",
-        depth_scale: float = DEPTH_SCALE,
-        max_broken_fraction: float = 0.01,
-        cache_dir: str | Path | None = None,
-    ):
-        self.data_root = Path(data_root)
-        self.seed = seed
-        self.epoch = 0
-        self.image_size = image_size
-        self.num_memory_frames = num_memory_frames
-        self.memory_stride = memory_stride
-        self.action_horizon = action_horizon
-        self.action_stride = action_stride
-        self.samples_per_episode = samples_per_episode
-        self.training = training
-        self.num_pixel_goal_channels = num_pixel_goal_channels
-        sees_other_view = num_pixel_goal_channels == 7
-        self.pixel_goal_frame = pixel_goal_frame or ("start" if sees_other_view else "current")
-        self.pixel_goal_height = pixel_goal_height
-        self.invisible_pixel = invisible_pixel
-        self.slot_kinds = None if slot_kinds is None else tuple(slot_kinds)
-        self.single_goal_fraction = single_goal_fraction
-        self.goal_at_end_fraction = goal_at_end_fraction
+    data_root: str | Path
+    seed: int = 0
+    image_size: int = 224
+    num_memory_frames: int = 8
+    memory_stride: int = 4
+    action_horizon: int = 24
+    action_stride: int = 4
+    groups: str | Iterable[str] | None = None
+    samples_per_episode: int = 50
+    training: bool = True
+    num_pixel_goal_channels: int = 4
+    pixel_goal_frame: str | None = None
+    pixel_goal_height: float = 0.0
+    invisible_pixel: str = "edge"
+    slot_kinds: Sequence[str] | None = SLOT_KINDS
+    single_goal_fraction: float = 0.0
+    goal_at_end_fraction: float = 0.0
+    frame_order: str = "numeric"
+    depth_scale: float = DEPTH_SCALE
+    max_broken_fraction: float = 0.01
+    cache_dir: str | Path | None = None
+    camera: CameraSpec | None = None
+
+    def __post_init__(self):
+        self.data_root = Path(self.data_root)
+        self.data_roots = [self.data_root]
+        sees_other_view = self.num_pixel_goal_channels == 7
+        self.pixel_goal_frame = self.pixel_goal_frame or PIXEL_GOAL_FRAMES[sees_other_view]
+        self.slot_kinds = None if self.slot_kinds is None else tuple(self.slot_kinds)
         self._check_options()
-        self.cache_dir = Path(cache_dir or DEFAULT_CACHE)
-        names = groups.split(",") if isinstance(groups, str) else groups
-        self.rules = ReadingRules(names and tuple(names), frame_order, depth_scale)
-        sources = sources_below(self.data_root, self.rules, self.cache_dir)
-        tables = [open_episodes(one, self.cache_dir, max_broken_fraction) for one in sources]
-        self.episodes = usable_episodes(tables, str(self.data_root))
+        self.cache_dir = Path(self.cache_dir or DEFAULT_CACHE)
+        rules = ReadingRules(None, self.frame_order, self.depth_scale)
+        reader = Reader(NAVDP.native, self.cache_dir, vln_n1=rules)
+        sources = reader.below(self.data_root, names_of(self.groups))
+        tables = NAVDP.open(sources, self.cache_dir, self.max_broken_fraction, self.camera)
+        self.episodes = long_episodes(tables, str(self.data_root))
         self.num_broken_episodes = sum(len(table.broken_episodes) for table in tables)
         self._built_from = [table.folder.name for table in tables]
+        self._built_from += [] if self.camera is None else [str(self.camera)]
+        self.camera = next(iter(self.cameras), None)
 
     def _check_options(self) -> None:
         for key in ("image_size", "num_memory_frames", "memory_stride", "action_horizon"):
-            _check(key, getattr(self, key), getattr(self, key) >= 1, "at least 1")
+            check_option(key, getattr(self, key), getattr(self, key) >= 1, "at least 1")
         for key in ("action_stride", "samples_per_episode"):
-            _check(key, getattr(self, key), getattr(self, key) >= 1, "at least 1")
-        channels = self.num_pixel_goal_channels
-        _check("num_pixel_goal_channels", channels, channels in (4, 7), "4 or 7")
+            check_option(key, getattr(self, key), getattr(self, key) >= 1, "at least 1")
         for key, known in (
+            ("num_pixel_goal_channels", (4, 7)),
             ("pixel_goal_frame", PIXEL_GOAL_FRAMES),
             ("invisible_pixel", INVISIBLE_PIXELS),
         ):
-            _check(key, getattr(self, key), getattr(self, key) in known, f"one of {known}")
+            check_option(key, getattr(self, key), getattr(self, key) in known, f"one of {known}")
         kinds = self.slot_kinds
         known = kinds is None or (kinds and set(kinds) <= set(SLOT_KINDS))
-        _check("slot_kinds", kinds, known, f"some of {SLOT_KINDS}")
+        check_option("slot_kinds", kinds, known, f"some of {SLOT_KINDS}")
         for key in ("single_goal_fraction", "goal_at_end_fraction"):
             share = getattr(self, key)
-            _check(key, share, 0 <= share <= 1, "a share, 0 to 1")
-
-    @property
-    def camera(self) -> CameraSpec:
-        """Camera of the first episode; `cameras` lists all."""
-        return self.cameras[0]
-
-    @property
-    def cameras(self) -> list[CameraSpec]:
-        """All different cameras; published groups have several heights and lenses."""
-        names = ["width", "height", "focal", "height_m", "pitch", "depth_scale"]
-        rows = self.episodes.select(names).to_pylist()
-        return list(dict.fromkeys(camera_of(row) for row in rows))
-
-    @property
-    def is_simulated(self) -> bool:
-        """Return whether the embedded simulator wrote all groups."""
-        units = {unit.split("/")[0]: unit for unit in self.episodes["unit"].to_pylist()}
-        return all(is_simulated(self.data_root / unit) for unit in units.values())
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other samples; workers see it when they start (not persistent ones)."""
-        self.epoch = epoch
+            check_option(key, share, 0 <= share <= 1, "a share, 0 to 1")
 
     def __len__(self) -> int:
         return self.episodes.num_rows * self.samples_per_episode
@@ -204,7 +169,7 @@ class NavDPDataset(Dataset):
 
     def item(self, episode: int, draw: Draw) -> dict[str, Tensor]:
         """Return the sample of one row of `episodes` and one draw."""
-        walk = self._walk(episode)
+        walk = self._episode(episode)
         way = self._way(walk, draw)
         views = self._views(walk, draw)
         frames = self._memory(draw)
@@ -236,7 +201,7 @@ class NavDPDataset(Dataset):
         where there was none).
         """
         episode, draw, _ = self._drawn(index)
-        walk = self._walk(episode)
+        walk = self._episode(episode)
         way = self._way(walk, draw)
         return {
             "path": path_of(way.actions),
@@ -258,7 +223,7 @@ class NavDPDataset(Dataset):
 
     def obstacles(self, index: int) -> ObstacleField:
         """Obstacles of the scene of sample `index`."""
-        return self._obstacles(self._walk(self._position(index) % self.episodes.num_rows))
+        return self._obstacles(self._episode(self._position(index) % self.episodes.num_rows))
 
     def _obstacles(self, walk: EpisodeRow) -> ObstacleField:
         """Obstacles of the scene's point cloud; without one, of all its depth images."""
@@ -268,15 +233,10 @@ class NavDPDataset(Dataset):
 
         def find() -> np.ndarray:
             units = self.episodes["unit"].to_numpy(zero_copy_only=False)
-            return seen_obstacles(map(self._walk, np.flatnonzero(units == walk["unit"]).tolist()))
+            same = np.flatnonzero(units == walk["unit"]).tolist()
+            return seen_obstacles(map(self._episode, same))
 
         return kept_field(self.cache_dir / f"obstacles-seen-{digest.hexdigest()}", find)
-
-    def _position(self, index: int) -> int:
-        position = int(index) + (len(self) if index < 0 else 0)
-        if not 0 <= position < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        return position
 
     def _drawn(self, index: int) -> tuple[int, Draw, np.random.Generator]:
         position = self._position(index)
@@ -290,11 +250,7 @@ class NavDPDataset(Dataset):
     def where(self, index: int) -> str:
         """Origin of a sample, for messages."""
         episode, draw, _ = self._drawn(index)
-        walk = self._walk(episode)
-        return f"{walk.folder}, episode {walk['episode_index']}, frame {draw.current}"
-
-    def _walk(self, episode: int) -> EpisodeRow:
-        return EpisodeRow(self.episodes, episode, self.data_root)
+        return f"{self._episode(episode)}, frame {draw.current}"
 
     def _slots(self, rng: np.random.Generator) -> Tensor:
         """Draw (3,) kinds of goal to mix."""
@@ -350,16 +306,13 @@ class NavDPDataset(Dataset):
         )
 
 
-def usable_episodes(tables: Sequence[EpisodeTable], title: str) -> pa.Table:
-    """Return episodes long enough to draw from; ValueError, with `title`, if data is missing."""
+def long_episodes(tables: Sequence[EpisodeTable], title: str) -> pa.Table:
+    """Return episodes long enough to draw from."""
     episodes = pa.concat_tables([table.episodes for table in tables])
-    check_columns(episodes, NEEDED, title, "NavDP")
     is_long = pc.greater_equal(episodes["length"], SHORTEST_EPISODE)
-    if pc.all(is_long).as_py():
-        return episodes
     if not pc.any(is_long).as_py():
         raise ValueError(f"{title}: found no episode of {SHORTEST_EPISODE} frames, expected some")
-    return episodes.filter(is_long)
+    return episodes if pc.all(is_long).as_py() else episodes.filter(is_long)
 
 
 @dataclass(frozen=True, eq=False)
@@ -372,11 +325,6 @@ class _Way:
     actions: np.ndarray
     perturbed_actions: np.ndarray
     values: np.ndarray
-
-
-def _check(key: str, value: object, is_right: object, expected: str) -> None:
-    if not is_right:
-        raise ValueError(f"{key} is {value!r}; it must be {expected}")
 
 
 def _float(values: np.ndarray) -> Tensor:

@@ -8,24 +8,23 @@ and depth files are not needed.
 L tokens of a sample, B batch.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
 
 from internnav_hf.camera import CameraSpec, resize_view
-from internnav_hf.data.episode import is_simulated
-from internnav_hf.data.formats.registry import dataset_names
+from internnav_hf.data.formats.registry import Reader, dataset_names
 from internnav_hf.data.index import DEFAULT_CACHE
-from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.images import augment as augment_image
-from internnav_hf.data.readers.images import open_image, open_mask
+from internnav_hf.data.readers.images import open_mask
 from internnav_hf.data.rows import EpisodeRow
 from internnav_hf.data.tables import row_of
+from internnav_hf.data.tasks.common import DEPTH, SYSTEM2, EpisodeDataset, Task
 from internnav_hf.data.tasks.system2_datasets import open_datasets
 from internnav_hf.data.tasks.system2_sampling import SamplingRules, history_indices
 from internnav_hf.models.system2.dialogue import CONJUNCTIONS, Answer, AnswerKind, training_messages
@@ -55,12 +54,14 @@ class Encoder(Protocol):
         ...
 
 
-class System2Dataset(Dataset):
+@dataclass(eq=False, repr=False)
+class System2Dataset(EpisodeDataset):
     """Decisions of the named datasets as a map-style dataset.
 
     `data_root` holds a folder per dataset (`r2r/`, `rxr/`, ...), each with a folder per scene.
-    `datasets` names them with their camera, comma separated: `r2r_125cm_0_30,rxr_60cm_15_15%30`,
-    where `%30` keeps a seeded 30 % of the samples; or a format of one's own (`formats.registry`).
+    `datasets` names those of `vln_ce` with their camera, comma separated:
+    `r2r_125cm_0_30,rxr_60cm_15_15%30`, where `%30` keeps a seeded 30 % of the samples; those of
+    other formats by their folder, `r2r%30`, or all of `data_root` by a registered format's name.
 
     Without `processor` an item is `images` (PIL, in the order of the messages), `messages`, and the
     targets `goal_pixel` (2,) float32 in the look-down image, `goal_mask`, `answer_class` (0 pixel
@@ -71,61 +72,69 @@ class System2Dataset(Dataset):
     image keeps its size. Episodes without depth images count as broken if `needs_depth`, though
     System2 sees none. `num_history` and `history_size` are the processor's, or the published 8
     and (384, 384).
+
+    Pixel goals that the data do not store, as in `vln_pe`, follow from poses, depth and camera
+    (`data.pixel_goals`). `camera` is that of data that record none.
     """
 
-    def __init__(
-        self,
-        data_root: str | Path,
-        datasets: str | Iterable[str] = "r2r_125cm_0_30",
-        processor: Encoder | None = None,
-        seed: int = 0,
-        num_history: int | None = None,
-        history_size: tuple[int, int] | None = None,
-        sample_step: int = 4,
-        num_future_steps: int = 4,
-        stop_repeat: int = 5,
-        pixel_goal_only: bool = False,
-        needs_depth: bool = False,
-        augment: bool = False,
-        landmarks: bool = False,
-        max_broken_fraction: float = 0.01,
-        cache_dir: str | Path | None = None,
-    ):
-        self.data_root = Path(data_root)
-        self.processor = processor
-        self.seed = seed
-        self.epoch = 0
-        self.augment = augment
-        self.landmarks = landmarks
-        self.num_history = _agreed("num_history", num_history, processor, NUM_HISTORY)
-        self.history_size = tuple(_agreed("history_size", history_size, processor, HISTORY_SIZE))
-        rules = SamplingRules(sample_step, num_future_steps, stop_repeat, pixel_goal_only)
-        self.names = dataset_names(datasets)
-        cache = Path(cache_dir or DEFAULT_CACHE)
+    data_root: str | Path
+    datasets: str | Iterable[str] = "r2r_125cm_0_30"
+    processor: Encoder | None = None
+    seed: int = 0
+    num_history: int | None = None
+    history_size: Sequence[int] | None = None
+    sample_step: int = 4
+    num_future_steps: int = 4
+    stop_repeat: int = 5
+    pixel_goal_only: bool = False
+    needs_depth: bool = False
+    augment: bool = False
+    landmarks: bool = False
+    max_broken_fraction: float = 0.01
+    cache_dir: str | Path | None = None
+    camera: CameraSpec | None = None
+    task: ClassVar[Task] = SYSTEM2
+
+    def __post_init__(self):
+        self.data_root, processor = Path(self.data_root), self.processor
+        self.data_roots = [self.data_root]
+        self.num_history = _agreed("num_history", self.num_history, processor, NUM_HISTORY)
+        size = _agreed("history_size", self.history_size, processor, HISTORY_SIZE)
+        self.history_size = tuple(size)
+        self.names = dataset_names(self.data_root, self.datasets)
         found = open_datasets(
-            self.data_root, self.names, rules, seed, cache, needs_depth, max_broken_fraction
+            replace(self.task, needed=(*self.task.needed, *DEPTH * self.needs_depth)),
+            Reader(self.task.native, Path(self.cache_dir or DEFAULT_CACHE), self.needs_depth),
+            self.data_root,
+            self.names,
+            SamplingRules(
+                self.sample_step, self.num_future_steps, self.stop_repeat, self.pixel_goal_only
+            ),
+            self.seed,
+            self.max_broken_fraction,
+            self.camera,
         )
-        self.image_size, self.cameras = found.image_size, found.cameras
+        self.image_size, self._cameras = found.image_size, found.cameras
         self.episodes, self.samples = found.episodes, found.samples
-        if landmarks and self.episodes["landmark_file"].null_count == self.episodes.num_rows:
+        self.camera = next(iter(self.cameras), None)
+        if self.landmarks and not self._have_landmarks():
             raise ValueError(
-                f"landmarks were asked for, but no episode of {datasets} in {data_root} has "
-                "observation.images.landmark.*; scripts/make_dataset.py --landmarks writes them."
+                f"landmarks were asked for, but no episode of {self.datasets} in {self.data_root}"
+                " has observation.images.landmark.*; scripts/make_dataset.py --landmarks writes"
+                " them."
             )
 
-    @property
-    def camera(self) -> CameraSpec:
-        """Camera of the first dataset named; `cameras` lists all."""
-        return self.cameras[0]
+    def _have_landmarks(self) -> bool:
+        masks = self.episodes.select({"landmark_file"} & {*self.episodes.column_names})
+        return any(column.null_count < len(column) for column in masks.columns)
 
     @property
-    def is_simulated(self) -> bool:
-        """Return whether every dataset named was written by the embedded simulator."""
-        scenes = self.episodes.select(["dataset", "scene"]).group_by("dataset")
-        return all(
-            is_simulated(self.data_root / self.names[row["dataset"]].folder / row["scene_min"])
-            for row in scenes.aggregate([("scene", "min")]).to_pylist()
-        )
+    def cameras(self) -> list[CameraSpec]:
+        """All cameras, in the order of the datasets."""
+        return [camera for cameras in self._cameras for camera in cameras]
+
+    def _group(self, row: Mapping[str, Any]) -> str:
+        return str(self.names[row["dataset"]])
 
     def __len__(self) -> int:
         return self.samples.num_rows
@@ -133,21 +142,19 @@ class System2Dataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self._item(index, {})
 
-    def _item(self, index: int, opened: dict[Path, Image.Image]) -> dict[str, Any]:
-        """`opened` receives every decoded image, by its path."""
+    def _item(self, index: int, opened: dict[tuple, Image.Image]) -> dict[str, Any]:
+        """`opened` receives every decoded image, by its file and frame."""
         sample, episode = self._row(index)
         rng = np.random.default_rng((self.seed, self.epoch, self._position(index)))
         conjunctions = [CONJUNCTIONS[i] for i in rng.integers(len(CONJUNCTIONS), size=2)]
         history = self._history(sample)
         frames = [*history, sample["frame_index"]]
-        paths = [episode.file("ordinary", frame) for frame in frames]
-        images = [open_once(path, opened, self.image_size) for path in paths]
+        images = [open_once(episode, frame, opened, "ordinary") for frame in frames]
         if self.augment:
             images = [augment_image(image, rng) for image in images]
         images = [resize_view(image, self.history_size) for image in images]
         if sample["answer_class"] == AnswerKind.PIXEL_GOAL:
-            look_down = episode.file("rgb", sample["frame_index"])
-            images.append(open_once(look_down, opened, self.image_size))
+            images.append(open_once(episode, sample["frame_index"], opened))
         instruction = episode["instructions"][sample["instruction_index"]]
         messages = training_messages(instruction, len(history), _answer(sample), conjunctions)
         targets = self._targets(sample, episode)
@@ -166,36 +173,22 @@ class System2Dataset(Dataset):
         frame = sample["frame_index"]
         return {
             "instruction": episode["instructions"][sample["instruction_index"]],
-            "history": [open_image(episode.file("ordinary", f)) for f in self._history(sample)],
-            "image": open_image(episode.file("ordinary", frame)),
-            "look_down": open_image(episode.file("rgb", frame)),
+            "history": [episode.image(f, "ordinary") for f in self._history(sample)],
+            "image": episode.image(frame, "ordinary"),
+            "look_down": episode.image(frame),
             "answer_class": sample["answer_class"],
             "goal_pixel": _goal_pixel(sample),
             "actions": tuple(sample["actions"]),
         }
 
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other augmentations and conjunctions; workers see it when they start (not persistent
-        ones).
-        """
-        self.epoch = epoch
-
     def where(self, index: int) -> str:
         """Origin of a sample, for messages."""
         sample, episode = self._row(index)
-        number, frame = episode["episode_index"], sample["frame_index"]
-        return f"{episode.folder}, episode {number}, frame {frame}"
-
-    def _position(self, index: int) -> int:
-        """Return the index from the start; numpy integers and negative indices are allowed."""
-        position = int(index) + (len(self) if index < 0 else 0)
-        if not 0 <= position < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        return position
+        return f"{episode}, frame {sample['frame_index']}"
 
     def _row(self, index: int) -> tuple[dict[str, Any], EpisodeRow]:
         sample = row_of(self.samples, self._position(index))
-        return sample, EpisodeRow(self.episodes, sample["episode"], self.data_root)
+        return sample, self._episode(sample["episode"])
 
     def _history(self, sample: dict[str, Any]) -> list[int]:
         return history_indices(sample["frame_index"], self.num_history).tolist()
@@ -261,14 +254,14 @@ class System2Collator:
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
 
 
-def open_once(path: Path, opened: dict[Path, Image.Image], size: tuple[int, int]) -> Image.Image:
+def open_once(
+    episode: EpisodeRow, frame: int, opened: dict[tuple, Image.Image], kind: str = "rgb"
+) -> Image.Image:
     """With a camera of one pitch the look-down image is the current one."""
-    if path not in opened:
-        image = open_image(path)
-        if image.size != size:
-            raise broken(path, "size", image.size, f"{size} as when the index was built")
-        opened[path] = image
-    return opened[path]
+    key = episode.file(kind, frame), frame
+    if key not in opened:
+        opened[key] = episode.image(frame, kind)
+    return opened[key]
 
 
 def _goal_pixel(sample: dict[str, Any]) -> tuple[int, int] | None:

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.data.formats.registry import FormatName, named_source
+from internnav_hf.data.formats.registry import FolderName, Reader
 from internnav_hf.data.formats.vln_ce.names import DatasetName
-from internnav_hf.data.index import EpisodeTable, check_columns, open_episodes
-from internnav_hf.data.rows import EpisodeRow, camera_of
+from internnav_hf.data.index import EpisodeTable
+from internnav_hf.data.tasks.common import Task, cameras_in
 from internnav_hf.data.tasks.system2_sampling import (
     SamplingRules,
     open_samples,
@@ -20,43 +20,42 @@ from internnav_hf.data.tasks.system2_sampling import (
     subsample,
 )
 
-NEEDED = ("instructions", "actions", "goal_frames", "goals", "rgb_file", "width", "focal", "poses")
-Name = DatasetName | FormatName
+Name = DatasetName | FolderName
 
 
 @dataclass(frozen=True, eq=False)
 class Datasets:
     """`samples` point to `episodes`, whose `dataset` is the number of a name. `image_size` (width,
-    height) is that of all images; `cameras` are in the order of the names.
+    height) is that of all images; `cameras` are those of each name.
     """
 
     episodes: pa.Table
     samples: pa.Table
     image_size: tuple[int, int]
-    cameras: list[CameraSpec]
+    cameras: list[list[CameraSpec]]
 
 
 def open_datasets(
+    task: Task,
+    reader: Reader,
     data_root: Path,
     names: Sequence[Name],
     rules: SamplingRules,
     seed: int,
-    cache_dir: Path,
-    needs_depth: bool,
     max_broken_fraction: float,
+    camera: CameraSpec | None = None,
 ) -> Datasets:
     """Map or build the tables of all names, and take the samples that `%N` keeps."""
-    needed = [*NEEDED, *["depth_file"] * needs_depth]
-    tables, samples = [], []
-    for name in names:
-        title = str(data_root / name.folder)
-        source = named_source(data_root, name, needs_depth)
-        table = open_episodes(source, cache_dir, max_broken_fraction)
-        check_columns(table.episodes, needed, title, "System2")
-        tables.append(table)
-        samples.append(open_samples(table, rules, title))
+    sources = [reader.named(data_root, name) for name in names]
+    tables = task.open(sources, reader.cache_dir, max_broken_fraction, camera)
+    titles = [str(data_root / name.folder) for name in names]
+    key = () if camera is None else (str(camera),)  # derived goals depend on it
+    samples = [
+        open_samples(table, rules, data_root, title, key)
+        for table, title in zip(tables, titles, strict=True)
+    ]
     size = _only_image_size(tables, names)
-    cameras = [_camera(table, name, size) for table, name in zip(tables, names, strict=True)]
+    cameras = [_cameras(table, name, size) for table, name in zip(tables, names, strict=True)]
     return Datasets(*join_datasets(names, tables, samples, seed), size, cameras)
 
 
@@ -72,10 +71,7 @@ def join_datasets(
     episodes, samples, first_episode = [], [], 0
     for number, (name, table, kept) in enumerate(zip(names, tables, all_samples, strict=True)):
         column = pa.array(np.full(table.episodes.num_rows, number, np.int16))
-        rows = table.episodes.append_column("dataset", column)
-        if "scene" not in rows.column_names:
-            rows = rows.append_column("scene", rows["unit"])
-        episodes.append(rows)
+        episodes.append(table.episodes.append_column("dataset", column))
         if name.percent < 100:
             key = (seed, *str(name).encode())
             kept = kept.take(pa.array(subsample(kept.num_rows, name.percent, key)))
@@ -97,17 +93,16 @@ def _only_image_size(tables: Sequence[EpisodeTable], names: Sequence[Name]) -> t
     return next(iter(examples))
 
 
-def _camera(table: EpisodeTable, name: Name, image_size: tuple[int, int]) -> CameraSpec:
-    if isinstance(name, FormatName):
-        return camera_of(EpisodeRow(table.episodes, 0, Path()))
-    width, height = image_size
+def _cameras(table: EpisodeTable, name: Name, image_size: tuple[int, int]) -> list[CameraSpec]:
+    """Return the camera of a name that has one, else those of its episodes."""
+    if isinstance(name, FolderName):
+        return cameras_in(table.episodes)
     recorded = pc.max(table.episodes["hfov_deg"]).as_py()
-    spec = {} if recorded is None else {"hfov_deg": recorded}
-    return CameraSpec(
-        width=width,
-        height=height,
+    spec = CameraSpec(
+        *image_size,
+        **({} if recorded is None else {"hfov_deg": recorded}),
         height_m=name.height_cm / 100,
         pitch_deg=float(name.pitch_deg),
         look_down_pitch_deg=float(name.look_down_pitch_deg),
-        **spec,
     )
+    return [spec]

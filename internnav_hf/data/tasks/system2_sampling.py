@@ -3,13 +3,15 @@ columns.
 
 Every `sample_step` frames the expert is asked what to do. Where the data names a waypoint at least
 three frames ahead, the answer is its pixel; where it names none and the next action is a turn, the
-answer is the turns up to the next step forward; at the last frame the answer is STOP. All other
-frames are passed over, and so are episodes of fewer than four frames.
+answer is the turns up to the next step forward; at the last frame, if the robot stops there, the
+answer is STOP. All other frames are passed over, and so are episodes of fewer than four frames.
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,14 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from internnav_hf.data.index import EpisodeTable
-from internnav_hf.data.tables import (
-    array_of,
-    build_once,
-    described,
-    open_table,
-    table_of,
-    write_table,
-)
+from internnav_hf.data.pixel_goals import derived_goals
+from internnav_hf.data.rows import EpisodeRow
+from internnav_hf.data.tables import build_once, described, open_table, table_of, write_table
 from internnav_hf.geometry import Action
 from internnav_hf.models.system2.dialogue import AnswerKind
 
@@ -80,16 +77,19 @@ class Sample(NamedTuple):
     actions: tuple[int, ...] = ()
 
 
-def open_samples(table: EpisodeTable, rules: SamplingRules, title: str) -> pa.Table:
+def open_samples(
+    table: EpisodeTable, rules: SamplingRules, data_root: Path, title: str, key: Sequence[str] = ()
+) -> pa.Table:
     """Return decisions of all episodes of a cached table, from a cache folder beside it, which is
-    filled first if needed. ValueError, with `title`, if there are none.
+    filled first if needed. ValueError, with `title`, if there are none. `key` has what the samples
+    depend on besides.
     """
-    key = json.dumps([SAMPLING_VERSION, asdict(rules)]).encode()
+    key = json.dumps([SAMPLING_VERSION, asdict(rules), *key]).encode()
     digest = hashlib.blake2b(key, digest_size=4).hexdigest()
     place = table.folder.with_name(f"{table.folder.name}-{digest}")
 
     def build(new) -> None:
-        samples = sample_table(table.episodes, rules)
+        samples = sample_table(table.episodes, rules, data_root)
         if not samples.num_rows:
             raise ValueError(f"{title}: no sample in {table.num_episodes} episodes")
         write_table(samples, new / SAMPLES)
@@ -98,20 +98,20 @@ def open_samples(table: EpisodeTable, rules: SamplingRules, title: str) -> pa.Ta
     return open_table(place / SAMPLES)
 
 
-def sample_table(episodes: pa.Table, rules: SamplingRules) -> pa.Table:
+def sample_table(episodes: pa.Table, rules: SamplingRules, data_root: Path) -> pa.Table:
     """All pixel goals, then all turns, then the whole list of stops `stop_repeat` times: the
-    published order.
+    published order. Pixel goals that an episode does not store follow from its poses and depth.
     """
     rows: list[tuple] = []
-    for episode, num in enumerate(pc.list_value_length(episodes["instructions"]).to_pylist()):
-        found = sample_episode(
-            array_of(episodes, episode, "actions"),
-            array_of(episodes, episode, "goal_frames"),
-            array_of(episodes, episode, "goals", 2),
-            rules,
-        )
-        for instruction_index in range(num):
-            rows += [(episode, instruction_index, *sample) for sample in found]
+    for number in range(episodes.num_rows):
+        episode = EpisodeRow(episodes, number, data_root)
+        if episode.has("goals"):
+            goals, ahead = episode.array("goals", 2), episode.array("goal_frames")
+        else:
+            goals, ahead = derived_goals(episode, rules.sample_step)
+        found = sample_episode(episode.array("actions"), ahead, goals, rules)
+        for instruction_index in range(len(episode["instructions"])):
+            rows += [(number, instruction_index, *sample) for sample in found]
     samples = table_of(rows, SAMPLE_SCHEMA)
     kinds = (AnswerKind.PIXEL_GOAL, AnswerKind.TURN, AnswerKind.STOP)
     goals, turns, stops = (
@@ -149,7 +149,8 @@ def sample_episode(
         elif ahead == -1 and actions[frame] != Action.FORWARD:
             turns = turns_before_forward(actions[frame : frame + rules.num_future_steps])
             samples.append(Sample(frame, frame + 1, AnswerKind.TURN, actions=turns))
-    samples.append(Sample(length - 1, length, AnswerKind.STOP, actions=(int(Action.STOP),)))
+    if actions[-1] == Action.STOP:  # otherwise the robot got stuck or fell
+        samples.append(Sample(length - 1, length, AnswerKind.STOP, actions=(int(Action.STOP),)))
     return samples
 
 

@@ -1,6 +1,6 @@
 """Targets and inputs of a whole episode: actions, their weights, displacements and poses.
 
-    actions -> previous_actions, inflection_weights                          Seq2Seq, CMA
+    actions -> progress, if it is not stored, and inflection_weights         Seq2Seq, CMA
     poses (T, 3) -> displacements -> discrete_displacements                  RDP's targets
     plans (T, H) -> planned_displacements                                    the same, off the way
     poses (T, 3) -> previous_displacements, relative_poses                   RDP's inputs
@@ -37,6 +37,12 @@ def stop_progress(length: int, steps_left: np.ndarray | None = None) -> np.ndarr
     """
     over = np.arange(1, length + 1)
     return over / (length if steps_left is None else over - 1 + steps_left[:length])
+
+
+def progress(actions: np.ndarray) -> np.ndarray:
+    """Return (T,) share of the steps forward that are done before each frame."""
+    forward = actions == Action.FORWARD
+    return (np.cumsum(forward) - forward) / max(forward.sum(), 1)
 
 
 def relative_poses(poses: np.ndarray) -> np.ndarray:

@@ -18,9 +18,11 @@ import pyarrow as pa
 from PIL import Image
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.data.pixel_goals import NO_GOAL, pixel_goals
+from internnav_hf.data.rows import View, camera_columns
 from internnav_hf.geometry import camera_pose
 from internnav_hf.sim.episodes import NavigationEpisode
-from internnav_hf.sim.expert import NO_GOAL, Demonstration, pixel_goals
+from internnav_hf.sim.expert import Demonstration
 from internnav_hf.sim.render import Renderer, Rendering
 from internnav_hf.sim.writers.lerobot_folder import MATRIX, lerobot_folder
 
@@ -87,7 +89,13 @@ class SceneWriter:
         """Poses; goals in the look-down setting, none in the other, as published."""
         camera = self._recording.camera
         if pitch == camera.look_down_pitch_deg:
-            goals, ahead = pixel_goals(demonstration, views, camera, pitch)
+            goals, ahead = pixel_goals(
+                demonstration.poses,
+                demonstration.exploring,
+                lambda frame: views[frame].depth,
+                View(**camera_columns(camera, pitch)),
+                (camera.width, camera.height),
+            )
         else:
             goals, ahead = np.full((len(views), 2), NO_GOAL), np.full(len(views), NO_GOAL)
         matrices = [pose.astype(np.float32).tolist() for pose in poses]

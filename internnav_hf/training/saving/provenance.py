@@ -4,7 +4,7 @@ facts of the training.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +14,8 @@ import transformers
 from torch.utils.data import ConcatDataset, Subset
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.data import NavDPDataset, System2Dataset, VLNDataset
 from internnav_hf.data.episode import is_simulated
+from internnav_hf.data.tasks.common import EpisodeDataset
 from internnav_hf.publishing.licences import (
     NON_COMMERCIAL,
     SCANS,
@@ -43,7 +43,9 @@ def data_origins(dataset: Any) -> list[Origin]:
         return list(dict.fromkeys(found))
     if isinstance(dataset, Subset):
         return data_origins(dataset.dataset)
-    return [_origin(name, scenes) for name, scenes in sorted(_groups(dataset).items())]
+    is_ours = isinstance(dataset, EpisodeDataset)
+    groups = dataset.scenes() if is_ours else {type(dataset).__name__: []}
+    return [_origin(name, scenes) for name, scenes in sorted(groups.items())]
 
 
 def cameras_of(dataset: Any) -> list[dict[str, Any]]:
@@ -76,35 +78,6 @@ def settings_of(args: Any) -> dict[str, Any]:
         "versions": f"internnav_hf {version('internnav-hf')}, transformers "
         f"{transformers.__version__}, torch {torch.__version__}",
     }
-
-
-def _groups(dataset: Any) -> dict[str, list[Path]]:
-    """Return name -> folders of its scenes."""
-    groups: dict[str, list[Path]] = {}
-    if isinstance(dataset, System2Dataset):
-        scenes = dataset.episodes.select(["dataset", "scene"]).group_by(["dataset", "scene"])
-        for row in scenes.aggregate([]).to_pylist():
-            name = dataset.names[row["dataset"]]
-            folder = dataset.data_root / name.folder / row["scene"]
-            groups.setdefault(str(name), []).append(folder)
-    elif isinstance(dataset, NavDPDataset | VLNDataset):
-        for root, unit in _units(dataset):
-            groups.setdefault(unit.split("/")[0], []).append(root / unit)
-    else:
-        groups[type(dataset).__name__] = []
-    return groups
-
-
-def _units(dataset: NavDPDataset | VLNDataset) -> Iterator[tuple[Path, str]]:
-    """Yield the first folder of each scene, with its data root."""
-    is_walks = isinstance(dataset, VLNDataset)
-    names = ["root", "unit"] if is_walks else ["unit"]
-    rows = dataset.episodes.select(names).group_by(names).aggregate([]).to_pylist()
-    first: dict[tuple, tuple[Path, str]] = {}
-    for row in sorted(rows, key=lambda row: (row.get("root", 0), row["unit"])):
-        root = dataset.data_roots[row["root"]] if is_walks else dataset.data_root
-        first.setdefault((root, *row["unit"].split("/")[:2]), (root, row["unit"]))
-    yield from first.values()
 
 
 def _origin(name: str, scenes: Sequence[Path]) -> Origin:

@@ -22,8 +22,9 @@ from transformers import TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from internnav_hf.arguments.training import NavTrainingArguments
-from internnav_hf.data import NavDPDataset, System2Dataset, VLNDataset
+from internnav_hf.data import System2Dataset
 from internnav_hf.data.tables import content_digest
+from internnav_hf.data.tasks.common import EpisodeDataset
 from internnav_hf.files import sampled_digest
 from internnav_hf.publishing.origins import CARD
 from internnav_hf.training.saving.moments import PROGRESS_FILE
@@ -311,11 +312,11 @@ def _data_facts(dataset: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {"samples": sum(len(part) for part in parts if isinstance(part, Sized))}
     tables = []
     for part in parts:
-        if isinstance(part, System2Dataset):
-            tables += [part.episodes, part.samples]
-            facts |= {"num_history": part.num_history, "history_size": list(part.history_size)}
-        elif isinstance(part, NavDPDataset | VLNDataset):
+        if isinstance(part, EpisodeDataset):
             tables.append(part.episodes)
+        if isinstance(part, System2Dataset):
+            tables.append(part.samples)
+            facts |= {"num_history": part.num_history, "history_size": list(part.history_size)}
     return facts | ({"data": content_digest(tables)} if tables else {})
 
 

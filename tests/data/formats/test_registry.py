@@ -16,13 +16,18 @@ from internnav_hf.data import (
     NavDPDataset,
     System2Collator,
     System2Dataset,
+    VLNCollator,
+    VLNDataset,
 )
 from internnav_hf.data.formats import registry
 from internnav_hf.geometry import FORWARD_STEP_M, wrap_angle
+from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
 from tests.data import vln_ce, vln_pe
 from tests.tiny.dual_system import tiny_dual_system
 from tests.tiny.navdp import tiny_navdp_model
+from tests.tiny.rdp import tiny_rdp
 from tests.tiny.system2 import tiny_processor, tiny_system2
+from tests.tiny.vln import tiny_cma
 
 SIZE = (64, 48)
 CAMERA = {"hfov_deg": 79, "height_m": 1.25, "pitch_deg": 15}
@@ -79,7 +84,7 @@ def test_headings_of_robots_that_turn_on_the_spot_are_the_recorded_ones(tmp_path
     dataset = navdp(write_vln_pe(tmp_path / "data"))
     for index in range(len(dataset)):
         decision = dataset.decision(index)
-        draw, poses = decision["draw"], dataset._walk(decision["episode"]).poses
+        draw, poses = decision["draw"], dataset._episode(decision["episode"]).poses
         turned = wrap_angle(poses[draw.goal - 1, 2] - poses[draw.current, 2])
         assert_allclose(decision["goal_point"][2], turned, atol=1e-6)
 
@@ -151,6 +156,15 @@ def test_one_function_makes_a_format_that_every_task_trains_on(logs):
     sizes = {"image_size": expert.image_size, "action_horizon": expert.action_horizon}
     data = DualSystemDataset(logs, "my_logs", **sizes, **options)
     train(model, data, DualSystemCollator(processor.pad_token_id))
+    for model, targets in ((tiny_cma(), "actions"), (tiny_rdp(), "displacements")):
+        config, words = model.config, word_tokenizer(["<pad>", "<unk>", "go"])
+        sizes = {"image_size": config.image_size, "depth_size": config.depth_size}
+        options["processor"] = VLNProcessor(words, **sizes)
+        train(model, VLNDataset(logs, targets=targets, **options), VLNCollator())
+    options["processor"] = tiny_processor()
+    assert len(System2Dataset(logs, "monday%50", **options)) > 0
+    with pytest.raises(ValueError, match="found no folder with log.json, of format my_logs"):
+        registry.FORMATS["my_logs"](logs, ["tuesday"]).find_folders()
 
 
 def test_a_broken_episode_of_ones_own_format_is_named(logs):
@@ -172,15 +186,22 @@ def test_poses_that_are_none_are_named(logs, poses):
 
 
 def test_what_a_task_lacks_is_named(logs, monkeypatch):
-    read = contributed().read_my_logs
+    read, cache = contributed().read_my_logs, {"cache_dir": logs.parent / "cache"}
 
-    def without_goals(folder):
-        for row in read(folder):
-            yield {name: value for name, value in row.items() if "goal" not in name}
+    def without(*words):
+        def read_less(folder):
+            for row in read(folder):
+                yield {n: value for n, value in row.items() if not any(w in n for w in words)}
 
-    registry.register_format("my_logs", "log.json", without_goals, version=2)
-    with pytest.raises(ValueError, match="without goal_frames, goals, expected instructions"):
-        System2Dataset(logs, "my_logs", cache_dir=logs.parent / "cache")
+        return read_less
+
+    registry.register_format("my_logs", "log.json", without("goal"), version=2)
+    derived = System2Dataset(logs, "my_logs", **cache)  # from poses and depth
+    assert {0, 2} <= set(derived.samples["answer_class"].to_pylist())
+    registry.register_format("my_logs", "log.json", without("goal", "depth"), version=4)
+    expected = r"\(my_logs\): found episodes without goal_frames, goals, expected instructions"
+    with pytest.raises(ValueError, match=rf"{expected}.*\(or depth_file, from which they follow\)"):
+        System2Dataset(logs, "my_logs", **cache)
 
     def misspelt(folder):
         yield from ({**row, "instruction": "Go."} for row in read(folder))

@@ -1,6 +1,7 @@
 import pytest
 
-from internnav_hf.data.formats.registry import dataset_names
+from internnav_hf.data.formats.registry import Reader, dataset_names
+from internnav_hf.data.tasks.common import SYSTEM2
 from internnav_hf.data.tasks.system2_datasets import open_datasets
 from internnav_hf.data.tasks.system2_sampling import SamplingRules
 from tests.data.vln_ce import straight_episode, write_scene
@@ -9,8 +10,8 @@ SIZE = (64, 48)
 
 
 def opened(root, names, rules=SamplingRules(), seed=0):  # noqa: B008
-    names = dataset_names(names)
-    return open_datasets(root, names, rules, seed, root / "cache", False, 0.01)
+    reader = Reader(SYSTEM2.native, root / "cache", needs_depth=False)
+    return open_datasets(SYSTEM2, reader, root, dataset_names(root, names), rules, seed, 0.01)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch import Tensor
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data import FeatureStore, VLNCollator, VLNDataset
 from internnav_hf.data.features import cache_features
-from internnav_hf.data.formats.vln_pe.frames import RecordedFrames
+from internnav_hf.data.rows import EpisodeRow
 from internnav_hf.data.tasks.vln import read_texts
 from internnav_hf.data.vocabulary import recover_words
 from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
@@ -183,7 +183,7 @@ def test_features_stand_in_for_the_images(root, open_dataset, tmp_path, monkeypa
     store = FeatureStore(tmp_path / "store", "aa", "float32")
     assert cache_features(plain, store, pooled, pooled, batch_size=4) == 4
     dataset = open_dataset(root, features=store, max_steps=8)
-    monkeypatch.setattr(RecordedFrames, "rgb", None)
+    monkeypatch.setattr(EpisodeRow, "images", None)
     item = dataset[11]
     assert "rgb" not in item
     assert "depth" not in item
@@ -254,9 +254,11 @@ def test_items_are_the_same_in_another_process(root, open_dataset):
         dataset[12]
 
 
-def test_texts_are_read_without_a_processor(root, tmp_path):
-    texts, tokens = read_texts(root, cache_dir=tmp_path / "cache")
+def test_texts_are_read_without_a_processor(root, tmp_path, open_dataset):
+    texts = read_texts(root, cache_dir=tmp_path / "cache")
     assert texts == list(vln_pe.INSTRUCTIONS) * 4
+    stored = open_dataset(root).episodes["instruction_tokens"].to_pylist()
+    tokens = [row for rows in stored for row in rows]
     words = recover_words(texts, tokens)
     assert words[2:4] == ["walk", "past"]
     assert processor_of(words).encode_instructions(texts).tolist() == [

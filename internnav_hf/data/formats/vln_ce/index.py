@@ -32,6 +32,7 @@ from internnav_hf.data.formats.vln_ce.reader import EPISODES_FILE, read_records
 from internnav_hf.data.index import COLUMNS, FolderRows, Reading, Source
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.folders import unlisted
+from internnav_hf.data.rows import camera_columns
 from internnav_hf.data.tables import described, folder_stamps, stamp
 from internnav_hf.geometry import robot_poses
 
@@ -80,6 +81,7 @@ def vln_ce(
 
     return Source(
         root=data_root / name.folder,
+        format="vln_ce",
         title=str(name),
         label=str(name),
         key=[READER_VERSION, str(name), needs_depth],
@@ -140,7 +142,8 @@ def _row(
 ) -> dict[str, Any]:
     setting, scene = name.look_down_setting, episode.root
     T_world_camera = episode.columns[f"pose.{setting}"]
-    spec = CameraSpec(*size, **{key: camera[key] for key in ("hfov_deg",) if key in camera})
+    lens = {key: camera[key] for key in ("hfov_deg",) if key in camera}
+    spec = CameraSpec(*size, height_m=name.height_cm / 100, **lens)
 
     def files(kind: str, setting: str) -> str:
         number = episode.episode_index
@@ -162,10 +165,7 @@ def _row(
         "depth_file": files("depth", setting) if has_depth else None,
         "landmark_file": files("landmark", setting) if has_landmarks else None,
         "depth_scale": CameraSpec.depth_scale,
-        "focal": spec.intrinsics[[0, 1], [0, 1]],
-        "center": spec.intrinsics[:2, 2],
-        "height_m": name.height_cm / 100,
-        "pitch": float(np.radians(name.look_down_pitch_deg)),
+        **camera_columns(spec, name.look_down_pitch_deg),
         "actions": episode.actions,
         "goal_frames": episode.columns[f"relative_goal_frame_id.{setting}"],
         "goals": episode.columns[f"goal.{setting}"].ravel(),

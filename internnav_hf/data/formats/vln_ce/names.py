@@ -79,15 +79,6 @@ def parse_dataset_names(names: str | Iterable[str]) -> list[DatasetName]:
     return [DatasetName.parse(word) for word in words]
 
 
-def check_datasets(data_root: str | Path, *names: str | None) -> None:
-    """Raise ValueError if root, datasets, scenes or cameras of `names` do not exist; before
-    anything else is read.
-    """
-    for given in filter(None, names):
-        for name in parse_dataset_names(given):
-            scene_folders(Path(data_root), name)
-
-
 def scene_folders(data_root: Path, name: DatasetName) -> list[Path]:
     """Return the sorted scenes of a dataset, after checking that root, dataset, scenes and camera
     setting exist.

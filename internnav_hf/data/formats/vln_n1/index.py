@@ -93,6 +93,7 @@ def vln_n1(
 
     return Source(
         root=data_root,
+        format="vln_n1",
         title=str(data_root),
         label="vln_n1",
         key=[INDEX_VERSION, asdict(rules)],

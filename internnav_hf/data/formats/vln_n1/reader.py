@@ -115,14 +115,6 @@ def training_groups(
     return [group for group in there if group not in held_out]
 
 
-def check_groups(
-    root: str | Path, groups: Sequence[str] | None, held_out: Sequence[str] | None
-) -> None:
-    """Raise ValueError if groups or their episodes do not exist; before anything is loaded."""
-    for names in (groups, held_out or groups):
-        find_units(Path(root), names and [group_folder(Path(root), name) for name in names])
-
-
 def group_folder(data_root: Path, group: str) -> str:
     """Return a group's folder; a `vln_ce` dataset may be named with its camera, r2r_125cm_0_30."""
     match = WITH_CAMERA.fullmatch(group)

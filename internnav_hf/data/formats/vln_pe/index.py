@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data.checks.cameras import recorded_values
-from internnav_hf.data.episode import frame_pattern
+from internnav_hf.data.episode import INFO_FILE, frame_pattern
 from internnav_hf.data.features import frames_key
 from internnav_hf.data.formats.vln_pe.checks import CheckedWalk, sound_walks
 from internnav_hf.data.formats.vln_pe.frames import KINDS, FrameRules, RecordedFrames
@@ -36,7 +35,7 @@ from internnav_hf.data.formats.vln_pe.reader import (
 )
 from internnav_hf.data.index import COLUMNS, LeftOut, Reading, Source
 from internnav_hf.data.readers.folders import unlisted
-from internnav_hf.data.rows import ARRAY_SUFFIX
+from internnav_hf.data.rows import ARRAY_SUFFIX, camera_columns
 from internnav_hf.data.tables import described, folder_stamps, stamp
 
 INDEX_VERSION = 7  # part of the cache's name; raise it when checks or columns change
@@ -103,6 +102,7 @@ def vln_pe(data_root: Path, rules: ReadingRules, units: Sequence[Path] | None = 
 
     return Source(
         root=data_root,
+        format="vln_pe",
         title=str(data_root),
         label="vln_pe",
         key=[INDEX_VERSION, asdict(rules)],
@@ -175,15 +175,8 @@ def _pattern(frames: RecordedFrames, kind: str, unit: Path) -> str:
 
 def _camera_columns(camera: dict[str, float], size: tuple[int, int]) -> dict[str, Any]:
     """Return the columns of the camera in `meta/info.json`; InternData-N1 has none."""
-    if not {"hfov_deg", "height_m", "pitch_deg"} <= camera.keys():
-        return {}
-    spec = CameraSpec(*size, hfov_deg=camera["hfov_deg"])
-    return {
-        "focal": spec.intrinsics[[0, 1], [0, 1]],
-        "center": spec.intrinsics[:2, 2],
-        "height_m": camera["height_m"],
-        "pitch": float(np.radians(camera["pitch_deg"])),
-    }
+    told = {key: camera[key] for key in ("hfov_deg", "height_m", "pitch_deg") if key in camera}
+    return camera_columns(CameraSpec(*size, **told)) if len(told) == 3 else {}
 
 
 def _frames_key(frames: RecordedFrames) -> str:
@@ -195,7 +188,7 @@ def _frames_key(frames: RecordedFrames) -> str:
 
 def unit_stamps(unit: Path) -> Iterator[str]:
     """Yield stamps of all files, images included, since their features are cached."""
-    for file in (TASKS_FILE, STATS_FILE, EPISODES_FILE):
+    for file in (TASKS_FILE, STATS_FILE, EPISODES_FILE, INFO_FILE):
         yield stamp(unit.name, unit / file)
     for chunk in sorted(unit.glob("data/chunk-*")):
         yield from folder_stamps(chunk)

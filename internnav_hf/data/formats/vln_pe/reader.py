@@ -205,12 +205,16 @@ def is_vln_pe(unit: Path) -> bool:
 
 def tells_how_it_ended(unit: Path) -> bool:
     """Return whether the meta files of a folder have the status of our episodes."""
-    for path in (unit / TASKS_FILE, unit / EPISODES_FILE):
-        if path.is_file():
-            with open_file(path) as stream:
-                if b'"finish_status"' in stream.read(_FIRST_LINES):
-                    return True
-    return False
+    files = (unit / TASKS_FILE, unit / EPISODES_FILE)
+    return any(mentions(path, b'"finish_status"') for path in files)
+
+
+def mentions(path: Path, word: bytes) -> bool:
+    """Return whether the first lines of a file, if there is one, contain a word."""
+    if not path.is_file():
+        return False
+    with open_file(path) as stream:
+        return word in stream.read(_FIRST_LINES)
 
 
 def _has_actions(path: Path) -> bool:
