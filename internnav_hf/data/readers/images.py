@@ -66,12 +66,22 @@ def open_depth(
 
     `size` (width, height) picks the nearest pixels and blends none.
     """
-    image = open_image(path, None)
-    if not image.mode.startswith("I"):
-        raise broken(path, "mode", image.mode, f"16-bit grey: depth, {scale:g} units a metre")
+    image = _depth_image(path, scale)
     if size is not None:
         image = resize_view(image, size, Image.Resampling.NEAREST)
     return np.asarray(image, dtype) / dtype(scale)
+
+
+def open_depth_units(path: Path, scale: float) -> np.ndarray:
+    """Read (rows, columns) whole numbers from a 16-bit image of `scale` units a metre."""
+    return np.asarray(_depth_image(path, scale))
+
+
+def _depth_image(path: Path, scale: float) -> Image.Image:
+    image = open_image(path, None)
+    if not image.mode.startswith("I"):
+        raise broken(path, "mode", image.mode, f"16-bit grey: depth, {scale:g} units a metre")
+    return image
 
 
 def open_mask(path: Path) -> np.ndarray:

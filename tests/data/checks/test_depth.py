@@ -89,6 +89,18 @@ def test_a_way_is_longer_than_an_arm():
         check_farthest(np.linspace(0, 1, 1000), "scene", 1.0)
 
 
+@pytest.mark.parametrize("number", [1, 3, 50, 199, 200, 201, 1000])
+def test_some_pixels_may_be_far_by_mistake(number):
+    """It is the quantile that counts, whatever is asked first."""
+    for far in range(min(number, 15) + 1):
+        metres = np.array([0.5] * (number - far) + [3.0] * far)
+        if np.quantile(metres, 0.995) >= 1.2:
+            check_farthest(metres, "scene", 1.0)
+        else:
+            with pytest.raises(ValueError, match="nothing farther"):
+                check_farthest(metres, "scene", 1.0)
+
+
 @pytest.mark.parametrize("lengths", [[1], [12], [3, 40], [12, 12, 12], [2, 1, 1, 1, 1], [9] * 40])
 def test_few_walks_are_all_probed(lengths):
     probed = probed_frames(lengths)
@@ -165,3 +177,14 @@ def test_an_image_that_leaves_a_doubt_is_not_enough(image):
     assert shows_its_floor(Probe(0, "file", room(), VIEW), (0.2, 20.0))
     assert not shows_its_floor(Probe(0, "file", image, VIEW), (0.2, 20.0))
     assert not shows_its_floor(Probe(0, "file", room(), None), (0.2, 20.0))
+
+
+def test_whole_numbers_are_units_of_the_file():
+    image = np.nan_to_num(room(size=(480, 640)), posinf=0)
+    in_mm = Probe(0, "file", np.round(1000 * image).astype(np.uint16), VIEW, 1000.0)
+    np.testing.assert_array_equal(in_mm.image, np.float32(in_mm.pixels) / np.float32(1000))
+    np.testing.assert_array_equal(in_mm.thinned, in_mm.image[2::4, 3::6])
+    assert shows_its_floor(in_mm, (0.2, 20.0))
+    assert not shows_its_floor(Probe(0, "file", in_mm.pixels, VIEW, 100.0), (0.2, 20.0))
+    metres = Probe(0, "file", image, VIEW, 1000.0)
+    assert metres.image is image

@@ -32,7 +32,7 @@ from internnav_hf.data.formats.vln_ce.names import DatasetName
 from internnav_hf.data.formats.vln_ce.reader import EpisodeRecord, read_episode
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.folders import state_of
-from internnav_hf.data.readers.images import open_depth
+from internnav_hf.data.readers.images import open_depth_units
 from internnav_hf.geometry import Action, robot_poses
 
 LEADING = [Action.FORWARD, Action.TURN_LEFT, Action.TURN_RIGHT, Action.LOOK_DOWN]
@@ -168,14 +168,18 @@ def scene_problems(
 
     def read(episode: Episode, frame: int) -> tuple[Path, np.ndarray]:
         path = episode.frame_path("depth", setting, frame)
-        return path, open_depth(path, scale=CameraSpec.depth_scale)
+        return path, open_depth_units(path, CameraSpec.depth_scale)
 
     told = {key: camera[key] for key in ("hfov_deg", "depth_scale") if key in camera}
     told |= {"height_m": name.height_cm / 100}
-    views = [floor_view(CameraSpec(*sizes[e], **told), name.look_down_pitch_deg) for e in sound]
+    views = {
+        size: floor_view(CameraSpec(*size, **told), name.look_down_pitch_deg)
+        for size in {sizes[episode] for episode in sound}
+    }
     where = sound[0].frame_path("depth", setting, 0).parent
     lengths = [episode.length for episode in sound]
-    return problems | depth_problems(sound, lengths, views, read, where, CameraSpec.depth_scale)
+    seen = [views[sizes[episode]] for episode in sound]
+    return problems | depth_problems(sound, lengths, seen, read, where, CameraSpec.depth_scale)
 
 
 def check_relative_goals(episode: Episode, setting: str, path: Path) -> None:

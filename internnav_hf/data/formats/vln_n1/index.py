@@ -33,7 +33,7 @@ from internnav_hf.data.index import COLUMNS, Reading, Source
 from internnav_hf.data.obstacles import ObstacleField, field_name, open_field
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.folders import unlisted
-from internnav_hf.data.readers.images import open_depth
+from internnav_hf.data.readers.images import open_depth_units
 from internnav_hf.data.rows import View
 from internnav_hf.data.tables import described, folder_stamps, stamp
 from internnav_hf.geometry import robot_poses
@@ -195,7 +195,7 @@ def _depth_problems(
 ) -> dict[FrameRange, str]:
     def read(record: FrameRange, frame: int) -> tuple[Path, np.ndarray]:
         path = files.unit / files.paths(record, "depth")[frame]
-        return path, open_depth(path, scale=depth_scale)
+        return path, open_depth_units(path, depth_scale)
 
     records = list(views)
     lengths = [record.length for record in records]

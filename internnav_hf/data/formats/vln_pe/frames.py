@@ -68,6 +68,7 @@ class RecordedFrames:
         self.is_splat = rules.is_splat(unit)
         self.depth_unit_m = SPLAT_DEPTH_UNIT_M if self.is_splat else rules.depth_unit_m
         self._files: dict[str, list[Path]] = {}
+        self._arrays: dict[str, Path | None] = {}
 
     def rgb(self, stop: int | None = None) -> np.ndarray:
         """(T, rows, columns, 3) uint8, the frames before `stop`."""
@@ -122,7 +123,9 @@ class RecordedFrames:
         values = known(np.asarray(array[some, ::rows, ::columns], np.float32))
         if not len(values):
             raise broken(path, "depth", "nothing but 0 or no number in the frames tried", "depth")
-        highest = float(np.quantile(values, 1 - ODD_SHARE))
+        highest = float(values.max())
+        if highest > LARGEST_VALUE:
+            highest = float(np.quantile(values, 1 - ODD_SHARE))
         if self.depth_unit_m == DEPTH_UNIT_M and highest > LARGEST_VALUE:
             expected = f"metres / {DEPTH_UNIT_M:g}, from 0 to 1"
             if highest <= FARTHEST_M:
@@ -148,14 +151,16 @@ class RecordedFrames:
         return self.root / self.unit / "videos" / chunk / f"observation.images.{kind}"
 
     def _array_path(self, kind: str) -> Path | None:
-        folder = self._folder(kind)
-        names = (f"episode_{self.episode_index:06d}.npy", f"{kind}.npy")
-        paths = (folder / name for name in names)
-        return next((path for path in paths if path.is_file()), None)
+        if kind not in self._arrays:
+            folder = self._folder(kind)
+            names = (f"episode_{self.episode_index:06d}.npy", f"{kind}.npy")
+            paths = (folder / name for name in names)
+            self._arrays[kind] = next((path for path in paths if path.is_file()), None)
+        return self._arrays[kind]
 
     def _array(self, path: Path, kind: str) -> np.ndarray:
         try:  # an archive or a pickle is no array, whatever its name
-            array = np.lib.format.open_memmap(path, mode="r")
+            array = np.lib.format.open_memmap(str(path), mode="r")  # a Path would be resolved
         except _ARRAY_ERRORS as error:
             raise broken(
                 path, "file", f"{state_of(path)} ({error})", "an array of numbers"
