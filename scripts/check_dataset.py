@@ -182,7 +182,7 @@ def report_dataset(name: DatasetName, scenes: list[Path], options: argparse.Name
         print(f"  {name}: {error}")
         return 1
     num_instructions = sum(len(texts) for texts in table.episodes["instructions"].to_pylist())
-    samples = sample_table(table.episodes, SamplingRules(stop_repeat=1))
+    samples = sample_table(table.episodes, SamplingRules(stop_repeat=1), root)
     counts = Counter(samples["answer_class"].to_pylist())
     shown = ", ".join(f"{counts[kind]} {word}" for kind, word in enumerate(CLASS_NAMES))
     print(f"  {name}: {table.num_episodes} episodes, {num_instructions} instructions")

@@ -226,7 +226,7 @@ def test_the_camera_is_what_the_simulator_wrote(root, open_dataset):
     dataset = open_dataset(root)
     assert dataset.camera is None
     assert not dataset.is_simulated
-    camera = CameraSpec(width=128, height=96, pitch_deg=30)
+    camera = CameraSpec(*vln_pe.SIZE, pitch_deg=15)
     info = {"robot_type": "simulated", "camera": camera.to_dict()}
     (root / "r2r" / "scene_0" / "meta" / "info.json").write_text(json.dumps(info))
     dataset = open_dataset(root)
