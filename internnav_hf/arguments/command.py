@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 
 from internnav_hf.publishing.hiding import HIDDEN, is_secret, without_secrets
@@ -16,21 +16,11 @@ _FILE_ADDRESS = re.compile(r"\bfile://[^\s,;'\"\]})]+")
 
 def publishable(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> str:
     """Return `arguments`, a program and its options, as one line."""
-    told, hide_next = [], False
-    for position, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if hide_next and not argument.startswith("--"):
-            told.append(HIDDEN)
-        elif argument.startswith("-") and is_secret(name):
-            told.append(f"{name}={HIDDEN}" if equals else argument)
-        elif position == 0:
-            told.append(_program(argument))
-        elif argument.startswith("-") and equals:
-            told.append(f"{name}={without_paths(without_secrets(value, environ))}")
-        else:
-            told.append(without_paths(without_secrets(argument, environ)))
-        hide_next = argument.startswith("-") and not equals and is_secret(name)
-    return shlex.join(told)
+
+    def shown(text: str) -> str:
+        return without_paths(without_secrets(text, environ))
+
+    return shlex.join([*map(_program, arguments[:1]), *hide_secrets(arguments[1:], shown)])
 
 
 def without_paths(text: str) -> str:
@@ -41,16 +31,21 @@ def without_paths(text: str) -> str:
     return _PATH.sub(lambda found: _last_name(found[0]), text)
 
 
-def hide_secrets(arguments: Iterable[str]) -> list[str]:
+def hide_secrets(
+    arguments: Iterable[str], shown: Callable[[str], str] = without_secrets
+) -> list[str]:
     """Return `arguments` of a program with secrets hidden, for trackers that publish them."""
     told, hide_next = [], False
     for argument in arguments:
-        name, equals, _ = argument.partition("=")
-        secret = argument.startswith("-") and is_secret(name)
+        name, equals, value = argument.partition("=")
+        is_option = argument.startswith("-")
+        secret = is_option and is_secret(name)
         if hide_next and not argument.startswith("--"):
             told.append(HIDDEN)
+        elif is_option and equals:
+            told.append(f"{name}={HIDDEN if secret else shown(value)}")
         else:
-            told.append(f"{name}={HIDDEN}" if secret and equals else without_secrets(argument))
+            told.append(argument if secret else shown(argument))
         hide_next = secret and not equals
     return told
 

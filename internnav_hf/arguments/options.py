@@ -53,34 +53,18 @@ _FSDP = (
     "recipes/accelerate/ has DDP, ZeRO-2 and ZeRO-3."
 )
 _OPTIMISERS = {
-    "adamw_torch": None,
-    "adamw_torch_fused": None,
-    "adafactor": None,
-    "sgd": None,
-    "adagrad": None,
-    "rmsprop": None,
-    "adamw_torch_4bit": "torchao",
-    "adamw_torch_8bit": "torchao",
-    "adamw_bnb_8bit": "bitsandbytes",
-    "adamw_8bit": "bitsandbytes",
-    "ademamix": "bitsandbytes",
-    "ademamix_8bit": "bitsandbytes",
-    "lion_8bit": "bitsandbytes",
-    "lion_32bit": "bitsandbytes",
-    "paged_adamw_32bit": "bitsandbytes",
-    "paged_adamw_8bit": "bitsandbytes",
-    "paged_ademamix_32bit": "bitsandbytes",
-    "paged_ademamix_8bit": "bitsandbytes",
-    "paged_lion_32bit": "bitsandbytes",
-    "paged_lion_8bit": "bitsandbytes",
-    "rmsprop_bnb": "bitsandbytes",
-    "rmsprop_bnb_8bit": "bitsandbytes",
-    "rmsprop_bnb_32bit": "bitsandbytes",
-    "schedule_free_radam": "schedulefree",
-    "schedule_free_adamw": "schedulefree",
-    "schedule_free_sgd": "schedulefree",
-    "grokadamw": "grokadamw",
-    "stable_adamw": "optimi",
+    name: package
+    for package, names in {
+        None: "adamw_torch adamw_torch_fused adafactor sgd adagrad rmsprop",
+        "torchao": "adamw_torch_4bit adamw_torch_8bit",
+        "bitsandbytes": "adamw_bnb_8bit adamw_8bit ademamix ademamix_8bit lion_8bit lion_32bit"
+        " paged_adamw_32bit paged_adamw_8bit paged_ademamix_32bit paged_ademamix_8bit"
+        " paged_lion_32bit paged_lion_8bit rmsprop_bnb rmsprop_bnb_8bit rmsprop_bnb_32bit",
+        "schedulefree": "schedule_free_radam schedule_free_adamw schedule_free_sgd",
+        "grokadamw": "grokadamw",
+        "optimi": "stable_adamw",
+    }.items()
+    for name in names.split()
 }
 """Optimisers that take parameter groups, and the package of each if it is not torch."""
 # Optimisers whose handler in transformers reads `optim_args`.
@@ -91,9 +75,33 @@ _TAKE_ARGUMENTS = {"sgd", "adagrad", "rmsprop", "grokadamw", "stable_adamw"} | {
     and name != "adamw_torch_fused"
 }
 
+_WORKING = """
+    output_dir resume_from_checkpoint ignore_data_skip restore_callback_states_from_checkpoint
+        num_train_epochs max_steps seed data_seed full_determinism run_name
+    per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps
+        dataloader_drop_last dataloader_num_workers dataloader_pin_memory
+        dataloader_prefetch_factor dataloader_multiprocessing_context accelerator_config
+    label_names
+    optim optim_args learning_rate lr_scheduler_type lr_scheduler_kwargs warmup_steps
+        weight_decay adam_beta1 adam_beta2 adam_epsilon max_grad_norm
+    bf16 fp16 tf32 activation_checkpointing activation_checkpointing_kwargs
+        gradient_checkpointing gradient_checkpointing_kwargs torch_empty_cache_steps
+    use_cpu ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph
+        ddp_backend ddp_timeout deepspeed
+    logging_strategy logging_steps logging_first_step log_on_each_node log_level
+        log_level_replica disable_tqdm report_to project trackio_space_id trackio_bucket_id
+        trackio_static_space_id skip_memory_metrics
+    eval_strategy eval_steps eval_delay eval_on_start prediction_loss_only
+        eval_do_concat_batches eval_use_gather_object eval_accumulation_steps
+        load_best_model_at_end metric_for_best_model greater_is_better
+    save_strategy save_steps save_total_limit save_only_model save_on_each_node
+        enable_jit_checkpoint push_to_hub hub_token hub_private_repo hub_model_id hub_strategy
+        hub_always_push hub_revision
+"""
+"""Options that do here what transformers documents."""
 OPTIONS: dict[str, Standing] = {
+    **dict.fromkeys(_WORKING.split(), WORKS),
     # the run
-    "output_dir": WORKS,
     "do_train": _refused(
         "A recipe trains. To evaluate a model: scripts/evaluate.py.", lambda value: value is False
     ),
@@ -101,20 +109,8 @@ OPTIONS: dict[str, Standing] = {
         "To train without evaluations, leave the held-out data out.", lambda value: value is False
     ),
     "do_predict": _refused("Nothing here predicts: scripts/evaluate.py, or a policy's act()."),
-    "resume_from_checkpoint": WORKS,
-    "ignore_data_skip": WORKS,
-    "restore_callback_states_from_checkpoint": WORKS,
-    "num_train_epochs": WORKS,
-    "max_steps": WORKS,
-    "seed": WORKS,
-    "data_seed": WORKS,
-    "full_determinism": WORKS,
-    "run_name": WORKS,
     "local_rank": _refused("The launcher sets it.", lambda value: value not in (-1, None)),
     # batches
-    "per_device_train_batch_size": WORKS,
-    "per_device_eval_batch_size": WORKS,
-    "gradient_accumulation_steps": WORKS,
     "auto_find_batch_size": _refused(
         "It would train with other batches than the learning rate was chosen for, from a state "
         "that half a step has changed. What helps against too little memory is in docs/training.md."
@@ -129,11 +125,6 @@ OPTIONS: dict[str, Standing] = {
         lambda value: value not in ("random", "sequential", "group_by_length"),
     ),
     "length_column_name": _refused(_UNREAD, lambda value: value not in (None, "length")),
-    "dataloader_drop_last": WORKS,
-    "dataloader_num_workers": WORKS,
-    "dataloader_pin_memory": WORKS,
-    "dataloader_prefetch_factor": WORKS,
-    "dataloader_multiprocessing_context": WORKS,
     "dataloader_persistent_workers": _refused(
         "Such workers do not see that a new epoch has begun, and every epoch would draw the same."
     ),
@@ -144,14 +135,12 @@ OPTIONS: dict[str, Standing] = {
     "remove_unused_columns": _refused(
         "It would take away what the collators make batches of: leave it false."
     ),
-    "accelerator_config": WORKS,  # `check_accelerator` looks inside
     # loss
     "label_smoothing_factor": _refused(
         "transformers would take the labels away from the model and compare each token with the "
         "one that is read instead of the next; the other losses would be gone. Use 0."
     ),
     "neftune_noise_alpha": _refused("Noise in embeddings was not tried with these models."),
-    "label_names": WORKS,  # `NavTrainer` looks for them in the batch
     "use_cache": _refused("The models choose for themselves when to keep keys and values."),
     "use_liger_kernel": _refused(
         "It would do nothing: liger knows models by their type, and finds no System2. Apply its "
@@ -159,45 +148,18 @@ OPTIONS: dict[str, Standing] = {
     ),
     "liger_kernel_config": _refused(_UNREAD, lambda value: value is not None),
     # optimiser
-    "optim": WORKS,  # `check_optimiser`
-    "optim_args": WORKS,  # `check_optimiser`
     "optim_target_modules": _refused(
         "Only optimisers read it that are refused, because they drop the learning rates of modules."
     ),
-    "learning_rate": WORKS,
-    "lr_scheduler_type": WORKS,
-    "lr_scheduler_kwargs": WORKS,  # `check_schedule`
-    "warmup_steps": WORKS,
-    "weight_decay": WORKS,
-    "adam_beta1": WORKS,
-    "adam_beta2": WORKS,
-    "adam_epsilon": WORKS,
-    "max_grad_norm": WORKS,
     # precision and memory
-    "bf16": WORKS,
-    "fp16": WORKS,
     "bf16_full_eval": _refused(_FULL_EVAL),
     "fp16_full_eval": _refused(_FULL_EVAL),
-    "tf32": WORKS,
-    "activation_checkpointing": WORKS,
-    "activation_checkpointing_kwargs": WORKS,
-    "gradient_checkpointing": WORKS,
-    "gradient_checkpointing_kwargs": WORKS,
-    "torch_empty_cache_steps": WORKS,
     "torch_compile": _refused(
         "Batches have another shape at nearly every step, and each would be compiled anew."
     ),
     "torch_compile_backend": _refused("torch_compile is refused.", lambda v: v is not None),
     "torch_compile_mode": _refused("torch_compile is refused.", lambda v: v is not None),
     # devices
-    "use_cpu": WORKS,
-    "ddp_find_unused_parameters": WORKS,
-    "ddp_bucket_cap_mb": WORKS,
-    "ddp_broadcast_buffers": WORKS,
-    "ddp_static_graph": WORKS,
-    "ddp_backend": WORKS,
-    "ddp_timeout": WORKS,
-    "deepspeed": WORKS,  # `check_deepspeed_file`
     "fsdp": _refused(_FSDP),
     "fsdp_config": _refused(_FSDP),
     "parallelism_config": _refused(
@@ -205,10 +167,6 @@ OPTIONS: dict[str, Standing] = {
         lambda value: value is not None,
     ),
     # logging
-    "logging_strategy": WORKS,
-    "logging_steps": WORKS,
-    "logging_first_step": WORKS,
-    "log_on_each_node": WORKS,
     "logging_nan_inf_filter": _refused(
         "It would hide a loss that is not finite in the log; training stops at one."
     ),
@@ -216,28 +174,11 @@ OPTIONS: dict[str, Standing] = {
         "tokens_per_second is in the log already, and other models have no tokens.",
         lambda value: value not in (False, "no"),
     ),
-    "log_level": WORKS,
-    "log_level_replica": WORKS,
-    "disable_tqdm": WORKS,
-    "report_to": WORKS,  # `check_reports`
-    "project": WORKS,
-    "trackio_space_id": WORKS,
-    "trackio_bucket_id": WORKS,
-    "trackio_static_space_id": WORKS,
-    "skip_memory_metrics": WORKS,
     "debug": _partly(
         "Only underflow_overflow can be looked for here.",
         lambda value: bool(_debugged(value) - {"underflow_overflow"}),
     ),
     # evaluation
-    "eval_strategy": WORKS,
-    "eval_steps": WORKS,
-    "eval_delay": WORKS,
-    "eval_on_start": WORKS,
-    "prediction_loss_only": WORKS,
-    "eval_do_concat_batches": WORKS,
-    "eval_use_gather_object": WORKS,
-    "eval_accumulation_steps": WORKS,
     "include_for_metrics": _partly(
         "Losses are means over different counts and are none of a batch: take inputs alone.",
         lambda value: bool(set(value or ()) - {"inputs"}),
@@ -246,23 +187,6 @@ OPTIONS: dict[str, Standing] = {
         "Evaluations share batches out so that each counts once, and none is the last of all "
         "processes. Take compute_metrics over everything."
     ),
-    "load_best_model_at_end": WORKS,  # `check_evaluation`
-    "metric_for_best_model": WORKS,  # `direction_of`
-    "greater_is_better": WORKS,  # `direction_of`
-    # checkpoints and Hub
-    "save_strategy": WORKS,
-    "save_steps": WORKS,
-    "save_total_limit": WORKS,
-    "save_only_model": WORKS,
-    "save_on_each_node": WORKS,
-    "enable_jit_checkpoint": WORKS,
-    "push_to_hub": WORKS,
-    "hub_token": WORKS,
-    "hub_private_repo": WORKS,
-    "hub_model_id": WORKS,
-    "hub_strategy": WORKS,
-    "hub_always_push": WORKS,
-    "hub_revision": WORKS,
 }
 
 

@@ -43,34 +43,23 @@ class Range(NamedTuple):
 
 
 AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE = Range(low=1), Range(low=0), Range(above=0)
-SHARE, BETA = Range(low=0, high=1), Range(low=0, below=1)
+BETA = Range(low=0, below=1)
 STEPS_OR_SHARE = Range(above=0, is_whole_above_one=True)
 
 RANGES = {
-    "per_device_train_batch_size": AT_LEAST_ONE,
-    "per_device_eval_batch_size": AT_LEAST_ONE,
-    "gradient_accumulation_steps": AT_LEAST_ONE,
-    "num_train_epochs": POSITIVE,
-    "learning_rate": NOT_NEGATIVE,
-    "warmup_steps": Range(low=0, is_whole_above_one=True),
-    "weight_decay": NOT_NEGATIVE,
-    "adam_beta1": BETA,
-    "adam_beta2": BETA,
-    "adam_epsilon": POSITIVE,
-    "max_grad_norm": NOT_NEGATIVE,
-    "logging_steps": STEPS_OR_SHARE,
-    "eval_steps": STEPS_OR_SHARE,
-    "save_steps": STEPS_OR_SHARE,
-    "eval_delay": NOT_NEGATIVE,
-    "save_total_limit": AT_LEAST_ONE,
-    "eval_accumulation_steps": AT_LEAST_ONE,
-    "torch_empty_cache_steps": AT_LEAST_ONE,
-    "seed": Range(low=0, high=2**32 - 1),
-    "data_seed": Range(low=0, high=2**32 - 1),
-    "dataloader_num_workers": NOT_NEGATIVE,
-    "dataloader_prefetch_factor": AT_LEAST_ONE,
-    "ddp_bucket_cap_mb": AT_LEAST_ONE,
-    "ddp_timeout": AT_LEAST_ONE,
+    name: expected
+    for expected, names in {
+        AT_LEAST_ONE: "per_device_train_batch_size per_device_eval_batch_size save_total_limit"
+        " gradient_accumulation_steps eval_accumulation_steps torch_empty_cache_steps"
+        " dataloader_prefetch_factor ddp_bucket_cap_mb ddp_timeout",
+        NOT_NEGATIVE: "learning_rate weight_decay max_grad_norm eval_delay dataloader_num_workers",
+        POSITIVE: "num_train_epochs adam_epsilon",
+        BETA: "adam_beta1 adam_beta2",
+        STEPS_OR_SHARE: "logging_steps eval_steps save_steps",
+        Range(low=0, is_whole_above_one=True): "warmup_steps",
+        Range(low=0, high=2**32 - 1): "seed data_seed",
+    }.items()
+    for name in names.split()
 }
 
 
