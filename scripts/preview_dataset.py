@@ -112,10 +112,11 @@ def page(dataset: System2Dataset, title: str, indices: list[int]) -> str:
     """The whole page, with embedded images."""
     classes = dataset.samples["answer_class"].to_numpy()
     counts = ", ".join(f"{(classes == k).sum()} {word}" for k, word in enumerate(CLASS_NAMES))
-    camera = dataset.camera
+    size = "{}x{}".format(*dataset.image_size)
+    camera = f"camera {dataset.camera.setting}" if dataset.camera else "unknown camera"
     summary = (
         f"{len(dataset)} samples ({counts}), {dataset.episodes.num_rows} episodes,"
-        f" {camera.width}x{camera.height} pixels, camera {camera.setting}"
+        f" {size} pixels, {camera}"
     )
     sections = "\n".join(section(dataset, index) for index in indices)
     return PAGE.format(title=html.escape(title), summary=html.escape(summary), sections=sections)

@@ -52,8 +52,10 @@ class EpisodeRow:
             return None
         return self._episodes[name][self._row].as_py()
 
-    def array(self, name: str, *shape: int) -> np.ndarray:
-        """(T, *shape) of a column of lists of numbers."""
+    def array(self, name: str, *shape: int, otherwise: np.ndarray | None = None) -> np.ndarray:
+        """(T, *shape) of a column of lists of numbers; `otherwise` if the episode has none."""
+        if otherwise is not None and not self.has(name):
+            return otherwise
         return array_of(self._episodes, self._row, name, *shape)
 
     @property

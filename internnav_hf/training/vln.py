@@ -16,8 +16,9 @@ from internnav_hf.arguments.data import DataArguments
 from internnav_hf.arguments.training import NavTrainingArguments, option, read_fields
 from internnav_hf.data import FeatureStore, VLNDataset
 from internnav_hf.data.features import DEFAULT_CACHE, cache_features, encoder_digest
+from internnav_hf.data.formats.registry import Reader
 from internnav_hf.data.formats.vln_pe.reader import find_units, read_records
-from internnav_hf.data.tasks.common import RDP, VLN, check_groups, format_of
+from internnav_hf.data.tasks.common import RDP, VLN, check_groups
 from internnav_hf.data.tasks.vln import read_texts
 from internnav_hf.data.vocabulary import learn_words, read_vocabulary
 from internnav_hf.models.rdp.config import RDPConfig
@@ -183,7 +184,8 @@ def _clip_tokenizer(source: str, max_length: int, texts: Iterator[str]) -> PreTr
 def _texts(scans: Scans, cache_dir: str | None) -> Iterator[str]:
     """Yield all instructions; those of `vln_pe` also of episodes that are broken or left out."""
     for root, chosen in scans.items():
-        if format_of(VLN, root, chosen) != VLN.native:
+        sources = Reader(VLN.native, Path()).below(Path(root), chosen)
+        if sources[0].format != VLN.native:
             yield from read_texts(root, chosen, cache_dir=cache_dir)
             continue
         for unit in find_units(Path(root), chosen):

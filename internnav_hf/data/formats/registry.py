@@ -183,7 +183,7 @@ class Reader:
             return FORMATS[name.folder](data_root, None)
         return self.below(data_root, [name.folder])[0]
 
-    def below(self, data_root: Path, groups: Sequence[str] | None = None) -> list[Source]:
+    def below(self, data_root: Path, groups: Iterable[str] | None = None) -> list[Source]:
         """Return the data sets below a root of any format: `groups` are groups of `vln_n1`, scans
         of `vln_pe`, top folders of a registered format, or datasets of `vln_ce`, with their camera
         (`r2r_125cm_0_30`, whose look-down view is meant) or without, if there is depth of one

@@ -37,7 +37,7 @@ class Task:
         """Return the needed columns that are neither among `names` nor follow from them."""
         there, missing = set(names), []
         for name in self.needed:
-            if name not in there and not {*self.derived.get(name, [name])} <= there:
+            if name not in there and not there.issuperset(self.derived.get(name, [name])):
                 missing.append(name)
         return missing
 
@@ -88,6 +88,21 @@ class Task:
             tables.append(table)
         return tables
 
+    def below(
+        self,
+        data_root: Path,
+        groups: str | Iterable[str] | None,
+        cache_dir: Path,
+        *options: Any,
+        **rules: Any,
+    ) -> list[EpisodeTable]:
+        """Map or build the tables of `groups` (comma separated or a list) below a root; `options`
+        are those of `open`, `rules` those of `Reader`.
+        """
+        names = groups.split(",") if isinstance(groups, str) else groups
+        sources = Reader(self.native, cache_dir, **rules).below(data_root, names)
+        return self.open(sources, cache_dir, *options)
+
 
 SYSTEM2 = Task(
     "System2",
@@ -104,11 +119,6 @@ RDP = replace(VLN, name="RDP", needed=(*VLN.needed, "poses"))
 TASKS = (SYSTEM2, DUAL_SYSTEM, NAVDP, VLN, RDP)
 
 
-def format_of(task: Task, data_root: str | Path, groups: Sequence[str] | None) -> str:
-    """Return the format of groups below a root."""
-    return Reader(task.native, Path()).below(Path(data_root), groups)[0].format
-
-
 def check_groups(
     task: Task,
     data_root: str | Path,
@@ -119,16 +129,18 @@ def check_groups(
     columns of the task; before anything is loaded.
     """
     for names in [groups, held_out] if held_out else [groups]:
-        for source in Reader(task.native, Path()).below(Path(data_root), names):
-            source.find_folders()
-            task.check(source, source.schema.names)
+        _check_sources(task, Reader(task.native, Path()).below(Path(data_root), names))
 
 
 def check_datasets(task: Task, data_root: str | Path, *names: str | None) -> None:
     """Do as `check_groups` does, for names of datasets."""
     root, reader = Path(data_root), Reader(task.native, Path(), needs_depth=False)
-    for name in (name for given in filter(None, names) for name in dataset_names(root, given)):
-        source = reader.named(root, name)
+    for given in filter(None, names):
+        _check_sources(task, [reader.named(root, name) for name in dataset_names(root, given)])
+
+
+def _check_sources(task: Task, sources: Iterable[Source]) -> None:
+    for source in sources:
         source.find_folders()
         task.check(source, source.schema.names)
 
@@ -214,9 +226,3 @@ def check_option(key: str, value: object, is_right: object, expected: str) -> No
     """Raise ValueError for a wrong argument of a dataset."""
     if not is_right:
         raise ValueError(f"{key} is {value!r}; it must be {expected}")
-
-
-def names_of(given: str | Iterable[str] | None) -> list[str] | None:
-    """Return names that are comma separated or in a list."""
-    names = given.split(",") if isinstance(given, str) else given
-    return None if names is None else list(names)

@@ -27,14 +27,13 @@ import torch
 from torch import Tensor
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.data.formats.registry import Reader
 from internnav_hf.data.formats.vln_n1.index import ReadingRules
 from internnav_hf.data.formats.vln_n1.reader import DEPTH_SCALE, SHORTEST_EPISODE
 from internnav_hf.data.index import DEFAULT_CACHE, EpisodeTable
 from internnav_hf.data.obstacles import ObstacleField, kept_field, open_field, path_value
 from internnav_hf.data.rows import EpisodeRow, camera_of
 from internnav_hf.data.seen_obstacles import seen_obstacles
-from internnav_hf.data.tasks.common import NAVDP, EpisodeDataset, check_option, names_of
+from internnav_hf.data.tasks.common import NAVDP, EpisodeDataset, check_option
 from internnav_hf.data.tasks.navdp_targets import (
     Draw,
     draw_item,
@@ -70,10 +69,9 @@ class NavDPDataset(EpisodeDataset):
     datasets (`r2r`, or with their camera `r2r_125cm_0_30`, whose look-down view is shown), of
     `vln_pe`, or of a registered format. Those have no point cloud: obstacles are what their depth
     images show. Robots that turn on the spot, a step an action, want `action_stride=1`. `camera` is
-    that of data that record none.
-    Index i belongs to episode i modulo the number of episodes,
-    and is the same sample on every process; in training `set_epoch` draws others, otherwise every
-    epoch has the same.
+    that of data that record none. Index i belongs to episode i modulo the number of episodes, and
+    is the same sample on every process; in training `set_epoch` draws others, otherwise every epoch
+    has the same.
 
     An item has one row of each key of `NavDPCollator`'s batch.
 
@@ -130,9 +128,8 @@ class NavDPDataset(EpisodeDataset):
         self._check_options()
         self.cache_dir = Path(self.cache_dir or DEFAULT_CACHE)
         rules = ReadingRules(None, self.frame_order, self.depth_scale)
-        reader = Reader(NAVDP.native, self.cache_dir, vln_n1=rules)
-        sources = reader.below(self.data_root, names_of(self.groups))
-        tables = NAVDP.open(sources, self.cache_dir, self.max_broken_fraction, self.camera)
+        place = (self.data_root, self.groups, self.cache_dir)
+        tables = NAVDP.below(*place, self.max_broken_fraction, self.camera, vln_n1=rules)
         self.episodes = long_episodes(tables, str(self.data_root))
         self.num_broken_episodes = sum(len(table.broken_episodes) for table in tables)
         self._built_from = [table.folder.name for table in tables]
@@ -140,9 +137,8 @@ class NavDPDataset(EpisodeDataset):
         self.camera = next(iter(self.cameras), None)
 
     def _check_options(self) -> None:
-        for key in ("image_size", "num_memory_frames", "memory_stride", "action_horizon"):
-            check_option(key, getattr(self, key), getattr(self, key) >= 1, "at least 1")
-        for key in ("action_stride", "samples_per_episode"):
+        counts = ("image_size", "num_memory_frames", "memory_stride", "action_horizon")
+        for key in (*counts, "action_stride", "samples_per_episode"):
             check_option(key, getattr(self, key), getattr(self, key) >= 1, "at least 1")
         for key, known in (
             ("num_pixel_goal_channels", (4, 7)),

@@ -40,18 +40,15 @@ class Encoder(Protocol):
     @property
     def num_history(self) -> int:
         """Maximum number of past frames."""
-        ...
 
     @property
     def history_size(self) -> Sequence[int]:
         """(width, height) of past and current frames."""
-        ...
 
     def encode(
         self, messages: list[dict[str, str]], images: list[Image.Image]
     ) -> dict[str, np.ndarray]:
         """Token ids, labels and pixel values of one dialogue."""
-        ...
 
 
 @dataclass(eq=False, repr=False)
@@ -117,16 +114,13 @@ class System2Dataset(EpisodeDataset):
         self.image_size, self._cameras = found.image_size, found.cameras
         self.episodes, self.samples = found.episodes, found.samples
         self.camera = next(iter(self.cameras), None)
-        if self.landmarks and not self._have_landmarks():
+        masks = self.episodes.select({"landmark_file"} & {*self.episodes.column_names})
+        if self.landmarks and all(column.null_count == len(column) for column in masks.columns):
             raise ValueError(
                 f"landmarks were asked for, but no episode of {self.datasets} in {self.data_root}"
                 " has observation.images.landmark.*; scripts/make_dataset.py --landmarks writes"
                 " them."
             )
-
-    def _have_landmarks(self) -> bool:
-        masks = self.episodes.select({"landmark_file"} & {*self.episodes.column_names})
-        return any(column.null_count < len(column) for column in masks.columns)
 
     @property
     def cameras(self) -> list[CameraSpec]:

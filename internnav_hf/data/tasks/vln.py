@@ -23,7 +23,6 @@ import pyarrow.compute as pc
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data.checks.cameras import recorded_camera
 from internnav_hf.data.features import FeatureStore, frames_key
-from internnav_hf.data.formats.registry import Reader
 from internnav_hf.data.formats.vln_pe.frames import (
     DEPTH_UNIT_M,
     KINDS,
@@ -36,18 +35,10 @@ from internnav_hf.data.index import DEFAULT_CACHE, EpisodeTable
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.rows import EpisodeRow, camera_of
 from internnav_hf.data.tasks import vln_targets
-from internnav_hf.data.tasks.common import (
-    RDP,
-    VLN,
-    EpisodeDataset,
-    Task,
-    check_option,
-    names_of,
-)
+from internnav_hf.data.tasks.common import RDP, VLN, EpisodeDataset, check_option
 from internnav_hf.geometry import Action
 
 TASK_OF = {"actions": VLN, "displacements": RDP}
-TARGETS = tuple(TASK_OF)
 INSTRUCTION_SOURCES = ("text", "tokens")
 MAX_STEPS = 200
 AGREEMENT = 0.9  # share of stored instructions that the processor must encode alike
@@ -59,24 +50,19 @@ class Processor(Protocol):
     @property
     def tokenizer(self) -> Any:
         """Its length is that of the vocabulary."""
-        ...
 
     @property
     def max_length(self) -> int:
         """Tokens of an instruction."""
-        ...
 
     def encode_instructions(self, texts: Sequence[str]) -> np.ndarray:
         """(B, L) int64, padded with 0."""
-        ...
 
     def encode_rgb(self, rgb: np.ndarray) -> np.ndarray:
         """(T, 3, S, S) uint8 of (T, rows, columns, 3)."""
-        ...
 
     def encode_depth(self, depth: np.ndarray) -> np.ndarray:
         """(T, D, D) float32 m of (T, rows, columns)."""
-        ...
 
 
 @dataclass(eq=False, repr=False)
@@ -131,7 +117,7 @@ class VLNDataset(EpisodeDataset):
     def __post_init__(self):
         single = isinstance(self.data_root, str | Path)
         self.data_roots = [Path(r) for r in ([self.data_root] if single else self.data_root)]
-        for key, known in (("targets", TARGETS), ("instructions", INSTRUCTION_SOURCES)):
+        for key, known in (("targets", (*TASK_OF,)), ("instructions", INSTRUCTION_SOURCES)):
             check_option(key, getattr(self, key), getattr(self, key) in known, f"one of {known}")
         check_option("max_steps", self.max_steps, self.max_steps >= 1, "at least 1")
         check_option("data_root", self.data_root, self.data_roots, "at least one folder")
@@ -140,8 +126,8 @@ class VLNDataset(EpisodeDataset):
             failures=FailureRules(self.shortest_failure, self.stuck_tail),
         )
         task, cache = TASK_OF[self.targets], Path(self.cache_dir or DEFAULT_CACHE)
-        options = (self.scans, cache, self.max_broken_fraction, rules, self.camera)
-        tables = [_tables(task, root, *options) for root in self.data_roots]
+        options = (self.scans, cache, self.max_broken_fraction, self.camera)
+        tables = [task.below(root, *options, vln_pe=rules) for root in self.data_roots]
         self.episodes = _joined(tables)
         self.num_broken_episodes = sum(len(t.broken_episodes) for parts in tables for t in parts)
         self.camera = next(iter(self.cameras), None)
@@ -160,11 +146,10 @@ class VLNDataset(EpisodeDataset):
     def cameras(self) -> list[CameraSpec]:
         """All different cameras. Our simulator records its camera; InternData-N1 does not."""
         first = dict[tuple, int]()
-        places = self.episodes.select(["root", "unit"]).to_pylist()
-        for row, place in enumerate(places):
+        for row, place in enumerate(self.episodes.select(["root", "unit"]).to_pylist()):
             first.setdefault((place["root"], self._group(place)), row)
         found = [_camera(self._episode(row)) for row in first.values()]
-        return list(dict.fromkeys(camera for camera in found if camera is not None))
+        return list(dict.fromkeys(filter(None, found)))
 
     def __len__(self) -> int:
         return len(self._sample_episode)
@@ -176,8 +161,7 @@ class VLNDataset(EpisodeDataset):
         length = min(episode["length"], self.max_steps)
         actions = episode.array("actions").astype(np.int64)
         targets = self._actions if self.targets == "actions" else self._displacements
-        has_progress = episode.has("progress")
-        progress = episode.array("progress") if has_progress else vln_targets.progress(actions)
+        progress = episode.array("progress", otherwise=vln_targets.progress(actions))
         return {
             "instruction_ids": self._instruction_ids[sample].astype(np.int64),
             **self._views(number, length),
@@ -323,23 +307,9 @@ def read_texts(
     processor.
     """
     cache = Path(cache_dir or DEFAULT_CACHE)
-    tables = _tables(VLN, Path(data_root), scans, cache, max_broken_fraction, ReadingRules())
-    return [
-        t for table in tables for texts in table.episodes["instructions"].to_pylist() for t in texts
-    ]
-
-
-def _tables(
-    task: Task,
-    data_root: Path,
-    scans: str | Iterable[str] | None,
-    cache: Path,
-    max_broken_fraction: float,
-    rules: ReadingRules,
-    camera: CameraSpec | None = None,
-) -> list[EpisodeTable]:
-    sources = Reader(task.native, cache, vln_pe=rules).below(data_root, names_of(scans))
-    return task.open(sources, cache, max_broken_fraction, camera)
+    tables = VLN.below(Path(data_root), scans, cache, max_broken_fraction)
+    columns = [pc.list_flatten(table.episodes["instructions"]) for table in tables]
+    return [text for column in columns for text in column.to_pylist()]
 
 
 def _joined(roots: Sequence[Sequence[EpisodeTable]]) -> pa.Table:
@@ -370,12 +340,9 @@ def _frames_key(episode: EpisodeRow) -> str:
 
 def _previous_actions(episode: EpisodeRow, actions: np.ndarray) -> np.ndarray:
     """Return (T,) what led to each frame."""
-    if not episode.has("previous_actions"):
-        return previous_actions(actions)
-    return episode.array("previous_actions").astype(np.int64)
+    return episode.array("previous_actions", otherwise=previous_actions(actions)).astype(np.int64)
 
 
 def _plans(episode: EpisodeRow) -> np.ndarray:
     """Return (T, H) the expert's next actions from each frame, (0, H) if they are not stored."""
-    is_there = episode.has("plans")
-    return episode.array("plans", HORIZON) if is_there else np.empty((0, HORIZON), np.int64)
+    return episode.array("plans", HORIZON, otherwise=np.empty((0, HORIZON), np.int64))
