@@ -30,7 +30,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from benchmarks.data_mutations import Mutation, all_mutations
+from benchmarks.mutations import Mutation, all_mutations
 from internnav_hf.command_line import LineParser
 from internnav_hf.data import NavDPCollator, NavDPDataset, System2Dataset, VLNCollator, VLNDataset
 from internnav_hf.data.readers.images import open_depth, open_image
