@@ -37,7 +37,6 @@ BELOW = {*LAYERS} - {"sim"}
 LAYERS["arguments"] = BELOW - {"data"} | {"arguments"}
 LAYERS["policies"] = BELOW | {"policies"}
 LAYERS["training"] = BELOW | {"sim", "arguments", "policies", "training"}
-LAYERS["hub"] = BELOW | {"arguments", "training"}
 LAYERS["trainer"] = {"training"}  # an alias
 LAYERS["evaluation"] = LAYERS["training"] | {"evaluation"}
 # Public names come through the package itself; nothing inside may import from there.

@@ -16,7 +16,9 @@ from internnav_hf.publishing.card import (
 from internnav_hf.publishing.licences import NON_COMMERCIAL, QWEN_RESEARCH, UNRESTRICTED, Licence
 from internnav_hf.publishing.origins import Origin, made_from
 from tests.tiny.navdp import tiny_navdp_model
+from tests.tiny.rdp import tiny_rdp
 from tests.tiny.system2 import tiny_system2
+from tests.tiny.vln import tiny_cma
 
 APACHE = Licence("apache-2.0")
 QWEN = Origin("Qwen/X", "weights", APACHE, "main", "Qwen/X")
@@ -139,7 +141,20 @@ def test_names_from_data_are_text():
 def test_a_navdp_is_described():
     card = render_card(CardFacts(tiny_navdp_model().config, [ROOMS]))
     assert "# NavDPModel" in card
+    assert "pixels and depth." in card
+    assert "NavDPPolicy.from_pretrained" in card
     assert "- visual-navigation" in card
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "policy"),
+    [(tiny_cma, "CMA", "VLNPolicy"), (tiny_rdp, "RDP", "RDPPolicy")],
+)
+def test_an_instruction_following_model_names_its_policy(model, name, policy):
+    card = render_card(CardFacts(model().config, [ROOMS]))
+    assert f"A {name}: RGB images of 32x32 pixels, depth and an instruction in" in card
+    assert f"import {policy}\n" in card
+    assert "- vision-and-language-navigation" in card
 
 
 def test_a_card_by_hand_must_say_the_licence_of_a_restricted_model():

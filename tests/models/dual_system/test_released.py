@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.initialization import no_init_weights
 
-from internnav_hf.hub import convert_released
 from internnav_hf.models.dual_system.config import DualSystemConfig
 from internnav_hf.models.dual_system.model import DualSystemModel
 from internnav_hf.models.system2.session import System2Session
 from tests.golden import GOLDEN
+from tests.tiny.released import convert_released
 from tests.tiny.seeded_weights import seeded_tensor
 
 SYSTEM1 = ("nextdit_async", "navdp_async")

@@ -6,13 +6,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from internnav_hf.hub import convert_released
 from internnav_hf.models.navdp.config import NavDPConfig
 from internnav_hf.models.navdp.model import NavDPModel
 from internnav_hf.models.navdp.released import released_fields
 from tests.tiny.navdp import SIZES, tiny_navdp_model_config
 from tests.tiny.navdp_golden import INTERNNAV, REPOSITORY, released_shapes
 from tests.tiny.navdp_released import tiny_released
+from tests.tiny.released import convert_released
 
 CONDITION = "cond_pos_embed.position_embedding.weight"
 

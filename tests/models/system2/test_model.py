@@ -8,11 +8,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
 from transformers.initialization import no_init_weights
 
-from internnav_hf.hub import convert_released
 from internnav_hf.models.system2.config import System2Config
 from internnav_hf.models.system2.model import System2Model
 from tests.golden import GOLDEN
 from tests.tiny.batch import pad_batch, tiny_batch
+from tests.tiny.released import convert_released
 from tests.tiny.seeded_weights import seeded_tensor
 from tests.tiny.system2 import FAMILIES, tiny_system2, tiny_vlm_config
 
@@ -82,6 +82,28 @@ def test_the_released_7b_key_list_fits_strictly():
     released[dropped] = torch.empty(1, device="meta")
     with pytest.raises(ValueError, match="other shapes"):
         convert_released(released, model)
+
+
+def test_released_names_are_converted_in_old_and_new_layout():
+    model = tiny_system2(use_pixel_goal_head=False)
+    ours = model.state_dict()
+    new = {key.removeprefix("vlm."): value for key, value in ours.items()}
+    old = {_released_key(key): value for key, value in ours.items()}
+    assert "visual.patch_embed.proj.weight" in old
+    for released in (new, old):
+        converted = convert_released(released, model)
+        assert converted.keys() == ours.keys()
+        assert all(torch.equal(converted[key], ours[key]) for key in ours)
+
+
+def test_a_tied_output_layer_may_be_left_out():
+    model = tiny_system2(use_pixel_goal_head=False)
+    released = {key.removeprefix("vlm."): value for key, value in model.state_dict().items()}
+    del released["lm_head.weight"]
+    assert "vlm.lm_head.weight" in convert_released(released, model)
+    untied = tiny_system2(use_pixel_goal_head=False, tie_word_embeddings=False)
+    with pytest.raises(ValueError, match="vlm.lm_head.weight"):
+        convert_released(released, untied)
 
 
 def test_logits_only_where_there_are_labels(family):
