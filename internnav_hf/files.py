@@ -130,27 +130,25 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         try:
             yield partial
             give_umask(partial)
-            rename_unless_there(partial, folder)
+            _renamed(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def rename_unless_there(partial: Path, folder: Path) -> None:
-    """Rename `partial` to `folder`, unless a folder with that name exists."""
+def _renamed(partial: Path, folder: Path) -> bool:
+    """Rename `partial` to `folder`, unless a folder with that name exists; True if renamed."""
     try:
         os.rename(partial, folder)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
+        return False
+    return True
 
 
 def replace_folder(written: Path, folder: Path) -> None:
     """Rename `written` to `folder`, replacing an existing folder."""
-    try:
-        os.rename(written, folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
+    if not _renamed(written, folder):
         remove_folder(folder)
         os.rename(written, folder)
     flush(folder.parent, deep=False)

@@ -77,9 +77,7 @@ def project(
     positive.
     """
     rotation, position = T_world_camera[:3, :3], T_world_camera[:3, 3]
-    points_camera = (
-        np.asarray(points_world) - position
-    ) @ rotation  # inverse rotation, applied to rows
+    points_camera = (np.asarray(points_world) - position) @ rotation  # inverted, for rows
     depth = points_camera[:, 2]
     with np.errstate(divide="ignore", invalid="ignore"):
         uv = (points_camera @ intrinsics.T)[:, :2] / depth[:, None]
@@ -90,10 +88,8 @@ def lift(
     uv: np.ndarray, depth: np.ndarray, T_world_camera: np.ndarray, intrinsics: np.ndarray
 ) -> np.ndarray:
     """World points (N, 3) at pixels `uv` (N, 2) and depth along the optical axis (N,)."""
-    return (
-        T_world_camera[:3, 3]
-        + pixel_directions(uv, T_world_camera, intrinsics) * np.asarray(depth)[:, None]
-    )
+    directions = pixel_directions(uv, T_world_camera, intrinsics)
+    return T_world_camera[:3, 3] + directions * np.asarray(depth)[:, None]
 
 
 def pixel_to_floor(
@@ -133,8 +129,5 @@ def pixel_directions(
     """World directions (N, 3) of the rays through `uv` (N, 2), of length 1 along the optical axis
     (not normalised).
     """
-    uv = np.asarray(uv, dtype=np.float64)
-    directions_camera = (
-        np.concatenate([uv, np.ones((len(uv), 1))], axis=1) @ np.linalg.inv(intrinsics).T
-    )
-    return directions_camera @ T_world_camera[:3, :3].T
+    pixels = np.column_stack([np.asarray(uv, np.float64), np.ones(len(uv))])
+    return pixels @ np.linalg.inv(intrinsics).T @ T_world_camera[:3, :3].T

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,11 @@ def quiet_worker(*_: Any) -> None:
     end_with_parent()
 
 
+@dataclass
 class QuietWorker:
     """A `worker_init_fn` for a DataLoader: `quiet_worker`, then the function `then`; picklable."""
 
-    def __init__(self, then: Callable[[int], Any] | None):
-        self.then = then
+    then: Callable[[int], Any] | None
 
     def __call__(self, worker: int) -> None:
         """Run in the worker with index `worker`."""

@@ -21,14 +21,7 @@ Legend: N poses, P points, H horizon, S samples.
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from internnav_hf.geometry import (
-    FORWARD_STEP_M,
-    TURN_STEP,
-    Action,
-    camera_pose,
-    project,
-    wrap_angle,
-)
+from internnav_hf.geometry import FORWARD_STEP_M, TURN_STEP, Action, wrap_angle
 
 ACTION_HORIZON = 32
 SPACING_M = 3.3 / ACTION_HORIZON
@@ -37,8 +30,6 @@ LONGEST_POLYLINE = 3  # points; longer paths are smoothed
 SMALLEST_DENSE_PATH = 50  # points of a smoothed path, at least
 LOOK_AHEAD = 4  # points of a path
 ARRIVED_M = 0.2
-CHUNK_SCALE = 4.0  # `chunk_actions` compares the motion of four steps
-STANDS_STILL = 0.05  # m after `CHUNK_SCALE`, and rad
 
 # The robot's axes in a level camera: x forward = camera z, y left = -camera x, z up = -camera y.
 _R_ROBOT_CAMERA = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
@@ -127,17 +118,6 @@ def path_of(actions: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros_like(steps[..., :1, :]), np.cumsum(steps, axis=-2)], axis=-2)
 
 
-def path_pixels(
-    path: np.ndarray, height_m: float, pitch: float, intrinsics: np.ndarray
-) -> np.ndarray:
-    """(P, 2) pixels (u, v) of the floor below `path` (P, 2) in the camera of a robot at its start.
-
-    nan behind the camera; points close to the robot lie below the image.
-    """
-    floor = np.concatenate([path, np.zeros((len(path), 1))], axis=1)
-    return project(floor, camera_pose(0.0, 0.0, 0.0, height_m, pitch), intrinsics)[0]
-
-
 def follow(path: np.ndarray) -> list[Action]:
     """Steps and turns along `path` (P, 2) from (0, 0), heading 0: the published pursuit.
 
@@ -161,18 +141,3 @@ def follow(path: np.ndarray) -> list[Action]:
             break
         found.append(Action.FORWARD)
     return found
-
-
-def chunk_actions(actions: np.ndarray) -> list[Action]:
-    """The most similar discrete action for each of `actions` (H, 3): the other published method.
-
-    Steps are a quarter as long as discrete ones, but turns are not: published code compares four
-    times dx, as its network writes it, with 0.25 m and dyaw with 15 degrees.
-    """
-    actions = np.asarray(actions, np.float64)
-    forward, turn = CHUNK_SCALE * actions[:, 0], actions[:, 2]
-    stands = (forward < STANDS_STILL) & (np.abs(turn) < STANDS_STILL)
-    walks = np.abs(forward / FORWARD_STEP_M) >= np.abs(turn / TURN_STEP)
-    turns = np.where(turn < 0, Action.TURN_RIGHT, Action.TURN_LEFT)
-    named = np.where(stands, Action.STOP, np.where(walks, Action.FORWARD, turns))
-    return [Action(action) for action in named.tolist()]

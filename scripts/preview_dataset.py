@@ -26,10 +26,10 @@ from internnav_hf.data import DualSystemDataset, System2Dataset, VLNDataset
 from internnav_hf.data.tasks.vln import read_texts
 from internnav_hf.data.vocabulary import learn_words
 from internnav_hf.files import write_text
-from internnav_hf.geometry import robot_to_world
+from internnav_hf.geometry import camera_pose, project, robot_to_world
 from internnav_hf.models.system2.dialogue import IMAGE, JOINT, render
 from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
-from internnav_hf.trajectory import path_of, path_pixels
+from internnav_hf.trajectory import path_of
 
 CLASS_NAMES = ("pixel goal", "turn", "stop")
 THUMBNAIL_WIDTH = 120
@@ -157,8 +157,9 @@ def frames(item: dict, camera: CameraSpec) -> list[Image.Image]:
 
 def draw_path(image: Image.Image, path: np.ndarray, camera: CameraSpec) -> Image.Image:
     """Draw `path` (P, 2) as dots on the floor, in a look-down view of any size."""
-    pitch = float(np.radians(camera.look_down_pitch_deg))
-    pixels = path_pixels(path, camera.height_m, pitch, camera.intrinsics)
+    T_robot_camera = camera_pose(0, 0, 0, camera.height_m, np.radians(camera.look_down_pitch_deg))
+    floor = np.column_stack([path, np.zeros(len(path))])
+    pixels, _ = project(floor, T_robot_camera, camera.intrinsics)  # nan behind the camera
     pixels *= np.divide(image.size, (camera.width, camera.height))
     image = image.copy()
     draw = ImageDraw.Draw(image)

@@ -12,8 +12,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from internnav_hf.data import DualSystemCollator, DualSystemDataset, System2Dataset
 from internnav_hf.data.readers.images import open_depth
 from internnav_hf.data.tasks.dual_system import frames_to_goal
+from internnav_hf.geometry import camera_pose, project
 from internnav_hf.models.system2.processor import System2Processor
-from internnav_hf.trajectory import path_of, path_pixels
+from internnav_hf.trajectory import path_of
 from scripts import make_dataset
 from tests.data.vln_ce import (
     DOWN,
@@ -335,7 +336,9 @@ def test_simulated_ways_end_at_the_pixel_that_system2_points_at(simulated_root):
         decision = dataset.decision(row)
         camera, (u, v) = decision["camera"], decision["goal_pixel"]
         pitch = np.radians(camera.look_down_pitch_deg)
-        uv = path_pixels(decision["path"], camera.height_m, pitch, camera.intrinsics)[-1]
+        T_robot_camera = camera_pose(0, 0, 0, camera.height_m, pitch)
+        end = np.array([[*decision["path"][-1], 0.0]])
+        (uv,), _ = project(end, T_robot_camera, camera.intrinsics)
         assert_allclose(uv, (u + 0.5, v + 0.5), atol=0.51)
         far = np.linalg.norm([*decision["path"][-1], camera.height_m])
         assert 0 < decision["look_down_depth"][v, u] <= far + 0.3
