@@ -38,14 +38,14 @@ from internnav_hf.command_line import ends_in_one_line, output_folder
 from internnav_hf.data.readers.json_files import read_json
 from internnav_hf.files import atomic_folder, remove_stale, write_atomic
 from internnav_hf.signals import end_with_parent
-from internnav_hf.sim.episodes import EpisodeSampler, GoalFields, NavigationEpisode, scene_seeds
-from internnav_hf.sim.expert import Demonstration, draw_demonstrations
+from internnav_hf.sim.episodes import EpisodeSampler, scene_seeds
+from internnav_hf.sim.expert import Demonstration, Expert, draw_demonstrations
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene, scene_config
 from internnav_hf.sim.smooth_paths import FRAME_SPACING_M, SmoothPathSampler
-from internnav_hf.sim.writers.vln_ce import Recording, SceneWriter
-from internnav_hf.sim.writers.vln_n1 import DEPTH_SCALE, TrajectoryWriter, point_cloud
+from internnav_hf.sim.writers.vln_ce import Recording, vln_ce_folder
+from internnav_hf.sim.writers.vln_n1 import DEPTH_SCALE, point_cloud, vln_n1_folder
 from internnav_hf.sim.writers.vln_pe import record, vln_pe_folder
 
 SIMULATED = {"train": "simulated_train", "val_unseen": "simulated_val_unseen"}
@@ -257,33 +257,33 @@ def write_scene(job: SceneJob) -> tuple[int, int]:
 def _write_vln_ce(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[int, int]:
     arguments = job.arguments
     recording = Recording(arguments.camera, arguments.depth, arguments.landmarks)
-    with SceneWriter(job.folder, Renderer(scene), recording, job.info(scene)) as writer:
-        return _add_demonstrations(job, scene, space, writer.add)
+    with vln_ce_folder(job.folder, Renderer(scene), recording, job.info(scene)) as writer:
+        drawn = _demonstrations(job, scene, space)
+        return _added(drawn, lambda expert, steps: writer.add(expert.episode, steps))
 
 
 def _write_vln_pe(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[int, int]:
     camera, images = job.arguments.camera, job.arguments.image_files
-    parts, fields = (space, Renderer(scene), camera), GoalFields(scene, space)
+    renderer, drawn = Renderer(scene), _demonstrations(job, scene, space)
     with vln_pe_folder(job.folder, camera, job.info(scene), images) as writer:
-
-        def add(episode: NavigationEpisode, demonstration: Demonstration) -> None:
-            writer.add(record(episode, demonstration, *parts, fields.of(episode)))
-
-        return _add_demonstrations(job, scene, space, add)
+        return _added(drawn, lambda *pair: writer.add(record(*pair, renderer, camera)))
 
 
-def _add_demonstrations(
-    job: SceneJob,
-    scene: Scene,
-    space: NavigableSpace,
-    add: Callable[[NavigationEpisode, Demonstration], None],
-) -> tuple[int, int]:
-    options, rng, lengths = job.arguments, np.random.default_rng(job.scene_seed), []
+def _demonstrations(
+    job: SceneJob, scene: Scene, space: NavigableSpace
+) -> Iterator[tuple[Expert, Demonstration]]:
+    options, rng = job.arguments, np.random.default_rng(job.scene_seed)
     settings = (MIN_DISTANCE_M, options.near_fraction, options.instructions)
     sampler = EpisodeSampler(scene, space, *settings)
-    drawn = draw_demonstrations(space, sampler, options.episodes, rng, options.exploration)
-    for episode, demonstration in drawn:
-        add(episode, demonstration)
+    return draw_demonstrations(sampler, options.episodes, rng, options.exploration)
+
+
+def _added(
+    drawn: Iterator[tuple[Expert, Demonstration]], add: Callable[[Expert, Demonstration], None]
+) -> tuple[int, int]:
+    lengths = []
+    for expert, demonstration in drawn:
+        add(expert, demonstration)
         lengths.append(len(demonstration.actions))
     return len(lengths), sum(lengths)
 
@@ -303,7 +303,7 @@ def _write_vln_n1(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[i
     parts = (Renderer(scene), point_cloud(scene), arguments.camera, job.info(scene))
 
     def write(folder: Path, some: list[np.ndarray]) -> None:
-        with TrajectoryWriter(folder, *parts) as writer:
+        with vln_n1_folder(folder, *parts) as writer:
             for poses in some:
                 writer.add(poses)
 

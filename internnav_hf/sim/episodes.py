@@ -5,6 +5,7 @@ in its room, where the robot can stand. The nearest of these places along the pa
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,24 +45,25 @@ def sample_episodes(
     num_episodes: int,
     seed: int,
     min_distance_m: float = 1.5,
-    near_fraction: float = 0.0,
-    num_instructions: int = 2,
+    **options: Any,
 ) -> list[NavigationEpisode]:
-    """Episodes with random starts, headings and goals.
-
-    Starts lie at least `min_distance_m` of walking from the goal; a `near_fraction` of them, for
-    training data, lie anywhere within 1.5 m of it instead. Fewer episodes than requested are
-    returned if the scene is too small; ValueError if there is none.
+    """Episodes of an `EpisodeSampler` with these `options`; fewer than requested if the scene is
+    too small, ValueError if there is none.
     """
     rng = np.random.default_rng(seed)
-    sampler = EpisodeSampler(scene, space, min_distance_m, near_fraction, num_instructions)
+    sampler = EpisodeSampler(scene, space, min_distance_m, **options)
     episodes: list[NavigationEpisode] = []
     for _ in range(_TRIES_PER_EPISODE * num_episodes):
         if len(episodes) == num_episodes:
             break
         drawn = sampler.draw(rng, f"{scene.name}_{len(episodes):04d}")
-        if drawn is not None and _is_far_enough(*drawn, min_distance_m):
-            episodes.append(drawn[0])
+        if drawn is None:
+            continue
+        episode, field = drawn
+        # The sampler compares the planning cost, which exceeds the path's length; near starts stay.
+        is_near_start = float(field(np.array(episode.start[:2]))) < min_distance_m
+        if is_near_start or episode.geodesic_distance >= min_distance_m:
+            episodes.append(episode)
     if not episodes:
         raise ValueError(
             f"Scene {scene.name}: no start is {min_distance_m} m or more of walking from a goal."
@@ -69,60 +71,47 @@ def sample_episodes(
     return episodes
 
 
-def _is_far_enough(episode: NavigationEpisode, field: DistanceField, min_distance_m: float) -> bool:
-    """The sampler compares the planning cost, which exceeds the path's length; near starts stay."""
-    is_near_start = float(field(np.array(episode.start[:2]))) < min_distance_m
-    return is_near_start or episode.geodesic_distance >= min_distance_m
-
-
+@dataclass
 class EpisodeSampler:
-    """Draws episodes in one scene; distance fields are computed once for each goal."""
+    """Draws episodes in one scene: random starts, headings and goals; distance fields are computed
+    once for each goal.
 
-    def __init__(
-        self,
-        scene: Scene,
-        space: NavigableSpace,
-        min_distance_m: float = 1.5,
-        near_fraction: float = 0.0,
-        num_instructions: int = 2,
-    ) -> None:
-        self.scene, self._space = scene, space
-        self._min_distance_m, self._near_fraction = min_distance_m, near_fraction
-        self._num_instructions = num_instructions
-        self._goals = GoalFields(scene, space)
+    Starts lie at least `min_distance_m` of walking from the goal; a `near_fraction` of them, for
+    training data, lie anywhere within 1.5 m of it instead.
+    """
+
+    scene: Scene
+    space: NavigableSpace
+    min_distance_m: float = 1.5
+    near_fraction: float = 0.0
+    num_instructions: int = 2
+
+    def __post_init__(self) -> None:
+        self._goals = GoalFields(self.scene, self.space)
 
     def draw(
         self, rng: np.random.Generator, episode_id: str
     ) -> tuple[NavigationEpisode, DistanceField] | None:
         """An episode and the planning field to its goal; None if the drawn start does not fit."""
-        near = rng.random() < self._near_fraction
-        low, high = _NEAR_M if near else (self._min_distance_m, np.inf)
+        near = rng.random() < self.near_fraction
+        low, high = _NEAR_M if near else (self.min_distance_m, np.inf)
         goal, field = self._goals.draw(rng)
-        start = _draw_start(self._space, field, rng, low, high)
+        start = _draw_start(self.space, field, rng, low, high)
         if start is None:
             return None
-        return self._episode(episode_id, start, goal, field, rng), field
-
-    def _episode(
-        self,
-        episode_id: str,
-        start: tuple[float, float, float],
-        goal: SceneObject | None,
-        field: DistanceField,
-        rng: np.random.Generator,
-    ) -> NavigationEpisode:
         here = np.array(start[:2])
-        path = self._space.tighten(np.concatenate([[here], field.path_from(here)[1:]]))
-        return NavigationEpisode(
+        path = self.space.tighten(np.concatenate([[here], field.path_from(here)[1:]]))
+        episode = NavigationEpisode(
             episode_id=episode_id,
             scene_name=self.scene.name,
             start=start,
             goal_xy=(float(path[-1][0]), float(path[-1][1])),
             goal_object=goal,
-            instructions=describe(self.scene, path, start[2], goal, rng, self._num_instructions),
+            instructions=describe(self.scene, path, start[2], goal, rng, self.num_instructions),
             reference_path=path,
-            geodesic_distance=self._space.geodesic_distance(here, path[-1]),
+            geodesic_distance=self.space.geodesic_distance(here, path[-1]),
         )
+        return episode, field
 
 
 class GoalFields:
@@ -174,11 +163,7 @@ def scene_seeds(seed: int, split: str, count: int) -> list[int]:
 
 
 def _draw_start(
-    space: NavigableSpace,
-    field: DistanceField,
-    rng: np.random.Generator,
-    low: float,
-    high: float,
+    space: NavigableSpace, field: DistanceField, rng: np.random.Generator, low: float, high: float
 ) -> tuple[float, float, float] | None:
     """(x, y, yaw): half of the headings are random, half point roughly along the path."""
     xy = space.sample(rng)

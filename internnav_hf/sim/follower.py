@@ -38,11 +38,7 @@ def next_action(
     order = np.argsort(TURN_COST_M * np.abs(_TURNS) - gained, kind="stable")
     for index in order[np.isfinite(gained[order]) & (gained[order] > 0)]:
         if not space.move(here, targets[index])[1]:
-            return _turn_or_forward(int(_TURNS[index]))
+            if _TURNS[index] == 0:
+                return Action.FORWARD
+            return Action.TURN_LEFT if _TURNS[index] > 0 else Action.TURN_RIGHT
     return None
-
-
-def _turn_or_forward(turns: int) -> Action:
-    if turns == 0:
-        return Action.FORWARD
-    return Action.TURN_LEFT if turns > 0 else Action.TURN_RIGHT

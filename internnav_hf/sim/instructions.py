@@ -8,6 +8,7 @@ import numpy as np
 
 from internnav_hf.geometry import wrap_angle
 from internnav_hf.sim.scenes import Scene, SceneObject
+from internnav_hf.trajectory import chord_length
 
 _FACING = np.radians(35.0)
 """Within this angle of the heading the path lies ahead, and the instruction has no turn."""
@@ -104,6 +105,6 @@ def _densify(path: np.ndarray) -> np.ndarray:
     """Points (M, 2) every `_PATH_SPACING_M` along the path."""
     if len(path) < 2:
         return path
-    lengths = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+    lengths = chord_length(path)
     at = np.arange(0, lengths[-1], _PATH_SPACING_M)
     return np.stack([np.interp(at, lengths, path[:, axis]) for axis in (0, 1)], axis=1)

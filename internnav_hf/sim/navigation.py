@@ -175,9 +175,8 @@ class NavigableSpace:
         A positive weight makes floor within 0.45 m of an obstacle more expensive, up to 1 + weight
         times: for planning paths that keep clear of corners, not for measuring distances.
         """
-        return self.field_of(
-            1.0 + clearance_weight * np.clip(1 - self.clearance / 0.45, 0, 1), goal_cells
-        )
+        costs = 1.0 + clearance_weight * np.clip(1 - self.clearance / 0.45, 0, 1)
+        return self.field_of(costs, goal_cells)
 
     def field_of(self, costs: np.ndarray, goal_cells: np.ndarray) -> DistanceField:
         """Like `field_to`, with the cost of a metre given for each cell, at least 1."""
@@ -190,9 +189,7 @@ class NavigableSpace:
     def geodesic_distance(self, start: np.ndarray, end: np.ndarray) -> float:
         """Length of the shortest path in metres; inf if there is none."""
         path = self.shortest_path(start, end)
-        if not len(path):
-            return float("inf")
-        return _length(path)
+        return _length(path) if len(path) else float("inf")
 
     def shortest_path(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Corners (N, 2) from start to end, straight between them; (0, 2) if there is no path."""

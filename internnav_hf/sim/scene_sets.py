@@ -1,22 +1,18 @@
 """Sets of scenes for evaluation, which are in no training dataset, and the episodes in them."""
 
 import hashlib
-import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from internnav_hf.camera import CameraSpec, difference_from_all
+from internnav_hf.camera import CameraSpec
 from internnav_hf.sim.env import NavigationEnv
 from internnav_hf.sim.episodes import NavigationEpisode, sample_episodes, scene_seeds
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene
 
 Task = tuple[str, NavigationEpisode]  # scene name, episode
-
-logger = logging.getLogger(__name__)
 
 # Image size for agents that do not use the image, so that rendering costs almost nothing.
 BLIND_SIZE = {"width": 8, "height": 6}
@@ -104,22 +100,3 @@ def unseen_scenes(num_scenes: int, seed: int, config: SceneConfig | None = None)
     seeds = scene_seeds(seed, SPLIT, num_scenes)
     scenes = [generate_scene(scene_seed, config) for scene_seed in seeds]
     return [replace(scene, name=f"unseen_{i:03d}") for i, scene in enumerate(scenes)]
-
-
-def camera_of(
-    model: str | None, trained: Sequence[CameraSpec], changes: dict, otherwise: CameraSpec
-) -> CameraSpec:
-    """The camera that `model` was trained with (the first of `trained`), or `otherwise` if none is
-    known, with those of `changes` that are not None; any difference is a warning.
-    """
-    camera = trained[0] if trained else otherwise
-    if model is not None and not trained:
-        logger.warning("%s stores no training camera; using %s.", model, camera)
-    if len(trained) > 1:
-        logger.warning("%s was trained with %d cameras; using %s.", model, len(trained), camera)
-    given = {name: value for name, value in changes.items() if value is not None}
-    chosen = replace(camera, **given)
-    difference = difference_from_all(trained or [camera], chosen)
-    if model is not None and difference is not None:
-        logger.warning("The camera differs from the model's: %s.", difference)
-    return chosen

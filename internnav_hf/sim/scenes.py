@@ -1,6 +1,6 @@
 """Scenes of the simulator: generated rooms with named furniture, or a mesh file."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,20 +62,12 @@ class SceneConfig:
             )
 
 
+_CLUTTERED = SceneConfig(room_size_m=(6.0, 9.0), unique_names=False)
 DENSITIES = {
-    "easy": SceneConfig(
-        (1, 2), (6.0, 9.0), objects_per_m2=0.1, object_spacing_m=0.9, unique_names=False
-    ),
-    "medium": SceneConfig(
-        (1, 3), (6.0, 9.0), objects_per_m2=0.2, object_spacing_m=0.65, unique_names=False
-    ),
-    "hard": SceneConfig(
-        (1, 3),
-        (6.0, 9.0),
-        objects_per_m2=0.42,
-        object_spacing_m=0.5,
-        crowding=0.4,
-        unique_names=False,
+    "easy": replace(_CLUTTERED, num_rooms=(1, 2), objects_per_m2=0.1, object_spacing_m=0.9),
+    "medium": replace(_CLUTTERED, num_rooms=(1, 3), objects_per_m2=0.2, object_spacing_m=0.65),
+    "hard": replace(
+        _CLUTTERED, num_rooms=(1, 3), objects_per_m2=0.42, object_spacing_m=0.5, crowding=0.4
     ),
 }
 """Cluttered rooms for visual navigation. Published counterparts: cluttered_easy, cluttered_hard,
@@ -102,17 +94,14 @@ class SceneObject:
     room: int
     instance_id: int
 
-    def nearest_point(self, xy: np.ndarray) -> np.ndarray:
-        """Points (..., 2) of the footprint nearest to points (..., 2); the same point if inside."""
+    def distance(self, xy: np.ndarray) -> np.ndarray:
+        """Metres from points (..., 2) to the footprint; 0 inside."""
         cos_yaw, sin_yaw = np.cos(self.yaw), np.sin(self.yaw)
         R_world_object = np.array([[cos_yaw, -sin_yaw], [sin_yaw, cos_yaw]])
         half = np.array(self.size[:2]) / 2
         local = (np.asarray(xy) - np.array(self.position)) @ R_world_object
-        return np.clip(local, -half, half) @ R_world_object.T + np.array(self.position)
-
-    def distance(self, xy: np.ndarray) -> np.ndarray:
-        """Metres from points (..., 2) to the footprint; 0 inside."""
-        return np.linalg.norm(np.asarray(xy) - self.nearest_point(xy), axis=-1)
+        nearest = np.clip(local, -half, half) @ R_world_object.T + np.array(self.position)
+        return np.linalg.norm(np.asarray(xy) - nearest, axis=-1)
 
 
 @dataclass
@@ -198,7 +187,10 @@ def _furnish(
         )
         objects.append(thing)
         shade = np.clip(np.array(COLORS[color]) + rng.integers(-9, 10, size=3), 0, 255)
-        builder.add(_stand(piece, position, yaw), piece.faces, shade.tolist(), thing.instance_id)
+        cos_yaw, sin_yaw = np.cos(yaw), np.sin(yaw)
+        rotation = np.array([[cos_yaw, -sin_yaw, 0], [sin_yaw, cos_yaw, 0], [0, 0, 1]])
+        vertices = piece.vertices @ rotation.T + np.array([*position, 0.0])
+        builder.add(vertices, piece.faces, shade.tolist(), thing.instance_id)
     return objects
 
 
@@ -219,12 +211,6 @@ def _names(rng: np.random.Generator, num_objects: int) -> list[tuple[str, str]]:
     """Pairs of colour and kind, drawn independently."""
     colors = rng.choice(list(COLORS), num_objects).tolist()
     return list(zip(colors, rng.choice(KINDS, num_objects).tolist(), strict=True))
-
-
-def _stand(piece: Furniture, position: tuple[float, float], yaw: float) -> np.ndarray:
-    cos_yaw, sin_yaw = np.cos(yaw), np.sin(yaw)
-    rotation = np.array([[cos_yaw, -sin_yaw, 0], [sin_yaw, cos_yaw, 0], [0, 0, 1]])
-    return piece.vertices @ rotation.T + np.array([*position, 0.0])
 
 
 def _find_place(

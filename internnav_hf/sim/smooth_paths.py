@@ -9,6 +9,8 @@ training views also include ones that are turned off the path.
 Legend: K points of a path, T frames.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
@@ -28,42 +30,39 @@ _NOISE_LENGTH_M = 0.5  # path length over which the heading's noise changes
 _TRIES = 60
 
 
+@dataclass
 class SmoothPathSampler:
     """Draws smooth paths between random places of one scene."""
 
-    def __init__(
-        self,
-        space: NavigableSpace,
-        frame_spacing_m: float = FRAME_SPACING_M,
-        min_length_m: float = 2.5,
-        max_length_m: float = 12.0,
-        heading_noise: float = float(np.radians(8)),
-    ) -> None:
-        self._space, self._roomy = space, space.wider(STEERING_ROOM_M)
-        self._frame_spacing_m = frame_spacing_m
-        self._min_length_m, self._max_length_m = min_length_m, max_length_m
-        self._heading_noise = heading_noise
+    space: NavigableSpace
+    frame_spacing_m: float = FRAME_SPACING_M
+    min_length_m: float = 2.5
+    max_length_m: float = 12.0
+    heading_noise: float = float(np.radians(8))
+
+    def __post_init__(self) -> None:
+        self._roomy = self.space.wider(STEERING_ROOM_M)
 
     def draw(self, rng: np.random.Generator) -> np.ndarray | None:
         """(T, 3) poses x, y, yaw every `frame_spacing_m`; None if the scene is too small."""
         for _ in range(_TRIES):
             goal = self._roomy.sample(rng)
-            field = planning_field(self._space, goal)
+            field = planning_field(self.space, goal)
             for start in (self._roomy.sample(rng) for _ in range(4)):
-                if self._min_length_m <= float(field(start)) < np.inf:
-                    path = smooth_path(field, start, self._frame_spacing_m)
+                if self.min_length_m <= float(field(start)) < np.inf:
+                    path = smooth_path(field, start, self.frame_spacing_m)
                     length_m = float(chord_length(path)[-1])
-                    if self._min_length_m <= length_m <= self._max_length_m:
+                    if self.min_length_m <= length_m <= self.max_length_m:
                         return self._poses(path, rng)
         return None
 
     def _poses(self, path: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(T, 3) poses that face along the path (T, 2), with slowly changing noise."""
         steps = np.gradient(path, axis=0)
-        correlation = _NOISE_LENGTH_M / self._frame_spacing_m
+        correlation = _NOISE_LENGTH_M / self.frame_spacing_m
         noise = gaussian_filter1d(rng.normal(size=len(path)), correlation, mode="wrap")
         # The filter reduces the standard deviation from 1 to the inverse of this (continuous case).
-        noise *= self._heading_noise * np.sqrt(2 * correlation * np.sqrt(np.pi))
+        noise *= self.heading_noise * np.sqrt(2 * correlation * np.sqrt(np.pi))
         yaw = np.arctan2(steps[:, 1], steps[:, 0]) + noise
         return np.column_stack([path, (yaw + np.pi) % (2 * np.pi) - np.pi])
 

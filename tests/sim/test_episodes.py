@@ -91,7 +91,9 @@ def test_instructions_use_few_words():
     words = set()
     for seed in range(12):
         scene = generate_scene(seed, SceneConfig(num_rooms=(1, 3)))
-        for episode in sample_episodes(scene, NavigableSpace(scene, 0.1), 6, seed, 1.0, 0.0, 3):
+        for episode in sample_episodes(
+            scene, NavigableSpace(scene, 0.1), 6, seed, 1.0, num_instructions=3
+        ):
             words |= set(re.findall(r"[a-z]+", " ".join(episode.instructions).lower()))
     assert len(words) < 50
 

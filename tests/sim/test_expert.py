@@ -16,9 +16,8 @@ from internnav_hf.sim.episodes import EpisodeSampler
 from internnav_hf.sim.expert import (
     MIN_FRAMES,
     Demonstration,
-    demonstrate,
+    Expert,
     draw_demonstrations,
-    expert_action,
 )
 from internnav_hf.sim.follower import next_action
 from internnav_hf.sim.navigation import NavigableSpace
@@ -54,7 +53,7 @@ def goals_of(steps, views, camera):
 def demonstrations(scene, space):
     rng = np.random.default_rng(0)
     pairs = draw(EpisodeSampler(scene, space), rng, 12)
-    return [(episode, demonstrate(space, field, episode, rng)) for episode, field in pairs]
+    return [(episode, Expert(episode, field).demonstrate(rng)) for episode, field in pairs]
 
 
 @pytest.mark.parametrize("exploration", [0.0, 0.1])
@@ -64,7 +63,7 @@ def test_the_expert_arrives_in_nearly_every_episode(exploration):
         scene = generate_scene(seed, SceneConfig(num_rooms=(1, 4)))
         space, rng = NavigableSpace(scene), np.random.default_rng(seed)
         for episode, field in draw(EpisodeSampler(scene, space), rng, 8):
-            steps = demonstrate(space, field, episode, rng, exploration)
+            steps = Expert(episode, field).demonstrate(rng, exploration)
             if steps is not None:
                 last = steps.poses[-1, :2]
                 assert episode.goal_object.distance(last) < 1.0
@@ -146,7 +145,7 @@ def test_frames_that_chance_disturbs_teach_nothing(scene, space, renderer, camer
     rng = np.random.default_rng(1)
     disturbed = 0
     for episode, field in draw(EpisodeSampler(scene, space), rng, 6):
-        steps = demonstrate(space, field, episode, rng, exploration=0.2)
+        steps = Expert(episode, field).demonstrate(rng, exploration=0.2)
         if steps is None:
             continue
         views = render_demonstration(renderer, steps, camera)
@@ -155,7 +154,7 @@ def test_frames_that_chance_disturbs_teach_nothing(scene, space, renderer, camer
             disturbed += 1
             assert ahead[t] == UNTAUGHT
             *position, yaw = steps.poses[t]
-            taught = expert_action(space, field, episode, np.array(position), yaw)
+            taught = Expert(episode, field).action(np.array(position), yaw)
             assert steps.expert_actions[t] == taught
         calm = ~steps.exploring
         assert np.array_equal(steps.expert_actions[calm], steps.actions[calm])
@@ -194,18 +193,16 @@ def test_the_follower_goes_round_a_wall():
 
 
 def test_demonstrations_are_drawn_until_there_are_enough(scene, space):
-    drawn = list(
-        draw_demonstrations(space, EpisodeSampler(scene, space), 3, np.random.default_rng(0))
-    )
-    assert [episode.episode_id[-6:] for episode, _ in drawn] == ["000000", "000001", "000002"]
+    drawn = list(draw_demonstrations(EpisodeSampler(scene, space), 3, np.random.default_rng(0)))
+    assert [expert.episode.episode_id[-6:] for expert, _ in drawn] == ["000000", "000001", "000002"]
     assert all(len(steps.actions) >= MIN_FRAMES for _, steps in drawn)
     far = EpisodeSampler(scene, space, min_distance_m=99.0)
     with pytest.raises(ValueError, match=f"Scene {scene.name} is too small: no episode fits"):
-        list(draw_demonstrations(space, far, 3, np.random.default_rng(0)))
+        list(draw_demonstrations(far, 3, np.random.default_rng(0)))
 
 
 def test_an_expert_that_cannot_arrive_says_so(scene, space):
     rng = np.random.default_rng(0)
     (episode, field), *_ = draw(EpisodeSampler(scene, space), rng, 1)
     nowhere = replace(field, values=np.full_like(field.values, np.inf))
-    assert demonstrate(space, nowhere, episode, rng) is None
+    assert Expert(episode, nowhere).demonstrate(rng) is None

@@ -16,6 +16,7 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "black": (28, 28, 32),
 }
 KINDS = ("box", "cabinet", "table", "barrel", "sofa", "chair", "bed")
+Vector = Sequence[float] | np.ndarray
 
 _BOX_CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
 _BOX_QUADS = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
@@ -44,11 +45,7 @@ class MeshBuilder:
         self._num_vertices += len(vertices)
 
     def add_rectangle(
-        self,
-        corner: Sequence[float] | np.ndarray,
-        edge: Sequence[float] | np.ndarray,
-        other_edge: Sequence[float] | np.ndarray,
-        color: Sequence[int],
+        self, corner: Vector, edge: Vector, other_edge: Vector, color: Sequence[int]
     ) -> None:
         """Add the parallelogram that two edges span at a corner."""
         a, b, c = (np.asarray(value, dtype=np.float64) for value in (corner, edge, other_edge))

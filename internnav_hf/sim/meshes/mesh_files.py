@@ -100,7 +100,9 @@ def _check_file(path: Path) -> None:
 def _read(path: Path, up_axis: str) -> MeshFile:
     parts = _load_parts(path)
     y_up = up_axis == "y" or (up_axis == "auto" and path.suffix.lower() in (".glb", ".gltf"))
-    vertices = [_to_z_up(mesh.vertices) if y_up else mesh.vertices for _, mesh in parts]
+    vertices = [mesh.vertices for _, mesh in parts]
+    if y_up:
+        vertices = [np.stack([v[:, 0], -v[:, 2], v[:, 1]], axis=1) for v in vertices]
     starts = np.cumsum([0, *[len(part) for part in vertices]])
     faces = [mesh.faces + start for (_, mesh), start in zip(parts, starts, strict=False)]
     stacked = np.concatenate(vertices).astype(np.float32)
@@ -205,10 +207,6 @@ class _ImageFailures(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and record.exc_info[1] and "load image" in record.getMessage():
             self.errors.append(record.exc_info[1])
-
-
-def _to_z_up(vertices: np.ndarray) -> np.ndarray:
-    return np.stack([vertices[:, 0], -vertices[:, 2], vertices[:, 1]], axis=1)
 
 
 def _floor_height(vertices: np.ndarray, faces: np.ndarray) -> float:

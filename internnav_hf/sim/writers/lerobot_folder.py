@@ -38,19 +38,23 @@ class LeRobotFolder:
         self.folder, self.camera = folder, camera
         self.num_episodes = self.num_frames = 0
         self._info, self._fps = info, fps
-        self._episodes: list[dict] = []
-        self._tasks: list[dict] = []
-        self._stats: list[dict] = []
+        self._meta: dict[str, list[dict]] = {"episodes": [], "tasks": [], "episodes_stats": []}
 
     @property
     def chunk(self) -> str:
         """Name of the folder for the next episode's files."""
         return f"chunk-{self.num_episodes // EPISODES_PER_CHUNK:03d}"
 
+    def images(self, name: str) -> Path:
+        """The folder for the next episode's images called `name`."""
+        folder = self.folder / "videos" / self.chunk / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     @property
     def num_tasks(self) -> int:
         """Number of tasks so far; the next episode's first task has this index."""
-        return len(self._tasks)
+        return len(self._meta["tasks"])
 
     def add(
         self, columns: dict[str, pa.Array], tasks: Sequence[dict[str, Any]], stats: dict
@@ -63,22 +67,19 @@ class LeRobotFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table(self._own_columns(length) | columns), path)
         texts = [task["task"] for task in tasks]
-        self._episodes.append({"episode_index": index, "tasks": texts, "length": length})
-        self._stats.append({"episode_index": index, **stats})
-        self._tasks += [{"task_index": i, **task} for i, task in enumerate(tasks, self.num_tasks)]
+        episode = {"episode_index": index, "tasks": texts, "length": length}
+        self._meta["episodes"].append(episode)
+        self._meta["episodes_stats"].append({"episode_index": index, **stats})
+        numbered = enumerate(tasks, self.num_tasks)
+        self._meta["tasks"] += [{"task_index": i, **task} for i, task in numbered]
         self.num_episodes += 1
         self.num_frames += length
 
     def finish(self) -> None:
         """Write the meta files."""
-        rows_of = {
-            "episodes": self._episodes,
-            "tasks": self._tasks,
-            "episodes_stats": self._stats,
-        }
         meta = self.folder / "meta"
         meta.mkdir(exist_ok=True)
-        for name, rows in rows_of.items():
+        for name, rows in self._meta.items():
             lines = "".join(json.dumps(row) + "\n" for row in rows)
             (meta / f"{name}.jsonl").write_text(lines, encoding="utf-8")
         info = {

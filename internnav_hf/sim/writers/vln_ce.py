@@ -10,6 +10,8 @@ partial scene. Not in the published layout: `observation.images.landmark.*`, mas
 object, written on request.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from internnav_hf.geometry import camera_pose
 from internnav_hf.sim.episodes import NavigationEpisode
 from internnav_hf.sim.expert import Demonstration
 from internnav_hf.sim.render import Renderer, Rendering
-from internnav_hf.sim.writers.lerobot_folder import MATRIX, lerobot_folder
+from internnav_hf.sim.writers.lerobot_folder import MATRIX, LeRobotFolder, lerobot_folder
 
 INSTRUCTION_SEPARATOR = "<INSTRUCTION_SEP>"
 LARGEST_DEPTH_M = 10.0
@@ -48,35 +50,35 @@ class Recording:
         return {camera.pitch_setting(look_down): pitch for look_down, pitch in pairs}
 
 
+@contextmanager
+def vln_ce_folder(
+    folder: Path, renderer: Renderer, recording: Recording, info: dict
+) -> Iterator["SceneWriter"]:
+    """Yields a writer to add episodes with; `folder` appears only if the block succeeds."""
+    with lerobot_folder(folder, recording.camera, info) as lerobot:
+        yield SceneWriter(lerobot, renderer, recording)
+
+
+@dataclass
 class SceneWriter:
-    """Writes the episodes of one scene; a context manager that completes or removes the folder."""
+    """Adds episodes of one scene to a folder; `vln_ce_folder` makes one."""
 
-    def __init__(self, folder: Path, renderer: Renderer, recording: Recording, info: dict) -> None:
-        self._renderer, self._recording = renderer, recording
-        self._folder = lerobot_folder(folder, recording.camera, info)
-
-    def __enter__(self) -> "SceneWriter":
-        self._lerobot = self._folder.__enter__()
-        return self
-
-    def __exit__(self, kind, error, traceback) -> None:
-        self._folder.__exit__(kind, error, traceback)
+    lerobot: LeRobotFolder
+    renderer: Renderer
+    recording: Recording
 
     def add(self, episode: NavigationEpisode, demonstration: Demonstration) -> None:
         """Render and write one episode; `action` is the one that LED TO each frame, -1 first."""
         actions = np.concatenate([[-1], demonstration.actions[:-1]]).astype(np.int32)
         columns = {"action": pa.array(actions)}
-        for setting, pitch in self._recording.pitches.items():
-            poses = [self._pose(pose, pitch) for pose in demonstration.poses]
-            views = [self._renderer.render(pose, self._recording.camera) for pose in poses]
+        for setting, pitch in self.recording.pitches.items():
+            camera, radians = self.recording.camera, np.radians(pitch)
+            poses = [camera_pose(*pose, camera.height_m, radians) for pose in demonstration.poses]
+            views = [self.renderer.render(pose, camera) for pose in poses]
             self._write_images(setting, views, episode)
             columns |= self._setting_columns(setting, pitch, poses, views, demonstration)
         task = INSTRUCTION_SEPARATOR.join(episode.instructions)
-        self._lerobot.add(columns, [{"task": task}], {"stats": _statistics(actions)})
-
-    def _pose(self, pose: np.ndarray, pitch_deg: float) -> np.ndarray:
-        x, y, yaw = pose
-        return camera_pose(x, y, yaw, self._recording.camera.height_m, np.radians(pitch_deg))
+        self.lerobot.add(columns, [{"task": task}], {"stats": _statistics(actions)})
 
     def _setting_columns(
         self,
@@ -87,7 +89,7 @@ class SceneWriter:
         demonstration: Demonstration,
     ) -> dict[str, pa.Array]:
         """Poses; goals in the look-down setting, none in the other, as published."""
-        camera = self._recording.camera
+        camera = self.recording.camera
         if pitch == camera.look_down_pitch_deg:
             goals, ahead = pixel_goals(
                 demonstration.poses,
@@ -108,22 +110,18 @@ class SceneWriter:
     def _write_images(
         self, setting: str, views: list[Rendering], episode: NavigationEpisode
     ) -> None:
-        kinds = {"rgb": True, "depth": self._recording.depth, "landmark": self._recording.landmarks}
+        kinds = {"rgb": True, "depth": self.recording.depth, "landmark": self.recording.landmarks}
         goal = episode.goal_object
         for kind in (kind for kind, wanted in kinds.items() if wanted):
-            lerobot = self._lerobot
-            name = f"observation.images.{kind}.{setting}"
-            folder = lerobot.folder / "videos" / lerobot.chunk / name
-            folder.mkdir(parents=True, exist_ok=True)
+            folder = self.lerobot.images(f"observation.images.{kind}.{setting}")
             for frame, view in enumerate(views):
-                stem = folder / f"episode_{lerobot.num_episodes:06d}_{frame}"
+                stem = folder / f"episode_{self.lerobot.num_episodes:06d}_{frame}"
                 if kind == "rgb":
                     Image.fromarray(view.rgb).save(f"{stem}.jpg", quality=JPEG_QUALITY)
                 elif kind == "depth":
-                    depth_mm = (
-                        np.clip(view.depth, 0, LARGEST_DEPTH_M) * self._recording.camera.depth_scale
-                    )
-                    Image.fromarray(depth_mm.astype(np.uint16)).save(f"{stem}.png")
+                    scale = self.recording.camera.depth_scale
+                    units = np.clip(view.depth, 0, LARGEST_DEPTH_M) * scale
+                    Image.fromarray(units.astype(np.uint16)).save(f"{stem}.png")
                 else:
                     _landmark(view, 0 if goal is None else goal.instance_id).save(f"{stem}.png")
 

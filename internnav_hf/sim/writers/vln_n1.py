@@ -12,6 +12,9 @@ up, z backward); depth has 10,000 units per metre and is clipped at 6.5535 m, as
 of the cloud are obstacles if they are coloured (0, 0, 128).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,7 @@ from internnav_hf.geometry import camera_pose
 from internnav_hf.sim.navigation import FLOOR_TOLERANCE_M, ROBOT_HEIGHT_M, sample_surface
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.scenes import Scene
-from internnav_hf.sim.writers.lerobot_folder import MATRIX, lerobot_folder
+from internnav_hf.sim.writers.lerobot_folder import MATRIX, LeRobotFolder, lerobot_folder
 from internnav_hf.sim.writers.vln_ce import JPEG_QUALITY
 
 DEPTH_SCALE = 10_000.0
@@ -33,59 +36,57 @@ CLOUD_SPACING_M = 0.05
 _CAMERA_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
+@contextmanager
+def vln_n1_folder(
+    folder: Path,
+    renderer: Renderer,
+    cloud: tuple[np.ndarray, np.ndarray],
+    camera: CameraSpec,
+    info: dict,
+) -> Iterator["TrajectoryWriter"]:
+    """Yields a writer to add trajectories with; `folder`, with the point `cloud`, appears only if
+    the block succeeds.
+    """
+    with lerobot_folder(folder, camera, info) as lerobot:
+        yield TrajectoryWriter(lerobot, renderer)
+        meta = lerobot.folder / "meta"
+        meta.mkdir()
+        write_cloud(meta / "pointcloud.ply", *cloud)
+
+
+@dataclass
 class TrajectoryWriter:
-    """Writes trajectories in one scene; a context manager that completes or removes the folder."""
+    """Adds trajectories in one scene to a folder; `vln_n1_folder` makes one."""
 
-    def __init__(
-        self,
-        folder: Path,
-        renderer: Renderer,
-        cloud: tuple[np.ndarray, np.ndarray],
-        camera: CameraSpec,
-        info: dict,
-    ) -> None:
-        self._renderer, self._cloud, self._camera = renderer, cloud, camera
-        self._folder = lerobot_folder(folder, camera, info)
-
-    def __enter__(self) -> "TrajectoryWriter":
-        self._lerobot = self._folder.__enter__()
-        return self
-
-    def __exit__(self, kind, error, traceback) -> None:
-        if kind is None:
-            meta = self._lerobot.folder / "meta"
-            meta.mkdir()
-            write_cloud(meta / "pointcloud.ply", *self._cloud)
-        self._folder.__exit__(kind, error, traceback)
+    lerobot: LeRobotFolder
+    renderer: Renderer
 
     def add(self, poses: np.ndarray) -> None:
         """Render and write one trajectory: (T, 3) as x, y, yaw."""
-        camera, first = self._camera, self._lerobot.num_frames
+        camera, first = self.lerobot.camera, self.lerobot.num_frames
         for kind in ("rgb", "depth"):
             self._images(kind).mkdir(parents=True, exist_ok=True)
         pitch = np.radians(camera.pitch_deg)
         T_world_camera = [camera_pose(x, y, yaw, camera.height_m, pitch) for x, y, yaw in poses]
         for frame, pose in enumerate(T_world_camera, start=first):
             self._write_images(frame, pose)
-        length = len(poses)
-        opengl = [
-            (pose @ _CAMERA_FROM_OPENGL).astype(np.float32).tolist() for pose in T_world_camera
-        ]
+        length, opengl = len(poses), np.array(T_world_camera) @ _CAMERA_FROM_OPENGL
         columns = {
             "observation.camera_intrinsic": _constant(camera.intrinsics, length),
             "observation.camera_extrinsic": _constant(extrinsic(camera), length),
-            "action": pa.array(opengl, MATRIX),
+            "action": pa.array(opengl.astype(np.float32).tolist(), MATRIX),
         }
         stats = {"min": [first], "max": [first + length - 1], "count": [length]}
-        self._lerobot.add(columns, [{"task": ""}], {"stats": {"image_index": stats}})
+        self.lerobot.add(columns, [{"task": ""}], {"stats": {"image_index": stats}})
 
     def _images(self, kind: str) -> Path:
         # One chunk: the published reader knows no other.
-        return self._lerobot.folder / "videos" / "chunk-000" / f"observation.images.{kind}"
+        return self.lerobot.folder / "videos" / "chunk-000" / f"observation.images.{kind}"
 
     def _write_images(self, frame: int, T_world_camera: np.ndarray) -> None:
-        view = self._renderer.render(T_world_camera, self._camera)
-        rgb, depth = Image.fromarray(view.rgb), Image.fromarray(_depth_units(view.depth))
+        view = self.renderer.render(T_world_camera, self.lerobot.camera)
+        units = np.clip(view.depth * DEPTH_SCALE, 0, np.iinfo(np.uint16).max).astype(np.uint16)
+        rgb, depth = Image.fromarray(view.rgb), Image.fromarray(units)
         rgb.save(self._images("rgb") / f"{frame:06d}.jpg", quality=JPEG_QUALITY)
         depth.save(self._images("depth") / f"{frame:06d}.png", compress_level=1)
 
@@ -114,10 +115,6 @@ def write_cloud(path: Path, points: np.ndarray, colors: np.ndarray) -> None:
     import trimesh
 
     trimesh.PointCloud(points, colors).export(path)
-
-
-def _depth_units(depth: np.ndarray) -> np.ndarray:
-    return np.clip(depth * DEPTH_SCALE, 0, np.iinfo(np.uint16).max).astype(np.uint16)
 
 
 def _constant(matrix: np.ndarray, length: int) -> pa.Array:

@@ -35,9 +35,8 @@ from PIL import Image
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import FORWARD_STEP_M, camera_pose
-from internnav_hf.sim.episodes import NavigationEpisode
-from internnav_hf.sim.expert import Demonstration, expert_plan
-from internnav_hf.sim.navigation import DistanceField, NavigableSpace
+from internnav_hf.sim.expert import Demonstration, Expert
+from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.writers.lerobot_folder import LeRobotFolder, lerobot_folder
 from internnav_hf.sim.writers.vln_ce import JPEG_QUALITY, LARGEST_DEPTH_M
@@ -98,9 +97,7 @@ class RecordedEpisodeWriter:
 
     def _stem(self, kind: str) -> Path:
         lerobot = self._lerobot
-        folder = lerobot.folder / "videos" / lerobot.chunk / f"observation.images.{kind}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"episode_{lerobot.num_episodes:06d}"
+        return lerobot.images(f"observation.images.{kind}") / f"episode_{lerobot.num_episodes:06d}"
 
 
 @contextmanager
@@ -113,20 +110,14 @@ def vln_pe_folder(
 
 
 def record(
-    episode: NavigationEpisode,
-    demonstration: Demonstration,
-    space: NavigableSpace,
-    renderer: Renderer,
-    camera: CameraSpec,
-    field: DistanceField,
+    expert: Expert, demonstration: Demonstration, renderer: Renderer, camera: CameraSpec
 ) -> RecordedEpisode:
-    """The expert's demonstration, along its planning `field`, with images."""
-    explored = demonstration.exploring.any()
-    plans = [
-        expert_plan(space, field, episode, np.array([x, y]), yaw)
-        for x, y, yaw in (demonstration.poses if explored else ())
-    ]
-    left = distances_to(space, np.array(episode.goal_xy), demonstration.poses[:, :2])
+    """The expert's demonstration with images."""
+    explored, episode = demonstration.exploring.any(), expert.episode
+    shown = demonstration.poses if explored else ()
+    plans = [expert.plan(np.array([x, y]), yaw) for x, y, yaw in shown]
+    goal_xy = np.array(episode.goal_xy)
+    left = distances_to(expert.field.space, goal_xy, demonstration.poses[:, :2])
     return RecordedEpisode(
         episode.instructions,
         demonstration.poses,
@@ -143,7 +134,7 @@ def render_poses(
 ) -> tuple[np.ndarray, np.ndarray]:
     """rgb (T, H, W, 3) and depth (T, H, W) in metres of the ordinary view from (T, 3) poses."""
     pitch = np.radians(camera.pitch_deg)
-    T_world_camera = [camera_pose(x, y, yaw, camera.height_m, pitch) for x, y, yaw in poses]
+    T_world_camera = [camera_pose(*pose, camera.height_m, pitch) for pose in poses]
     views = [renderer.render(pose, camera) for pose in T_world_camera]
     return np.stack([view.rgb for view in views]), np.stack([view.depth for view in views])
 

@@ -9,8 +9,8 @@ from PIL import Image
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import robot_pose, wrap_angle
 from internnav_hf.sim.episodes import EpisodeSampler
-from internnav_hf.sim.expert import demonstrate
-from internnav_hf.sim.writers.vln_ce import Recording, SceneWriter
+from internnav_hf.sim.expert import Expert
+from internnav_hf.sim.writers.vln_ce import Recording, vln_ce_folder
 
 NUM_EPISODES = 2
 LEVEL, DOWN = "125cm_0deg", "125cm_30deg"
@@ -21,12 +21,12 @@ def demonstrations(scene, space):
     rng, sampler, pairs = np.random.default_rng(0), EpisodeSampler(scene, space), []
     while len(pairs) < NUM_EPISODES:
         if (drawn := sampler.draw(rng, "episode")) is not None:
-            pairs.append((drawn[0], demonstrate(space, drawn[1], drawn[0], rng)))
+            pairs.append((drawn[0], Expert(*drawn).demonstrate(rng)))
     return pairs
 
 
 def write(folder, renderer, demonstrations, recording):
-    with SceneWriter(folder, renderer, recording, {"scene": "two rooms"}) as writer:
+    with vln_ce_folder(folder, renderer, recording, {"scene": "two rooms"}) as writer:
         for episode, steps in demonstrations:
             writer.add(episode, steps)
     return folder
@@ -155,7 +155,7 @@ def test_a_broken_off_scene_leaves_nothing(tmp_path, renderer, demonstrations):
     recording = Recording(CameraSpec(width=16, height=12))
 
     def write_and_stop():
-        with SceneWriter(tmp_path / "scene", renderer, recording, {}) as writer:
+        with vln_ce_folder(tmp_path / "scene", renderer, recording, {}) as writer:
             writer.add(*demonstrations[0])
             raise KeyboardInterrupt
 

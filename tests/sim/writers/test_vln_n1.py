@@ -12,7 +12,7 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import robot_pose
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.smooth_paths import SmoothPathSampler
-from internnav_hf.sim.writers.vln_n1 import DEPTH_SCALE, TrajectoryWriter, extrinsic, point_cloud
+from internnav_hf.sim.writers.vln_n1 import DEPTH_SCALE, extrinsic, point_cloud, vln_n1_folder
 from tests.sim.boxes import hall
 
 CAMERA = CameraSpec(
@@ -32,7 +32,7 @@ def trajectories(space):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, scene, renderer, trajectories):
     folder = tmp_path_factory.mktemp("data") / "simulated_train" / "scene"
-    with TrajectoryWriter(folder, renderer, point_cloud(scene), CAMERA, {"scene": "two"}) as writer:
+    with vln_n1_folder(folder, renderer, point_cloud(scene), CAMERA, {"scene": "two"}) as writer:
         for poses in trajectories:
             writer.add(poses)
     return folder
@@ -107,7 +107,7 @@ def test_images_hold_what_is_rendered(written, renderer, trajectories):
 def test_depth_ends_where_sixteen_bits_do(tmp_path):
     scene = hall(size=20.0)
     cloud = point_cloud(scene, spacing_m=0.5)
-    with TrajectoryWriter(tmp_path / "scene", Renderer(scene), cloud, CAMERA, {}) as writer:
+    with vln_n1_folder(tmp_path / "scene", Renderer(scene), cloud, CAMERA, {}) as writer:
         writer.add(np.array([[1.0, 10.0, 0.0]]))
     depth = np.array(Image.open(images(tmp_path / "scene", "depth")[0]))
     assert depth.max() == 65535
@@ -140,9 +140,7 @@ def test_the_cloud_is_no_denser_than_asked(scene):
 
 def test_a_broken_off_scene_leaves_nothing(tmp_path, scene, renderer, trajectories):
     def write_and_stop():
-        with TrajectoryWriter(
-            tmp_path / "scene", renderer, point_cloud(scene), CAMERA, {}
-        ) as writer:
+        with vln_n1_folder(tmp_path / "scene", renderer, point_cloud(scene), CAMERA, {}) as writer:
             writer.add(trajectories[0])
             raise KeyboardInterrupt
 

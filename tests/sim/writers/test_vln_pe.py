@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import Action, camera_pose
 from internnav_hf.sim.episodes import EpisodeSampler
-from internnav_hf.sim.expert import demonstrate
+from internnav_hf.sim.expert import Expert
 from internnav_hf.sim.writers.vln_pe import (
     PLANNED_STEPS,
     distances_to,
@@ -34,11 +34,10 @@ def episodes(scene, space, renderer):
     sampler = EpisodeSampler(scene, space, num_instructions=3)
     while len(recorded) < 3:
         drawn = sampler.draw(rng, "episode")
-        steps = drawn and demonstrate(
-            space, drawn[1], drawn[0], rng, exploration=0.1 * (len(recorded) == 2)
-        )
+        expert = drawn and Expert(*drawn)
+        steps = expert and expert.demonstrate(rng, exploration=0.1 * (len(recorded) == 2))
         if steps:
-            recorded.append(record(drawn[0], steps, space, renderer, CAMERA, drawn[1]))
+            recorded.append(record(expert, steps, renderer, CAMERA))
     assert (recorded[2].executed != recorded[2].actions).any()
     return recorded
 
