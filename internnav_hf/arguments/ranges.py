@@ -106,6 +106,21 @@ def check_numbers(options: Any) -> None:
         )
 
 
+def check_counts(options: Any, *names: str) -> None:
+    """Raise ValueError for one of the fields `names` that is given, but less than 1."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name}: found {value}, expected 1 or more.")
+
+
+def check_pairs(options: Any, *names: str) -> None:
+    """Raise ValueError for one of the fields `names` that is not two values."""
+    for name in names:
+        if len(getattr(options, name)) != 2:
+            raise ValueError(f"--{name}: found {getattr(options, name)}, expected MIN MAX.")
+
+
 def check_rates(rates: Mapping[str, Any]) -> None:
     """Raise ValueError for the first invalid learning rate of a module."""
     for module, rate in rates.items():

@@ -12,7 +12,14 @@ import numpy as np
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.records import DecisionRecord
-from internnav_hf.geometry import TURN_STEP, Action, camera_pose, project, world_to_robot
+from internnav_hf.geometry import (
+    TURN_STEP,
+    Action,
+    camera_pose,
+    lift_pixel,
+    project,
+    world_to_robot,
+)
 from internnav_hf.policies.observations import (
     as_image,
     checked_depth,
@@ -29,12 +36,12 @@ NUM_HEADINGS = round(2 * np.pi / TURN_STEP)
 
 
 class Agent(Protocol):
-    """The interface; no base class. `name` is its row in the table, and `needs_images=False` lets
-    the rollout skip rendering.
+    """The interface. `name` is its row in the table, and `needs_images=False` lets the rollout skip
+    rendering.
     """
 
     name: str
-    needs_images: bool
+    needs_images: bool = False
 
     def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
         """A new episode begins in environment `env_index`."""
@@ -45,11 +52,11 @@ class Agent(Protocol):
         ...
 
     def decisions(self, env_index: int) -> Sequence[DecisionRecord]:
-        """What is remembered of the current episode, for the report."""
-        ...
+        """Records of the current episode for the report; none for an agent that keeps none."""
+        return ()
 
 
-class RandomWalker:
+class RandomWalker(Agent):
     """VLN-CE's random agent: every action drawn from the expert's frequencies, whatever is seen.
 
     STOP 2%, FORWARD 68%, TURN_LEFT 15%, TURN_RIGHT 15%. Each episode has its own generator, seeded
@@ -57,7 +64,6 @@ class RandomWalker:
     """
 
     name = "random"
-    needs_images = False
     actions = (Action.STOP, Action.FORWARD, Action.TURN_LEFT, Action.TURN_RIGHT)
     probabilities = (0.02, 0.68, 0.15, 0.15)
 
@@ -71,16 +77,11 @@ class RandomWalker:
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """Draw."""
-        given = {"observations": observations, "infos": infos}
-        generators = episodes_of(self.name, self.generators, env_indices, **given)
+        generators = episodes_of(self.name, self.generators, env_indices, observations, infos)
         return [int(rng.choice(self.actions, p=self.probabilities)) for rng in generators]
 
-    def decisions(self, env_index: int) -> list[DecisionRecord]:
-        """None."""
-        return []
 
-
-class ForwardWalker:
+class ForwardWalker(Agent):
     """VLN-CE's hand-crafted agent: turns right to a random heading, walks straight on, stops.
 
     `num_steps` forward actions; VLN-CE: 37, the mean length of the paths in its training set. The
@@ -88,7 +89,6 @@ class ForwardWalker:
     """
 
     name = "forward"
-    needs_images = False
 
     def __init__(self, seed: int, num_steps: int = 37):
         self.seed, self.num_steps = seed, num_steps
@@ -102,20 +102,14 @@ class ForwardWalker:
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """The plan, step by step; after its STOP, STOP again."""
-        given = {"observations": observations, "infos": infos}
-        plans = episodes_of(self.name, self.plans, env_indices, **given)
+        plans = episodes_of(self.name, self.plans, env_indices, observations, infos)
         return [int(plan.pop(0) if len(plan) > 1 else plan[0]) for plan in plans]
 
-    def decisions(self, env_index: int) -> list[DecisionRecord]:
-        """None."""
-        return []
 
-
-class OracleAgent:
+class OracleAgent(Agent):
     """Knows map and goal: follows the shortest path and stops as near to the goal as it gets."""
 
     name = "oracle"
-    needs_images = False
 
     def __init__(self) -> None:
         self.places: dict[int, tuple[Any, Any]] = {}
@@ -126,27 +120,27 @@ class OracleAgent:
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """Follow, or STOP."""
-        given = {"observations": observations, "infos": infos}
-        places = episodes_of(self.name, self.places, env_indices, **given)
-        return [self._next(*place, info) for place, info in zip(places, infos, strict=True)]
-
-    def _next(self, space: Any, field: Any, info: dict) -> int:
-        action = next_action(space, field, info["position"], info["yaw"])
-        return int(Action.STOP if action is None else action)
-
-    def decisions(self, env_index: int) -> list[DecisionRecord]:
-        """None."""
-        return []
+        places = episodes_of(self.name, self.places, env_indices, observations, infos)
+        at = ((info["position"], info["yaw"]) for info in infos)
+        actions = [next_action(*place, *pose) for place, pose in zip(places, at, strict=True)]
+        return [int(Action.STOP if action is None else action) for action in actions]
 
 
 def episodes_of(
-    agent: str, kept: Mapping[int, Kept], env_indices: Sequence[int], **given: Sequence
+    agent: str,
+    kept: Mapping[int, Kept],
+    env_indices: Sequence[int],
+    observations: Sequence | None = None,
+    infos: Sequence | None = None,
+    goals: Sequence | None = None,
 ) -> list[Kept]:
-    """What `agent` has `kept` of each listed environment; ValueError where `given` has other
-    lengths, for an environment that is listed twice, and for one without an episode.
+    """What `agent` has `kept` of each listed environment; ValueError if observations, infos or
+    goals have another length, for an environment that is listed twice, and for one without an
+    episode.
     """
+    given = {"observations": observations, "infos": infos, "goals": goals}
     for name, values in given.items():
-        if len(values) != len(env_indices):
+        if values is not None and len(values) != len(env_indices):
             found = f"{len(env_indices)} environments and {len(values)} {name}"
             raise ValueError(f"{agent}: {found} do not match.")
     if len(set(env_indices)) < len(env_indices):
@@ -177,16 +171,30 @@ def checked_sights(
     return sights
 
 
-def floor_pixel(
-    xy: tuple[float, float] | np.ndarray,
-    pose: tuple[float, float, float] | np.ndarray,
-    camera: CameraSpec,
-) -> tuple[float, float]:
-    """Pixel (u, v) of the floor at `xy` in the view from `pose`, maybe outside of it; a place
-    behind the camera is far out on its side.
+def look_down_view(env: NavigationEnv, observation: dict) -> dict[str, np.ndarray]:
+    """`rgb` and `depth` at the look-down pitch, rendered unless it is the ordinary one."""
+    if env.camera.pitch_deg == env.camera.look_down_pitch_deg:
+        return {"rgb": observation["rgb"], "depth": observation["depth"]}
+    view = env.render_view(env.camera.look_down_pitch_deg)
+    return {"rgb": view.rgb, "depth": view.depth}
+
+
+def place_at(
+    env: NavigationEnv, pixel: tuple[float, float], depth: np.ndarray | None
+) -> np.ndarray | None:
+    """(2,) in the world that a pixel of the look-down view shows, by `depth` (H, W) if it has any
+    there, else by the floor plane; None if it shows no place.
     """
-    x, y, yaw = pose
-    T_world_camera = camera_pose(x, y, yaw, camera.height_m, np.radians(camera.pitch_deg))
+    T_world_camera = env.camera_pose(env.camera.look_down_pitch_deg)
+    point = lift_pixel(pixel, depth, T_world_camera, env.camera.intrinsics)
+    return None if point is None else point[:2]
+
+
+def floor_pixel(xy: Sequence[float], pose: Any, camera: CameraSpec) -> tuple[float, float]:
+    """Pixel (u, v) of the floor at `xy` in the view from `pose` (x, y, yaw), maybe outside of it; a
+    place behind the camera is far out on its side.
+    """
+    T_world_camera = camera_pose(*pose, camera.height_m, np.radians(camera.pitch_deg))
     pixels, depth = project(np.array([[*xy, 0.0]]), T_world_camera, camera.intrinsics)
     if depth[0] > 1e-3:
         return float(pixels[0, 0]), float(pixels[0, 1])

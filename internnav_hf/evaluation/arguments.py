@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from internnav_hf.arguments.training import option
+from internnav_hf.arguments.ranges import check_counts, option
 
 VLN = "vln"
 TASKS = ("point-goal", "image-goal", "pixel-goal", "no-goal")  # of visual navigation
@@ -33,17 +33,11 @@ class BenchmarkArguments:
     trainer_state: str | None = option(None, "A trainer_state.json; its curve joins the report.")
 
     def __post_init__(self) -> None:
-        self.check_counts("scenes", "episodes", "num_parallel", "num_inference_steps")
+        check_counts(self, "scenes", "episodes", "num_parallel", "num_inference_steps")
         for name in ("trainer_state", "scene"):
             path = getattr(self, name)
             if path is not None and not Path(path).is_file():
                 raise ValueError(f"--{name} {path}: there is no such file.")
-
-    def check_counts(self, *names: str) -> None:
-        """Raise ValueError for an option that is given, but less than 1."""
-        for name in names:
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"--{name}: found {getattr(self, name)}, expected 1 or more.")
 
     def camera_changes(self) -> dict[str, float | None]:
         """Fields of a camera, None where it stays as it is."""

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.evaluation.records import DecisionRecord, StoredRollout, spread
+from internnav_hf.evaluation.records import STEP, DecisionRecord, StoredRollout, spread
 from internnav_hf.geometry import camera_pose, project
 from internnav_hf.sim.render import top_down
 from internnav_hf.sim.scenes import Scene
@@ -175,9 +175,8 @@ def draw_trajectories(
     """A bundle on the floor of the view: thin lines, and in white their mean, or the one that the
     critic likes best: then the lines have the colours of its values.
     """
-    pitch = np.radians(camera.look_down_pitch_deg if decision.looks_down else camera.pitch_deg)
-    x, y = decision.position
-    T_world_camera = camera_pose(x, y, decision.yaw, camera.height_m, pitch)
+    pitch = np.radians(camera.pitch_deg if decision.kind == STEP else camera.look_down_pitch_deg)
+    T_world_camera = camera_pose(*decision.position, decision.yaw, camera.height_m, pitch)
     paths, values = np.asarray(decision.trajectories), decision.values
     layer = Image.new("RGBA", image.size)
     pen = ImageDraw.Draw(layer)

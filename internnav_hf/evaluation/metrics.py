@@ -11,53 +11,34 @@ import numpy as np
 
 from internnav_hf.evaluation.records import Rollout
 
-# metric of an episode -> name of its mean in a summary, in the order of the table
-SUMMARY_NAMES = {
-    "success": "sr",
-    "spl": "spl",
-    "oracle_success": "os",
-    "navigation_error": "ne",
-    "ndtw": "ndtw",
-    "sdtw": "sdtw",
-    "collision_rate": "collision_rate",
-    "path_length": "tl",
-    "num_steps": "steps",
-}
-
 
 def episode_metrics(rollout: Rollout, success_distance: float) -> dict[str, float]:
-    """Every metric of one episode by name."""
+    """Every metric of one episode under the field's short name."""
     positions, distances = rollout.positions, rollout.goal_distances
-    reached = float(rollout.stop_called and distances[-1] < success_distance)
+    reached = float(rollout.is_success(success_distance))
     known = rollout.shortest_distance
-    efficiency = spl(positions, float(distances[0]) if known is None else known, reached)
     similarity = ndtw(positions, rollout.reference_path, success_distance)
     return {
-        "navigation_error": float(distances[-1]),
-        "success": reached,
-        "spl": efficiency,
-        "oracle_navigation_error": float(distances.min()),
-        "oracle_success": float(distances.min() < success_distance),
-        "oracle_spl": efficiency,  # only STOP can succeed, and it ends the episode
-        "path_length": path_length(positions),
+        "sr": reached,
+        "spl": spl(positions, float(distances[0]) if known is None else known, reached),
+        "os": float(distances.min() < success_distance),
+        "ne": float(distances[-1]),
         "ndtw": similarity,
         "sdtw": similarity * reached,
         "collision_rate": float(np.mean(rollout.collisions)) if len(rollout.collisions) else 0.0,
-        "num_steps": float(len(positions) - 1),
+        "tl": path_length(positions),
+        "steps": float(len(positions) - 1),
     }
 
 
 def summarize(episodes: list[dict[str, float]], seed: int = 0) -> dict:
-    """Means over episodes under the field's short names, and a 95% bootstrap interval of SR."""
+    """Means over episodes, and a 95% bootstrap interval of SR."""
     if not episodes:
         raise ValueError(
             "There is no episode to summarise: ask for at least one scene and episode."
         )
-    summary: dict = {
-        short: float(np.mean([episode[name] for episode in episodes]))
-        for name, short in SUMMARY_NAMES.items()
-    }
-    successes = np.array([episode["success"] for episode in episodes])
+    summary: dict = {name: float(np.mean([e[name] for e in episodes])) for name in episodes[0]}
+    successes = np.array([episode["sr"] for episode in episodes])
     summary["sr_interval"] = list(bootstrap_interval(successes, seed))
     summary["num_episodes"] = len(episodes)
     return summary

@@ -1,18 +1,21 @@
 """Policies in an evaluation: how they are loaded, what they are called, how they see."""
 
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from internnav_hf import policies
-from internnav_hf.camera import CameraSpec
+from internnav_hf.camera import CameraSpec, difference_from_all
 from internnav_hf.catalog import Family
 from internnav_hf.policies.loading import split_settings
 from internnav_hf.policies.policy import Policy
-from internnav_hf.sim.scene_sets import camera_of
 from internnav_hf.weights.loading import check_is_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 def family_at(option: str, path: str) -> Family:
@@ -41,10 +44,21 @@ def load_policy(family: Family, path: str, settings: Mapping[str, Any]) -> Any:
 def choose_camera(
     path: str | None, policy: Policy | None, changes: dict, otherwise: CameraSpec
 ) -> CameraSpec:
-    """The camera that the policy of `path` was trained with, with `changes` and a warning; without
-    a policy, `otherwise`.
+    """The camera that the policy of `path` was trained with (the first of several), or `otherwise`
+    if none is known, with those of `changes` that are not None; any difference is a warning.
     """
-    return camera_of(path, () if policy is None else policy.cameras, changes, otherwise)
+    trained = () if policy is None else policy.cameras
+    camera = trained[0] if trained else otherwise
+    if path is not None and not trained:
+        logger.warning("%s stores no training camera; using %s.", path, camera)
+    if len(trained) > 1:
+        logger.warning("%s was trained with %d cameras; using %s.", path, len(trained), camera)
+    given = {name: value for name, value in changes.items() if value is not None}
+    chosen = replace(camera, **given)
+    difference = difference_from_all(trained or [camera], chosen)
+    if path is not None and difference is not None:
+        logger.warning("The camera differs from the model's: %s.", difference)
+    return chosen
 
 
 def device() -> torch.device:

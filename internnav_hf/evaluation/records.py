@@ -39,11 +39,6 @@ class DecisionRecord:
     values: list | None = None  # one a trajectory
     view: bytes | None = field(default=None, repr=False)
 
-    @property
-    def looks_down(self) -> bool:
-        """Whether trajectories are to be drawn in a view at the look-down pitch."""
-        return self.kind != STEP
-
 
 @dataclass
 class StoredRollout(ABC):

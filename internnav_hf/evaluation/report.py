@@ -82,7 +82,7 @@ class CardMaker:
         describe: Callable[[AnyRollout], dict[str, Any]],
         caption: Callable[[AnyRollout, DecisionRecord], dict[str, str]],
     ) -> list[dict[str, Any]]:
-        """Cards of the first agent's episodes. `describe` gives what is said of an episode,
+        """Cards of the first agent's episodes. `describe` gives the facts about an episode,
         `caption` the `when` and `detail` of a view.
         """
         (main, *others), colors = agents.values(), agent_colors(agents)
@@ -91,17 +91,14 @@ class CardMaker:
             same = [r for agent in others for r in agent if r.episode == rollout.episode]
             scene, paths = self.scene_of(rollout.scene), [rollout, *same]
             picture = draw_map(scene, paths, self.success_distance, colors, self.margin_m)
-            views = [
-                film_view(self.out, decision, self.camera) | caption(rollout, decision)
-                for decision in filmstrip(rollout)
-            ]
+            shown = spread([decision for decision in rollout.decisions if decision.image])
             card = {
                 "instruction": None,
                 "goal_view": None,
                 "name": rollout.episode_id,
                 "is_success": rollout.is_success(self.success_distance),
                 "map": data_uri(picture, "png"),
-                "views": views,
+                "views": [film_view(self.out, d, self.camera) | caption(rollout, d) for d in shown],
             }
             cards.append(card | describe(rollout))
         return cards
@@ -115,16 +112,15 @@ def write_metrics(out: Path, results: dict, tables: Iterable[str]) -> None:
 
 
 def markdown_table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; cells are text."""
-    lines = [[*heading], *([markdown_cell(cell) for cell in row] for row in rows)]
+    """A Markdown table; cells are text, which stays in its cell."""
+
+    def cell(text: str) -> str:
+        return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+    lines = [[*heading], *(map(cell, row) for row in rows)]
     table = [f"| {' | '.join(line)} |" for line in lines]
     table.insert(1, "|" + "---|" * len(lines[0]))
     return "\n".join(table)
-
-
-def markdown_cell(text: str) -> str:
-    """Text that stays in its cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def cells(summary: dict, columns: Columns) -> list[str]:
@@ -215,11 +211,6 @@ def choose_episodes(
     return chosen
 
 
-def filmstrip(rollout: StoredRollout) -> list[DecisionRecord]:
-    """Decisions with pictures, evenly spread, the first and the last among them."""
-    return spread([decision for decision in rollout.decisions if decision.image])
-
-
 def film_view(out: Path, decision: DecisionRecord, camera: CameraSpec | None) -> dict[str, Any]:
     """A kept view, drawn on, for the page; `camera` took it at its look-down pitch."""
     assert decision.image is not None
@@ -230,22 +221,15 @@ def film_view(out: Path, decision: DecisionRecord, camera: CameraSpec | None) ->
         width, height = image.size
         if max(width, height) > LARGEST_ASPECT * min(width, height):
             raise broken(path, "size", f"{width}x{height} pixels", "a view of a camera")
-        picture = _enlarged(image, decision, camera)
-    size = (VIEW_WIDTH, round(VIEW_WIDTH * picture.height / picture.width))
-    picture = picture.resize(size, Image.Resampling.LANCZOS)
-    return {"picture": data_uri(jpeg(picture), "jpeg"), "text": decision.text}
-
-
-def _enlarged(
-    image: Image.Image, decision: DecisionRecord, camera: CameraSpec | None
-) -> Image.Image:
-    """Drawn on a small view, lines would be steps."""
-    scale = max(1, round(2 * VIEW_WIDTH / image.width))
-    width, height = image.width * scale, image.height * scale
+        # Drawn on a small view, lines would be steps.
+        scale = max(1, round(2 * VIEW_WIDTH / width))
+        width, height = width * scale, height * scale
+        large = image.resize((width, height), Image.Resampling.BICUBIC)
     if decision.goal_pixel is not None:
         u, v = decision.goal_pixel
         decision = replace(decision, goal_pixel=(u * scale, v * scale))
     if camera is not None:
         camera = replace(camera, width=width, height=height)
-    large = image.resize((width, height), Image.Resampling.BICUBIC)
-    return draw_decision(large, decision, camera)
+    size = (VIEW_WIDTH, round(VIEW_WIDTH * height / width))
+    picture = draw_decision(large, decision, camera).resize(size, Image.Resampling.LANCZOS)
+    return {"picture": data_uri(jpeg(picture), "jpeg"), "text": decision.text}

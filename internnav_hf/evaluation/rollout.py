@@ -9,10 +9,10 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -31,6 +31,7 @@ from internnav_hf.trajectory import chord_length
 
 logger = logging.getLogger(__name__)
 
+Running = TypeVar("Running")
 LONGEST_LINE = 2**26  # bytes of an episode with its heatmaps and trajectories
 
 
@@ -72,11 +73,11 @@ class _Walker:
             collisions=np.array(self.collisions, dtype=bool),
             actions=np.array(self.actions, dtype=int),
             reference_path=resample(np.asarray(self.episode.reference_path, dtype=float)),
-            goal_position=(float(self.episode.goal_xy[0]), float(self.episode.goal_xy[1])),
+            goal_position=self.episode.goal_xy,
             stop_called=self.actions[-1] == Action.STOP,
             shortest_distance=float(self.episode.geodesic_distance),
             num_unparsable=sum(d.kind == AnswerKind.UNPARSABLE.name for d in decisions),
-            decisions=list(decisions),
+            decisions=decisions,
         )
 
 
@@ -91,6 +92,29 @@ def resample(path: np.ndarray, spacing: float = FORWARD_STEP_M) -> np.ndarray:
     return np.stack([np.interp(places, distance, axis) for axis in path.T], axis=1)
 
 
+def run_in_lockstep(
+    name: str,
+    tasks: Sequence[tuple],
+    num_parallel: int,
+    start: Callable[..., Running],
+    advance: Callable[[dict[int, Running]], Iterable[int]],
+) -> None:
+    """Run an agent's `tasks`, at most `num_parallel` at a time.
+
+    `start(index, *task)` begins one in environment `index`; `advance` takes all running ones, by
+    environment, through one round and yields the environments that are done.
+    """
+    waiting, running = deque(tasks), dict[int, Running]()
+    with tqdm(total=len(tasks), desc=name, unit="episode") as progress:
+        while waiting or running:
+            for index in range(num_parallel):
+                if index not in running and waiting:
+                    running[index] = start(index, *waiting.popleft())
+            for index in advance(dict(sorted(running.items()))):
+                del running[index]
+                progress.update()
+
+
 def run_agent(
     agent: Agent,
     tasks: list[Task],
@@ -99,35 +123,24 @@ def run_agent(
     on_finished: Callable[[Rollout], None],
 ) -> None:
     """Walk all `tasks`, at most `num_parallel` at a time; `make_env` takes a scene's name."""
-    waiting, walkers = deque(tasks), dict[int, _Walker]()
-    with tqdm(total=len(tasks), desc=agent.name, unit="episode") as progress:
-        while waiting or walkers:
-            for index in range(num_parallel):
-                if index not in walkers and waiting:
-                    walkers[index] = _start(agent, index, *waiting.popleft(), make_env)
-            indices = sorted(walkers)
-            observations = [walkers[i].observation for i in indices]
-            actions = agent.act(indices, observations, [walkers[i].info for i in indices])
-            for index, action in zip(indices, actions, strict=True):
-                if walkers[index].step(action):
-                    decisions = list(agent.decisions(index))
-                    on_finished(walkers.pop(index).rollout(agent.name, decisions))
-                    progress.update()
 
+    def start(index: int, scene: str, episode: NavigationEpisode) -> _Walker:
+        env = make_env(scene)
+        observation, info = env.reset(options={"episode": episode})
+        agent.reset(index, env, info["instruction"])
+        walker = _Walker(env, scene, episode, observation, info)
+        walker.note(info)
+        return walker
 
-def _start(
-    agent: Agent,
-    index: int,
-    scene: str,
-    episode: NavigationEpisode,
-    make_env: Callable[[str], NavigationEnv],
-) -> _Walker:
-    env = make_env(scene)
-    observation, info = env.reset(options={"episode": episode})
-    agent.reset(index, env, info["instruction"])
-    walker = _Walker(env, scene, episode, observation, info)
-    walker.note(info)
-    return walker
+    def advance(walkers: dict[int, _Walker]) -> Iterator[int]:
+        observations = [walker.observation for walker in walkers.values()]
+        actions = agent.act([*walkers], observations, [w.info for w in walkers.values()])
+        for (index, walker), action in zip(walkers.items(), actions, strict=True):
+            if walker.step(action):
+                on_finished(walker.rollout(agent.name, list(agent.decisions(index))))
+                yield index
+
+    run_in_lockstep(agent.name, tasks, num_parallel, start, advance)
 
 
 @dataclass
@@ -183,18 +196,15 @@ class RolloutStore:
     def append(self, key: str, rollout: StoredRollout, draw: bool) -> None:
         """Write one episode, with its views if `draw`."""
         with writing(self.path, "Start it again to go on."):
-            self._append(key, rollout, draw)
-
-    def _append(self, key: str, rollout: StoredRollout, draw: bool) -> None:
-        for decision in rollout.decisions:
-            decision.heatmap = decision.heatmap if draw else None
-            decision.trajectories = decision.trajectories if draw else None
-            decision.values = decision.values if draw else None
-            decision.image = self._save_view(key, rollout, decision) if draw else None
-            decision.view = None
-        self.out.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": key, "rollout": rollout.to_dict()}) + "\n")
+            for decision in rollout.decisions:
+                if draw:
+                    decision.image = self._save_view(key, rollout, decision)
+                else:
+                    decision.heatmap = decision.trajectories = decision.values = None
+                decision.view = None
+            self.out.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": key, "rollout": rollout.to_dict()}) + "\n")
 
     def _save_view(self, key: str, rollout: StoredRollout, decision: DecisionRecord) -> str | None:
         if decision.view is None:
@@ -236,7 +246,7 @@ def finish_tasks(
     `settings` (JSON values, the agent's name among them) must name everything that the rollouts
     depend on.
     """
-    key = settings_key(settings)
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     names = [(scene, str(episode.episode_id)) for scene, episode in tasks]
     finished = {(r.scene, r.episode_id): r for r in store.load(key)}
     finished = {name: finished[name] for name in names if name in finished}
@@ -252,11 +262,6 @@ def finish_tasks(
 
     run(remaining, on_finished)
     return [finished[name] for name in names]
-
-
-def settings_key(settings: dict) -> str:
-    """A short hash of JSON values."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def file_stamps(path: Path) -> list[list]:

@@ -62,11 +62,11 @@ def _judge(folder: Path, what: str, asked: dict[str, Any]) -> tuple[bool, str]:
     path, shown = folder / asked.get("file", "metrics.json"), UNITS[asked.get("unit", "")]
     bound = next(name for name in BOUNDS if name in asked)
     holds, strictest, words = BOUNDS[bound]
-    (value,) = read_numbers(path, asked["number"])
+    value = read_number(path, asked["number"])
     limit, told = float(asked[bound]), ""
     if asked.get("of"):
         others = {
-            label: read_numbers(path, other)[0] if isinstance(other, str) else float(other)
+            label: read_number(path, other) if isinstance(other, str) else float(other)
             for label, other in asked["of"].items()
         }
         beside = ", ".join(f"{label} {shown.format(other)}" for label, other in others.items())
@@ -76,22 +76,18 @@ def _judge(folder: Path, what: str, asked: dict[str, Any]) -> tuple[bool, str]:
     return holds(value, limit), line
 
 
-def read_numbers(path: str | Path, *names: str) -> list[float]:
-    """The numbers under `names`, dotted as in `agents.random.sr`, of a JSON file.
+def read_number(path: str | Path, name: str) -> float:
+    """The number under `name`, dotted as in `agents.random.sr`, of a JSON file.
 
-    Raises ValueError that names the file for one that is missing or no JSON, and the name too where
+    Raises ValueError that names the file for one that is missing or no JSON, and also the name if
     there is no number under it.
     """
-    found = read_json(Path(path), dict, "what a demo measured, written at its end")
-    return [_number(path, found, name) for name in names]
-
-
-def _number(path: str | Path, found: object, name: str) -> float:
+    found: Any = read_json(Path(path), dict, "what a demo measured, written at its end")
     for part in name.split("."):
         found = found.get(part) if isinstance(found, dict) else None
     if not _is_number(found):
         raise ValueError(f"{path}, {name}: found {found!r}, expected a number.")
-    return float(found)  # type: ignore[arg-type]
+    return float(found)
 
 
 def _is_number(found: object) -> bool:

@@ -9,13 +9,14 @@ on all that was ever collected. VLN-CE's (arXiv 2004.02857), where iteration 0 i
 import copy
 import logging
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
-from internnav_hf.arguments.training import NavTrainingArguments, option
+from internnav_hf.arguments.ranges import check_counts, check_pairs, option
+from internnav_hf.arguments.training import NavTrainingArguments
 from internnav_hf.camera import cameras_of
 from internnav_hf.catalog import family_of
 from internnav_hf.models.vln.processor import VLNProcessor
@@ -42,30 +43,23 @@ class DaggerArguments:
     dagger_epochs: float = option(4.0, "Passes over all data in each round.")
     dagger_p: float = option(0.75, "Probability of the expert's action in round 1; p**i in i.")
     dagger_scenes: int = option(100, "Generated scenes in which a round collects.")
-    dagger_num_rooms: list[int] = field(
-        default_factory=lambda: list(SceneConfig.num_rooms),
-        metadata={"help": "Fewest and most rooms of one."},
-    )
-    dagger_num_objects: list[int] = field(
-        default_factory=lambda: list(SceneConfig.num_objects),
-        metadata={"help": "Fewest and most pieces of furniture in one."},
+    dagger_num_rooms: list[int] = option([*SceneConfig.num_rooms], "Fewest and most rooms of one.")
+    dagger_num_objects: list[int] = option(
+        [*SceneConfig.num_objects], "Fewest and most pieces of furniture in one."
     )
     dagger_min_distance: float = option(1.0, "Metres of walking from start to goal, at least.")
     dagger_max_steps: int = option(200, "Actions until an episode is cut off.")
     dagger_num_parallel: int = option(16, "Environments that the model answers in one batch.")
 
     def __post_init__(self) -> None:
-        for name in ("dagger_episodes", "dagger_scenes", "dagger_max_steps", "dagger_num_parallel"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name}: found {getattr(self, name)}, expected 1 or more.")
+        check_counts(self, "dagger_episodes", "dagger_scenes", "dagger_max_steps")
+        check_counts(self, "dagger_num_parallel")
         if self.dagger_iterations < 0 or not 0 <= self.dagger_p <= 1:
             found = f"{self.dagger_iterations} and {self.dagger_p}"
             raise ValueError(
                 f"--dagger_iterations, --dagger_p: found {found}, expected 0 or more and a share."
             )
-        for name in ("dagger_num_rooms", "dagger_num_objects"):
-            if len(getattr(self, name)) != 2:
-                raise ValueError(f"--{name}: found {getattr(self, name)}, expected MIN MAX.")
+        check_pairs(self, "dagger_num_rooms", "dagger_num_objects")
 
 
 def dagger_stage(

@@ -9,7 +9,9 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -34,6 +36,15 @@ and not fp16. Checkpoints in {output_dir} are intact: --resume_from_checkpoint t
 last one."""
 
 
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """`model` in evaluation mode, and then as it was."""
+    was_training = model.training
+    model.eval()
+    yield
+    model.train(was_training)
+
+
 def deal(num_samples: int, batch_size: int, rank: int, num_processes: int) -> list:
     """Return process `rank`'s batches, equally many for each: (indices, whether they count)."""
     starts = range(0, num_samples, batch_size)
@@ -43,20 +54,16 @@ def deal(num_samples: int, batch_size: int, rank: int, num_processes: int) -> li
     return [(batches[i % len(batches)], i < len(batches)) for i in mine]
 
 
+@dataclass
 class _Progress:
-    """Progress of one evaluation: which batch is next, and what was left out."""
+    """Progress of one evaluation: the `batches` still to come, the indices of the present one,
+    whether it counts, and what was left out.
+    """
 
-    def __init__(self, batches: list):
-        self._batches = iter(batches)
-        self.indices: list[int] = []
-        self.counts = False
-        self.left_out: list[int] = []
-        self.num_samples = 0
-
-    def advance(self) -> None:
-        """Move to the next batch."""
-        self.indices, self.counts = next(self._batches)
-        self.num_samples += len(self.indices) * self.counts
+    batches: Iterator
+    indices: list[int] = field(default_factory=list)
+    counts: bool = False
+    left_out: list[int] = field(default_factory=list)
 
 
 class ExactEvaluation(Trainer):
@@ -103,7 +110,7 @@ class ExactEvaluation(Trainer):
 
     def evaluation_loop(self, dataloader, *args, metric_key_prefix: str = "eval", **kwargs):
         """Run Trainer's loop, with losses that are means over their items."""
-        self._progress = _Progress(dataloader.dealt)
+        self._progress = _Progress(iter(dataloader.dealt))
         self._losses, self.gather_function = Sums(), self._gather
         try:
             output = super().evaluation_loop(
@@ -119,9 +126,14 @@ class ExactEvaluation(Trainer):
         """Return predictions and labels; losses are summed up, and None here."""
         if self._progress is None:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        self._progress.advance()
+        self._progress.indices, self._progress.counts = next(self._progress.batches)
         inputs = self._prepare_inputs(inputs)
-        self._check_labels(inputs)
+        missing = [name for name in self.args.label_names or () if name not in inputs]
+        if missing:
+            raise ValueError(
+                f"label_names: found {missing[0]!r}, expected names of what is in a batch: "
+                f"{', '.join(inputs)}."
+            )
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = model(**inputs)
         if self._progress.counts and outputs.get("loss") is not None:
@@ -129,14 +141,6 @@ class ExactEvaluation(Trainer):
         if prediction_loss_only:
             return None, None, None
         return None, *self._predicted(inputs, outputs, ignore_keys)
-
-    def _check_labels(self, inputs: Mapping[str, Any]) -> None:
-        missing = [name for name in self.args.label_names or () if name not in inputs]
-        if missing:
-            raise ValueError(
-                f"label_names: found {missing[0]!r}, expected names of what is in a batch: "
-                f"{', '.join(inputs)}."
-            )
 
     def _add(self, model: nn.Module, outputs: Any, num_samples: int) -> None:
         if _is_finite(outputs):
@@ -179,7 +183,9 @@ class ExactEvaluation(Trainer):
             metrics["loss"] = sums["loss"][0] / sums["loss"][1]
         elif left_out:
             metrics["loss"] = math.nan
-            self._check_weights()
+            if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters()):
+                where = {"step": self.state.global_step, "output_dir": self.args.output_dir}
+                raise FloatingPointError(_WEIGHTS_BROKEN.format(**where))
         if left_out and self.is_world_process_zero():
             names = [name_of(dataset, index) for index in left_out[:_NAMED]]
             more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
@@ -191,12 +197,6 @@ class ExactEvaluation(Trainer):
                 more,
             )
         return metrics | {"num_left_out": float(len(left_out))}
-
-    def _check_weights(self) -> None:
-        """Raise FloatingPointError if the model itself is broken."""
-        if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters()):
-            told = {"step": self.state.global_step, "output_dir": self.args.output_dir}
-            raise FloatingPointError(_WEIGHTS_BROKEN.format(**told))
 
     def _predicted(self, inputs, outputs, ignore_keys) -> tuple[Any, Any]:
         """Return a batch's predictions and labels; masks as numbers, so that padding shows."""

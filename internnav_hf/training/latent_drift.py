@@ -20,14 +20,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from internnav_hf.arguments.training import NavTrainingArguments
 from internnav_hf.models.dual_system.model import DualSystemModel
+from internnav_hf.training.evaluation import evaluating
 
-PROMPT_KEYS = (
-    "input_ids",
-    "attention_mask",
-    "mm_token_type_ids",
-    "pixel_values",
-    "image_grid_thw",
-)
+PROMPT_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids", "pixel_values", "image_grid_thw")
 
 
 class LatentDrift:
@@ -51,21 +46,17 @@ class LatentDrift:
     def record(self, model: nn.Module) -> None:
         """Record the current plans and queries of `model` as the reference."""
         self._queries = dict(model.named_parameters())[_query_name(model)].detach().clone()
-        was_training = model.training
-        model.eval()
-        self._plans = [self._plan(model, probe) for probe in self.probes]
-        model.train(was_training)
+        with evaluating(model):
+            self._plans = [self._plan(model, probe) for probe in self.probes]
 
     @torch.no_grad()
     def measure(self, model: nn.Module) -> float:
         """Return 1 - cosine of current and recorded plans, mean over samples and query tokens."""
-        was_training = model.training
-        model.eval()
-        cosines = [
-            F.cosine_similarity(self._plan(model, probe), plan, dim=-1).flatten()
-            for probe, plan in zip(self.probes, self._plans, strict=True)
-        ]
-        model.train(was_training)
+        with evaluating(model):
+            cosines = [
+                F.cosine_similarity(self._plan(model, probe), plan, dim=-1).flatten()
+                for probe, plan in zip(self.probes, self._plans, strict=True)
+            ]
         return 1 - torch.cat(cosines).mean().item()
 
     def loss(self, model: nn.Module, step: int) -> Tensor | None:

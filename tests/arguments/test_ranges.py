@@ -10,7 +10,7 @@ from internnav_hf.arguments.training import NavTrainingArguments, option
 class Given:
     share: float = option(0.5, "", low=0, high=1)
     scale: float = option(1.0, "", above=0)
-    size: list[int] | None = option(None, "", low=1)  # noqa: RUF009
+    size: list[int] | None = option(None, "", low=1)
     any_number: float = 0.0
     edge: str = option("edge", "", choices=("edge", "none"))
 

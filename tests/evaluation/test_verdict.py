@@ -4,13 +4,14 @@ import json
 
 import pytest
 
-from internnav_hf.evaluation.verdict import judge, read_numbers
+from internnav_hf.evaluation.verdict import judge, read_number
 
 
 def test_numbers_are_found_under_dotted_names(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps({"agents": {"random": {"sr": 0.25}}, "loss": 2}))
-    assert read_numbers(path, "agents.random.sr", "loss") == [0.25, 2.0]
+    assert read_number(path, "agents.random.sr") == 0.25
+    assert read_number(path, "loss") == 2.0
 
 
 @pytest.mark.parametrize(
@@ -20,14 +21,14 @@ def test_what_is_no_number_names_the_file(tmp_path, text):
     path = tmp_path / "metrics.json"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=r"^.*metrics\.json.*expected[^\n]*$"):
-        read_numbers(path, "loss")
+        read_number(path, "loss")
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"metrics\.json: file: found no file"):
-        read_numbers(tmp_path / "metrics.json", "loss")
+        read_number(tmp_path / "metrics.json", "loss")
     with pytest.raises(ValueError, match="expected what a demo measured"):
-        read_numbers(tmp_path, "loss")
+        read_number(tmp_path, "loss")
 
 
 @pytest.mark.parametrize(

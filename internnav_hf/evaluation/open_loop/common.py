@@ -8,8 +8,6 @@ the robot is. Legend: P paths, H horizon.
 import functools
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sized
-from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +25,9 @@ logger = logging.getLogger(__name__)
 def answer_samples(
     answer: Callable[[list[int]], list],
     dataset: Sized,
-    num_samples: int | None,
-    batch_size: int,
-    seed: int,
+    num_samples: int | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
 ) -> list:
     """This process's share of the answers to `num_samples` samples drawn with `seed` (None: all);
     `answer` takes the indices of a batch. ValueError for an empty dataset.
@@ -52,15 +50,6 @@ def own_batches(chosen: np.ndarray, batch_size: int) -> Iterator[list[int]]:
         leave_together()
         if batch := mine[start : start + batch_size]:
             yield batch
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """`model` in evaluation mode, and then as it was."""
-    was_training = model.training
-    model.eval()
-    yield
-    model.train(was_training)
 
 
 def sample_generator(seed: int, index: int) -> torch.Generator:
@@ -119,7 +108,4 @@ def check_cameras(stored: dict | list[dict] | None, cameras: Iterable[CameraSpec
             _warn_once(problem)
 
 
-@functools.cache
-def _warn_once(problem: str) -> None:
-    """Not at every evaluation of a training."""
-    logger.warning(problem)
+_warn_once = functools.cache(logger.warning)  # not at every evaluation of a training

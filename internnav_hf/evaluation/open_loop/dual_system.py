@@ -39,13 +39,10 @@ POINTS_PER_STEP = 3  # of a path, at which is tested whether the robot could be 
 
 
 def evaluate_dual_open_loop(
-    policy: DualSystemPolicy,
-    dataset: DualSystemDataset,
-    num_samples: int | None = None,
-    batch_size: int = 16,
-    seed: int = 0,
+    policy: DualSystemPolicy, dataset: DualSystemDataset, **drawing: int | None
 ) -> dict[str, float]:
-    """Means over `num_samples` samples drawn with `seed` (None: all).
+    """Means over samples of `dataset`; `drawing` are the `num_samples`, `batch_size` and `seed` of
+    `answer_samples`.
 
     * `ade_m`, `fde_m`: distance of the mean path to the expert's, over all points and at the end;
       `best_ade_m`, `best_fde_m`: of the nearest of its samples
@@ -57,7 +54,7 @@ def evaluate_dual_open_loop(
     """
     _check(policy, dataset)
     answer = partial(_answer_batch, policy, dataset)
-    samples = answer_samples(answer, dataset, num_samples, batch_size, seed)
+    samples = answer_samples(answer, dataset, **drawing)  # type: ignore[arg-type]
     constant = np.mean(gather_object([sample["paths"]["expert"][0] for sample in samples]), axis=0)
     for sample in samples:
         sample["paths"]["constant"] = constant[None]
@@ -86,10 +83,9 @@ def _answer_batch(
     samples = [dataset.decision(index) for index in indices]
     episodes = []
     for index, sample in zip(indices, samples, strict=True):
-        episode = policy.start(sample["instruction"], name=str(index))
+        episodes.append(policy.start(sample["instruction"], name=str(index)))
         for frame in sample["history"]:
-            policy.note(episode, frame)
-        episodes.append(episode)
+            policy.note(episodes[-1], frame)
     shown = [
         {"rgb": sample["image"], "rgb_look_down": sample["look_down"]}
         | {"depth_look_down": sample.get("look_down_depth")}
@@ -131,7 +127,6 @@ def straight_path(sample: dict[str, Any], goal_pixel: tuple[float, float]) -> np
 
 
 def _row(sample: dict[str, Any]) -> dict[str, float]:
-    """The metrics of one sample by name."""
     paths, expert = sample["paths"], sample["paths"]["expert"][0]
     ade_m, fde_m = path_errors(paths["samples"], expert)
     row = {"num_plans_missing": float(sample["is_missing"])}

@@ -24,14 +24,12 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from scipy.stats import ConstantInputWarning, spearmanr
-from torch import Tensor
 
 from internnav_hf.data import NavDPCollator, NavDPDataset
 from internnav_hf.data.obstacles import ObstacleField, path_value
 from internnav_hf.evaluation.open_loop.common import (
     answer_samples,
     check_cameras,
-    evaluating,
     hit_share,
     path_errors,
     sample_generator,
@@ -39,6 +37,7 @@ from internnav_hf.evaluation.open_loop.common import (
 )
 from internnav_hf.geometry import robot_to_world
 from internnav_hf.models.navdp.model import NavDPModel
+from internnav_hf.training.evaluation import evaluating
 from internnav_hf.trajectory import path_of, resample
 
 ROBOT_RADIUS_M = 0.18  # the embedded simulator's
@@ -112,12 +111,13 @@ def _answer_batch(
     samples = []
     for row, index in enumerate(indices):
         decision = dataset.decision(index)
+        (u, v), (height, width, _) = decision["goal_pixel"], decision["rgb"].shape
         paths = path_of(pair[row].cpu().numpy())
         samples.append(
             {
                 "expert": decision["path"][None],
                 "goal_point": batch["goal_point"][row].cpu().numpy(),
-                "goal_is_in_view": _is_in_view(decision),
+                "goal_is_in_view": bool(0 <= u < width and 0 <= v < height),
                 "robot_pose": decision["robot_pose"],
                 "obstacles": dataset.obstacles(index),
                 "answers": {},
@@ -125,34 +125,20 @@ def _answer_batch(
             }
         )
     for kind in model.config.goal_kinds:
-        goals = [_goal(kind, batch, row) for row in range(len(indices))]
+        key = GOAL_KEYS.get(kind)
+        goals = [{kind: batch[key][row]} if key else {} for row in range(len(indices))]
         # of the sample, so that batches, processes and kinds of goals make no difference
         generators = [sample_generator(seed, index) for index in indices]
         answer = model.sample(
             goals, rgb, depth, num_trajectories, generators, rgb_tokens=rgb_tokens
         )
         for row, sample in enumerate(samples):
-            paths = _with_origin(answer.trajectories[row, ..., :2])
+            xy = answer.trajectories[row, ..., :2].float().cpu().numpy().astype(np.float64)
+            paths = np.concatenate([np.zeros_like(xy[:, :1]), xy], axis=1)
             sample["judged"].append((paths, answer.values[row].float().cpu().numpy()))
             if kind != "pixel" or sample["goal_is_in_view"]:
                 sample["answers"][kind] = paths
     return samples
-
-
-def _is_in_view(decision: dict[str, Any]) -> bool:
-    (u, v), (height, width, _) = decision["goal_pixel"], decision["rgb"].shape
-    return bool(0 <= u < width and 0 <= v < height)
-
-
-def _goal(kind: str, batch: dict[str, Tensor], row: int) -> dict[str, Tensor]:
-    """As `NavDPModel.sample` takes it."""
-    return {} if kind == "none" else {kind: batch[GOAL_KEYS[kind]][row]}
-
-
-def _with_origin(xy: Tensor) -> np.ndarray:
-    """(P, H + 1, 2) of (P, H, 2)."""
-    points = xy.float().cpu().numpy().astype(np.float64)
-    return np.concatenate([np.zeros_like(points[:, :1]), points], axis=1)
 
 
 def _baselines(goal_point: np.ndarray, experts: np.ndarray) -> dict[str, np.ndarray]:
@@ -167,7 +153,6 @@ def _baselines(goal_point: np.ndarray, experts: np.ndarray) -> dict[str, np.ndar
 
 
 def _row(sample: dict[str, Any], robot_radius_m: float) -> dict[str, float]:
-    """The metrics of one sample by name."""
     expert, pose, obstacles = sample["expert"][0], sample["robot_pose"], sample["obstacles"]
 
     def is_free(points: np.ndarray) -> np.ndarray:
@@ -218,7 +203,6 @@ def rank_correlation(judged: np.ndarray) -> float | None:
 
 
 def _correlations(judged: list[np.ndarray]) -> dict[str, float]:
-    """Within the samples and over all of them, as far as there are any."""
     inside = [found for found in map(rank_correlation, judged) if found is not None]
     result = {"critic_rank_correlation": float(np.mean(inside))} if inside else {}
     pooled = rank_correlation(np.concatenate(judged))

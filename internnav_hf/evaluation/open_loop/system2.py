@@ -29,18 +29,17 @@ ACTIONS = ("pixel goal", "turn left", "turn right", "stop")
 def evaluate_open_loop(
     policy: System2Policy,
     dataset: System2Dataset,
-    num_samples: int | None = None,
-    batch_size: int = 16,
-    seed: int = 0,
     constant_goal: Sequence[float] | None = None,
+    **drawing: int | None,
 ) -> dict[str, Any]:
-    """Metrics over `num_samples` samples drawn with `seed` (None: all); see `summarize_answers`.
+    """Metrics over samples of `dataset`, see `summarize_answers`; `drawing` are the `num_samples`,
+    `batch_size` and `seed` of `answer_samples`.
 
     `constant_goal` (u, v) is the answer to beat, for example the median of the training goals; None
     takes `median_goal`, the best constant. For fair shares make the dataset with `stop_repeat=1`.
     """
     answer = partial(_answer_batch, policy, dataset)
-    rows = answer_samples(answer, dataset, num_samples, batch_size, seed)
+    rows = answer_samples(answer, dataset, **drawing)  # type: ignore[arg-type]
     constant = median_goal(dataset) if constant_goal is None else np.asarray(constant_goal)
     result = summarize_answers(gather_object(rows), constant)
     return {**result, "image_size": list(dataset.image_size)}
@@ -86,14 +85,13 @@ def _questions(samples: list[dict]) -> tuple[list, list, list]:
 
 
 def _row(sample: dict, decision: Decision, pointed: Decision | None) -> dict:
-    goal = None if pointed is None else pointed.goal_pixel
     return {
         "class": int(sample["answer_class"]),
         "action": _action_name(AnswerKind(sample["answer_class"]), sample["actions"]),
         "answer": _answer_class(decision.kind),
         "answer_action": _action_name(decision.kind, decision.actions),
         "goal": sample["goal_pixel"],
-        "answer_goal": goal,
+        "answer_goal": pointed and pointed.goal_pixel,
         "is_valid": AnswerKind.UNPARSABLE not in (decision.kind, pointed and pointed.kind),
     }
 
@@ -128,8 +126,10 @@ def summarize_answers(rows: list[dict], constant_goal: np.ndarray | None) -> dic
     counts = np.zeros((len(CLASSES), len(ANSWERS)), dtype=int)
     for row in rows:
         counts[row["class"], row["answer"]] += 1
-    hits = {name: _hits(rows, name) for name in ACTIONS}
-    recall = {name: float(np.mean(found)) for name, found in hits.items() if found}
+    recall = {}
+    for name in ACTIONS:
+        if hits := [row["answer_action"] == name for row in rows if row["action"] == name]:
+            recall[name] = float(np.mean(hits))
     return {
         "num_samples": len(rows),
         "action_accuracy": float(np.mean([row["action"] == row["answer_action"] for row in rows])),
@@ -139,10 +139,6 @@ def summarize_answers(rows: list[dict], constant_goal: np.ndarray | None) -> dic
         "recall": recall,
         "confusion": {"classes": CLASSES, "answers": ANSWERS, "counts": counts.tolist()},
     }
-
-
-def _hits(rows: list[dict], name: str) -> list[bool]:
-    return [row["answer_action"] == name for row in rows if row["action"] == name]
 
 
 def _pixel_metrics(rows: list[dict], constant_goal: np.ndarray | None) -> dict[str, Any]:

@@ -21,13 +21,10 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from internnav_hf.evaluation.open_loop.common import (
-    answer_samples,
-    evaluating,
-    sample_generator,
-)
+from internnav_hf.evaluation.open_loop.common import answer_samples, sample_generator
 from internnav_hf.geometry import Action, wrap_angle
 from internnav_hf.models.rdp.displacements import discrete_actions
+from internnav_hf.training.evaluation import evaluating
 
 CLASSES = (Action.STOP, Action.FORWARD, Action.TURN_LEFT, Action.TURN_RIGHT)
 Answer = dict[str, np.ndarray]
@@ -151,7 +148,6 @@ def summarize(answers: list[Answer]) -> dict[str, float]:
 
 
 def _pose_errors(poses: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Errors of poses (N, H, 3)."""
     distances = np.linalg.norm(poses[..., :2] - truth[..., :2], axis=-1)
     constant = truth.mean(axis=0, keepdims=True)
     turned = np.abs(wrap_angle(poses[:, -1, 2] - truth[:, -1, 2]))

@@ -39,17 +39,13 @@ class Plan:
 
 
 class System1Agent(Protocol):
-    """The interface; no base class. `name` is its row in the table; with `needs_images=False` it
-    gets no observations.
+    """The interface. `name` is its row in the table, `tasks` are those of TASKS that it can do;
+    with `needs_images=False` it gets no observations.
     """
 
     name: str
-    needs_images: bool
-
-    @property
-    def tasks(self) -> Sequence[str]:
-        """The tasks, of TASKS, that it can do."""
-        ...
+    tasks: Sequence[str] = TASKS
+    needs_images: bool = False
 
     def reset(self, env_index: int, drive: Drive) -> None:
         """A new episode begins: `drive` has task and place."""
@@ -62,7 +58,7 @@ class System1Agent(Protocol):
         ...
 
 
-class PolicyAgent:
+class PolicyAgent(System1Agent):
     """Any policy that drives to goals: one call for all robots that plan at the same moment."""
 
     needs_images = True
@@ -80,21 +76,18 @@ class PolicyAgent:
         self, env_indices: list[int], observations: list[dict], goals: list[Goal]
     ) -> list[Plan]:
         """The policy's path, with all samples."""
-        given = {"observations": observations, "goals": goals}
-        episodes = episodes_of(self.name, self.episodes, env_indices, **given)
+        episodes = episodes_of(self.name, self.episodes, env_indices, observations, goals=goals)
         steps = self.policy.steps(episodes, observations, goals)
         return [Plan(step.path, step.trajectories, step.values) for step in steps]
 
 
-class StraightLine:
+class StraightLine(System1Agent):
     """Goes where the goal is as if nothing were in between: to a point, or to the floor at a pixel.
 
     It does not know where an image was taken, nor where to explore: there it goes straight ahead.
     """
 
     name = "straight-line"
-    tasks = TASKS
-    needs_images = False
 
     def __init__(self) -> None:
         self.drives: dict[int, Drive] = {}
@@ -123,7 +116,7 @@ class StraightLine:
         return float(x), float(y)
 
 
-class RandomPath:
+class RandomPath(System1Agent):
     """Drives arcs of random curvature, a new one every few plans, whatever the goal.
 
     Each episode has its own generator, seeded by `seed` and the episode's name, so that a result
@@ -131,8 +124,6 @@ class RandomPath:
     """
 
     name = "random"
-    tasks = TASKS
-    needs_images = False
     plans_per_arc = 5
     largest_curvature = 1.5  # 1/m
 
@@ -166,7 +157,7 @@ class RandomPath:
         return path
 
 
-class Oracle:
+class Oracle(System1Agent):
     """Knows map and goal: follows the path of the demonstrations, short and clear of obstacles.
 
     Without a goal it goes on and on to the nearest place that it has not been within `reach` metres
@@ -174,8 +165,6 @@ class Oracle:
     """
 
     name = "oracle"
-    tasks = TASKS
-    needs_images = False
     reach = 1.5
     arrived = 0.3
     turns = np.radians(np.arange(-90, 91, 15))  # at most, on the spot

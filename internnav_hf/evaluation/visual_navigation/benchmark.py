@@ -13,11 +13,11 @@ arguments.
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from internnav_hf.arguments.training import option
+from internnav_hf.arguments.ranges import check_counts, option
 from internnav_hf.camera import CameraSpec
 from internnav_hf.command_line import output_folder
 from internnav_hf.evaluation import models
@@ -61,19 +61,15 @@ PUBLISHED_CAMERA = CameraSpec(
 class System1Arguments(BenchmarkArguments):
     """What to evaluate, and where."""
 
-    task: list[str] = field(
-        default_factory=lambda: list(TASKS),
-        metadata={"help": f"Of {', '.join(TASKS)}; several go in one table."},
-    )
+    task: list[str] = option([*TASKS], f"Of {', '.join(TASKS)}; several go in one table.")
     out: str = option("outputs/eval-system1", "Folder of metrics.json, metrics.md, report.html.")
     model: str | None = option(
         None, f"Folder, released file or Hub name of a NavDP; or one of {', '.join(BASELINES)}."
     )
     scenes: int = option(10, "Number of generated scenes (published: 10 or 20 of each kind).")
     episodes: int = option(10, "Episodes in each scene (published: 100).")
-    baselines: list[str] = field(
-        default_factory=lambda: list(BASELINES),
-        metadata={"help": f"Agents to compare with, of {', '.join(BASELINES)}; or none."},
+    baselines: list[str] = option(
+        [*BASELINES], f"Agents to compare with, of {', '.join(BASELINES)}; or none."
     )
     density: str = option("medium", f"Of the clutter in generated scenes: {', '.join(DENSITIES)}.")
     num_samples: int = option(16, "Trajectories to choose from. NavDP repository: 16.")
@@ -103,7 +99,7 @@ class System1Arguments(BenchmarkArguments):
             raise ValueError("--model, --baselines: found none of either; nobody would drive.")
         if self.density not in DENSITIES:
             raise ValueError(f"--density: found {self.density}, expected {', '.join(DENSITIES)}.")
-        self.check_counts("num_samples", "memory_stride")
+        check_counts(self, "num_samples", "memory_stride")
         super().__post_init__()
 
     def camera_changes(self) -> dict[str, float | None]:

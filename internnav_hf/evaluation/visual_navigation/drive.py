@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from internnav_hf.arguments.training import option
+from internnav_hf.arguments.ranges import check_counts, option
 from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.agents import floor_pixel
 from internnav_hf.evaluation.visual_navigation.episodes import Place, System1Episode
@@ -53,9 +53,7 @@ class DrivingRules:
     area_depth: float = option(5.0, "Metres of depth that count as explored (published).")
 
     def __post_init__(self) -> None:
-        for name in ("stuck_steps", "steps_per_plan"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name}: found {getattr(self, name)}, expected 1 or more.")
+        check_counts(self, "stuck_steps", "steps_per_plan")
         positive = ("success_radius", "time_limit", "control_period", "max_speed", "max_turn_rate")
         for name in (*positive, "area_depth"):
             if not getattr(self, name) > 0:  # nor nan
@@ -78,16 +76,8 @@ class Drive:
         episode: System1Episode,
     ):
         self.place, self.rules, self.task, self.episode = place, rules, task, episode
-        self.rover = WheeledRobot(
-            place.scene,
-            camera,
-            place.space,
-            place.renderer,
-            rules.control_period,
-            rules.max_speed,
-            rules.max_turn_rate,
-            rules.allow_sliding,
-        )
+        limits = (rules.control_period, rules.max_speed, rules.max_turn_rate, rules.allow_sliding)
+        self.rover = WheeledRobot(place.scene, camera, place.space, place.renderer, *limits)
         self.rover.place(episode.start)
         self.positions = [self.rover.pose[:2].copy()]
         self.collisions: list[bool] = []

@@ -14,8 +14,9 @@ from functools import cached_property
 
 import numpy as np
 
-from internnav_hf.arguments.training import option
+from internnav_hf.arguments.ranges import option
 from internnav_hf.camera import CameraSpec
+from internnav_hf.evaluation.metrics import path_length
 from internnav_hf.geometry import camera_pose, project, wrap_angle
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer, Rendering
@@ -113,9 +114,8 @@ class System1Course:
 
     def view(self, name: str, pose: Pose) -> Rendering:
         """What a robot at `pose` sees in the named scene."""
-        x, y, yaw = pose
         pitch = np.radians(self.camera.pitch_deg)
-        T_world_camera = camera_pose(x, y, yaw, self.camera.height_m, pitch)
+        T_world_camera = camera_pose(*pose, self.camera.height_m, pitch)
         return self.places[name].renderer.render(T_world_camera, self.camera)
 
     def tasks(
@@ -177,8 +177,7 @@ class System1Course:
         if task == "image-goal" and not self._shows_something(place, goal_pose):
             return None
         path = space.shortest_path(start, goal)
-        length = float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
-        return System1Episode(episode_id, name, pose, goal_pose, path, length)
+        return System1Episode(episode_id, name, pose, goal_pose, path, path_length(path))
 
     def _shows_something(self, place: Place, pose: Pose) -> bool:
         """Whether there is more to see than a bare wall, if there is furniture at all."""

@@ -13,38 +13,25 @@ import numpy as np
 from internnav_hf.evaluation.metrics import bootstrap_interval, path_length
 from internnav_hf.evaluation.visual_navigation.rollout import System1Rollout
 
-# metric of an episode -> name of its mean in a summary, in the order of the table
-SUMMARY_NAMES = {
-    "success": "sr",
-    "spl": "spl",
-    "geodesic_spl": "geodesic_spl",
-    "goal_distance": "goal_distance_m",
-    "time": "time_s",
-    "explored_area": "explored_area_m2",
-    "collided": "collided_share",
-    "contact_share": "contact_share",
-    "path_length": "path_length_m",
-}
-
 
 def system1_metrics(rollout: System1Rollout, success_radius: float) -> dict[str, float | None]:
-    """Every metric of one episode by name; None where the task has none."""
-    length = path_length(rollout.positions)
-    metrics: dict[str, float | None] = dict.fromkeys(SUMMARY_NAMES)
-    metrics |= {
-        "time": len(rollout.collisions) * rollout.control_period,
-        "collided": float(rollout.collisions.any()),
+    """Every metric of one episode by name; None if the task has none."""
+    length, has_goal = path_length(rollout.positions), rollout.goal is not None
+    success = float(rollout.is_success(success_radius)) if has_goal else None
+    efficiencies = [
+        None if success is None else success * efficiency(shortest, length)
+        for shortest in (rollout.straight_distance, rollout.geodesic_distance)
+    ]
+    return {
+        "sr": success,
+        "spl": efficiencies[0],
+        "geodesic_spl": efficiencies[1],
+        "goal_distance_m": rollout.goal_distance,
+        "time_s": len(rollout.collisions) * rollout.control_period,
+        "explored_area_m2": None if has_goal else rollout.explored_area,
+        "collided_share": float(rollout.collisions.any()),
         "contact_share": float(rollout.collisions.mean()),
-        "path_length": length,
-    }
-    if rollout.goal is None:
-        return metrics | {"explored_area": rollout.explored_area}
-    success = float(rollout.is_success(success_radius))
-    return metrics | {
-        "success": success,
-        "spl": success * efficiency(rollout.straight_distance, length),
-        "geodesic_spl": success * efficiency(rollout.geodesic_distance, length),
-        "goal_distance": rollout.goal_distance,
+        "path_length_m": length,
     }
 
 
@@ -56,12 +43,9 @@ def efficiency(shortest: float, length: float) -> float:
 def summarize_system1(rollouts: list[System1Rollout], success_radius: float, seed: int) -> dict:
     """Means over episodes, how often each ending came, and a 95% bootstrap interval of SR."""
     episodes = [system1_metrics(rollout, success_radius) for rollout in rollouts]
-    summary: dict = {
-        short: mean([episode[name] for episode in episodes])
-        for name, short in SUMMARY_NAMES.items()
-    }
+    summary: dict = {name: mean([e[name] for e in episodes]) for name in episodes[0]}
     if summary["sr"] is not None:
-        successes = np.array([episode["success"] for episode in episodes])
+        successes = np.array([episode["sr"] for episode in episodes])
         summary["sr_interval"] = list(bootstrap_interval(successes, seed))
     summary["endings"] = dict(Counter(rollout.ending for rollout in rollouts).most_common())
     summary["num_episodes"] = len(episodes)

@@ -115,9 +115,9 @@ def _facts(rollout: System1Rollout, success_radius: float) -> str:
     else:
         distances = f"goal {rollout.straight_distance:.1f} m away, ends {rollout.goal_distance:.2f}"
         facts.append(f"{distances} m from it ({rollout.ending})")
-    facts += [f"{metrics['time']:.1f} s", f"{metrics['path_length']:.1f} m driven"]
+    facts += [f"{metrics['time_s']:.1f} s", f"{metrics['path_length_m']:.1f} m driven"]
     facts.append(f"{len(rollout.decisions)} plans")
-    return " · ".join(facts + (["ran into something"] if metrics["collided"] else []))
+    return " · ".join(facts + (["ran into something"] if metrics["collided_share"] else []))
 
 
 def caption(rollout: System1Rollout, plan: DecisionRecord) -> dict[str, str]:

@@ -3,16 +3,15 @@
 All robots plan at the same moments, in one call, and then drive for the same control steps.
 """
 
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from internnav_hf.evaluation.drawing import jpeg
 from internnav_hf.evaluation.records import PLAN, DecisionRecord, StoredRollout
+from internnav_hf.evaluation.rollout import run_in_lockstep
 from internnav_hf.evaluation.visual_navigation.agents import Plan, System1Agent
 from internnav_hf.evaluation.visual_navigation.drive import TIME_LIMIT, Drive
 from internnav_hf.evaluation.visual_navigation.episodes import System1Episode
@@ -57,39 +56,27 @@ class System1Rollout(StoredRollout):
         return self.goal_distance < success_distance
 
 
-@dataclass
-class _Robot:
-    """One environment in the middle of an episode."""
-
-    drive: Drive
-    plans: list[DecisionRecord] = field(default_factory=list)
-
-    def follow(self, plan: Plan, goal: Goal, observation: dict) -> str | None:
-        """Drive until the next plan; how the episode ended, if it did."""
-        self.plans.append(record_of(self.drive, plan, goal, observation))
-        return self.drive.drive(plan.path)
-
-    def rollout(self, agent: str) -> System1Rollout:
-        drive, episode = self.drive, self.drive.episode
-        assert drive.ending is not None
-        return System1Rollout(
-            agent=agent,
-            scene=episode.scene_name,
-            episode_id=episode.episode_id,
-            task=drive.task,
-            ending=drive.ending,
-            control_period=drive.rules.control_period,
-            positions=np.round(drive.positions, 4),
-            collisions=np.array(drive.collisions, dtype=bool),
-            start_yaw=episode.start[2],
-            reference_path=episode.reference_path,
-            goal=episode.goal,
-            goal_distance=None if episode.goal is None else drive.goal_distance,
-            straight_distance=episode.straight_distance,
-            geodesic_distance=episode.geodesic_distance,
-            explored_area=drive.explored_area,
-            decisions=self.plans,
-        )
+def _finished(agent: str, drive: Drive, plans: list[DecisionRecord]) -> System1Rollout:
+    episode = drive.episode
+    assert drive.ending is not None
+    return System1Rollout(
+        agent=agent,
+        scene=episode.scene_name,
+        episode_id=episode.episode_id,
+        task=drive.task,
+        ending=drive.ending,
+        control_period=drive.rules.control_period,
+        positions=np.round(drive.positions, 4),
+        collisions=np.array(drive.collisions, dtype=bool),
+        start_yaw=episode.start[2],
+        reference_path=episode.reference_path,
+        goal=episode.goal,
+        goal_distance=None if episode.goal is None else drive.goal_distance,
+        straight_distance=episode.straight_distance,
+        geodesic_distance=episode.geodesic_distance,
+        explored_area=drive.explored_area,
+        decisions=plans,
+    )
 
 
 def run_system1(
@@ -100,27 +87,26 @@ def run_system1(
     on_finished: Callable[[System1Rollout], None],
 ) -> None:
     """Drive all `tasks`, at most `num_parallel` at a time; `start` puts a robot at its start."""
-    waiting, robots = deque(tasks), dict[int, _Robot]()
-    with tqdm(total=len(tasks), desc=agent.name, unit="episode") as progress:
-        while waiting or robots:
-            for index in range(num_parallel):
-                if index not in robots and waiting:
-                    robots[index] = _Robot(start(*waiting.popleft()))
-                    agent.reset(index, robots[index].drive)
-            indices = sorted(robots)
-            drives = [robots[index].drive for index in indices]
-            seen = [drive.observe() if must_look(agent, drive) else {} for drive in drives]
-            goals = [drive.goal() for drive in drives]
-            plans = agent.plan(indices, seen, goals)
-            for index, *given in zip(indices, plans, goals, seen, strict=True):
-                if robots[index].follow(*given) is not None:
-                    on_finished(robots.pop(index).rollout(agent.name))
-                    progress.update()
+    records: dict[int, list[DecisionRecord]] = {}
 
+    def begin(index: int, scene: str, episode: System1Episode) -> Drive:
+        drive, records[index] = start(scene, episode), []
+        agent.reset(index, drive)
+        return drive
 
-def must_look(agent: System1Agent, drive: Drive) -> bool:
-    """Whether to render: exploration is scored from the observed depth."""
-    return agent.needs_images or drive.episode.goal is None
+    def advance(drives: dict[int, Drive]) -> Iterator[int]:
+        # Exploration is scored from the observed depth.
+        sees = [agent.needs_images or drive.episode.goal is None for drive in drives.values()]
+        views = [d.observe() if s else {} for d, s in zip(drives.values(), sees, strict=True)]
+        goals = [drive.goal() for drive in drives.values()]
+        plans = agent.plan([*drives], views, goals)
+        for (index, drive), plan, *given in zip(drives.items(), plans, goals, views, strict=True):
+            records[index].append(record_of(drive, plan, *given))
+            if drive.drive(plan.path) is not None:
+                on_finished(_finished(agent.name, drive, records[index]))
+                yield index
+
+    run_in_lockstep(agent.name, tasks, num_parallel, begin, advance)
 
 
 def record_of(drive: Drive, plan: Plan, goal: Goal, observation: dict) -> DecisionRecord:

@@ -1,9 +1,9 @@
 """What scripts/evaluate.py is asked for in instruction following."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from internnav_hf.arguments.training import option
+from internnav_hf.arguments.ranges import check_counts, check_pairs, option
 from internnav_hf.catalog import FAMILIES
 from internnav_hf.evaluation.arguments import TASKS, VLN, BenchmarkArguments, kind_of
 from internnav_hf.sim.scenes import SceneConfig
@@ -23,37 +23,28 @@ AGENTS = ("random", "forward", *FOLLOWERS, *WITH_SYSTEM2, "oracle")
 class VLNArguments(BenchmarkArguments):
     """What to evaluate, where, how."""
 
-    task: list[str] = field(
-        default_factory=lambda: [VLN],
-        metadata={"help": f"{VLN}, or visual navigation: some of {', '.join(TASKS)}."},
-    )
+    task: list[str] = option([VLN], f"{VLN}, or visual navigation: some of {', '.join(TASKS)}.")
     model: str | None = option(
         None, "Folder (or Hub name) of a System2 or dual system, or of one of --vln_models."
     )
-    vln_models: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Folders of Seq2Seq, CMA, RDP and the like, a row in the table each."},
+    vln_models: list[str] = option(
+        [], "Folders of Seq2Seq, CMA, RDP and the like, a row in the table each."
     )
     system1: str | None = option(None, "A NavDP (folder, released file) that walks to its goals.")
     system1_goal: Literal["pixel", "point"] = option(
         "pixel", "Goal of --system1: the pixel, or the point that the pixel shows by depth."
     )
     answer_with: str | None = option(None, "head or text; by default the head if there is one.")
-    agents: list[str] = field(
-        default_factory=list,
-        metadata={"help": f"Rows of the table, of {', '.join(AGENTS)}; by default all."},
-    )
+    agents: list[str] = option([], f"Rows of the table, of {', '.join(AGENTS)}; by default all.")
     forward_steps: int | None = option(
         None, "Steps of the forward walker (VLN-CE: 37); default: those of the mean shortest path."
     )
     min_distance: float = option(2.0, "Metres of walking from start to goal, at least.", low=0)
-    num_rooms: list[int] = field(
-        default_factory=lambda: list(SceneConfig.num_rooms),
-        metadata={"help": "Fewest and most rooms of a generated scene."},
+    num_rooms: list[int] = option(
+        [*SceneConfig.num_rooms], "Fewest and most rooms of a generated scene."
     )
-    num_objects: list[int] = field(
-        default_factory=lambda: list(SceneConfig.num_objects),
-        metadata={"help": "Fewest and most pieces of furniture in one."},
+    num_objects: list[int] = option(
+        [*SceneConfig.num_objects], "Fewest and most pieces of furniture in one."
     )
     success_distance: float = option(1.0, "Metres from the goal that count as reached.", above=0)
     max_steps: int = option(500, "Actions until an episode is cut off.")
@@ -85,11 +76,9 @@ class VLNArguments(BenchmarkArguments):
             )
         if self.answer_with not in (None, "head", "text"):
             raise ValueError(f"--answer_with: found {self.answer_with}, expected head or text.")
-        for name in ("num_rooms", "num_objects"):
-            if len(getattr(self, name)) != 2:
-                raise ValueError(f"--{name}: found {getattr(self, name)}, expected MIN MAX.")
-        self.check_counts("num_trajectories", "max_steps", "max_steps_per_goal")
-        self.check_counts("max_steps_per_plan", "forward_steps")
+        check_pairs(self, "num_rooms", "num_objects")
+        check_counts(self, "num_trajectories", "max_steps", "max_steps_per_goal")
+        check_counts(self, "max_steps_per_plan", "forward_steps")
         super().__post_init__()
         if self.data_root is not None and self.model is None:
             raise ValueError("--data_root: single decisions are those of a --model; none is given.")

@@ -54,8 +54,9 @@ def evaluate_vln(args: VLNArguments) -> Path:
             "scene_names": list(course.scenes),
         },
     }
-    how_many = (args.num_samples, args.batch_size, args.seed)
-    results |= {name: evaluate(*inputs, *how_many) for name, (evaluate, *inputs) in measure.items()}
+    drawing = {name: getattr(args, name) for name in ("num_samples", "batch_size", "seed")}
+    for name, (evaluate, *inputs) in measure.items():
+        results[name] = evaluate(*inputs, **drawing)
     write_metrics(out, results)
     shown = dict(sorted(rollouts.items(), key=lambda item: item[0] != models.main))
     return write_report(

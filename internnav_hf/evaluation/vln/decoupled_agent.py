@@ -25,10 +25,17 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from internnav_hf.evaluation.agents import checked_sights, episodes_of, floor_pixel
+from internnav_hf.evaluation.agents import (
+    Agent,
+    checked_sights,
+    episodes_of,
+    floor_pixel,
+    look_down_view,
+    place_at,
+)
 from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.evaluation.vln.system2_agent import FALLBACK_ACTION, record_of
-from internnav_hf.geometry import Action, lift_pixel, robot_to_world, world_to_robot
+from internnav_hf.geometry import Action, robot_to_world, world_to_robot
 from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.policies import FrameHistory, Goal, NavDPEpisode, NavDPStep, PixelGoal, PointGoal
 from internnav_hf.policies.observations import checked_instruction
@@ -73,7 +80,7 @@ class _Sight:
     info: dict
 
 
-class DecoupledAgent:
+class DecoupledAgent(Agent):
     """See the module. `system2` is a `System2Policy`, `system1` a `NavDPPolicy`."""
 
     name = "system2_navdp"
@@ -97,11 +104,9 @@ class DecoupledAgent:
                 f"system1_goal: found {system1_goal!r}, but this NavDP was trained for "
                 f"{', '.join(system1.model.config.goal_kinds)}."
             )
-        self.system2, self.system1 = system2, system1
-        self.system1_goal = system1_goal
+        self.system2, self.system1, self.system1_goal = system2, system1, system1_goal
         self.reads_earlier_views = system1.model.config.num_pixel_goal_channels == 7
-        self.max_steps_per_goal = max_steps_per_goal
-        self.actions_per_path = actions_per_path
+        self.max_steps_per_goal, self.actions_per_path = max_steps_per_goal, actions_per_path
         self.walks: dict[int, _Walk] = {}
 
     def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
@@ -116,12 +121,13 @@ class DecoupledAgent:
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """One action each; asks System2, or NavDP, for all that have none left, at once."""
-        given = {"observations": observations, "infos": infos}
-        walks = episodes_of(self.name, self.walks, env_indices, **given)
+        walks = episodes_of(self.name, self.walks, env_indices, observations, infos)
         checked_sights(self.name, observations, infos, ("rgb", "depth"))
         shown = zip(walks, observations, infos, strict=True)
-        sights = [_look(walk.env, observation, info) for walk, observation, info in shown]
-        pairs = list(zip(walks, sights, strict=True))
+        pairs = []
+        for walk, seen, info in shown:
+            down = look_down_view(walk.env, seen)
+            pairs.append((walk, _Sight(Image.fromarray(seen["rgb"]), down, info)))
         for walk, sight in pairs:
             self.system1.observe(walk.memory, sight.down)
         self._think([pair for pair in pairs if not pair[0].actions])
@@ -142,7 +148,10 @@ class DecoupledAgent:
         self._ask(asking)
         pointed = [pair for pair in asking if pair[0].goal is not None]
         for (walk, sight), step in zip(pointed, self._drive(pointed), strict=True):
-            _remember_ways(walk.records[-1], step, sight.info)
+            record, info = walk.records[-1], sight.info
+            places = robot_to_world(step.trajectories, (*info["position"], info["yaw"]))
+            record.trajectories = np.round(places, 3).tolist()
+            record.values = np.round(step.values, 3).tolist()
         for walk, _ in pairs:
             walk.actions = walk.actions or [int(FALLBACK_ACTION)]
 
@@ -159,7 +168,7 @@ class DecoupledAgent:
         for (walk, sight), decision in zip(pairs, decisions, strict=True):
             picture, place = sight.frame, None
             if decision.kind == AnswerKind.PIXEL_GOAL:
-                place = _place(walk.env, decision.goal_pixel, sight)
+                place = place_at(walk.env, decision.goal_pixel, sight.down["depth"])
                 if place is not None or self.system1_goal == "pixel":
                     walk.goal = _Goal(decision.goal_pixel, sight.down["rgb"], place)
                 picture = Image.fromarray(sight.down["rgb"])
@@ -177,8 +186,7 @@ class DecoupledAgent:
         )
         for (walk, _), step in zip(pairs, steps, strict=True):
             walk.actions = self._actions(step)
-            if not walk.actions:
-                walk.goal = None
+            walk.goal = walk.goal if walk.actions else None
         return steps
 
     def _goal_now(self, walk: _Walk, info: dict) -> Goal:
@@ -201,25 +209,3 @@ class DecoupledAgent:
         actions = follow(step.path)
         found = actions if Action.FORWARD in actions else []
         return [int(action) for action in found[: self.actions_per_path]]
-
-
-def _look(env: NavigationEnv, observation: dict, info: dict) -> _Sight:
-    """With the look-down view, rendered unless it is the ordinary one."""
-    camera, down = env.camera, {name: observation[name] for name in ("rgb", "depth")}
-    if camera.pitch_deg != camera.look_down_pitch_deg:
-        view = env.render_view(camera.look_down_pitch_deg)
-        down = {"rgb": view.rgb, "depth": view.depth}
-    return _Sight(Image.fromarray(observation["rgb"]), down, info)
-
-
-def _place(env: NavigationEnv, pixel: tuple[float, float], sight: _Sight) -> np.ndarray | None:
-    """(2,) of what the pixel shows; None if it shows no place."""
-    T_world_camera = env.camera_pose(env.camera.look_down_pitch_deg)
-    point = lift_pixel(pixel, sight.down["depth"], T_world_camera, env.camera.intrinsics)
-    return None if point is None else point[:2]
-
-
-def _remember_ways(record: DecisionRecord, step: NavDPStep, info: dict) -> None:
-    places = robot_to_world(step.trajectories, (*info["position"], info["yaw"]))
-    record.trajectories = np.round(places, 3).tolist()
-    record.values = np.round(step.values, 3).tolist()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from internnav_hf.evaluation.records import DecisionRecord
+from internnav_hf.evaluation.agents import look_down_view
 from internnav_hf.evaluation.vln.policy_agent import EpisodeState, PolicyAgent
 from internnav_hf.evaluation.vln.system2_agent import record_of
 from internnav_hf.geometry import robot_to_world
@@ -32,14 +32,10 @@ class DualSystemAgent(PolicyAgent):
         self.use_depth = use_depth
 
     def view(self, state: EpisodeState, observation: dict, info: dict) -> dict[str, Any]:
-        """With the look-down view, rendered unless it is the ordinary one."""
-        camera = state.env.camera
-        rgb, depth = observation["rgb"], observation["depth"]
-        if camera.pitch_deg != camera.look_down_pitch_deg:
-            view = state.env.render_view(camera.look_down_pitch_deg)
-            rgb, depth = view.rgb, view.depth
-        seen = {"rgb": observation["rgb"], "rgb_look_down": rgb}
-        return seen | {"depth_look_down": depth} if self.use_depth else seen
+        """With the look-down view."""
+        down = look_down_view(state.env, observation)
+        seen = {"rgb": observation["rgb"], "rgb_look_down": down["rgb"]}
+        return seen | {"depth_look_down": down["depth"]} if self.use_depth else seen
 
     def pass_by(self, state: EpisodeState, frame: Image.Image) -> None:
         """It joins System2's history."""
@@ -49,15 +45,12 @@ class DualSystemAgent(PolicyAgent):
         self, state: EpisodeState, step: DualSystemStep, observation: dict, info: dict
     ) -> None:
         """Keep every answer of System2, with its picture and the trajectories sampled at once."""
-        if step.asked:
-            state.records.append(_record(step, state.num_steps, info, observation))
-
-
-def _record(step: DualSystemStep, num_steps: int, info: dict, seen: dict) -> DecisionRecord:
-    is_goal = step.decision.kind == AnswerKind.PIXEL_GOAL
-    picture = Image.fromarray(seen["rgb_look_down" if is_goal else "rgb"])
-    record = record_of(step.decision, num_steps, info, picture)
-    if step.trajectories is not None:
-        places = robot_to_world(step.trajectories, (*info["position"], info["yaw"]))
-        record.trajectories = np.round(places, 3).tolist()
-    return record
+        if not step.asked:
+            return
+        is_goal = step.decision.kind == AnswerKind.PIXEL_GOAL
+        picture = Image.fromarray(observation["rgb_look_down" if is_goal else "rgb"])
+        record = record_of(step.decision, state.num_steps, info, picture)
+        if step.trajectories is not None:
+            places = robot_to_world(step.trajectories, (*info["position"], info["yaw"]))
+            record.trajectories = np.round(places, 3).tolist()
+        state.records.append(record)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,8 @@ def system2_of(policy: System2Policy | DualSystemPolicy) -> System2Policy:
 
 def make_rows(args: VLNArguments, models: Models, course: SceneSet) -> list[Row]:
     """The rows of --agents, or all that there are."""
-    num_steps = args.forward_steps or mean_steps(course)
+    lengths = [episode.geodesic_distance for _, episode in course.tasks]
+    num_steps = args.forward_steps or round(float(np.mean(lengths)) / FORWARD_STEP_M)
     rows = [
         Row("random", lambda: RandomWalker(args.seed)),
         Row("forward", lambda: ForwardWalker(args.seed, num_steps), {"forward_steps": num_steps}),
@@ -198,31 +200,19 @@ def _system2_rows(args: VLNArguments, models: Models) -> list[Row]:
         return []
     model = {"model": args.model, "files": file_stamps(Path(args.model))}
     model |= {"answer_with": args.answer_with}
-    followed = {"max_steps_per_goal": max_steps, "use_depth": args.use_depth}
-    rows = [
-        Row(
-            "system2",
-            lambda: System2Agent(system2_of(policy), max_steps, args.use_depth),
-            model | followed,
-        )
-    ]
+    system2, seen = system2_of(policy), {"use_depth": args.use_depth}
+    followed = {"max_steps_per_goal": max_steps} | seen
+    make = partial(System2Agent, system2, max_steps, **seen)
+    rows = [Row("system2", make, model | followed)]
     if system1 is not None and args.system1 is not None:
-        goals = (args.system1_goal, max_steps)
         names = ("max_steps_per_goal", "system1", "system1_goal")
         driven = {name: getattr(args, name) for name in names}
         driven["system1_files"] = file_stamps(Path(args.system1))
-        rows.append(
-            Row(
-                "system2_navdp",
-                lambda: DecoupledAgent(
-                    system2_of(policy), system1, *goals, use_depth=args.use_depth
-                ),
-                model | driven,
-            )
-        )
+        make = partial(DecoupledAgent, system2, system1, args.system1_goal, max_steps, **seen)
+        rows.append(Row("system2_navdp", make, model | driven))
     if isinstance(policy, DualSystemPolicy):
         settings = _named_as_options(type(policy), args)
-        rows.append(Row("dual", lambda: DualSystemAgent(policy, args.use_depth), model | settings))
+        rows.append(Row("dual", partial(DualSystemAgent, policy, **seen), model | settings))
     return rows
 
 
@@ -233,12 +223,6 @@ def _named_as_options(policy: type[Policy], args: VLNArguments) -> dict[str, Any
     if "num_samples" in settings:
         settings["num_trajectories"] = settings.pop("num_samples")
     return settings
-
-
-def mean_steps(course: SceneSet) -> int:
-    """Forward steps of the mean shortest path."""
-    lengths = [episode.geodesic_distance for _, episode in course.tasks]
-    return round(float(np.mean(lengths)) / FORWARD_STEP_M)
 
 
 def rollout_settings(args: VLNArguments, row: Row, agent: Agent, camera: CameraSpec) -> dict:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from internnav_hf.evaluation.agents import checked_sights, episodes_of
+from internnav_hf.evaluation.agents import Agent, checked_sights, episodes_of
 from internnav_hf.evaluation.drawing import jpeg
 from internnav_hf.evaluation.records import STEP, DecisionRecord
 from internnav_hf.geometry import Action, robot_to_world
@@ -21,12 +21,7 @@ from internnav_hf.policies.policy import InstructionPolicy, InstructionStep
 from internnav_hf.sim.env import NavigationEnv, episode_name
 
 NUM_STEPS_PER_VIEW = 4
-SYMBOLS = {
-    Action.STOP: "STOP",
-    Action.FORWARD: "↑",
-    Action.TURN_LEFT: "←",
-    Action.TURN_RIGHT: "→",
-}
+SYMBOLS = ("STOP", "↑", "←", "→")  # by action
 
 
 @dataclass
@@ -40,7 +35,7 @@ class EpisodeState:
     records: list[DecisionRecord] = field(default_factory=list)
 
 
-class PolicyAgent:
+class PolicyAgent(Agent):
     """See the module."""
 
     needs_images = True
@@ -57,8 +52,7 @@ class PolicyAgent:
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """One action each; all that have none left ask the policy, at once."""
-        given = {"observations": observations, "infos": infos}
-        states = episodes_of(self.name, self.states, env_indices, **given)
+        states = episodes_of(self.name, self.states, env_indices, observations, infos)
         sights = checked_sights(self.name, observations, infos)
         idle = [i for i, state in enumerate(states) if not state.actions]
         if idle:
@@ -91,25 +85,22 @@ class PolicyAgent:
         self, state: EpisodeState, step: InstructionStep, observation: dict, info: dict
     ) -> None:
         """Keep some steps for the report."""
-        path = step.path if isinstance(step, VLNStep) else None
+        path, progress = (step.path, step.progress) if isinstance(step, VLNStep) else (None, None)
         has_decided = path is not None or Action.STOP in step.actions
-        if has_decided or state.num_steps % NUM_STEPS_PER_VIEW == 0:
-            state.records.append(_record(step, state.num_steps, observation))
-
-
-def _record(step: InstructionStep, num_steps: int, observation: dict) -> DecisionRecord:
-    x, y, yaw = observation["pose"]
-    record = DecisionRecord(
-        step=num_steps,
-        kind=STEP,
-        text=" ".join(SYMBOLS[Action(action)] for action in step.actions),
-        position=(float(x), float(y)),
-        yaw=float(yaw),
-        view=jpeg(Image.fromarray(observation["rgb"])),
-    )
-    if isinstance(step, VLNStep) and step.progress is not None:
-        record.text += f" · {step.progress:.0%} of the way"
-    if isinstance(step, VLNStep) and step.path is not None:
-        places = robot_to_world(step.path, observation["pose"])
-        record.trajectories = [np.round(places, 3).tolist()]
-    return record
+        if not has_decided and state.num_steps % NUM_STEPS_PER_VIEW:
+            return
+        x, y, yaw = observation["pose"]
+        record = DecisionRecord(
+            step=state.num_steps,
+            kind=STEP,
+            text=" ".join(SYMBOLS[action] for action in step.actions),
+            position=(float(x), float(y)),
+            yaw=float(yaw),
+            view=jpeg(Image.fromarray(observation["rgb"])),
+        )
+        if progress is not None:
+            record.text += f" · {progress:.0%} of the path"
+        if path is not None:
+            places = robot_to_world(path, observation["pose"])
+            record.trajectories = [np.round(places, 3).tolist()]
+        state.records.append(record)

@@ -25,16 +25,16 @@ COLUMNS: Columns = {
     "steps": ("steps", "actions, STOP included", "{:.0f}"),
 }
 NUM_EPISODES = 3  # successes shown, and as many failures
-# name in System2's open-loop result -> (what to call it, number format)
+# name in System2's open-loop result -> heading; those in pixels end in "_px", others are shares
 HEADLINES = {
-    "pixel_error_px": ("mean pixel error", "{:.1f} px"),
-    "pixel_error_median_px": ("median pixel error", "{:.1f} px"),
-    "pixel_error_constant_px": ("error of the best constant answer", "{:.1f} px"),
-    "within_20px": ("within 20 px", "{:.1%}"),
-    "pixel_error_own_px": ("error where it chose to point", "{:.1f} px"),
-    "action_accuracy": ("right action", "{:.1%}"),
-    "balanced_accuracy": ("right action, classes weighing the same", "{:.1%}"),
-    "format_validity": ("answers that can be parsed", "{:.1%}"),
+    "pixel_error_px": "mean pixel error",
+    "pixel_error_median_px": "median pixel error",
+    "pixel_error_constant_px": "error of the best constant answer",
+    "within_20px": "within 20 px",
+    "pixel_error_own_px": "error where it chose to point",
+    "action_accuracy": "right action",
+    "balanced_accuracy": "right action, classes weighing the same",
+    "format_validity": "answers that can be parsed",
 }
 TRAJECTORY_COLUMNS = {
     "ADE ↓": "{:.2f} m",
@@ -42,20 +42,14 @@ TRAJECTORY_COLUMNS = {
     "heading error ↓": "{:.0f}°",
     "runs into something ↓": "{:.1%}",
 }
+_KEYS = ("ade_m", "fde_m", "heading_error_deg", "collision_share")
 # row -> its numbers in the result of the dual system's open loop
 TRAJECTORY_ROWS = {
-    "dual: mean path": ("ade_m", "fde_m", "heading_error_deg", "mean_path_collision_share"),
+    "dual: mean path": (*_KEYS[:3], "mean_path_collision_share"),
     "dual: nearest sample; all samples": ("best_ade_m", "best_fde_m", "", "collision_share"),
-    **{
-        words: tuple(
-            f"{name}_{key}" for key in ("ade_m", "fde_m", "heading_error_deg", "collision_share")
-        )
-        for name, words in (
-            ("straight", "straight to System2's pixel"),
-            ("constant", "always the mean path"),
-            ("expert", "the expert's path"),
-        )
-    },
+    "straight to System2's pixel": tuple(f"straight_{key}" for key in _KEYS),
+    "always the mean path": tuple(f"constant_{key}" for key in _KEYS),
+    "the expert's path": tuple(f"expert_{key}" for key in _KEYS),
 }
 EXPLANATION = (
     "The first successes and the first failures that finished, not the prettiest. Dashed black: "
@@ -83,17 +77,12 @@ def write_metrics(out: Path, results: dict) -> None:
 
 def trajectory_rows(result: dict[str, float]) -> list[tuple[str, list[str]]]:
     """Name and cells of each row of the dual system's open loop; what was not measured is "-"."""
+
+    def cell(key: str, number: str) -> str:
+        return number.format(result[key]) if key in result else "-"
+
     formats = TRAJECTORY_COLUMNS.values()
-    return [
-        (
-            name,
-            [
-                number.format(result[key]) if key in result else "-"
-                for key, number in zip(keys, formats, strict=True)
-            ],
-        )
-        for name, keys in TRAJECTORY_ROWS.items()
-    ]
+    return [(name, list(map(cell, keys, formats))) for name, keys in TRAJECTORY_ROWS.items()]
 
 
 def write_report(
@@ -114,8 +103,8 @@ def write_report(
         num_decisions = sum(d.kind != STEP for d in rollout.decisions)
         facts = [
             f"{rollout.agent} · {rollout.episode_id}",
-            f"ends {metrics['navigation_error']:.2f} m from the goal ({rollout.outcome})",
-            f"{metrics['num_steps']:.0f} actions",
+            f"ends {metrics['ne']:.2f} m from the goal ({rollout.outcome})",
+            f"{metrics['steps']:.0f} actions",
             *([f"{num_decisions} decisions"] if num_decisions else []),
             *([f"{rollout.num_unparsable} unparsable"] if rollout.num_unparsable else []),
         ]
@@ -165,8 +154,8 @@ def _open_loop(results: dict[str, Any] | None) -> dict | None:
     if results is None:
         return None
     headline = {
-        words: number.format(results[name])
-        for name, (words, number) in HEADLINES.items()
+        words: ("{:.1f} px" if name.endswith("_px") else "{:.1%}").format(results[name])
+        for name, words in HEADLINES.items()
         if name in results
     }
     counts = np.array(results["confusion"]["counts"], dtype=float)

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from internnav_hf.evaluation.agents import checked_sights, episodes_of
+from internnav_hf.evaluation.agents import Agent, checked_sights, episodes_of, place_at
 from internnav_hf.evaluation.drawing import jpeg
 from internnav_hf.evaluation.records import DecisionRecord
-from internnav_hf.geometry import Action, lift_pixel
+from internnav_hf.geometry import Action
 from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.policies import Decision, FrameHistory
 from internnav_hf.policies.observations import checked_instruction
@@ -64,16 +64,14 @@ class _Walk:
         return None if action is None else int(action)
 
 
-class System2Agent:
+class System2Agent(Agent):
     """See the module. `policy` is a `System2Policy`, or anything with its `decide`, `prepare`."""
 
     name = "system2"
     needs_images = True
 
     def __init__(self, policy: Any, max_steps_per_goal: int = 8, use_depth: bool = True):
-        self.policy = policy
-        self.max_steps_per_goal = max_steps_per_goal
-        self.use_depth = use_depth
+        self.policy, self.max_steps_per_goal, self.use_depth = policy, max_steps_per_goal, use_depth
         self.walks: dict[int, _Walk] = {}
 
     def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
@@ -86,8 +84,7 @@ class System2Agent:
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """One action each; asks System2 for all that have none left, at once."""
-        given = {"observations": observations, "infos": infos}
-        walks = episodes_of(self.name, self.walks, env_indices, **given)
+        walks = episodes_of(self.name, self.walks, env_indices, observations, infos)
         for walk, sight in zip(walks, checked_sights(self.name, observations, infos), strict=True):
             walk.frame = sight["rgb"]
         actions = [walk.planned_action(info) for walk, info in zip(walks, infos, strict=True)]
@@ -124,23 +121,16 @@ class System2Agent:
         walk.plan, walk.goal_steps_left, goal = [], 0, None
         if decision.kind == AnswerKind.PIXEL_GOAL:
             assert view is not None, "a pixel goal without the view that it points in"
-            goal = self._goal_position(walk.env, decision.goal_pixel, view)
-            if goal is not None:
+            depth = view.depth if self.use_depth else None
+            shown = place_at(walk.env, decision.goal_pixel, depth)
+            if shown is not None:
+                goal = walk.env.space.nearest(shown)
                 walk.distance_to_goal = walk.env.space.distance_field(goal)
                 walk.goal_steps_left = self.max_steps_per_goal
         elif decision.kind in (AnswerKind.TURN, AnswerKind.STOP):
             walk.plan = [int(a) for a in decision.actions if a != Action.LOOK_DOWN]
         picture = walk.frame if view is None else Image.fromarray(view.rgb)
         walk.records.append(record_of(decision, walk.num_steps, info, picture, goal))
-
-    def _goal_position(
-        self, env: NavigationEnv, goal_pixel: tuple[float, float], view: Rendering
-    ) -> np.ndarray | None:
-        """(2,) the reachable place nearest to what the pixel shows; None if it shows no place."""
-        depth = view.depth if self.use_depth else None
-        T_world_camera = env.camera_pose(env.camera.look_down_pitch_deg)
-        point = lift_pixel(goal_pixel, depth, T_world_camera, env.camera.intrinsics)
-        return None if point is None else env.space.nearest(point[:2])
 
 
 def record_of(

@@ -8,13 +8,13 @@ from torch import nn
 from internnav_hf.data.obstacles import make_field
 from internnav_hf.evaluation.open_loop.common import (
     answer_samples,
-    evaluating,
     hit_share,
     path_errors,
     sample_generator,
     summarize_rows,
 )
 from internnav_hf.evaluation.open_loop.navdp import touches
+from internnav_hf.training.evaluation import evaluating
 from internnav_hf.training.samples import choose_samples
 
 WALL = make_field(np.stack([np.full(81, 1.0), np.linspace(-2, 2, 81)], axis=1))

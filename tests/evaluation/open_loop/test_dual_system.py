@@ -90,12 +90,15 @@ def test_without_a_plan_one_stands_still(dataset):
 @pytest.mark.parametrize("system1", ["nextdit_async", "navdp_async", "nextdit"])
 def test_a_tiny_model_is_evaluated_the_same_in_any_batch(dataset, system1):
     results = [
-        evaluate_dual_open_loop(policy_of(system1, decision=None), dataset, 4, batch_size)
+        evaluate_dual_open_loop(
+            policy_of(system1, decision=None), dataset, num_samples=4, batch_size=batch_size
+        )
         for batch_size in (1, 3)
     ]
     assert results[0] == pytest.approx(results[1], abs=1e-4)
     assert results[0]["num_samples"] == 4
-    other = evaluate_dual_open_loop(policy_of(system1, decision=None, seed=1), dataset, 4)
+    policy = policy_of(system1, decision=None, seed=1)
+    other = evaluate_dual_open_loop(policy, dataset, num_samples=4)
     assert other["ade_m"] != pytest.approx(results[0]["ade_m"], abs=1e-4)
 
 

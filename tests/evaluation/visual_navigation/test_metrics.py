@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from internnav_hf.evaluation.visual_navigation.metrics import (
-    SUMMARY_NAMES,
     efficiency,
     summarize_system1,
     system1_metrics,
 )
+from internnav_hf.evaluation.visual_navigation.report import COLUMNS
 from internnav_hf.evaluation.visual_navigation.rollout import System1Rollout
 
 
@@ -44,23 +44,23 @@ def rollout(length=5.0, distance: float | None = 0.5, ending="arrived", hits=0) 
 )
 def test_success_and_its_weights(length, distance, success, spl, geodesic_spl):
     metrics = system1_metrics(rollout(length, distance), 1.5)
-    assert metrics["success"] == success
+    assert metrics["sr"] == success
     assert metrics["spl"] == pytest.approx(spl)
     assert metrics["geodesic_spl"] == pytest.approx(geodesic_spl)
-    assert metrics["goal_distance"] == distance
-    assert metrics["explored_area"] is None
+    assert metrics["goal_distance_m"] == distance
+    assert metrics["explored_area_m2"] is None
 
 
 def test_a_timeout_near_the_goal_counts_as_published():
-    assert system1_metrics(rollout(ending="time limit"), 1.5)["success"] == 1
+    assert system1_metrics(rollout(ending="time limit"), 1.5)["sr"] == 1
 
 
 def test_time_and_contacts():
     metrics = system1_metrics(rollout(hits=3), 1.5)
-    assert metrics["time"] == pytest.approx(1.5)
-    assert metrics["collided"] == 1
+    assert metrics["time_s"] == pytest.approx(1.5)
+    assert metrics["collided_share"] == 1
     assert metrics["contact_share"] == pytest.approx(0.3)
-    assert system1_metrics(rollout(), 1.5)["collided"] == 0
+    assert system1_metrics(rollout(), 1.5)["collided_share"] == 0
     assert efficiency(3.0, 0.0) == 1  # stood in the goal from the start
 
 
@@ -72,7 +72,7 @@ def test_a_summary():
     assert summary["collided_share"] == pytest.approx(1 / 3)
     assert summary["sr_interval"][0] <= summary["sr"] <= summary["sr_interval"][1]
     assert summary["explored_area_m2"] is None
-    assert set(SUMMARY_NAMES.values()) <= set(summary)
+    assert set(COLUMNS) <= set(summary)
 
 
 def test_exploring_has_area_and_time_only():

@@ -315,7 +315,7 @@ def test_a_follower_can_be_the_model(followers, tmp_path):
     page = evaluate_vln(replace(args, agents=["cma"]))
     text = page.read_text(encoding="utf-8")
     assert "cma · " in text
-    assert "of the way" in text
+    assert "of the path" in text
     agents = json.loads((tmp_path / "metrics.json").read_text())["agents"]
     assert list(agents) == ["cma", "cma_2"]
     assert agents["cma"] == agents["cma_2"]

@@ -234,7 +234,7 @@ def test_perfect_paths_arrive(course, make_env, tmp_path):
     system2 = ScriptedPolicy(answer, lambda _: point(32, 40))
     rollouts = walk(system2, RuledNavDP(way), course, remember, tmp_path, num_tasks=4)
     metrics = [episode_metrics(rollout, 1.0) for rollout in rollouts]
-    assert [episode["success"] for episode in metrics] == [1.0] * 4
+    assert [episode["sr"] for episode in metrics] == [1.0] * 4
 
 
 @pytest.mark.parametrize("system1_goal", ["pixel", "point"])

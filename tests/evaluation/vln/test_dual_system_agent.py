@@ -144,7 +144,7 @@ def test_perfect_trajectories_arrive(course, make_env, tmp_path):
     policy.system2.decide, policy.expert.sample = decide, sample
     rollouts = walk(policy, course, remember, tmp_path)
     metrics = [episode_metrics(rollout, 1.0) for rollout in rollouts]
-    assert [episode["success"] for episode in metrics] == [1.0] * len(course.tasks)
+    assert [episode["sr"] for episode in metrics] == [1.0] * len(course.tasks)
     assert np.mean([episode["spl"] for episode in metrics]) > 0.8
 
 

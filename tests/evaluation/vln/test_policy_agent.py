@@ -52,8 +52,8 @@ def test_all_walk_in_lockstep_and_some_steps_are_remembered(course, make_env, tm
     assert first.stop_called
     records = first.decisions
     assert [(record.step, record.text) for record in records] == [
-        (0, "← · 0% of the way"),
-        (1, "↑ · 25% of the way"),
+        (0, "← · 0% of the path"),
+        (1, "↑ · 25% of the path"),
         (4, "STOP"),
     ]
     assert {record.kind for record in records} == {STEP}
@@ -77,5 +77,5 @@ def test_the_report_shows_what_they_saw(course, make_env, tmp_path):
     }
     shown = ({"rdp": rollouts}, course.scene, 1.0, None, CAMERA)
     page = write_report(tmp_path, results, *shown).read_text(encoding="utf-8")
-    assert "25% of the way" in page
+    assert "25% of the path" in page
     assert "0 decisions" not in page

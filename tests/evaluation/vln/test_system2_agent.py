@@ -58,7 +58,7 @@ def test_pointing_the_way_arrives(course, make_env, tmp_path, use_depth):
 
     rollouts = walk(policy, course, remember, tmp_path, use_depth=use_depth)
     metrics = [episode_metrics(rollout, 1.0) for rollout in rollouts]
-    assert [episode["success"] for episode in metrics] == [1.0] * len(course.tasks)
+    assert [episode["sr"] for episode in metrics] == [1.0] * len(course.tasks)
     assert np.mean([episode["spl"] for episode in metrics]) > 0.85
     assert any(d.goal_position for rollout in rollouts for d in rollout.decisions)
 
