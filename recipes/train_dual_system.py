@@ -77,7 +77,7 @@ class DualTrainingArguments(NavTrainingArguments):
     output_dir: str = option("outputs/train_dual_system", "Checkpoints, logs and the final model.")
     learning_rate: float = option(1e-4, "Default learning rate.")
     lr_scheduler_type: str = option("cosine_with_min_lr", "Schedule of all learning rates.")
-    lr_scheduler_kwargs: dict | str | None = option(  # noqa: RUF009
+    lr_scheduler_kwargs: dict | str | None = option(
         None, 'Arguments of the schedule; default of cosine_with_min_lr: {"min_lr_rate": 0.1}.'
     )
     warmup_steps: float = option(0.003, "Warm-up steps; below 1, the share of all steps.")

@@ -52,8 +52,8 @@ class DataArguments(data.DataArguments):
     """Training samples."""
 
     data_root: str = field(metadata={"help": f"Folder of groups of scenes: {NAVDP.words()}."})
-    groups: list[str] | None = option(None, "Groups to train on; default: all but --eval_groups.")  # noqa: RUF009
-    eval_groups: list[str] | None = option(None, "Held-out groups, for metrics while training.")  # noqa: RUF009
+    groups: list[str] | None = option(None, "Groups to train on; default: all but --eval_groups.")
+    eval_groups: list[str] | None = option(None, "Held-out groups, for metrics while training.")
     num_trajectories: int = option(16, "Trajectories per evaluated sample and goal kind.", low=1)
     samples_per_episode: int = option(50, "Samples drawn from an episode in an epoch.", low=1)
     memory_stride: int = option(4, "Frames between two images of the memory.", low=1)

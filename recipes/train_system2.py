@@ -58,7 +58,7 @@ class DataArguments(DialogueArguments):
 
     datasets: str = option(str(DATASETS), f"{DATASET_NAMES} From {SYSTEM2.words()}.")
     num_history: int | None = option(None, "Number of past frames; default: as --vlm, or 8.", low=0)
-    history_size: list[int] | None = option(  # noqa: RUF009
+    history_size: list[int] | None = option(
         None, "Width and height of past frames; default: as --vlm, or 384.", low=1
     )
     stop_repeat: int = option(5, "How many times each stop is sampled.", low=1)

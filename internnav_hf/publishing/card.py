@@ -94,11 +94,8 @@ def check_published(facts: CardFacts) -> None:
 def is_by_hand(card: Mapping[str, Any]) -> bool:
     """True if a person wrote the head of a card, rather than this package or a trainer."""
     tags = texts(card.get("tags"))
-    return bool(card) and not (
-        "made_from" in card
-        or "generated_from_trainer" in tags
-        or card.get("library_name") == "peft"
-    )
+    is_ours = "made_from" in card or "generated_from_trainer" in tags
+    return bool(card) and not (is_ours or card.get("library_name") == "peft")
 
 
 def check_kept(card: Mapping[str, Any], place: str, origins: Sequence[Origin]) -> None:
@@ -185,6 +182,8 @@ def _licence_fields(licence: Licence) -> dict[str, str]:
 
 def render_card(facts: CardFacts) -> str:
     """The text of README.md."""
+    settings = [(plain(name), plain(value)) for name, value in facts.settings.items()]
+    metrics = [(plain(name), f"{value:.4g}") for name, value in facts.metrics.items()]
     body = [
         f"# {_title(facts.config)}",
         "",
@@ -194,9 +193,9 @@ def render_card(facts: CardFacts) -> str:
         *_licence(facts),
         *_made_from(facts),
         *_cameras(facts.cameras),
-        *_table("## Settings", ("setting", "value"), _plain_rows(facts.settings)),
+        *_table("## Settings", ("setting", "value"), settings),
         *(["", "## Command", "", "```bash", facts.command, "```"] if facts.command else []),
-        *_table("## Metrics", ("metric", "value"), _numbers(facts.metrics)),
+        *_table("## Metrics", ("metric", "value"), metrics),
         *_limits(facts),
         *_citation(facts.config),
         "",
@@ -220,10 +219,9 @@ def describe(config: Any) -> list[str]:
     is_dual = kind == "internnav_dual_system"
     system2 = config.system2_config if is_dual else config
     head = " and a pixel-goal head." if system2.use_pixel_goal_head else "."
+    size = f"{system2.image_width}x{system2.image_height}"
     lines = [f"A {system2.vlm_config.model_type} with System2's dialogue{head}"]
-    lines += [
-        f"Goals are pixels of a {system2.image_width}x{system2.image_height} look-down image."
-    ]
+    lines += [f"Goals are pixels of a {size} look-down image."]
     if is_dual:
         expert = config.action_expert_config.model_type.removeprefix("internnav_")
         lines += [f"A {expert} turns its plans, of {config.num_queries} tokens, into trajectories."]
@@ -289,14 +287,10 @@ def _licence(facts: CardFacts) -> list[str]:
 
 
 def _made_from(facts: CardFacts) -> list[str]:
-    rows = [
-        (
-            f"{one.kind}: `{plain(one.name)}`",
-            plain(str(one.licence or "unknown")),
-            plain(one.version),
-        )
-        for one in dict.fromkeys(facts.origins)
-    ]
+    rows = []
+    for one in dict.fromkeys(facts.origins):
+        licence = plain(str(one.licence or "unknown"))
+        rows.append((f"{one.kind}: `{plain(one.name)}`", licence, plain(one.version)))
     return _table("## Made from", ("what", "licence", "version"), rows)
 
 
@@ -305,23 +299,10 @@ def _cameras(cameras: Sequence[Mapping[str, Any]]) -> list[str]:
     if not cameras:
         return []
     names = list(dict.fromkeys(name for camera in cameras for name in camera))
-    rows = [
-        (plain(name), *(_measure(name, camera.get(name)) for camera in cameras)) for name in names
-    ]
+    units = [(name, _CAMERA_UNITS.get(name, "")) for name in names]
+    rows = [(plain(n), *(plain(f"{c.get(n)}{unit}") for c in cameras)) for n, unit in units]
     heads = [f"camera {i}" for i in range(1, len(cameras) + 1)]
     return _table("## Camera", ("", *(heads if len(cameras) > 1 else ["value"])), rows)
-
-
-def _measure(name: str, value: Any) -> str:
-    return plain(f"{value}{_CAMERA_UNITS.get(name, '')}")
-
-
-def _plain_rows(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(plain(name), plain(value)) for name, value in fields.items()]
-
-
-def _numbers(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
-    return [(plain(name), f"{value:.4g}") for name, value in metrics.items()]
 
 
 def _table(title: str, heads: Sequence[str], rows) -> list[str]:

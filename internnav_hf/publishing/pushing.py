@@ -51,8 +51,6 @@ _ADVICE = {
     409: "the repository is being changed, or its name is taken; try again, or choose another name",
     429: "too many requests; try again later",
 }
-
-
 # Errors of this machine's disk, not of the Hub.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT)
 
@@ -65,16 +63,14 @@ class PushesWithCard:
         repo_id: str,
         *,
         license: str | None = None,
-        commit_message: str | None = None,
-        commit_description: str | None = None,
         private: bool | None = None,
         token: bool | str | None = None,
         revision: str | None = None,
-        create_pr: bool = False,
-        **save_options,
+        **options: Any,
     ) -> str:
         """Save to the Hub repository `repo_id`, which is created if it does not exist; returns the
-        commit's address.
+        commit's address. `options` are `commit_message`, `commit_description`, `create_pr`, and
+        those of `save_pretrained`.
 
         The card is that of the folder or repository that this was loaded from, else a new one. Its
         licence follows from its origins; `license` states one. Weights of another kind in the
@@ -86,11 +82,17 @@ class PushesWithCard:
         card = _own_card(this)
         text = None if card is None else card.read_text(encoding="utf-8", errors="replace")
         facts = _facts(this, license, text is None)
-        if facts is not None:
-            text = _checked(facts, text, card)
+        if facts is not None and text is not None and card is not None:
+            text = settle(text, card.parent, facts.origins, facts.chosen)
+        elif facts is not None:
+            check_published(facts)
+            text = render_card(facts)
         api = HfApi(token=token)
+        names = ("commit_message", "commit_description", "create_pr")
+        given = {name: options.pop(name, None) for name in names}
+        commit = {name: value for name, value in given.items() if value is not None}
         with tempfile.TemporaryDirectory() as folder:
-            this.save_pretrained(folder, **save_options)
+            this.save_pretrained(folder, **options)
             Path(folder, CARD).unlink(missing_ok=True)
             try:
                 repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -101,17 +103,10 @@ class PushesWithCard:
                     named = text.replace(PLACE, repo_id)
                     Path(folder, CARD).write_text(named, encoding="utf-8")
                 make_branch(api, repo_id, revision)
-                is_model = facts is not None
-                stale = stale_weights(api, repo_id, revision, folder) if is_model else []
-                return api.upload_folder(
-                    repo_id=repo_id,
-                    folder_path=folder,
-                    commit_message=commit_message or f"Upload {type(self).__name__}",
-                    commit_description=commit_description,
-                    revision=revision,
-                    create_pr=create_pr,
-                    delete_patterns=stale or None,
-                )
+                stale = [] if facts is None else stale_weights(api, repo_id, revision, folder)
+                commit = {"commit_message": f"Upload {type(self).__name__}"} | commit
+                commit |= {"revision": revision, "delete_patterns": stale or None}
+                return api.upload_folder(repo_id=repo_id, folder_path=folder, **commit)
             except HUB_ERRORS as error:
                 raise ValueError(f"{repo_id}: {hub_problem(error)}") from error
 
@@ -175,14 +170,6 @@ def stale_weights(api: HfApi, repo_id: str, revision: str | None, folder: str | 
     patterns = (*WEIGHTS, "adapter_config.json")
     weights = [one for one in names if "/" not in one and any(fnmatch(one, p) for p in patterns)]
     return [name for name in weights if not Path(folder, name).exists()]
-
-
-def _checked(facts: CardFacts, text: str | None, card: Path | None) -> str:
-    """The text of the model's `card`, or of a new one, with the licence that it must have."""
-    if text is not None and card is not None:
-        return settle(text, card.parent, facts.origins, facts.chosen)
-    check_published(facts)
-    return render_card(facts)
 
 
 def _facts(this: Any, licence: str | None, is_new: bool) -> CardFacts | None:

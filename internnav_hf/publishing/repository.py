@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,18 +52,17 @@ _LARGEST_SETTINGS = 50_000_000
 SECONDS_TO_ANSWER = 60.0
 
 
+@dataclass
 class Repository:
     """A model repository of the Hub; `private` applies to a new one, `revision` is a branch."""
 
-    def __init__(
-        self,
-        name: str,
-        token: str | None = None,
-        private: bool | None = None,
-        revision: str | None = None,
-    ):
-        self.name, self.token, self.private, self.revision = name, token, private, revision
-        self.api = HfApi(token=token)
+    name: str
+    token: str | None = None
+    private: bool | None = None
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        self.api = HfApi(token=self.token)
         self._one_at_a_time = threading.Lock()
 
     def open(self, origins: Sequence[Origin]) -> None:
@@ -84,33 +84,15 @@ class Repository:
     def upload(self, folder: Path, message: str, place: str | None = None) -> Any:
         """Upload all of `folder` in one commit; weights of another kind in the repository go."""
         with self._one_at_a_time:
-            return self._upload(folder, message, place)
-
-    def upload_later(self, folder: Path, message: str, place: str | None = None) -> Future:
-        """Like `upload`, while training goes on. Unlike the threads of the Hub's client, it does
-        not keep the program from ending.
-        """
-        future: Future = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(self.upload(folder, message, place))
-            except BaseException as error:  # noqa: BLE001  (raised by future.result())
-                future.set_exception(error)
-
-        threading.Thread(target=run, daemon=True).start()
-        return future
-
-    def _upload(self, folder: Path, message: str, place: str | None) -> Any:
-        stale = [] if place else stale_weights(self.api, self.name, self.revision, folder)
-        return self.api.upload_folder(
-            repo_id=self.name,
-            folder_path=folder,
-            path_in_repo=place,
-            commit_message=message,
-            revision=self.revision,
-            delete_patterns=stale or None,
-        )
+            stale = [] if place else stale_weights(self.api, self.name, self.revision, folder)
+            return self.api.upload_folder(
+                repo_id=self.name,
+                folder_path=folder,
+                path_in_repo=place,
+                commit_message=message,
+                revision=self.revision,
+                delete_patterns=stale or None,
+            )
 
     def _open(self) -> None:
         url = self.api.create_repo(self.name, private=self.private, exist_ok=True)
@@ -144,17 +126,25 @@ def push_folder(folder: Path, repository: Repository, licence: Licence | None = 
             raise ValueError(f"{repository.name}: {hub_problem(error)}") from error
 
 
-def within(seconds: float, ask: Callable[[], None]) -> None:
-    """Run `ask`; TimeoutError after `seconds`, since the Hub's client would wait forever."""
+def in_thread(work: Callable[[], Any]) -> Future:
+    """Start `work`. Unlike the threads of the Hub's client, it does not keep the program from
+    ending.
+    """
     future: Future = Future()
 
     def run() -> None:
         try:
-            future.set_result(ask())
-        except BaseException as error:  # noqa: BLE001  (raised again below)
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  (raised by future.result())
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def within(seconds: float, ask: Callable[[], None]) -> None:
+    """Run `ask`; TimeoutError after `seconds`, since the Hub's client would wait forever."""
+    future = in_thread(ask)
     try:
         future.result(seconds)
     except TimeoutError as error:
@@ -170,7 +160,8 @@ def stage(folder: Path, beside: Path, patterns: Sequence[str], card: bool = True
     for file in sorted(folder.iterdir()):
         if file.is_dir() and fnmatch.fnmatch(file.name, "global_step*") and patterns is RESUMABLE:
             shutil.copytree(file, Path(staged.name, file.name), copy_function=_link)
-        if file.is_file() and _matches(file.name, patterns) and (card or file.name != CARD):
+        is_published = any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns)
+        if file.is_file() and is_published and (card or file.name != CARD):
             _put(file, Path(staged.name, file.name))
     return staged
 
@@ -179,10 +170,6 @@ def sweep(folder: Path) -> None:
     """Remove the staged folders of killed runs."""
     for left in folder.glob(f"{_STAGED}*"):
         shutil.rmtree(left, ignore_errors=True)
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
 def _put(file: Path, place: Path) -> None:
@@ -206,12 +193,10 @@ def _without_paths(node: Any) -> bool:
     """Replace paths of this machine by their last part, in place; True if there were any."""
     changed = False
     for key, value in list(node.items()) if isinstance(node, dict) else []:
-        if key in _PATHS and isinstance(value, str) and _is_here(value):
-            node[key], changed = Path(value).name, True
+        if key in _PATHS and isinstance(value, str):
+            begins = value.startswith(("/", "~", ".", "\\")) or value[1:2] == ":"
+            if begins or Path(value).exists():
+                node[key], changed = Path(value).name, True
     values = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     inner = [_without_paths(value) for value in values if isinstance(value, dict | list)]
     return changed or any(inner)
-
-
-def _is_here(path: str) -> bool:
-    return path.startswith(("/", "~", ".", "\\")) or path[1:2] == ":" or Path(path).exists()

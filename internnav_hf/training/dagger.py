@@ -29,8 +29,7 @@ from internnav_hf.geometry import Action
 from internnav_hf.policies.policy import InstructionPolicy
 from internnav_hf.sim.env import NavigationEnv, episode_name
 from internnav_hf.sim.episodes import GoalFields
-from internnav_hf.sim.expert import MAX_STEPS, expert_plan
-from internnav_hf.sim.navigation import DistanceField
+from internnav_hf.sim.expert import MAX_STEPS, Expert
 from internnav_hf.sim.scene_sets import SceneSet, SceneWithEpisodes
 from internnav_hf.sim.writers.vln_pe import (
     RecordedEpisode,
@@ -50,7 +49,7 @@ class _Walker:
     """One robot in the middle of an episode; the lists have an entry for each step."""
 
     env: NavigationEnv
-    to_goal: DistanceField
+    expert: Expert
     memory: Any
     rng: np.random.Generator
     observation: dict
@@ -70,7 +69,7 @@ class _Walker:
     def step(self, policy_action: int, beta: float) -> bool:
         """Note the step, execute one of the two actions; True when the walk is over."""
         env, position, yaw = self.env, self.info["position"], self.info["yaw"]
-        plan = expert_plan(env.space, self.to_goal, env.episode, np.array(position), yaw)
+        plan = self.expert.plan(np.array(position), yaw)
         action = plan[0] if self.rng.random() < beta else policy_action
         self.poses.append((*position, yaw))
         self.rgb.append(self.observation["rgb"])
@@ -168,7 +167,7 @@ def _walk(
             name = episode_name(env)
             walkers[index] = _Walker(
                 env,
-                fields.of(episode),
+                Expert(episode, fields.of(episode)),
                 policy.start(info["instruction"], name),
                 np.random.default_rng([seed, *name.encode()]),
                 observation,

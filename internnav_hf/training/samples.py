@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -58,14 +59,14 @@ class Numbered(Dataset):
         return index, self.dataset[index]
 
 
+@dataclass
 class NumberedCollator:
     """Adds the indices of a `Numbered`'s samples to the batches of `collator`: `sample_index` (B,).
 
     A batch that is no mapping stays as it is.
     """
 
-    def __init__(self, collator: Callable[[list], Any]):
-        self.collator = collator
+    collator: Callable[[list], Any]
 
     def __call__(self, samples: Sequence[tuple[int, Any]]) -> Any:
         """See the class."""

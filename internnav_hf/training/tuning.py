@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 
 from torch import Tensor, nn
@@ -27,16 +27,34 @@ _SAVED = ".modules_to_save.default."
 
 
 @dataclass
-class TuningArguments:
+class _Tuning:
+    vision_tower_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    merger_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+    language_model_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
+
+    def choices(self) -> dict[str, tuple[bool, float | None]]:
+        """Return part -> (whether it learns, its own learning rate, if any), for `PARTS`.
+
+        A System2's output layer learns with its language model.
+        """
+        named = {part: part for part in PARTS}
+        if isinstance(self, TuningArguments):
+            named["output_layer"] = "language_model"
+        given = asdict(self)
+        return {
+            part: (given.get(f"tune_{name}", False), given.get(f"{name}_learning_rate"))
+            for part, name in named.items()
+        }
+
+
+@dataclass
+class TuningArguments(_Tuning):
     """Trainable parts of a System2 and their learning rates; see `choose_what_learns`."""
 
     tune_vision_tower: bool = option(True, "Train the vision tower.")
     tune_merger: bool = option(True, "Train the merger of vision tower and language model.")
     tune_language_model: bool = option(True, "Train the language model and its output layer.")
     tune_heads: bool = option(True, "Train the heads that this package adds.")
-    vision_tower_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
-    merger_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
-    language_model_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
     heads_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
     lora_rank: int = option(
         0,
@@ -44,49 +62,23 @@ class TuningArguments:
         low=0,
     )
 
-    def choices(self) -> dict[str, tuple[bool, float | None]]:
-        """Return part -> (whether it learns, its own learning rate, if any)."""
-        return {
-            "vision_tower": (self.tune_vision_tower, self.vision_tower_learning_rate),
-            "merger": (self.tune_merger, self.merger_learning_rate),
-            "language_model": (self.tune_language_model, self.language_model_learning_rate),
-            "output_layer": (self.tune_language_model, self.language_model_learning_rate),
-            "heads": (self.tune_heads, self.heads_learning_rate),
-        }
-
 
 @dataclass
-class DualTuningArguments:
-    """Trainable parts of a dual system; published: action expert and latent queries alone."""
+class DualTuningArguments(_Tuning):
+    """Trainable parts of a dual system; published: action expert and latent queries alone. No plan
+    depends on System2's heads and output layer, which do not learn.
+    """
 
     tune_vision_tower: bool = option(False, "Train System2's vision tower.")
     tune_merger: bool = option(False, "Train the merger of vision tower and language model.")
     tune_language_model: bool = option(False, "Train System2's language model, whole.")
     tune_latent_queries: bool = option(True, "Train the query tokens' embeddings.")
     tune_action_expert: bool = option(True, "Train the action expert.")
-    vision_tower_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
-    merger_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
-    language_model_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
     latent_queries_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
     action_expert_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
     lora_rank: int = option(
         0, "Above 0: train LoRA of this rank in System2's language model too.", low=0
     )
-
-    def choices(self) -> dict[str, tuple[bool, float | None]]:
-        """Return part -> (whether it learns, its own learning rate, if any).
-
-        No plan depends on System2's heads and output layer.
-        """
-        return {
-            "vision_tower": (self.tune_vision_tower, self.vision_tower_learning_rate),
-            "merger": (self.tune_merger, self.merger_learning_rate),
-            "language_model": (self.tune_language_model, self.language_model_learning_rate),
-            "output_layer": (False, None),
-            "heads": (False, None),
-            "latent_queries": (self.tune_latent_queries, self.latent_queries_learning_rate),
-            "action_expert": (self.tune_action_expert, self.action_expert_learning_rate),
-        }
 
 
 def choose_what_learns(

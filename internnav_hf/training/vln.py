@@ -28,6 +28,7 @@ from internnav_hf.models.vln.cma_config import CMAConfig
 from internnav_hf.models.vln.processor import WORD_LENGTH, VLNProcessor, word_tokenizer
 from internnav_hf.models.vln.seq2seq import Seq2SeqModel
 from internnav_hf.models.vln.start import RANDOM, start_vln
+from internnav_hf.training.evaluation import evaluating
 from internnav_hf.weights.loading import check_is_checkpoint
 from internnav_hf.weights.processor_files import check_processor_files
 
@@ -72,8 +73,8 @@ class VLNDataArguments(DataArguments):
     """Training episodes."""
 
     data_root: list[str] = field(metadata={"help": f"Folders of scans, all used: {VLN.words()}."})  # pyright: ignore[reportIncompatibleVariableOverride]
-    scans: list[str] | None = option(None, "Scans to train on; default: all but --eval_scans.")  # noqa: RUF009
-    eval_scans: list[str] | None = option(None, "Held-out scans, for metrics while training.")  # noqa: RUF009
+    scans: list[str] | None = option(None, "Scans to train on; default: all but --eval_scans.")
+    eval_scans: list[str] | None = option(None, "Held-out scans, for metrics while training.")
     max_walk_steps: int = option(200, "Steps at which a longer episode is cut.", low=1)
     inflection_coefficient: float = option(
         3.2, "Weight of a step whose action differs from the one before.", above=0
@@ -240,19 +241,18 @@ def _keep_features(
     settings["tower"] = {name: tower.get(name) for name in _TOWER}
     folder = Path(cache_dir, "features") if cache_dir else DEFAULT_CACHE
     store = FeatureStore.below(folder, encoder_digest(weights, settings))
-    state, was_training = PartialState(), model.training
-    model.to(args.device).eval()
-    cache_features(
-        dataset,
-        store,
-        model.encode_rgb,
-        model.encode_depth,
-        device=args.device,
-        rank=state.process_index,
-        world_size=state.num_processes,
-        num_workers=args.dataloader_num_workers,
-    )
-    model.train(was_training)
+    state = PartialState()
+    with evaluating(model.to(args.device)):
+        cache_features(
+            dataset,
+            store,
+            model.encode_rgb,
+            model.encode_depth,
+            device=args.device,
+            rank=state.process_index,
+            world_size=state.num_processes,
+            num_workers=args.dataloader_num_workers,
+        )
     state.wait_for_everyone()
     missing = store.missing(dataset.feature_keys)
     if missing:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from internnav_hf.weights.checkpoints import ADAPTER_CONFIG, find_file, hub_arguments
 from internnav_hf.weights.inert_pickle import read_tensors
-from internnav_hf.weights.weight_files import read_header, read_json
+from internnav_hf.weights.weight_files import read_json
 
 _WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -70,8 +70,12 @@ def open_adapter(
     hub = hub_arguments(kwargs)
     settings, base = read_adapter(path, **hub), base_of(path, **hub)
     assert settings is not None
-    weights = _adapter_weights(path, **hub)
-    model = open_base(base, config=config, **_without(kwargs, ("revision", "subfolder")))
+    file = find_file(path, _WEIGHTS, **hub)
+    if file is None:
+        raise ValueError(f"{path}: found an adapter without {_WEIGHTS}. Is the download complete?")
+    weights = read_tensors(file)
+    kwargs = {name: kwargs[name] for name in kwargs if name not in ("revision", "subfolder")}
+    model = open_base(base, config=config, **kwargs)
     merged = merge_adapter(model, weights, settings, path)
     merged.name_or_path = str(path)
     return merged
@@ -123,14 +127,6 @@ def merge_adapter(model: PreTrainedModel, weights: dict, settings: dict, path: s
     return merged.eval()
 
 
-def _adapter_weights(path: str | Path, **hub: Any) -> dict:
-    file = find_file(path, _WEIGHTS, **hub)
-    if file is None:
-        raise ValueError(f"{path}: found an adapter without {_WEIGHTS}. Is the download complete?")
-    read_header(file)
-    return read_tensors(file)
-
-
 def _saved_modules(weights: dict, settings: dict) -> list[str]:
     """The fully saved modules in `settings` that the adapter has weights for."""
     named = settings.get("modules_to_save") or []
@@ -150,7 +146,3 @@ def _check_chain(path: str | Path, base: str) -> None:
         if settings is None:
             return
         base = settings["base_model_name_or_path"]
-
-
-def _without(kwargs: dict, names: tuple[str, ...]) -> dict:
-    return {key: value for key, value in kwargs.items() if key not in names}

@@ -34,15 +34,8 @@ from internnav_hf.weights.weight_files import (
 )
 
 ADAPTER_CONFIG = "adapter_config.json"
-HUB_ARGUMENTS = (
-    "cache_dir",
-    "force_download",
-    "local_files_only",
-    "token",
-    "revision",
-    "subfolder",
-    "trust_remote_code",
-)
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token")
+HUB_ARGUMENTS = (*HUB_ARGUMENTS, "revision", "subfolder", "trust_remote_code")
 _LAYERS = re.compile(r"(layers|depth|depths|blocks|labels|diffusion_steps)$")
 _MOST_LAYERS = 10_000
 _LARGEST_NUMBER = 1 << 40

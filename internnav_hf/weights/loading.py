@@ -27,8 +27,6 @@ from internnav_hf.weights.weight_files import share_weights
 
 _SHOWN = 5
 _TYPES = ("dtype", "torch_dtype")  # a configuration would keep these to itself
-
-
 REPORTED = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 """With these arguments transformers reports keys that do not fit; they are then checked here."""
 
@@ -83,7 +81,8 @@ class StrictLoading:
         if path is not None and not is_file:
             adapted = _open_if_adapter(this, path, config, kwargs)
             if adapted is not None:
-                return (adapted, no_loss()) if output_loading_info else adapted
+                info = {f"{what}_keys": set() for what in ("missing", "unexpected", "mismatched")}
+                return (adapted, info) if output_loading_info else adapted
         release, kwargs = _find_release(this, path, kwargs)
         config, kwargs = _configuration(this, path, release, config, kwargs)
         source, fresh, dropped = path, (), ()
@@ -248,7 +247,7 @@ def _checked_source(
     config: PreTrainedConfig,
     kwargs: dict[str, Any],
     build: Callable[[Any], nn.Module],
-    fresh: tuple[str, ...],
+    fresh: tuple[str, ...] = (),
 ) -> tuple[Any, dict[str, Any]]:
     """Arguments with which transformers opens `path`, a folder or Hub name whose weights are whole
     and of about the size of the model that `build` makes of `config`: path or None, and `kwargs`.
@@ -266,11 +265,6 @@ def _checked_source(
 
 def _without_hub(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in kwargs.items() if name not in HUB_ARGUMENTS}
-
-
-def no_loss() -> dict[str, Any]:
-    """transformers' loading report for weights that all fit."""
-    return {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set()}
 
 
 def read_config(config_class: type[PreTrainedConfig], path, **kwargs) -> tuple[Any, dict]:
@@ -294,14 +288,10 @@ def load_published(
     kind = published_type(path)
     if kind not in classes:
         raise ValueError(f"{path}: found a {kind!r}, expected {' or '.join(map(repr, classes))}.")
-    weights = open_weights(path)
-    if weights is None:
-        raise no_weights(path)
     config = classes[kind].config_class.from_pretrained(path)
-    check_size(path, weights, config, classes[kind])
-    held = {} if weights.tensors is None else {"state_dict": weights.tensors}
+    source, held = _checked_source(path, config, {}, classes[kind])
     model, info = classes[kind].from_pretrained(
-        None if held else path, config=config, output_loading_info=True, **held
+        source, config=config, output_loading_info=True, **held
     )
     check_loading(path, info, may_be_unexpected=may_be_unexpected)
     return model

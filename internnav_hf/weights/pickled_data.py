@@ -78,15 +78,15 @@ class _Reader:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
-    def pop(self) -> Any:
-        if not self.stack or self.stack[-1] is _MARK:
-            raise ValueError("the pickle takes what is not there")
-        return self.stack.pop()
-
     def top(self) -> Any:
         if not self.stack or self.stack[-1] is _MARK:
             raise ValueError("the pickle takes what is not there")
         return self.stack[-1]
+
+    def pop(self) -> Any:
+        top = self.top()
+        self.stack.pop()
+        return top
 
     def pop_to_mark(self) -> list[Any]:
         items = []
@@ -174,20 +174,10 @@ class _Reader:
         elif isinstance(target, Thing):
             target.items.extend(pairs)
 
-    def one_item(self, _: None) -> None:
-        self.put_items([self.pop()])
-
-    def one_pair(self, _: None) -> None:
-        value, key = self.pop(), self.pop()
-        self.put_pairs([key, value])
-
     def new_dict(self, _: None) -> None:
         flat = self.pop_to_mark()
         self.stack.append({})
         self.put_pairs(flat)
-
-    def identifier(self, _: None) -> None:
-        self.stack.append(self.persistent(self.pop()))
 
 
 def _key(key: Any) -> Hashable:
@@ -210,38 +200,29 @@ _LITERALS = {
 }  # fmt: skip
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 # Sets are lists here, so that their items need not be hashed.
-_STEPS: dict[str, Callable[[_Reader, Any], Any]] = {
-    "PROTO": lambda reader, argument: None,
-    "FRAME": lambda reader, argument: None,
+_STEPS_BY_OPCODES: dict[str, Callable[[_Reader, Any], Any]] = {
+    "PROTO FRAME": lambda reader, argument: None,
     "POP": lambda reader, _: reader.stack.pop() if reader.stack else reader.pop(),
     "POP_MARK": lambda reader, _: reader.pop_to_mark(),
     "DUP": lambda reader, _: reader.stack.append(reader.top()),
-    "EMPTY_LIST": lambda reader, _: reader.stack.append([]),
-    "EMPTY_SET": lambda reader, _: reader.stack.append([]),
+    "EMPTY_LIST EMPTY_SET": lambda reader, _: reader.stack.append([]),
     "EMPTY_DICT": lambda reader, _: reader.stack.append({}),
-    "LIST": lambda reader, _: reader.stack.append(reader.pop_to_mark()),
-    "FROZENSET": lambda reader, _: reader.stack.append(reader.pop_to_mark()),
+    "LIST FROZENSET": lambda reader, _: reader.stack.append(reader.pop_to_mark()),
     "TUPLE": lambda reader, _: reader.stack.append(tuple(reader.pop_to_mark())),
     "DICT": _Reader.new_dict,
-    "APPEND": _Reader.one_item,
-    "APPENDS": lambda reader, _: reader.put_items(reader.pop_to_mark()),
-    "ADDITEMS": lambda reader, _: reader.put_items(reader.pop_to_mark()),
-    "SETITEM": _Reader.one_pair,
+    "APPEND": lambda reader, _: reader.put_items([reader.pop()]),
+    "APPENDS ADDITEMS": lambda reader, _: reader.put_items(reader.pop_to_mark()),
+    "SETITEM": lambda reader, _: reader.put_pairs([reader.pop(), reader.pop()][::-1]),
     "SETITEMS": lambda reader, _: reader.put_pairs(reader.pop_to_mark()),
-    "PUT": _Reader.remember,
-    "BINPUT": _Reader.remember,
-    "LONG_BINPUT": _Reader.remember,
-    "MEMOIZE": _Reader.remember,
-    "GET": _Reader.recall,
-    "BINGET": _Reader.recall,
-    "LONG_BINGET": _Reader.recall,
+    "PUT BINPUT LONG_BINPUT MEMOIZE": _Reader.remember,
+    "GET BINGET LONG_BINGET": _Reader.recall,
     "GLOBAL": _Reader.global_name,
     "STACK_GLOBAL": _Reader.stack_global,
-    "REDUCE": _Reader.reduce,
-    "NEWOBJ": _Reader.reduce,
+    "REDUCE NEWOBJ": _Reader.reduce,
     "NEWOBJ_EX": _Reader.new_with_keywords,
     "INST": _Reader.instance,
     "OBJ": _Reader.object,
     "BUILD": _Reader.build,
-    "BINPERSID": _Reader.identifier,
+    "BINPERSID": lambda reader, _: reader.stack.append(reader.persistent(reader.pop())),
 }
+_STEPS = {name: step for names, step in _STEPS_BY_OPCODES.items() for name in names.split()}

@@ -5,6 +5,7 @@ compared with the size of the file.
 Legend: a storage is a row of numbers in the file; a tensor is a view of one.
 """
 
+import math
 import mmap
 import struct
 import zipfile
@@ -69,7 +70,7 @@ class StoredTensor:
     @property
     def num_bytes(self) -> int:
         """Size of all elements; a place in the storage counts once for each element at it."""
-        return _product(self.shape) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class TorchFile:
@@ -98,10 +99,10 @@ class TorchFile:
                     raise ValueError("the file has become shorter")
             empty = torch.empty(0, dtype=torch.uint8)
             storage.data = torch.frombuffer(buffer, dtype=torch.uint8) if buffer else empty
-        items = storage.data
-        if not _product(stored.shape):
+        if not math.prod(stored.shape):
             return torch.empty(stored.shape, dtype=stored.dtype)
-        items = items.ne(0) if stored.dtype == torch.bool else items.view(stored.dtype)
+        is_bool, items = stored.dtype == torch.bool, storage.data
+        items = items.ne(0) if is_bool else items.view(stored.dtype)
         return items.as_strided(stored.shape, stored.stride, stored.offset)
 
     # The zip of today: NAME/data.pkl, and NAME/data/KEY for each storage
@@ -157,7 +158,7 @@ class TorchFile:
                 "it is in torch's oldest format, a tar; open it with a torch that you trust it "
                 "with, and save its state_dict() again"
             )
-        first = [read_pickle(data, _never, _no_identifier) for _ in range(3)]
+        first = [read_pickle(data, lambda *_: NOTHING, Thing) for _ in range(3)]
         if first[0] != _MAGIC or not isinstance(first[2], dict):
             raise ValueError("it does not begin as torch.save does")
         if first[2].get("little_endian") is not True:
@@ -169,7 +170,7 @@ class TorchFile:
             return self._storage(identifier)[0]
 
         content = read_pickle(data, self._call, persistent)
-        keys = read_pickle(data, _never, _no_identifier)
+        keys = read_pickle(data, lambda *_: NOTHING, Thing)
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
             raise ValueError("it has no list of storages")
         if sorted(keys) != sorted(self.storages):
@@ -229,7 +230,7 @@ class TorchFile:
         numbers = (stored.offset, *stored.shape, *stored.stride)
         if not all(map(_is_count, numbers)) or max(numbers, default=0) >= 1 << 62:
             raise ValueError(f"found sizes {_shown(numbers)}, expected whole numbers from 0")
-        num_items, count = storage.num_bytes // width, _product(stored.shape)
+        num_items, count = storage.num_bytes // width, math.prod(stored.shape)
         steps = zip(stored.shape, stored.stride, strict=True)
         last = stored.offset + sum((size - 1) * stride for size, stride in steps)
         if count and last >= num_items:
@@ -302,23 +303,8 @@ def _place(data: mmap.mmap, record: zipfile.ZipInfo) -> int:
     return start + 30 + name + extra
 
 
-def _never(made_by: Any, arguments: tuple) -> Any:
-    return NOTHING
-
-
-def _no_identifier(identifier: Any) -> Any:
-    return Thing(identifier)
-
-
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _product(numbers: tuple[int, ...]) -> int:
-    product = 1
-    for number in numbers:
-        product *= number
-    return product
 
 
 def _shown(numbers: tuple) -> str:

@@ -4,7 +4,7 @@ facts of the training.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,6 @@ import torch
 import transformers
 from torch.utils.data import ConcatDataset, Subset
 
-from internnav_hf.camera import CameraSpec
 from internnav_hf.data.episode import is_simulated
 from internnav_hf.data.tasks.common import EpisodeDataset
 from internnav_hf.publishing.licences import (
@@ -51,9 +50,7 @@ def data_origins(dataset: Any) -> list[Origin]:
 def cameras_of(dataset: Any) -> list[dict[str, Any]]:
     """Return all different cameras that recorded `dataset`, as far as it states them."""
     parts = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]
-    found: Iterable[CameraSpec] = (
-        camera for part in parts for camera in getattr(part, "cameras", ())
-    )
+    found = (camera for part in parts for camera in getattr(part, "cameras", ()))
     return [camera.to_dict() for camera in dict.fromkeys(found)]
 
 

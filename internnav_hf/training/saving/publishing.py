@@ -9,7 +9,7 @@ training. Arguments of the run, logs, tokens and optimiser states are not pushed
 import logging
 import sys
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,14 @@ from internnav_hf.publishing.card import (
 from internnav_hf.publishing.licences import parse_licence
 from internnav_hf.publishing.origins import CARD, Origin, weights_origins
 from internnav_hf.publishing.pushing import HUB_ERRORS, hub_problem
-from internnav_hf.publishing.repository import PUBLISHED, RESUMABLE, Repository, stage, sweep
+from internnav_hf.publishing.repository import (
+    PUBLISHED,
+    RESUMABLE,
+    Repository,
+    in_thread,
+    stage,
+    sweep,
+)
 from internnav_hf.training.saving.checkpoints import CheckpointTrainer
 from internnav_hf.training.saving.provenance import cameras_of, data_origins, settings_of
 
@@ -43,13 +50,7 @@ class PublishingTrainer(CheckpointTrainer):
     args: Any
     model: Any
 
-    def __init__(
-        self,
-        model: Any,
-        args: Any,
-        parents: Sequence[str | None] = (),
-        **kwargs,
-    ):
+    def __init__(self, model: Any, args: Any, parents: Sequence[str | None] = (), **kwargs):
         """Raise ValueError if the model cannot be published as `args` ask."""
         super().__init__(model, args, **kwargs)
         self.parents = [parent for parent in parents if parent is not None]
@@ -130,8 +131,7 @@ class PublishingTrainer(CheckpointTrainer):
             super()._save(output_dir, state_dict)
         finally:
             self.args.hub_token = token
-        folder = output_dir or self.args.output_dir
-        self.create_model_card(folder)
+        self.create_model_card(output_dir)
 
     def save_adapter(self) -> None:
         """Save the LoRA, not merged, beside the final model if `push_adapter` is set."""
@@ -196,14 +196,13 @@ class PublishingTrainer(CheckpointTrainer):
         folder = folder / ADAPTER if self.args.push_adapter else folder
         logger.info("The model is saved in %s. It goes to %s.", folder, self.repository.name)
         try:
-            pushed = self._upload(folder, message, PUBLISHED, later=not blocking)
+            return self._upload(folder, message, PUBLISHED, later=not blocking)
         except HUB_ERRORS as error:
             name = self.repository.name
             raise ValueError(
                 f"{name}: {hub_problem(error)} The model is saved in {folder}; push it again with: "
                 f"python scripts/push_to_hub.py {folder} {name}"
             ) from error
-        return pushed
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push a checkpoint as `hub_strategy` asks, while training continues."""
@@ -235,12 +234,12 @@ class PublishingTrainer(CheckpointTrainer):
         assert self.repository is not None
         card = place is not None or not is_by_hand(self.repository.card())
         staged = stage(folder, Path(self.args.output_dir), patterns, card)
+        upload = partial(self.repository.upload, Path(staged.name), message, place)
         if later:
-            job = self.repository.upload_later(Path(staged.name), message, place)
-            self._pushes.append((job, staged))
-            return job
+            self._pushes.append((in_thread(upload), staged))
+            return self._pushes[-1][0]
         with staged:
-            return self.repository.upload(Path(staged.name), message, place)
+            return upload()
 
     def _finish_current_push(self) -> None:
         """Wait for the uploads in progress."""

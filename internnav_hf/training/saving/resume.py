@@ -297,12 +297,15 @@ def options_of(args: TrainingArguments) -> dict[str, Any]:
 def describe_run(args: TrainingArguments, model: nn.Module, dataset: Any) -> dict[str, Any]:
     """Return `options_of`, and facts of data, model and machine."""
     trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    digest = hashlib.blake2b("\n".join(trained).encode(), digest_size=4)
+    config = getattr(model, "config", None)
+    fields = config.to_dict() if config is not None else {}
     facts = {
         "processes": args.world_size,
         "sharding": args.distributed_state.distributed_type.value,
-        "trained parameters": f"{len(trained)}, {_digest(trained)}",
+        "trained parameters": f"{len(trained)}, {digest.hexdigest()}",
         **_data_facts(dataset),
-        **_config_facts(getattr(model, "config", None)),
+        **{f"model: {name}": value for name, value in _flat(fields)},
     }
     return {"options": options_of(args), "facts": json.loads(json.dumps(facts, default=str))}
 
@@ -320,11 +323,6 @@ def _data_facts(dataset: Any) -> dict[str, Any]:
     return facts | ({"data": content_digest(tables)} if tables else {})
 
 
-def _config_facts(config: Any) -> dict[str, Any]:
-    fields = config.to_dict() if config is not None else {}
-    return {f"model: {name}": value for name, value in _flat(fields)}
-
-
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in fields.items():
         if name in _CONFIG_MAY_DIFFER:
@@ -333,10 +331,6 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _digest(names: list[str]) -> str:
-    return hashlib.blake2b("\n".join(names).encode(), digest_size=4).hexdigest()
 
 
 def tell_new_length(checkpoint: str, max_steps: int) -> None:
@@ -352,9 +346,8 @@ def write_record(folder: Path, run: dict[str, Any]) -> None:
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != CARD)
     files = {str(path.relative_to(folder)): path.stat().st_size for path in paths}
     digests = {n: sampled_digest(folder / n) for n in files if Path(n).suffix in _BINARY}
-    told = {**run, "files": files, "digests": digests, "torch": torch.__version__}
-    text = json.dumps(told, indent=1)
-    (folder / RUN_FILE).write_text(text + "\n")
+    record = {**run, "files": files, "digests": digests, "torch": torch.__version__}
+    (folder / RUN_FILE).write_text(json.dumps(record, indent=1) + "\n")
 
 
 def check_same_run(checkpoint: str, run: dict[str, Any], resume_anyway: bool) -> None:
