@@ -10,6 +10,7 @@ what to do. Packages are imported in separate processes, so a broken one is only
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -48,7 +49,6 @@ http_proxy https_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PR
 OF_A_LAUNCH = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD)$")
 LEAST_FREE_GB = 10  # on a disk
-TIMEOUT_S = 120
 GIB = 1024**3
 PYTHON = [sys.executable, "-W", "ignore", "-c"]
 
@@ -67,7 +67,10 @@ class Line(NamedTuple):
 
 def main() -> int:
     """Print the report; returns the exit code."""
-    options = parse_arguments()
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(description=__doc__, formatter_class=formatter, allow_abbrev=False)
+    parser.add_argument("--skip-training", action="store_true", help="leave out the last section")
+    options = parser.parse_args()
     sections = {
         "Versions": versions,
         "Devices": devices,
@@ -85,28 +88,19 @@ def main() -> int:
         print(f"\n## {title}\n\n| | found | |\n|---|---|---|")
         for line in check():
             failed += [line] if line.fails else []
-            print("| " + " | ".join(map(cell, marked(line))) + " |", flush=True)
-    print(f"\n{len(failed)} lines FAIL: " + "; ".join(line.what for line in failed)
-          if failed else "\nNothing essential fails.")  # fmt: skip
+            advice = f"**FAILS**: {line.advice}" if line.fails else line.advice
+            cells = map(cell, (line.what, line.found, advice))
+            print(f"| {' | '.join(cells)} |", flush=True)
+    names = "; ".join(line.what for line in failed)
+    print(f"\n{len(failed)} lines FAIL: {names}" if failed else "\nNothing essential fails.")
     return 1 if failed else 0
 
 
-def parse_arguments() -> argparse.Namespace:
-    """See `--help`. The package's own parser is not used: the package may be what is broken."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(description=__doc__, formatter_class=formatter, allow_abbrev=False)
-    parser.add_argument("--skip-training", action="store_true", help="leave out the last section")
-    return parser.parse_args()
-
-
 class _Parser(argparse.ArgumentParser):
+    """The package's own parser is not used: the package may be what is broken."""
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"doctor: {message} (--help lists the options)\n")
-
-
-def marked(line: Line) -> tuple[str, str, str]:
-    """The cells of a line, with failures in bold."""
-    return line.what, line.found, f"**FAILS**: {line.advice}" if line.fails else line.advice
 
 
 def cell(text: str) -> str:
@@ -117,20 +111,18 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")[:500]
 
 
-# ------------------------------------------------------------------------------------ packages
-
-
 def versions() -> Iterator[Line]:
     """Python and the required packages, with the project's bounds."""
-    version = platform.python_version()
     old = sys.version_info[:2] < OLDEST_PYTHON
-    yield Line("python", version, "needs 3.10 or newer: make PYTHON=python3.12 env", old) if old \
-        else Line("python", version)  # fmt: skip
+    advice = "needs 3.10 or newer: make PYTHON=python3.12 env" if old else ""
+    yield Line("python", platform.python_version(), advice, old)
     needed = requirements("")
     if not needed:
         yield Line(PACKAGE, "not installed", INSTALL, True)
         return
-    yield Line(PACKAGE, metadata.version(PACKAGE), f"in {package_folder()}")
+    spec = importlib.util.find_spec("internnav_hf")
+    folder = Path(spec.origin).parent if spec and spec.origin else "nowhere"
+    yield Line(PACKAGE, metadata.version(PACKAGE), f"in {folder}")
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         yield from pool.map(lambda each: package(each, True), needed)
 
@@ -148,14 +140,6 @@ def requirements(extra: str) -> list:
     return [entry for entry in wanted if not entry.marker or entry.marker.evaluate(given)]
 
 
-def package_folder() -> str:
-    """The folder with the project's code."""
-    import importlib.util
-
-    spec = importlib.util.find_spec("internnav_hf")
-    return str(Path(spec.origin).parent) if spec and spec.origin else "nowhere"
-
-
 def package(needed, essential: bool) -> Line:
     """Check that a package is installed, new enough, and can be imported."""
     install = f"pip install '{needed.name}{needed.specifier}'"
@@ -166,20 +150,18 @@ def package(needed, essential: bool) -> Line:
     if not needed.specifier.contains(version, prereleases=True):
         return Line(needed.name, version, f"needs {needed.specifier}: {install}", essential, True)
     name = IMPORT_NAMES.get(needed.name.lower(), needed.name.replace("-", "_"))
-    problem = problem_of([*PYTHON, f"import {name}"])
-    if problem:
+    code, _, errors = run([*PYTHON, f"import {name}"])
+    if code:
+        problem = (errors.strip().splitlines() or [f"exit code {code}"])[-1]
         advice = f"cannot be imported: reinstall it, {install} --force-reinstall"
         return Line(needed.name, f"{version}: {problem}", advice, essential, True)
     return Line(needed.name, version, f"needs {needed.specifier}")
 
 
-def run(command: list[str], timeout: float = TIMEOUT_S, **changes: str) -> tuple[int, str, str]:
+def run(command: list[str], timeout: float = 120.0, **changes: str) -> tuple[int, str, str]:
     """Exit code, output and errors of a program; -1 if it hangs or does not exist."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in OF_A_LAUNCH and not name.startswith("ACCELERATE_")
-    }
+    launched = {name for name in os.environ if name.startswith("ACCELERATE_")} | OF_A_LAUNCH
+    kept = {name: value for name, value in os.environ.items() if name not in launched}
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=timeout, env=kept | changes,
@@ -192,15 +174,12 @@ def run(command: list[str], timeout: float = TIMEOUT_S, **changes: str) -> tuple
     return done.returncode, done.stdout, done.stderr
 
 
-def problem_of(command: list[str]) -> str:
-    """The last error line of a program that fails; empty if it succeeds."""
-    code, _, errors = run(command)
-    return last_line(errors, code) if code else ""
-
-
-def last_line(errors: str, code: int) -> str:
-    """The last line of a traceback: the error."""
-    return (errors.strip().splitlines() or [f"exit code {code}"])[-1]
+def ask(program: str, *options: str, **changes: str) -> tuple[dict, str]:
+    """What a Python program prints last, as JSON, and the error if it fails: its last line."""
+    code, output, errors = run([*PYTHON, program, *options], **changes)
+    if code:
+        return {}, (errors.strip().splitlines() or [f"exit code {code}"])[-1]
+    return json.loads(output.strip().splitlines()[-1]), ""
 
 
 def extras() -> Iterator[Line]:
@@ -212,8 +191,6 @@ def extras() -> Iterator[Line]:
         without = f"lacks {', '.join(missing)}; pip install '{PACKAGE}[{name}]' gives {purpose}"
         yield Line(name, ", ".join(there) or "nothing", without if missing else purpose)
 
-
-# ------------------------------------------------------------------------------------- machine
 
 DEVICES = """
 import json, torch
@@ -231,20 +208,22 @@ print(json.dumps(found))
 def devices() -> Iterator[Line]:
     """Cores, memory, GPUs."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Line("CPU cores", f"{usable} usable of {os.cpu_count()}{quota()}")
+    limit = read("/sys/fs/cgroup/cpu.max").split()
+    has_quota = len(limit) == 2 and limit[0].isdigit()
+    quota = f", a quota of {int(limit[0]) / int(limit[1]):g}" if has_quota else ""
+    yield Line("CPU cores", f"{usable} usable of {os.cpu_count()}{quota}")
     yield memory()
-    code, output, errors = run([*PYTHON, DEVICES])
-    if code:
-        yield Line("torch's devices", last_line(errors, code), "see the line of torch above", True)
+    found, problem = ask(DEVICES)
+    if problem:
+        yield Line("torch's devices", problem, "see the line of torch above", True)
         return
-    found = json.loads(output.strip().splitlines()[-1])
-    build = f"CUDA {found['cuda']}" if found["cuda"] else f"ROCm {found['hip']}"
-    yield Line("torch's build", build if found["cuda"] or found["hip"] else "for the CPU",
-               f"{found['threads']} threads")  # fmt: skip
+    build = f"ROCm {found['hip']}" if found["hip"] else "for the CPU"
+    build = f"CUDA {found['cuda']}" if found["cuda"] else build
+    yield Line("torch's build", build, f"{found['threads']} threads")
     for gpu in found["gpus"]:
         about = f"{gpu['memory'] / GIB:.0f} GiB, compute capability {gpu['capability']}"
-        yield Line("GPU", f"{gpu['name']}, {about}",
-                   "bfloat16" if found["bf16"] else "no bfloat16: --bf16 false")  # fmt: skip
+        half = "bfloat16" if found["bf16"] else "no bfloat16: --bf16 false"
+        yield Line("GPU", f"{gpu['name']}, {about}", half)
     if not found["gpus"]:
         yield Line("GPU", "MPS" if found["mps"] else "none visible to torch", no_gpu_advice())
 
@@ -256,14 +235,6 @@ def no_gpu_advice() -> str:
         return "training runs on the CPU, in float32"
     number = len(output.strip().splitlines())
     return f"nvidia-smi lists {number}: install a CUDA build of torch, see CUDA_VISIBLE_DEVICES"
-
-
-def quota() -> str:
-    """The container's limit of cores, if there is one."""
-    text = read("/sys/fs/cgroup/cpu.max").split()
-    if len(text) == 2 and text[0].isdigit():
-        return f", a quota of {int(text[0]) / int(text[1]):g}"
-    return ""
 
 
 def memory() -> Line:
@@ -279,10 +250,9 @@ def memory() -> Line:
 
 def read(path: str) -> str:
     """The content of a system file; empty if it cannot be read."""
-    try:
+    with suppress(OSError):
         return Path(path).read_text(errors="replace")
-    except OSError:
-        return ""
+    return ""
 
 
 def load() -> Iterator[Line]:
@@ -295,8 +265,8 @@ def load() -> Iterator[Line]:
     advice = "other programs compute here: see 'A busy machine' in docs/benchmarks/cpu.md"
     yield Line("busy cores", f"{busy:.1f} of {cores}", advice if busy > cores / 4 else "")
     if hasattr(os, "getloadavg"):
-        yield Line("processes that want a core (1, 5, 15 min)",
-                   ", ".join(f"{value:.1f}" for value in os.getloadavg()))  # fmt: skip
+        numbers = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+        yield Line("processes that want a core (1, 5, 15 min)", numbers)
 
 
 def cpu_times() -> tuple[int, int]:
@@ -305,8 +275,6 @@ def cpu_times() -> tuple[int, int]:
     times = [int(value) for value in first] or [0] * 8
     return sum(times) - times[3] - times[4], times[3] + times[4]
 
-
-# -------------------------------------------------------------------------------- surroundings
 
 PLACES = """
 import json
@@ -318,10 +286,9 @@ print(json.dumps({"Hugging Face's cache": HF_HUB_CACHE, "cache of indices": str(
 
 def places() -> Iterator[Line]:
     """The folders for caches and temporary files: existing, writable, with enough space."""
-    code, output, errors = run([*PYTHON, PLACES])
-    if code:
-        yield Line("caches", last_line(errors, code), INSTALL, True)
-    found = {} if code else json.loads(output.strip().splitlines()[-1])
+    found, problem = ask(PLACES)
+    if problem:
+        yield Line("caches", problem, INSTALL, True)
     found |= {"temporary files": tempfile.gettempdir(), "this folder": os.getcwd()}
     for what, folder in found.items():
         yield place(what, Path(folder), what in ("cache of indices", "temporary files"))
@@ -376,8 +343,6 @@ def display_value(name: str, value: str) -> str:
     return re.sub(r"(^|//)[^/@\s]+@", r"\1***@", value) or "empty"
 
 
-# -------------------------------------------------------------------------------------- models
-
 MODELS = """
 import json
 from transformers import AutoConfig, AutoModel
@@ -394,13 +359,12 @@ print(json.dumps(found))
 
 def models() -> Iterator[Line]:
     """Check that the Auto classes find our models and that their code can be imported."""
-    code, output, errors = run([*PYTHON, MODELS])
-    if code:
-        yield Line("Auto classes", last_line(errors, code), INSTALL, True)
-        return
-    for model_type, (name, licence) in json.loads(output.strip().splitlines()[-1]).items():
-        found = f"{name}, released weights: {licence or 'none'}"
-        yield Line(model_type, found, "registered by another package" if name == "?" else "")
+    found, problem = ask(MODELS)
+    if problem:
+        yield Line("Auto classes", problem, INSTALL, True)
+    for model_type, (name, licence) in found.items():
+        text = f"{name}, released weights: {licence or 'none'}"
+        yield Line(model_type, text, "registered by another package" if name == "?" else "")
 
 
 TRAINING = """
@@ -416,23 +380,20 @@ def training() -> Iterator[Line]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     alone = {"CUDA_VISIBLE_DEVICES": visible, "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as folder:
-        code, output, errors = run([*PYTHON, TRAINING, folder], **alone)
+        found, problem = ask(TRAINING, folder, **alone)
     took = f"{time.monotonic() - start:.1f} s with start and imports"
-    if code:
+    if problem:
         advice = "see the failures above; if there are none, ask with this report"
-        yield Line("training", last_line(errors, code), advice, True)
+        yield Line("training", problem, advice, True)
         return
-    found = json.loads(output.strip().splitlines()[-1])
     yield Line("device", found["device"], took)
-    times = ", ".join(f"{1000 * seconds:.0f} ms" for seconds in found["step_s"])
-    yield Line("steps", times)
+    yield Line("steps", ", ".join(f"{1000 * seconds:.0f} ms" for seconds in found["step_s"]))
     finite = all(abs(loss) < 1e6 for loss in found["losses"])
-    yield Line("losses", ", ".join(f"{loss:.4f}" for loss in found["losses"]),
-               "" if finite else "not finite: a GPU, or a build of torch, that computes wrongly",
-               not finite)  # fmt: skip
-    equal = found["equal"]
-    yield Line("saved and loaded, equal", "yes" if equal else "no",
-               "" if equal else "safetensors or the disk changes weights", not equal)  # fmt: skip
+    advice = "" if finite else "not finite: a GPU, or a build of torch, that computes wrongly"
+    yield Line("losses", ", ".join(f"{x:.4f}" for x in found["losses"]), advice, not finite)
+    advice = "" if found["equal"] else "safetensors or the disk changes weights"
+    words = "yes" if found["equal"] else "no"
+    yield Line("saved and loaded, equal", words, advice, not found["equal"])
 
 
 if __name__ == "__main__":
