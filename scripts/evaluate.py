@@ -24,7 +24,6 @@ from internnav_hf.arguments.training import parse_arguments
 from internnav_hf.command_line import ends_in_one_line
 from internnav_hf.evaluation.arguments import VLN, requested_tasks
 from internnav_hf.evaluation.visual_navigation import benchmark as visual_navigation
-from internnav_hf.evaluation.visual_navigation.benchmark import System1Arguments, evaluate_system1
 from internnav_hf.evaluation.visual_navigation.drive import DrivingRules
 from internnav_hf.evaluation.visual_navigation.episodes import EpisodeRules
 from internnav_hf.evaluation.vln.arguments import VLNArguments
@@ -36,8 +35,9 @@ def run(options: list[str]) -> None:
     if requested_tasks(options) == [VLN]:
         page = evaluate_vln(*parse_arguments([VLNArguments], options, __doc__))
     else:
-        kinds = (System1Arguments, EpisodeRules, DrivingRules)
-        page = evaluate_system1(*parse_arguments(kinds, options, visual_navigation.__doc__))
+        kinds = (visual_navigation.VisualNavigationArguments, EpisodeRules, DrivingRules)
+        parsed = parse_arguments(kinds, options, visual_navigation.__doc__)
+        page = visual_navigation.evaluate_visual_navigation(*parsed)
     print(f"{page.with_name('metrics.md').read_text(encoding='utf-8')}\n{page}")
 
 

@@ -97,7 +97,7 @@ class _Walker:
 
 def collect(
     policy: InstructionPolicy,
-    course: SceneSet,
+    scene_set: SceneSet,
     camera: CameraSpec,
     out: str | Path,
     beta: float,
@@ -106,7 +106,7 @@ def collect(
     num_parallel: int = 8,
     max_steps: int = MAX_STEPS,
 ) -> Path:
-    """Walk the first `num_episodes` of `course`; returns `out`, a data root.
+    """Walk the first `num_episodes` of `scene_set`; returns `out`, a data root.
 
     The expert acts at each step with probability `beta`; `seed` and the name of an episode decide
     when. A scene is whole or not there: what a killed run has finished stays. Raises ValueError if
@@ -115,20 +115,20 @@ def collect(
     if not 0 <= beta <= 1:
         raise ValueError(f"beta: found {beta}, expected a probability.")
     out = Path(out)
-    tasks = course.tasks[:num_episodes]
+    tasks = scene_set.tasks[:num_episodes]
     settings = {
         "beta": beta,
         "seed": seed,
         "max_steps": max_steps,
         "camera": camera.to_dict(),
-        "course": course.digest(),
+        "course": scene_set.digest(),
         "num_episodes": len(tasks),
         "policy": encoder_digest(policy.model.state_dict(), {}),
     }
     _check_settings(out, settings)
     remove_stale(out / SCAN)
     with tqdm(total=len(tasks), desc="DAgger", unit="episode") as progress:
-        for name, place in course.scenes.items():
+        for name, place in scene_set.scenes.items():
             episodes = [episode for scene, episode in tasks if scene == name]
             folder = out / SCAN / name
             if episodes and not folder.exists():

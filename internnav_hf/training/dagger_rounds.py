@@ -107,7 +107,7 @@ def collect_round(
         policy = policy_class(model.to(stage.device), processor, **settings)
         collect(
             policy,
-            _course(args, seed),
+            _scene_set(args, seed),
             camera,
             beta=beta,
             out=root,
@@ -125,7 +125,7 @@ def collect_round(
     return str(root)
 
 
-def _course(args: DaggerArguments, seed: int) -> SceneSet:
+def _scene_set(args: DaggerArguments, seed: int) -> SceneSet:
     """Scenes of this round, each with its share of the episodes, rounded up."""
     (fewest_rooms, most_rooms), (fewest, most) = args.dagger_num_rooms, args.dagger_num_objects
     config = SceneConfig(num_rooms=(fewest_rooms, most_rooms), num_objects=(fewest, most))

@@ -16,7 +16,7 @@ from internnav_hf.geometry import Action
 from internnav_hf.policies import PointGoal
 from tests.evaluation.visual_navigation.scenes import start_drive
 from tests.policies import cases
-from tests.tiny.course import CAMERA
+from tests.tiny.scene_set import CAMERA
 
 SEEING = {
     "system2": lambda: System2Agent(cases.system2()),
@@ -34,9 +34,9 @@ VIEW = replace(CAMERA, width=cases.WIDTH, height=cases.HEIGHT)
 
 
 @pytest.fixture(scope="module")
-def envs(course):
-    name, episode = course.tasks[0]
-    return [_reset(course.make_env(name, VIEW, 1.0, 50), episode) for _ in range(2)]
+def envs(scene_set):
+    name, episode = scene_set.tasks[0]
+    return [_reset(scene_set.make_env(name, VIEW, 1.0, 50), episode) for _ in range(2)]
 
 
 def _reset(env, episode):

@@ -39,14 +39,14 @@ LOG = [{"step": 10, "loss": 2.0, "pixel_goal_loss": 1.0}, {"step": 20, "loss": 1
 
 
 @pytest.fixture(scope="module")
-def written(course, tmp_path_factory):
+def written(scene_set, tmp_path_factory):
     """Output folder, results and rollouts of three agents."""
     out = tmp_path_factory.mktemp("report")
     goal = Decision(AnswerKind.PIXEL_GOAL, "↓", (30.0, 40.0), 0.5, np.eye(3, 4))
     system2 = System2Agent(ScriptedPolicy(lambda *_: LOOK_DOWN, lambda view: goal))
     rollouts = {}
     for agent in (system2, RandomWalker(0), OracleAgent()):
-        rollouts[agent.name] = walk(agent, course, out)
+        rollouts[agent.name] = walk(agent, scene_set, out)
     results = {
         "agents": {
             name: summarize([episode_metrics(rollout, 1.0) for rollout in found])
@@ -58,7 +58,7 @@ def written(course, tmp_path_factory):
         "open_loop": {**summarize_answers([ROW], np.array([0, 0])), "image_size": [64, 48]},
     }
     write_metrics(out, results)
-    write_report(out, results, rollouts, course.scene, 1.0, LOG)
+    write_report(out, results, rollouts, scene_set.scene, 1.0, LOG)
     return out, results, rollouts
 
 
@@ -73,13 +73,13 @@ ROW = {
 }
 
 
-def walk(agent, course, out):
-    from tests.tiny.course import CAMERA
+def walk(agent, scene_set, out):
+    from tests.tiny.scene_set import CAMERA
 
     def make_env(name):
-        return course.make_env(name, CAMERA, success_distance=1.0, max_steps=30)
+        return scene_set.make_env(name, CAMERA, success_distance=1.0, max_steps=30)
 
-    return evaluate_agent(agent, course.tasks, make_env, RolloutStore(out, 1.0), {}, 2)
+    return evaluate_agent(agent, scene_set.tasks, make_env, RolloutStore(out, 1.0), {}, 2)
 
 
 def test_metrics_are_written_for_every_agent(written):
@@ -163,7 +163,7 @@ def test_a_training_curve_is_a_picture():
     assert picture.width > 300
 
 
-def test_what_comes_from_data_stays_text(written, course, tmp_path):
+def test_what_comes_from_data_stays_text(written, scene_set, tmp_path):
     out, results, rollouts = written
     scene = rollouts["oracle"][0].scene
     decisions = [replace(d, text=hostile.TEXT, image=None) for d in rollouts["oracle"][0].decisions]
@@ -182,7 +182,7 @@ def test_what_comes_from_data_stays_text(written, course, tmp_path):
         target = tmp_path / decision.image
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((out / decision.image).read_bytes())
-    page = write_report(tmp_path, told, shown, lambda _: course.scene(scene), 1.0, log)
+    page = write_report(tmp_path, told, shown, lambda _: scene_set.scene(scene), 1.0, log)
     hostile.assert_harmless(page.read_text(encoding="utf-8"), 8)
     assert json.loads((tmp_path / "metrics.json").read_text())["model"] == hostile.TEXT
     table = (tmp_path / "metrics.md").read_text().splitlines()

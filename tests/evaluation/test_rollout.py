@@ -1,4 +1,4 @@
-"""Agents walk a small course in the simulator; stores and reruns."""
+"""Agents walk a small scene_set in the simulator; stores and reruns."""
 
 import json
 from dataclasses import replace
@@ -12,17 +12,17 @@ from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent, resamp
 from internnav_hf.geometry import Action
 
 
-def walk(agent, course, make_env, out, num_parallel=2, seed=0):
+def walk(agent, scene_set, make_env, out, num_parallel=2, seed=0):
     store = RolloutStore(out, success_distance=1.0)
-    return evaluate_agent(agent, course.tasks, make_env, store, {"seed": seed}, num_parallel)
+    return evaluate_agent(agent, scene_set.tasks, make_env, store, {"seed": seed}, num_parallel)
 
 
 def summary(rollouts):
     return summarize([episode_metrics(rollout, 1.0) for rollout in rollouts])
 
 
-def test_the_oracle_arrives_by_the_shortest_path(course, make_env, tmp_path):
-    result = summary(walk(OracleAgent(), course, make_env, tmp_path))
+def test_the_oracle_arrives_by_the_shortest_path(scene_set, make_env, tmp_path):
+    result = summary(walk(OracleAgent(), scene_set, make_env, tmp_path))
     assert result["sr"] == result["os"] == 1
     assert result["spl"] > 0.95
     assert result["ndtw"] > 0.6
@@ -30,19 +30,23 @@ def test_the_oracle_arrives_by_the_shortest_path(course, make_env, tmp_path):
     assert result["collision_rate"] == 0
 
 
-def test_the_random_walker_does_not_and_repeats_whatever_runs_beside_it(course, make_env, tmp_path):
-    alone = walk(RandomWalker(0), course, make_env, tmp_path / "a", num_parallel=1)
-    beside = walk(RandomWalker(0), course, make_env, tmp_path / "b", num_parallel=3)
-    other = walk(RandomWalker(1), course, make_env, tmp_path / "c")
+def test_the_random_walker_does_not_and_repeats_whatever_runs_beside_it(
+    scene_set, make_env, tmp_path
+):
+    alone = walk(RandomWalker(0), scene_set, make_env, tmp_path / "a", num_parallel=1)
+    beside = walk(RandomWalker(0), scene_set, make_env, tmp_path / "b", num_parallel=3)
+    other = walk(RandomWalker(1), scene_set, make_env, tmp_path / "c")
     assert [r.actions.tolist() for r in alone] == [r.actions.tolist() for r in beside]
     assert [r.actions.tolist() for r in alone] != [r.actions.tolist() for r in other]
     assert summary(alone)["spl"] < 0.3
 
 
-def test_the_forward_walker_turns_walks_and_stops(course, make_env, tmp_path):
+def test_the_forward_walker_turns_walks_and_stops(scene_set, make_env, tmp_path):
     """Headings differ, and repeat whatever runs beside it."""
-    alone = walk(ForwardWalker(0, num_steps=3), course, make_env, tmp_path / "a", num_parallel=1)
-    beside = walk(ForwardWalker(0, num_steps=3), course, make_env, tmp_path / "b", num_parallel=3)
+    alone = walk(ForwardWalker(0, num_steps=3), scene_set, make_env, tmp_path / "a", num_parallel=1)
+    beside = walk(
+        ForwardWalker(0, num_steps=3), scene_set, make_env, tmp_path / "b", num_parallel=3
+    )
     assert [r.actions.tolist() for r in alone] == [r.actions.tolist() for r in beside]
     turns = [len(rollout.actions) - 4 for rollout in alone]
     assert len(set(turns)) > 1
@@ -53,17 +57,17 @@ def test_the_forward_walker_turns_walks_and_stops(course, make_env, tmp_path):
         assert rollout.stop_called
 
 
-def test_what_a_rollout_remembers(course, make_env, tmp_path):
-    rollout = walk(RandomWalker(0), course, make_env, tmp_path)[0]
+def test_what_a_rollout_remembers(scene_set, make_env, tmp_path):
+    rollout = walk(RandomWalker(0), scene_set, make_env, tmp_path)[0]
     assert len(rollout.positions) == len(rollout.goal_distances) == len(rollout.actions) + 1
     assert len(rollout.collisions) == len(rollout.actions) <= 120
     assert rollout.stop_called == (rollout.actions[-1] == Action.STOP)
-    assert rollout.shortest_distance == course.tasks[0][1].geodesic_distance
-    assert rollout.positions[0] == pytest.approx(course.tasks[0][1].start[:2])
+    assert rollout.shortest_distance == scene_set.tasks[0][1].geodesic_distance
+    assert rollout.positions[0] == pytest.approx(scene_set.tasks[0][1].start[:2])
 
 
-def test_a_rerun_goes_on_where_it_was(course, make_env, tmp_path):
-    first = walk(OracleAgent(), course, make_env, tmp_path)
+def test_a_rerun_goes_on_where_it_was(scene_set, make_env, tmp_path):
+    first = walk(OracleAgent(), scene_set, make_env, tmp_path)
     lines = (tmp_path / "rollouts.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "rollouts.jsonl").write_text("".join(lines[:3]) + lines[3][:40])  # cut off
 
@@ -73,35 +77,35 @@ def test_a_rerun_goes_on_where_it_was(course, make_env, tmp_path):
         walked.append(name)
         return make_env(name)
 
-    again = walk(OracleAgent(), course, counting, tmp_path)
-    assert len(walked) == len(course.tasks) - 3
+    again = walk(OracleAgent(), scene_set, counting, tmp_path)
+    assert len(walked) == len(scene_set.tasks) - 3
     assert [r.actions.tolist() for r in again] == [r.actions.tolist() for r in first]
     keys = [json.loads(line)["key"] for line in (tmp_path / "rollouts.jsonl").open()]
-    assert len(keys) == len(course.tasks)
+    assert len(keys) == len(scene_set.tasks)
     assert len(set(keys)) == 1
 
 
-def test_other_settings_walk_again_and_lose_nothing(course, make_env, tmp_path):
-    walk(OracleAgent(), course, make_env, tmp_path, seed=0)
+def test_other_settings_walk_again_and_lose_nothing(scene_set, make_env, tmp_path):
+    walk(OracleAgent(), scene_set, make_env, tmp_path, seed=0)
     before = (tmp_path / "rollouts.jsonl").read_text()
-    walk(OracleAgent(), course, make_env, tmp_path, seed=1)
+    walk(OracleAgent(), scene_set, make_env, tmp_path, seed=1)
     after = (tmp_path / "rollouts.jsonl").read_text()
     assert after.startswith(before)
-    assert len(after.splitlines()) == 2 * len(course.tasks)
+    assert len(after.splitlines()) == 2 * len(scene_set.tasks)
 
 
-def test_an_episode_without_stop_ends_at_the_step_limit(course, tmp_path):
+def test_an_episode_without_stop_ends_at_the_step_limit(scene_set, tmp_path):
     def make_env(name):
-        return course.make_env(name, replace_camera(), success_distance=1.0, max_steps=5)
+        return scene_set.make_env(name, replace_camera(), success_distance=1.0, max_steps=5)
 
     agent = OracleAgent()
-    rollouts = walk(agent, course, make_env, tmp_path)
+    rollouts = walk(agent, scene_set, make_env, tmp_path)
     assert {len(rollout.actions) for rollout in rollouts} == {5}
     assert not any(rollout.stop_called for rollout in rollouts)
 
 
 def replace_camera():
-    from tests.tiny.course import CAMERA
+    from tests.tiny.scene_set import CAMERA
 
     return replace(CAMERA, width=8, height=6)
 
@@ -134,8 +138,8 @@ def test_a_broken_episode_of_an_earlier_run_is_named(tmp_path, line):
         store.load("KEY")
 
 
-def test_positions_that_are_no_numbers_are_refused(course, make_env, tmp_path):
-    walk(OracleAgent(), course, make_env, tmp_path)
+def test_positions_that_are_no_numbers_are_refused(scene_set, make_env, tmp_path):
+    walk(OracleAgent(), scene_set, make_env, tmp_path)
     store = RolloutStore(tmp_path, 1.0)
     entry = json.loads(store.path.read_text().splitlines()[0])
     assert len(store.load(entry["key"])) > 1

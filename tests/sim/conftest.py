@@ -6,9 +6,9 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene
-from tests.tiny.course import course, make_env, simulated_data
+from tests.tiny.scene_set import make_env, scene_set, simulated_data
 
-__all__ = ["course", "make_env", "simulated_data"]
+__all__ = ["make_env", "scene_set", "simulated_data"]
 
 TWO_ROOMS = SceneConfig(num_rooms=(2, 2), num_objects=(5, 5))
 

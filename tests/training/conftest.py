@@ -1,5 +1,5 @@
 """What DAgger drives through."""
 
-from tests.tiny.course import course, make_env, simulated_data
+from tests.tiny.scene_set import make_env, scene_set, simulated_data
 
-__all__ = ["course", "make_env", "simulated_data"]
+__all__ = ["make_env", "scene_set", "simulated_data"]

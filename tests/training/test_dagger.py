@@ -20,7 +20,7 @@ from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
 from internnav_hf.policies import VLNPolicy, VLNStep
 from internnav_hf.training import dagger
 from internnav_hf.training.dagger import SCAN, collect
-from tests.tiny.course import CAMERA
+from tests.tiny.scene_set import CAMERA
 from tests.tiny.vln import tiny_seq2seq
 from tests.tiny.vln_processor import tiny_vln_processor
 
@@ -47,9 +47,9 @@ class Walker:
         return [VLNStep(self.action) for _ in episodes]
 
 
-def gather(policy, course, out, beta, **settings):
+def gather(policy, scene_set, out, beta, **settings):
     settings = {"seed": 0, "num_episodes": 4, "num_parallel": 3, "max_steps": 60} | settings
-    return collect(policy, course, CAMERA, out, beta, **settings)
+    return collect(policy, scene_set, CAMERA, out, beta, **settings)
 
 
 def walks_of(root) -> list:
@@ -61,10 +61,10 @@ def executed_of(walk) -> np.ndarray:
     return walk.columns[PREVIOUS_ACTION]
 
 
-def test_where_the_expert_acts_it_is_its_own_walk(course, tmp_path):
-    walks = walks_of(gather(Walker(int(Action.TURN_LEFT)), course, tmp_path, beta=1.0))
+def test_where_the_expert_acts_it_is_its_own_walk(scene_set, tmp_path):
+    walks = walks_of(gather(Walker(int(Action.TURN_LEFT)), scene_set, tmp_path, beta=1.0))
     assert len(walks) == 4
-    for walk, (_, episode) in zip(walks, course.tasks, strict=True):
+    for walk, (_, episode) in zip(walks, scene_set.tasks, strict=True):
         assert walk.actions[-1] == Action.STOP
         assert (executed_of(walk) == [-1, *walk.actions[:-1]]).all()
         end = np.linalg.norm(walk.poses[-1, :2] - episode.goal_xy)
@@ -73,10 +73,10 @@ def test_where_the_expert_acts_it_is_its_own_walk(course, tmp_path):
         assert walk.poses[0] == pytest.approx(episode.start)
 
 
-def test_where_the_policy_acts_the_expert_only_teaches(course, tmp_path):
+def test_where_the_policy_acts_the_expert_only_teaches(scene_set, tmp_path):
     """It turns once round on the spot; at one of the headings the expert would walk."""
     policy = Walker(int(Action.TURN_LEFT))
-    walks = walks_of(gather(policy, course, tmp_path, beta=0.0, max_steps=24))
+    walks = walks_of(gather(policy, scene_set, tmp_path, beta=0.0, max_steps=24))
     for walk in walks:
         assert len(walk.actions) == 24
         assert (executed_of(walk) == [-1, *[Action.TURN_LEFT] * 23]).all()
@@ -87,9 +87,9 @@ def test_where_the_policy_acts_the_expert_only_teaches(course, tmp_path):
         assert told == [None, *[Action.TURN_LEFT] * 23]
 
 
-def test_the_policy_is_told_what_was_executed(course, tmp_path):
+def test_the_policy_is_told_what_was_executed(scene_set, tmp_path):
     policy = Walker(int(Action.TURN_LEFT))
-    walks = walks_of(gather(policy, course, tmp_path, beta=0.5, max_steps=30))
+    walks = walks_of(gather(policy, scene_set, tmp_path, beta=0.5, max_steps=30))
     for told, walk in zip(policy.told, walks, strict=True):
         assert told[1:] == executed_of(walk)[1:].tolist()
     shares = [
@@ -99,46 +99,46 @@ def test_the_policy_is_told_what_was_executed(course, tmp_path):
     assert 0.3 < np.mean(shares) < 0.95
 
 
-def test_a_stop_of_the_policy_ends_the_walk(course, tmp_path):
-    walks = walks_of(gather(Walker(int(Action.STOP)), course, tmp_path, beta=0.0))
+def test_a_stop_of_the_policy_ends_the_walk(scene_set, tmp_path):
+    walks = walks_of(gather(Walker(int(Action.STOP)), scene_set, tmp_path, beta=0.0))
     assert [len(walk.actions) for walk in walks] == [1] * 4
     assert all(walk.actions[0] != Action.STOP for walk in walks)
 
 
-def test_draws_are_those_of_the_episode(course, tmp_path):
-    one = walks_of(gather(Walker(2), course, tmp_path / "a", 0.5, num_parallel=1))
-    many = walks_of(gather(Walker(2), course, tmp_path / "b", 0.5, num_parallel=4))
-    other = walks_of(gather(Walker(2), course, tmp_path / "c", 0.5, seed=1))
+def test_draws_are_those_of_the_episode(scene_set, tmp_path):
+    one = walks_of(gather(Walker(2), scene_set, tmp_path / "a", 0.5, num_parallel=1))
+    many = walks_of(gather(Walker(2), scene_set, tmp_path / "b", 0.5, num_parallel=4))
+    other = walks_of(gather(Walker(2), scene_set, tmp_path / "c", 0.5, seed=1))
     executed = [[executed_of(w).tolist() for w in walks] for walks in (one, many, other)]
     assert executed[0] == executed[1] != executed[2]
 
 
-def test_finished_scenes_stay_and_other_settings_are_an_error(course, tmp_path):
-    gather(Walker(2), course, tmp_path, 0.5, num_episodes=2)
+def test_finished_scenes_stay_and_other_settings_are_an_error(scene_set, tmp_path):
+    gather(Walker(2), scene_set, tmp_path, 0.5, num_episodes=2)
     assert len(walks_of(tmp_path)) == 2
     again = Walker(1)
-    gather(again, course, tmp_path, 0.5, num_episodes=2)
+    gather(again, scene_set, tmp_path, 0.5, num_episodes=2)
     assert not again.batches
     (scene,) = (tmp_path / SCAN).iterdir()
-    assert scene.name in course.scenes
+    assert scene.name in scene_set.scenes
     with pytest.raises(ValueError, match=r"other settings \(beta was 0.5, is 0.25\)"):
-        gather(again, course, tmp_path, 0.25, num_episodes=2)
+        gather(again, scene_set, tmp_path, 0.25, num_episodes=2)
     torch.nn.init.zeros_(again.model.weight)
     with pytest.raises(ValueError, match=r"other settings \(policy was .*, is "):
-        gather(again, course, tmp_path, 0.5, num_episodes=2)
+        gather(again, scene_set, tmp_path, 0.5, num_episodes=2)
     with pytest.raises(ValueError, match="beta: found 2, expected a probability"):
-        gather(again, course, tmp_path / "other", 2)
+        gather(again, scene_set, tmp_path / "other", 2)
 
 
-def test_a_plan_is_the_way_that_the_expert_would_go(course, tmp_path):
+def test_a_plan_is_the_way_that_the_expert_would_go(scene_set, tmp_path):
     """Who turns on the spot is taught to walk, also where several steps are learnt at a time."""
-    alone = gather(Walker(0), course, tmp_path / "expert", beta=1.0)
+    alone = gather(Walker(0), scene_set, tmp_path / "expert", beta=1.0)
     for walk in walks_of(alone):
         padded = np.append(walk.actions, [0] * HORIZON)
         windows = np.lib.stride_tricks.sliding_window_view(padded, HORIZON)[: walk.length]
         np.testing.assert_array_equal(walk.columns[EXPERT_ACTIONS], windows)
         assert walk.columns[EXPERT_STEPS].tolist() == [*range(walk.length, 0, -1)]
-    root = gather(Walker(int(Action.TURN_LEFT)), course, tmp_path / "turns", 0.0, max_steps=24)
+    root = gather(Walker(int(Action.TURN_LEFT)), scene_set, tmp_path / "turns", 0.0, max_steps=24)
     walks, dataset = walks_of(root), opened(root, tmp_path)
     steps = np.concatenate([dataset[i]["displacements"] for i in range(len(dataset))])
     went = np.linalg.norm(steps[..., :2], axis=-1).sum(axis=1)
@@ -158,17 +158,17 @@ def opened(root, tmp_path) -> VLNDataset:
     return VLNDataset(root, processor, "displacements", cache_dir=tmp_path / "cache")
 
 
-def test_walks_leave_as_soon_as_they_can(course):
+def test_walks_leave_as_soon_as_they_can(scene_set):
     """Many of a scene do not fit into memory together."""
-    place = next(iter(course.scenes.values()))
-    policy, episodes = Walker(int(Action.STOP)), [episode for _, episode in course.tasks]
+    place = next(iter(scene_set.scenes.values()))
+    policy, episodes = Walker(int(Action.STOP)), [episode for _, episode in scene_set.tasks]
     walks = dagger._walk(policy, place, episodes, CAMERA, 0.0, 0, 2, 60)
     assert len(next(walks).actions) == 1
     assert len(policy.told) == 2
     assert len(list(walks)) == 3
 
 
-def test_a_model_collects(course, tmp_path):
+def test_a_model_collects(scene_set, tmp_path):
     policy = VLNPolicy(tiny_seq2seq(use_previous_action=True), tiny_vln_processor())
-    walks = walks_of(gather(policy, course, tmp_path, beta=0.5, max_steps=5))
+    walks = walks_of(gather(policy, scene_set, tmp_path, beta=0.5, max_steps=5))
     assert len(walks) == 4

@@ -1,7 +1,7 @@
-"""System1 agents: what answers views and goals with paths, for many robots at once.
+"""Driving agents: they answer views and goals with paths, for many robots at once.
 
 `PolicyAgent` drives any `policies.policy.GoalPolicy`; what is no policy needs no more than the
-members of `System1Agent` to join the table.
+members of `DrivingAgent` to join the table.
 
 An observation is {"rgb": (H, W, 3) uint8, "depth": (H, W) m}, a goal one of policies.goals.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.agents import episodes_of
 from internnav_hf.evaluation.arguments import TASKS
-from internnav_hf.evaluation.visual_navigation.drive import Drive
+from internnav_hf.evaluation.visual_navigation.drive import DrivingRun
 from internnav_hf.evaluation.visual_navigation.episodes import GOAL_KINDS
 from internnav_hf.geometry import camera_pose, pixel_to_floor, robot_to_world, world_to_robot
 from internnav_hf.policies.goals import Goal, PixelGoal, PointGoal
@@ -38,7 +38,7 @@ class Plan:
     values: np.ndarray | None = None
 
 
-class System1Agent(Protocol):
+class DrivingAgent(Protocol):
     """The interface. `name` is its row in the table, `tasks` are those of TASKS that it can do;
     with `needs_images=False` it gets no observations.
     """
@@ -47,8 +47,8 @@ class System1Agent(Protocol):
     tasks: Sequence[str] = TASKS
     needs_images: bool = False
 
-    def reset(self, env_index: int, drive: Drive) -> None:
-        """A new episode begins: `drive` has task and place."""
+    def reset(self, env_index: int, run: DrivingRun) -> None:
+        """A new episode begins: `run` has task and place."""
         ...
 
     def plan(
@@ -58,7 +58,7 @@ class System1Agent(Protocol):
         ...
 
 
-class PolicyAgent(System1Agent):
+class PolicyAgent(DrivingAgent):
     """Any policy that drives to goals: one call for all robots that plan at the same moment."""
 
     needs_images = True
@@ -68,9 +68,9 @@ class PolicyAgent(System1Agent):
         self.tasks = [task for task in TASKS if GOAL_KINDS[task] in policy.goal_kinds]
         self.episodes: dict[int, Any] = {}
 
-    def reset(self, env_index: int, drive: Drive) -> None:
+    def reset(self, env_index: int, run: DrivingRun) -> None:
         """Forget the past; random numbers are those of the episode, whatever drives beside it."""
-        self.episodes[env_index] = self.policy.start(episode_name(drive))
+        self.episodes[env_index] = self.policy.start(episode_name(run))
 
     def plan(
         self, env_indices: list[int], observations: list[dict], goals: list[Goal]
@@ -81,7 +81,7 @@ class PolicyAgent(System1Agent):
         return [Plan(step.path, step.trajectories, step.values) for step in steps]
 
 
-class StraightLine(System1Agent):
+class StraightLine(DrivingAgent):
     """Goes where the goal is as if nothing were in between: to a point, or to the floor at a pixel.
 
     It does not know where an image was taken, nor where to explore: there it goes straight ahead.
@@ -90,33 +90,33 @@ class StraightLine(System1Agent):
     name = "straight-line"
 
     def __init__(self) -> None:
-        self.drives: dict[int, Drive] = {}
+        self.runs: dict[int, DrivingRun] = {}
 
-    def reset(self, env_index: int, drive: Drive) -> None:
+    def reset(self, env_index: int, run: DrivingRun) -> None:
         """Whose camera it is."""
-        self.drives[env_index] = drive
+        self.runs[env_index] = run
 
     def plan(
         self, env_indices: list[int], observations: list[dict], goals: list[Goal]
     ) -> list[Plan]:
         """One line each."""
-        drives = episodes_of(self.name, self.drives, env_indices, goals=goals)
-        pairs = zip(drives, goals, strict=True)
-        return [Plan(np.array([(0.0, 0.0), self._end(drive, goal)])) for drive, goal in pairs]
+        runs = episodes_of(self.name, self.runs, env_indices, goals=goals)
+        pairs = zip(runs, goals, strict=True)
+        return [Plan(np.array([(0.0, 0.0), self._end(run, goal)])) for run, goal in pairs]
 
-    def _end(self, drive: Drive, goal: Goal) -> tuple[float, float]:
+    def _end(self, run: DrivingRun, goal: Goal) -> tuple[float, float]:
         if isinstance(goal, PointGoal):
             return goal.xy
         if not isinstance(goal, PixelGoal):
             return STRAIGHT_AHEAD_M, 0.0
-        x, y = floor_at(goal.pixel, drive.rover.camera)
+        x, y = floor_at(goal.pixel, run.robot.camera)
         if goal.view is not None:  # marked at the start, not here
-            place = robot_to_world(np.array([x, y]), drive.episode.start)
-            x, y = world_to_robot(place, drive.rover.pose)
+            place = robot_to_world(np.array([x, y]), run.episode.start)
+            x, y = world_to_robot(place, run.robot.pose)
         return float(x), float(y)
 
 
-class RandomPath(System1Agent):
+class RandomPath(DrivingAgent):
     """Drives arcs of random curvature, a new one every few plans, whatever the goal.
 
     Each episode has its own generator, seeded by `seed` and the episode's name, so that a result
@@ -132,9 +132,9 @@ class RandomPath(System1Agent):
         self.generators: dict[int, np.random.Generator] = {}
         self.arcs: dict[int, tuple[np.ndarray, int]] = {}
 
-    def reset(self, env_index: int, drive: Drive) -> None:
+    def reset(self, env_index: int, run: DrivingRun) -> None:
         """Seed by the episode."""
-        entropy = [self.seed, *episode_name(drive).encode()]
+        entropy = [self.seed, *episode_name(run).encode()]
         self.generators[env_index] = np.random.default_rng(entropy)
         self.arcs.pop(env_index, None)
 
@@ -157,7 +157,7 @@ class RandomPath(System1Agent):
         return path
 
 
-class Oracle(System1Agent):
+class Oracle(DrivingAgent):
     """Knows map and goal: follows the path of the demonstrations, short and clear of obstacles.
 
     Without a goal it goes on and on to the nearest place that it has not been within `reach` metres
@@ -171,40 +171,40 @@ class Oracle(System1Agent):
     move = 0.6
 
     def __init__(self) -> None:
-        self.drives: dict[int, Drive] = {}
-        self.ways: dict[int, np.ndarray] = {}
+        self.runs: dict[int, DrivingRun] = {}
+        self.paths: dict[int, np.ndarray] = {}
 
-    def reset(self, env_index: int, drive: Drive) -> None:
+    def reset(self, env_index: int, run: DrivingRun) -> None:
         """Plan the path, if there is a goal."""
-        goal = drive.episode.goal
-        self.drives[env_index], here = drive, drive.rover.pose[:2]
-        self.ways[env_index] = here[None]
+        goal = run.episode.goal
+        self.runs[env_index], here = run, run.robot.pose[:2]
+        self.paths[env_index] = here[None]
         if goal is not None:
-            self.ways[env_index] = way_to(drive, np.array(goal[:2]))
+            self.paths[env_index] = path_to(run, np.array(goal[:2]))
 
     def plan(
         self, env_indices: list[int], observations: list[dict], goals: list[Goal]
     ) -> list[Plan]:
         """The rest of the path."""
-        episodes_of(self.name, self.drives, env_indices, goals=goals)
+        episodes_of(self.name, self.runs, env_indices, goals=goals)
         return [self._plan(index) for index in env_indices]
 
     def _plan(self, index: int) -> Plan:
-        drive, pose = self.drives[index], self.drives[index].rover.pose
-        way = self.ways[index]
-        if drive.episode.goal is None and np.hypot(*(way[-1] - pose[:2])) < self.arrived:
-            self.ways[index] = way = way_to(drive, self._next_place(drive))
-        nearest = int(np.linalg.norm(way - pose[:2], axis=1).argmin())
-        rest = np.concatenate([pose[None, :2], way[nearest + 1 :]])
+        run, pose = self.runs[index], self.runs[index].robot.pose
+        path = self.paths[index]
+        if run.episode.goal is None and np.hypot(*(path[-1] - pose[:2])) < self.arrived:
+            self.paths[index] = path = path_to(run, self._next_place(run))
+        nearest = int(np.linalg.norm(path - pose[:2], axis=1).argmin())
+        rest = np.concatenate([pose[None, :2], path[nearest + 1 :]])
         return Plan(world_to_robot(rest, pose))
 
-    def _next_place(self, drive: Drive) -> np.ndarray:
+    def _next_place(self, run: DrivingRun) -> np.ndarray:
         """(2,) where to explore; when it has been everywhere, the farthest place."""
-        space, pose = drive.place.roomy, drive.rover.pose
+        space, pose = run.place.roomy, run.robot.pose
         centers = space.center(np.argwhere(space.navigable)[::8])
-        field = planning_field(drive.place.space, pose[:2])
+        field = planning_field(run.place.space, pose[:2])
         away = field(centers)
-        been = np.array(drive.positions)[::8]
+        been = np.array(run.positions)[::8]
         is_new = np.linalg.norm(centers[:, None] - been, axis=2).min(axis=1) > self.reach
         place = centers[np.where(is_new, away, np.inf).argmin() if is_new.any() else away.argmax()]
         start = field.path_from(place)[::-1][: round(self.move / space.resolution_m)]
@@ -214,14 +214,14 @@ class Oracle(System1Agent):
             return place
         ahead = self.move * np.stack([np.cos(self.turns), np.sin(self.turns)], axis=1)
         moves = robot_to_world(ahead, pose)
-        free = drive.place.space.straight_line_is_free(pose[:2], moves)
+        free = run.place.space.straight_line_is_free(pose[:2], moves)
         return moves[np.where(free, np.abs(self.turns - bearing), np.inf).argmin()]
 
 
-def way_to(drive: Drive, goal_xy: np.ndarray) -> np.ndarray:
+def path_to(run: DrivingRun, goal_xy: np.ndarray) -> np.ndarray:
     """(K, 2) from here, in the world."""
-    field = planning_field(drive.place.space, goal_xy)
-    return smooth_path(field, drive.rover.pose[:2], FRAME_SPACING_M)
+    field = planning_field(run.place.space, goal_xy)
+    return smooth_path(field, run.robot.pose[:2], FRAME_SPACING_M)
 
 
 def floor_at(pixel: tuple[float, float], camera: CameraSpec) -> np.ndarray:
@@ -235,6 +235,6 @@ def floor_at(pixel: tuple[float, float], camera: CameraSpec) -> np.ndarray:
     return FAR_M * np.array([np.cos(bearing), np.sin(bearing)])
 
 
-def episode_name(drive: Drive) -> str:
-    """Unique in a course."""
-    return f"{drive.episode.scene_name}/{drive.episode.episode_id}"
+def episode_name(run: DrivingRun) -> str:
+    """Unique among the scenes."""
+    return f"{run.episode.scene_name}/{run.episode.episode_id}"

@@ -26,26 +26,26 @@ from internnav_hf.evaluation.models import choose_camera
 from internnav_hf.evaluation.report import read_log_history
 from internnav_hf.evaluation.rollout import RolloutStore, file_stamps, finish_tasks
 from internnav_hf.evaluation.visual_navigation.agents import (
+    DrivingAgent,
     Oracle,
     PolicyAgent,
     RandomPath,
     StraightLine,
-    System1Agent,
 )
-from internnav_hf.evaluation.visual_navigation.drive import Drive, DrivingRules
+from internnav_hf.evaluation.visual_navigation.drive import DrivingRules, DrivingRun
 from internnav_hf.evaluation.visual_navigation.episodes import (
+    DrivingEpisode,
+    DrivingScenes,
     EpisodeRules,
-    System1Course,
-    System1Episode,
 )
-from internnav_hf.evaluation.visual_navigation.metrics import summarize_system1
+from internnav_hf.evaluation.visual_navigation.metrics import summarize
 from internnav_hf.evaluation.visual_navigation.report import (
     NUM_EPISODES,
     Rollouts,
     write_metrics,
     write_report,
 )
-from internnav_hf.evaluation.visual_navigation.rollout import System1Rollout, Task, run_system1
+from internnav_hf.evaluation.visual_navigation.rollout import DrivingRollout, Task, run_agent
 from internnav_hf.policies.policy import GoalPolicy
 from internnav_hf.sim.scene_sets import unseen_scenes
 from internnav_hf.sim.scenes import DENSITIES, load_scene, scene_config
@@ -58,7 +58,7 @@ PUBLISHED_CAMERA = CameraSpec(
 
 
 @dataclass
-class System1Arguments(BenchmarkArguments):
+class VisualNavigationArguments(BenchmarkArguments):
     """What to evaluate, and where."""
 
     task: list[str] = option([*TASKS], f"Of {', '.join(TASKS)}; several go in one table.")
@@ -108,8 +108,8 @@ class System1Arguments(BenchmarkArguments):
         return super().camera_changes() | size
 
 
-def evaluate_system1(
-    args: System1Arguments, episode_rules: EpisodeRules, driving: DrivingRules
+def evaluate_visual_navigation(
+    args: VisualNavigationArguments, episode_rules: EpisodeRules, driving: DrivingRules
 ) -> Path:
     """Drive, measure, report; returns the report."""
     out = output_folder("--out", args.out)
@@ -118,23 +118,23 @@ def evaluate_system1(
     agents = make_agents(args, policy)
     model = None if policy is None else args.model
     camera = choose_camera(model, policy, args.camera_changes(), PUBLISHED_CAMERA)
-    course = make_course(args, camera)
+    scenes = make_scenes(args, camera)
     # All before any agent drives: rules that no place fits fail at once.
-    tasks_of = {t: course.tasks(t, episode_rules, args.episodes, args.seed) for t in args.task}
+    tasks_of = {t: scenes.tasks(t, episode_rules, args.episodes, args.seed) for t in args.task}
     out.mkdir(parents=True, exist_ok=True)
     rules = {**asdict(episode_rules), **asdict(driving)}
     rollouts: Rollouts = {}
     for task, tasks in tasks_of.items():
-        found, digest = {}, course.digest(tasks)
+        found, digest = {}, scenes.digest(tasks)
         for agent in (agent for agent in agents if task in agent.tasks):
             settings = rollout_settings(args, agent) | rules | {"course": digest}
-            found[agent.name] = drive_all(args, agent, task, tasks, course, driving, settings)
+            found[agent.name] = rollouts_of(args, agent, task, tasks, scenes, driving, settings)
         rollouts[task] = found
     results = {
         "tasks": {
             task: {
-                name: summarize_system1(drives, driving.success_radius, args.seed)
-                for name, drives in by_agent.items()
+                name: summarize(found, driving.success_radius, args.seed)
+                for name, found in by_agent.items()
             }
             for task, by_agent in rollouts.items()
         },
@@ -144,14 +144,14 @@ def evaluate_system1(
             **asdict(args),
             **rules,
             "camera": camera.to_dict(),
-            "num_scenes": len(course.places),
+            "num_scenes": len(scenes.places),
         },
     }
     write_metrics(out, results)
-    return write_report(out, results, rollouts, course, driving.success_radius, log_history)
+    return write_report(out, results, rollouts, scenes, driving.success_radius, log_history)
 
 
-def load_policy(args: System1Arguments) -> GoalPolicy:
+def load_policy(args: VisualNavigationArguments) -> GoalPolicy:
     """The policy of --model; ValueError for one that drives to no goals."""
     path = args.model
     assert path is not None
@@ -164,14 +164,14 @@ def load_policy(args: System1Arguments) -> GoalPolicy:
     return models.load_policy(family, path, policy_settings(args))
 
 
-def policy_settings(args: System1Arguments) -> dict[str, Any]:
+def policy_settings(args: VisualNavigationArguments) -> dict[str, Any]:
     """Settings of policies that options name."""
     return {name: getattr(args, name) for name in POLICY_SETTINGS}
 
 
-def make_agents(args: System1Arguments, policy: GoalPolicy | None) -> list[System1Agent]:
+def make_agents(args: VisualNavigationArguments, policy: GoalPolicy | None) -> list[DrivingAgent]:
     """The model first, then the baselines. ValueError for a task that the first cannot do."""
-    known: dict[str, Callable[[], System1Agent]] = {
+    known: dict[str, Callable[[], DrivingAgent]] = {
         "straight-line": StraightLine,
         "random": lambda: RandomPath(args.seed),
         "oracle": Oracle,
@@ -190,35 +190,35 @@ def make_agents(args: System1Arguments, policy: GoalPolicy | None) -> list[Syste
     return agents
 
 
-def make_course(args: System1Arguments, camera: CameraSpec) -> System1Course:
+def make_scenes(args: VisualNavigationArguments, camera: CameraSpec) -> DrivingScenes:
     """Generated scenes with seeds of their own, or the mesh file."""
     if args.scene is not None:
-        return System1Course([load_scene(args.scene)], camera)
-    return System1Course(unseen_scenes(args.scenes, args.seed, scene_config(args.density)), camera)
+        return DrivingScenes([load_scene(args.scene)], camera)
+    return DrivingScenes(unseen_scenes(args.scenes, args.seed, scene_config(args.density)), camera)
 
 
-def drive_all(
-    args: System1Arguments,
-    agent: System1Agent,
+def rollouts_of(
+    args: VisualNavigationArguments,
+    agent: DrivingAgent,
     task: str,
     tasks: list[Task],
-    course: System1Course,
+    scenes: DrivingScenes,
     driving: DrivingRules,
     settings: dict,
-) -> list[System1Rollout]:
+) -> list[DrivingRollout]:
     """Rollouts of one agent; finished ones are read from the output folder."""
 
-    def start(name: str, episode: System1Episode) -> Drive:
-        return Drive(course.places[name], course.camera, driving, task, episode)
+    def start(name: str, episode: DrivingEpisode) -> DrivingRun:
+        return DrivingRun(scenes.places[name], scenes.camera, driving, task, episode)
 
-    def run(remaining: list[Task], on_finished: Callable[[System1Rollout], None]) -> None:
-        run_system1(agent, remaining, start, args.num_parallel, on_finished)
+    def run(remaining: list[Task], on_finished: Callable[[DrivingRollout], None]) -> None:
+        run_agent(agent, remaining, start, args.num_parallel, on_finished)
 
-    store = RolloutStore(Path(args.out), driving.success_radius, NUM_EPISODES, System1Rollout)
+    store = RolloutStore(Path(args.out), driving.success_radius, NUM_EPISODES, DrivingRollout)
     return finish_tasks(run, tasks, store, {"agent": agent.name, "task": task, **settings})
 
 
-def rollout_settings(args: System1Arguments, agent: System1Agent) -> dict:
+def rollout_settings(args: VisualNavigationArguments, agent: DrivingAgent) -> dict:
     """What an agent's rollouts depend on besides the rules, the scenes and the episodes."""
     settings: dict = {"seed": args.seed}
     if agent.needs_images:

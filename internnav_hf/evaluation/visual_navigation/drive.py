@@ -1,4 +1,4 @@
-"""One robot's visual-navigation episode: what it is told, how it drives, and when that ends.
+"""One robot's visual-navigation episode: its goal at each place, how it drives, and when it ends.
 
 The rules are those of NavDP's benchmark, each a setting. Differs from there: no physics (see
 `sim.wheeled_robot`), and planning takes no time: a robot stands while it is asked.
@@ -12,7 +12,7 @@ import numpy as np
 from internnav_hf.arguments.ranges import check_counts, option
 from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation.agents import floor_pixel
-from internnav_hf.evaluation.visual_navigation.episodes import Place, System1Episode
+from internnav_hf.evaluation.visual_navigation.episodes import DrivingEpisode, Place
 from internnav_hf.geometry import robot_to_world, world_to_robot
 from internnav_hf.policies.goals import Goal, ImageGoal, NoGoal, PixelGoal, PointGoal
 from internnav_hf.sim.pure_pursuit import track
@@ -60,7 +60,7 @@ class DrivingRules:
                 raise ValueError(f"--{name}: found {getattr(self, name)}, expected more than 0.")
 
 
-class Drive:
+class DrivingRun:
     """A robot in the middle of an episode of `task`.
 
     `positions` (a list of (2,)) are the start and every place after a control step, `collisions`
@@ -73,49 +73,49 @@ class Drive:
         camera: CameraSpec,
         rules: DrivingRules,
         task: str,
-        episode: System1Episode,
+        episode: DrivingEpisode,
     ):
         self.place, self.rules, self.task, self.episode = place, rules, task, episode
         limits = (rules.control_period, rules.max_speed, rules.max_turn_rate, rules.allow_sliding)
-        self.rover = WheeledRobot(place.scene, camera, place.space, place.renderer, *limits)
-        self.rover.place(episode.start)
-        self.positions = [self.rover.pose[:2].copy()]
+        self.robot = WheeledRobot(place.scene, camera, place.space, place.renderer, *limits)
+        self.robot.place(episode.start)
+        self.positions = [self.robot.pose[:2].copy()]
         self.collisions: list[bool] = []
         self.ending: str | None = None
         self._explored: set[int] = set()
 
     def observe(self) -> dict[str, np.ndarray]:
         """rgb and depth from here; what they show is explored."""
-        observation = self.rover.observe()
+        observation = self.robot.observe()
         if self.episode.goal is None:
             self._explore(observation["depth"])
         return observation
 
     def goal(self) -> Goal:
         """As the task says it at this place."""
-        goal, pose = self.episode.goal, self.rover.pose
+        goal, pose = self.episode.goal, self.robot.pose
         if goal is None:
             return NoGoal()
         if self.task == "image-goal":
             return ImageGoal(self._goal_view)
         if self.task == "pixel-goal":
             if self.rules.goal_marked_once:
-                pixel = floor_pixel(goal[:2], self.episode.start, self.rover.camera)
+                pixel = floor_pixel(goal[:2], self.episode.start, self.robot.camera)
                 return PixelGoal(pixel, self._first_view)
-            return PixelGoal(floor_pixel(goal[:2], pose, self.rover.camera))
+            return PixelGoal(floor_pixel(goal[:2], pose, self.robot.camera))
         x, y = world_to_robot(np.array(goal[:2]), pose)
         return PointGoal((float(x), float(y)))
 
-    def drive(self, path: np.ndarray) -> str | None:
+    def follow(self, path: np.ndarray) -> str | None:
         """Follows `path` (K, 2), metres in the robot's frame, until the next plan is due; returns
         how the episode ended, if it did.
         """
-        path_world = robot_to_world(path, self.rover.pose)
+        path_world = robot_to_world(path, self.robot.pose)
         for _ in range(self.rules.steps_per_plan):
-            rover, rules = self.rover, self.rules
-            speeds = track(path_world, rover.pose, rules.max_speed, rules.max_turn_rate)
-            self.collisions.append(rover.step(*speeds))
-            self.positions.append(rover.pose[:2].copy())
+            robot, rules = self.robot, self.rules
+            speeds = track(path_world, robot.pose, rules.max_speed, rules.max_turn_rate)
+            self.collisions.append(robot.step(*speeds))
+            self.positions.append(robot.pose[:2].copy())
             self.ending = self._ending()
             if self.ending is not None:
                 break
@@ -126,7 +126,7 @@ class Drive:
         """Metres to the goal in the plane; nan without a goal."""
         if self.episode.goal is None:
             return float("nan")
-        return float(np.hypot(*(self.rover.pose[:2] - self.episode.goal[:2])))
+        return float(np.hypot(*(self.robot.pose[:2] - self.episode.goal[:2])))
 
     @property
     def explored_area(self) -> float:
@@ -134,31 +134,31 @@ class Drive:
         return len(self._explored) * AREA_CELL_M**2
 
     def _ending(self) -> str | None:
-        rules, speed = self.rules, float(np.abs(self.rover.speed).sum())
+        rules, speed = self.rules, float(np.abs(self.robot.speed).sum())
         # At full speed along an arc the sum is equal to the limit but for rounding.
         is_slow = speed < rules.arrival_speed - 1e-3
         if self.goal_distance < rules.arrival_distance and is_slow:
             return ARRIVED
-        if self.episode.goal is None and rules.end_at_contact and self.rover.collided:
+        if self.episode.goal is None and rules.end_at_contact and self.robot.collided:
             return CONTACT
         if len(self.positions) > rules.stuck_steps:
             moved = self.positions[-1] - self.positions[-1 - rules.stuck_steps]
             if np.hypot(*moved) < rules.stuck_distance:
                 return STUCK
-        over = self.rover.time_s > rules.time_limit - rules.control_period / 2
+        over = self.robot.time_s > rules.time_limit - rules.control_period / 2
         return TIME_LIMIT if over else None
 
     @cached_property
     def _goal_view(self) -> np.ndarray:
         assert self.episode.goal is not None
-        return self.rover.render_at(self.episode.goal).rgb
+        return self.robot.render_at(self.episode.goal).rgb
 
     @cached_property
     def _first_view(self) -> np.ndarray:
-        return self.rover.render_at(self.episode.start).rgb
+        return self.robot.render_at(self.episode.start).rgb
 
     def _explore(self, depth: np.ndarray) -> None:
-        camera, T_world_camera = self.rover.camera, self.rover.T_world_camera
+        camera, T_world_camera = self.robot.camera, self.robot.T_world_camera
         rays, distance = camera_rays(camera.width, camera.height, camera.hfov_deg), depth.ravel()
         seen = (distance > 0) & (distance < self.rules.area_depth)
         R_world_camera, (x, y, _) = T_world_camera[:2, :3].astype(np.float32), T_world_camera[:3, 3]

@@ -64,7 +64,7 @@ class EpisodeRules:
 
 
 @dataclass(frozen=True)
-class System1Episode:
+class DrivingEpisode:
     """`start` and `goal` are (x, y, yaw); there is no goal where exploring is the task.
 
     `reference_path` (N, 2) is the shortest path from one to the other, `geodesic_distance` metres.
@@ -97,7 +97,7 @@ class Place:
         return self.space.wider(STEERING_ROOM_M)
 
 
-class System1Course:
+class DrivingScenes:
     """Scenes by name, and episodes in them. What is drawn depends on the seed and the scene alone:
     tasks share starts and goals, but for those that a pixel or a picture does not suit.
     """
@@ -120,7 +120,7 @@ class System1Course:
 
     def tasks(
         self, task: str, rules: EpisodeRules, num_episodes: int, seed: int
-    ) -> list[tuple[str, System1Episode]]:
+    ) -> list[tuple[str, DrivingEpisode]]:
         """(scene name, episode), `num_episodes` in each scene; fewer where a scene is too small.
 
         ValueError if no scene has one.
@@ -141,7 +141,7 @@ class System1Course:
             )
         return found
 
-    def digest(self, tasks: list[tuple[str, System1Episode]]) -> str:
+    def digest(self, tasks: list[tuple[str, DrivingEpisode]]) -> str:
         """Differs wherever the camera, scenes or these episodes do, whatever they are called."""
         content = hashlib.sha256(repr(self.camera).encode())
         for name, place in self.places.items():
@@ -158,7 +158,7 @@ class System1Course:
         rules: EpisodeRules,
         rng: np.random.Generator,
         episode_id: str,
-    ) -> System1Episode | None:
+    ) -> DrivingEpisode | None:
         """None when the draw does not fit."""
         space, name = place.space, place.scene.name
         start, goal = place.roomy.sample(rng), place.roomy.sample(rng)
@@ -166,7 +166,7 @@ class System1Course:
         if task == "no-goal":
             pose = (float(start[0]), float(start[1]), float(turn * np.pi))
             is_free = space.lookup(space.clearance, start, 0.0) >= rules.clearance
-            return System1Episode(episode_id, name, pose, None, start[None], 0) if is_free else None
+            return DrivingEpisode(episode_id, name, pose, None, start[None], 0) if is_free else None
         if not fits(space, start, goal, rules):
             return None
         yaw = np.arctan2(*(goal - start)[::-1]) + np.radians(turn * rules.heading_spread_deg)
@@ -177,7 +177,7 @@ class System1Course:
         if task == "image-goal" and not self._shows_something(place, goal_pose):
             return None
         path = space.shortest_path(start, goal)
-        return System1Episode(episode_id, name, pose, goal_pose, path, path_length(path))
+        return DrivingEpisode(episode_id, name, pose, goal_pose, path, path_length(path))
 
     def _shows_something(self, place: Place, pose: Pose) -> bool:
         """Whether there is more to see than a bare wall, if there is furniture at all."""
@@ -211,6 +211,6 @@ def fits(space: NavigableSpace, start: np.ndarray, goal: np.ndarray, rules: Epis
 def arrival_heading(space: NavigableSpace, start: np.ndarray, goal: np.ndarray) -> float:
     """The heading in which a way that keeps clear of obstacles arrives."""
     field = planning_field(space, goal)
-    way = field.path_from(start)
-    before = way[-1 - min(len(way) - 1, round(_LAST_PIECE_M / space.resolution_m))]
+    path = field.path_from(start)
+    before = path[-1 - min(len(path) - 1, round(_LAST_PIECE_M / space.resolution_m))]
     return float(np.arctan2(*(goal - before)[::-1]))

@@ -11,10 +11,10 @@ from collections import Counter
 import numpy as np
 
 from internnav_hf.evaluation.metrics import bootstrap_interval, path_length
-from internnav_hf.evaluation.visual_navigation.rollout import System1Rollout
+from internnav_hf.evaluation.visual_navigation.rollout import DrivingRollout
 
 
-def system1_metrics(rollout: System1Rollout, success_radius: float) -> dict[str, float | None]:
+def episode_metrics(rollout: DrivingRollout, success_radius: float) -> dict[str, float | None]:
     """Every metric of one episode by name; None if the task has none."""
     length, has_goal = path_length(rollout.positions), rollout.goal is not None
     success = float(rollout.is_success(success_radius)) if has_goal else None
@@ -40,9 +40,9 @@ def efficiency(shortest: float, length: float) -> float:
     return min(1.0, shortest / length) if length > 0 else 1.0
 
 
-def summarize_system1(rollouts: list[System1Rollout], success_radius: float, seed: int) -> dict:
+def summarize(rollouts: list[DrivingRollout], success_radius: float, seed: int) -> dict:
     """Means over episodes, how often each ending came, and a 95% bootstrap interval of SR."""
-    episodes = [system1_metrics(rollout, success_radius) for rollout in rollouts]
+    episodes = [episode_metrics(rollout, success_radius) for rollout in rollouts]
     summary: dict = {name: mean([e[name] for e in episodes]) for name in episodes[0]}
     if summary["sr"] is not None:
         successes = np.array([episode["sr"] for episode in episodes])

@@ -9,9 +9,9 @@ from internnav_hf.evaluation import report
 from internnav_hf.evaluation.drawing import data_uri, jpeg
 from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.evaluation.report import CardMaker, Columns, Section, cells, markdown_table
-from internnav_hf.evaluation.visual_navigation.episodes import System1Course
-from internnav_hf.evaluation.visual_navigation.metrics import system1_metrics
-from internnav_hf.evaluation.visual_navigation.rollout import System1Rollout
+from internnav_hf.evaluation.visual_navigation.episodes import DrivingScenes
+from internnav_hf.evaluation.visual_navigation.metrics import episode_metrics
+from internnav_hf.evaluation.visual_navigation.rollout import DrivingRollout
 
 COLUMNS: Columns = {
     "sr": ("SR ↑", "success rate: the episode ends near the goal, however it ends", "{:.1%}"),
@@ -26,7 +26,7 @@ COLUMNS: Columns = {
 }
 MAP_MARGIN_M = 2.0
 NUM_EPISODES = 2  # successes shown of each task, and as many failures
-Rollouts = dict[str, dict[str, list[System1Rollout]]]  # task -> agent -> episodes
+Rollouts = dict[str, dict[str, list[DrivingRollout]]]  # task -> agent -> episodes
 EXPLANATION = (
     "Episodes: the first successes and the first failures that finished, not the prettiest. Dashed "
     "black: shortest path. Dotted circle: success. Square: success, cross: failure. Thin lines: "
@@ -59,18 +59,18 @@ def write_report(
     out: Path,
     results: dict,
     rollouts: Rollouts,
-    course: System1Course,
+    scenes: DrivingScenes,
     success_radius: float,
     log_history: list[dict] | None = None,
 ) -> Path:
     """`report.html`, its pictures inside; `log_history` is that of a `trainer_state.json`."""
 
-    def describe(rollout: System1Rollout) -> dict[str, str | None]:
+    def describe(rollout: DrivingRollout) -> dict[str, str | None]:
         facts = _facts(rollout, success_radius)
-        return {"facts": facts, "goal_view": _goal_view(rollout, course)}
+        return {"facts": facts, "goal_view": _goal_view(rollout, scenes)}
 
-    seen_at = replace(course.camera, look_down_pitch_deg=course.camera.pitch_deg)
-    maker = CardMaker(out, course.scene, success_radius, seen_at, NUM_EPISODES, MAP_MARGIN_M)
+    seen_at = replace(scenes.camera, look_down_pitch_deg=scenes.camera.pitch_deg)
+    maker = CardMaker(out, scenes.scene, success_radius, seen_at, NUM_EPISODES, MAP_MARGIN_M)
     sections = [
         Section(
             columns_of(results["tasks"][task]),
@@ -107,8 +107,8 @@ def _intro(settings: dict) -> str:
     return words + (at_contact if settings["end_at_contact"] else "") + "."
 
 
-def _facts(rollout: System1Rollout, success_radius: float) -> str:
-    metrics = system1_metrics(rollout, success_radius)
+def _facts(rollout: DrivingRollout, success_radius: float) -> str:
+    metrics = episode_metrics(rollout, success_radius)
     facts = [rollout.agent, rollout.scene, rollout.episode_id]
     if rollout.goal is None:
         facts.append(f"saw {rollout.explored_area:.1f} m² ({rollout.ending})")
@@ -120,15 +120,15 @@ def _facts(rollout: System1Rollout, success_radius: float) -> str:
     return " · ".join(facts + (["ran into something"] if metrics["collided_share"] else []))
 
 
-def caption(rollout: System1Rollout, plan: DecisionRecord) -> dict[str, str]:
+def caption(rollout: DrivingRollout, plan: DecisionRecord) -> dict[str, str]:
     """When a view was seen, and what the critic made of the trajectories."""
     detail = f"· critic {plan.values[-1]:.2f} to {plan.values[0]:.2f}" if plan.values else ""
     return {"when": f"{plan.step * rollout.control_period:.1f} s", "detail": detail}
 
 
-def _goal_view(rollout: System1Rollout, course: System1Course) -> str | None:
+def _goal_view(rollout: DrivingRollout, scenes: DrivingScenes) -> str | None:
     """The goal's picture, in the task that has one."""
     if rollout.task != "image-goal" or rollout.goal is None:
         return None
-    view = course.view(rollout.scene, rollout.goal).rgb
+    view = scenes.view(rollout.scene, rollout.goal).rgb
     return data_uri(jpeg(Image.fromarray(view)), "jpeg")

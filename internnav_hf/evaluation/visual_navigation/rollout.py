@@ -1,4 +1,4 @@
-"""Closed loop: a System1 drives episodes in several environments in lockstep.
+"""Closed loop: an agent drives episodes in several environments in lockstep.
 
 All robots plan at the same moments, in one call, and then drive for the same control steps.
 """
@@ -12,17 +12,17 @@ from PIL import Image
 from internnav_hf.evaluation.drawing import jpeg
 from internnav_hf.evaluation.records import PLAN, DecisionRecord, StoredRollout
 from internnav_hf.evaluation.rollout import run_in_lockstep
-from internnav_hf.evaluation.visual_navigation.agents import Plan, System1Agent
-from internnav_hf.evaluation.visual_navigation.drive import TIME_LIMIT, Drive
-from internnav_hf.evaluation.visual_navigation.episodes import System1Episode
+from internnav_hf.evaluation.visual_navigation.agents import DrivingAgent, Plan
+from internnav_hf.evaluation.visual_navigation.drive import TIME_LIMIT, DrivingRun
+from internnav_hf.evaluation.visual_navigation.episodes import DrivingEpisode
 from internnav_hf.geometry import robot_to_world
 from internnav_hf.policies.goals import Goal, PixelGoal, PointGoal
 
-Task = tuple[str, System1Episode]  # scene name, episode
+Task = tuple[str, DrivingEpisode]  # scene name, episode
 
 
 @dataclass
-class System1Rollout(StoredRollout):
+class DrivingRollout(StoredRollout):
     """An episode of visual navigation. T control steps of `control_period` seconds.
 
     `ending` is one of `drive`'s; the goal and all that is measured to it are None without one.
@@ -56,72 +56,72 @@ class System1Rollout(StoredRollout):
         return self.goal_distance < success_distance
 
 
-def _finished(agent: str, drive: Drive, plans: list[DecisionRecord]) -> System1Rollout:
-    episode = drive.episode
-    assert drive.ending is not None
-    return System1Rollout(
+def _finished(agent: str, run: DrivingRun, plans: list[DecisionRecord]) -> DrivingRollout:
+    episode = run.episode
+    assert run.ending is not None
+    return DrivingRollout(
         agent=agent,
         scene=episode.scene_name,
         episode_id=episode.episode_id,
-        task=drive.task,
-        ending=drive.ending,
-        control_period=drive.rules.control_period,
-        positions=np.round(drive.positions, 4),
-        collisions=np.array(drive.collisions, dtype=bool),
+        task=run.task,
+        ending=run.ending,
+        control_period=run.rules.control_period,
+        positions=np.round(run.positions, 4),
+        collisions=np.array(run.collisions, dtype=bool),
         start_yaw=episode.start[2],
         reference_path=episode.reference_path,
         goal=episode.goal,
-        goal_distance=None if episode.goal is None else drive.goal_distance,
+        goal_distance=None if episode.goal is None else run.goal_distance,
         straight_distance=episode.straight_distance,
         geodesic_distance=episode.geodesic_distance,
-        explored_area=drive.explored_area,
+        explored_area=run.explored_area,
         decisions=plans,
     )
 
 
-def run_system1(
-    agent: System1Agent,
+def run_agent(
+    agent: DrivingAgent,
     tasks: list[Task],
-    start: Callable[[str, System1Episode], Drive],
+    start: Callable[[str, DrivingEpisode], DrivingRun],
     num_parallel: int,
-    on_finished: Callable[[System1Rollout], None],
+    on_finished: Callable[[DrivingRollout], None],
 ) -> None:
     """Drive all `tasks`, at most `num_parallel` at a time; `start` puts a robot at its start."""
     records: dict[int, list[DecisionRecord]] = {}
 
-    def begin(index: int, scene: str, episode: System1Episode) -> Drive:
-        drive, records[index] = start(scene, episode), []
-        agent.reset(index, drive)
-        return drive
+    def begin(index: int, scene: str, episode: DrivingEpisode) -> DrivingRun:
+        run, records[index] = start(scene, episode), []
+        agent.reset(index, run)
+        return run
 
-    def advance(drives: dict[int, Drive]) -> Iterator[int]:
+    def advance(runs: dict[int, DrivingRun]) -> Iterator[int]:
         # Exploration is scored from the observed depth.
-        sees = [agent.needs_images or drive.episode.goal is None for drive in drives.values()]
-        views = [d.observe() if s else {} for d, s in zip(drives.values(), sees, strict=True)]
-        goals = [drive.goal() for drive in drives.values()]
-        plans = agent.plan([*drives], views, goals)
-        for (index, drive), plan, *given in zip(drives.items(), plans, goals, views, strict=True):
-            records[index].append(record_of(drive, plan, *given))
-            if drive.drive(plan.path) is not None:
-                on_finished(_finished(agent.name, drive, records[index]))
+        sees = [agent.needs_images or run.episode.goal is None for run in runs.values()]
+        views = [d.observe() if s else {} for d, s in zip(runs.values(), sees, strict=True)]
+        goals = [run.goal() for run in runs.values()]
+        plans = agent.plan([*runs], views, goals)
+        for (index, run), plan, *given in zip(runs.items(), plans, goals, views, strict=True):
+            records[index].append(record_of(run, plan, *given))
+            if run.follow(plan.path) is not None:
+                on_finished(_finished(agent.name, run, records[index]))
                 yield index
 
     run_in_lockstep(agent.name, tasks, num_parallel, begin, advance)
 
 
-def record_of(drive: Drive, plan: Plan, goal: Goal, observation: dict) -> DecisionRecord:
+def record_of(run: DrivingRun, plan: Plan, goal: Goal, observation: dict) -> DecisionRecord:
     """What is kept of a plan; trajectories in the world, the view as a JPEG."""
-    pose = drive.rover.pose
+    pose = run.robot.pose
     trajectories = plan.path[None] if plan.trajectories is None else plan.trajectories
     pixel = goal.pixel if isinstance(goal, PixelGoal) and goal.view is None else None
     return DecisionRecord(
-        step=len(drive.collisions),
+        step=len(run.collisions),
         kind=PLAN,
         text=words(goal),
         position=(float(pose[0]), float(pose[1])),
         yaw=float(pose[2]),
         goal_pixel=pixel,
-        goal_position=None if drive.episode.goal is None else drive.episode.goal[:2],
+        goal_position=None if run.episode.goal is None else run.episode.goal[:2],
         trajectories=np.round(robot_to_world(trajectories, tuple(pose)), 3).tolist(),
         values=None if plan.values is None else np.round(plan.values, 4).tolist(),
         view=jpeg(Image.fromarray(observation["rgb"])) if observation else None,

@@ -37,12 +37,12 @@ def evaluate_vln(args: VLNArguments) -> Path:
     out = output_folder("--out", args.out)
     log_history = read_log_history(args.trainer_state)
     models = load_models(args)
-    course = make_course(args)
-    rows, measure = make_rows(args, models, course), open_loops(args, models.policy)
+    scene_set = make_scenes(args)
+    rows, measure = make_rows(args, models, scene_set), open_loops(args, models.policy)
     agents = [(row, row.make()) for row in rows]
     camera = main_camera(args, models)
     out.mkdir(parents=True, exist_ok=True)
-    rollouts = {agent.name: walk(args, row, agent, course, camera, out) for row, agent in agents}
+    rollouts = {agent.name: walk(args, row, agent, scene_set, camera, out) for row, agent in agents}
     results = {
         "agents": {name: metrics_of(found, args) for name, found in rollouts.items()},
         "model": args.model or ", ".join(one.path for one in models.followers) or None,
@@ -50,8 +50,8 @@ def evaluate_vln(args: VLNArguments) -> Path:
         "settings": {
             **asdict(args),
             "camera": camera.to_dict(),
-            "num_scenes": len(course.scenes),
-            "scene_names": list(course.scenes),
+            "num_scenes": len(scene_set.scenes),
+            "scene_names": list(scene_set.scenes),
         },
     }
     drawing = {name: getattr(args, name) for name in ("num_samples", "batch_size", "seed")}
@@ -60,7 +60,7 @@ def evaluate_vln(args: VLNArguments) -> Path:
     write_metrics(out, results)
     shown = dict(sorted(rollouts.items(), key=lambda item: item[0] != models.main))
     return write_report(
-        out, results, shown, course.scene, args.success_distance, log_history, camera
+        out, results, shown, scene_set.scene, args.success_distance, log_history, camera
     )
 
 
@@ -85,7 +85,7 @@ def open_loops(
     return found
 
 
-def make_course(args: VLNArguments) -> SceneSet:
+def make_scenes(args: VLNArguments) -> SceneSet:
     """Generated scenes with seeds of their own, or the mesh file."""
     if args.scene is not None:
         return SceneSet([load_scene(args.scene)], args.episodes, args.seed, args.min_distance)
@@ -95,17 +95,17 @@ def make_course(args: VLNArguments) -> SceneSet:
 
 
 def walk(
-    args: VLNArguments, row: Row, agent: Agent, course: SceneSet, camera: CameraSpec, out: Path
+    args: VLNArguments, row: Row, agent: Agent, scene_set: SceneSet, camera: CameraSpec, out: Path
 ) -> list[Rollout]:
     """Rollouts of one agent; finished ones are read from the output folder."""
 
     def make_env(name: str) -> NavigationEnv:
         rules = (args.success_distance, args.max_steps, agent.needs_images, args.allow_sliding)
-        return course.make_env(name, camera, *rules)
+        return scene_set.make_env(name, camera, *rules)
 
     store = RolloutStore(out, args.success_distance)
-    settings = rollout_settings(args, row, agent, camera) | {"course": course.digest()}
-    return evaluate_agent(agent, course.tasks, make_env, store, settings, args.num_parallel)
+    settings = rollout_settings(args, row, agent, camera) | {"course": scene_set.digest()}
+    return evaluate_agent(agent, scene_set.tasks, make_env, store, settings, args.num_parallel)
 
 
 def metrics_of(rollouts: list[Rollout], args: VLNArguments) -> dict:

@@ -169,9 +169,9 @@ def system2_of(policy: System2Policy | DualSystemPolicy) -> System2Policy:
     return System2Policy(policy.system2.model, policy.processor, policy.system2.answer_with)
 
 
-def make_rows(args: VLNArguments, models: Models, course: SceneSet) -> list[Row]:
+def make_rows(args: VLNArguments, models: Models, scene_set: SceneSet) -> list[Row]:
     """The rows of --agents, or all that there are."""
-    lengths = [episode.geodesic_distance for _, episode in course.tasks]
+    lengths = [episode.geodesic_distance for _, episode in scene_set.tasks]
     num_steps = args.forward_steps or round(float(np.mean(lengths)) / FORWARD_STEP_M)
     rows = [
         Row("random", lambda: RandomWalker(args.seed)),

@@ -3,27 +3,29 @@
 import numpy as np
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.evaluation.visual_navigation.drive import Drive, DrivingRules
-from internnav_hf.evaluation.visual_navigation.episodes import System1Course, System1Episode
+from internnav_hf.evaluation.visual_navigation.drive import DrivingRules, DrivingRun
+from internnav_hf.evaluation.visual_navigation.episodes import DrivingEpisode, DrivingScenes
 from internnav_hf.policies import NavDPStep
 from tests.sim.boxes import hall
 
 CAMERA = CameraSpec(width=64, height=48, pitch_deg=20)
 BLOCK = hall(((3.0, 3.0, 0.5), (1.0, 2.0, 1.0)))
-COURSE = System1Course([BLOCK], CAMERA)
+SCENES = DrivingScenes([BLOCK], CAMERA)
 
 
-def episode(start=(1.0, 1.0, 0.0), goal=(4.0, 1.0, 0.0), name="x") -> System1Episode:
-    space = COURSE.places["hall"].space
+def episode(start=(1.0, 1.0, 0.0), goal=(4.0, 1.0, 0.0), name="x") -> DrivingEpisode:
+    space = SCENES.places["hall"].space
     if goal is None:
-        return System1Episode(name, "hall", start, None, np.array([start[:2]]), 0.0)
+        return DrivingEpisode(name, "hall", start, None, np.array([start[:2]]), 0.0)
     path = space.shortest_path(np.array(start[:2]), np.array(goal[:2]))
     length = float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
-    return System1Episode(name, "hall", start, goal, path, length)
+    return DrivingEpisode(name, "hall", start, goal, path, length)
 
 
-def start_drive(task="point-goal", rules=None, **places) -> Drive:
-    return Drive(COURSE.places["hall"], CAMERA, rules or DrivingRules(), task, episode(**places))
+def start_drive(task="point-goal", rules=None, **places) -> DrivingRun:
+    return DrivingRun(
+        SCENES.places["hall"], CAMERA, rules or DrivingRules(), task, episode(**places)
+    )
 
 
 class FanPolicy:

@@ -32,7 +32,7 @@ def plan(agent, drive, observation=None):
 
 def drive_all(agent, drive) -> str:
     agent.reset(0, drive)
-    while (ending := drive.drive(plan(agent, drive).path)) is None:
+    while (ending := drive.follow(plan(agent, drive).path)) is None:
         pass
     return ending
 
@@ -45,9 +45,9 @@ def test_a_straight_line_leads_to_the_goal(task, goal_marked_once):
     agent = StraightLine()
     agent.reset(0, drive)
     for _ in range(3):
-        end = robot_to_world(plan(agent, drive).path[-1], drive.rover.pose)
+        end = robot_to_world(plan(agent, drive).path[-1], drive.robot.pose)
         np.testing.assert_allclose(end, [4.0, 1.5], atol=1e-6)
-        drive.drive(plan(agent, drive).path)
+        drive.follow(plan(agent, drive).path)
 
 
 def test_a_straight_line_knows_no_pictures():
@@ -87,7 +87,7 @@ def test_the_oracle_explores_without_contact():
         drive.observe()
         ending = None
         while ending is None:
-            ending = drive.drive(plan(agent, drive).path)
+            ending = drive.follow(plan(agent, drive).path)
             drive.observe()
         areas.append(drive.explored_area)
         assert (ending == TIME_LIMIT) == isinstance(agent, Oracle)

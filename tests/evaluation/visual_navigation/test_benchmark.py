@@ -14,8 +14,8 @@ from internnav_hf.evaluation.models import choose_camera
 from internnav_hf.evaluation.visual_navigation import benchmark
 from internnav_hf.evaluation.visual_navigation.benchmark import (
     PUBLISHED_CAMERA,
-    System1Arguments,
-    evaluate_system1,
+    VisualNavigationArguments,
+    evaluate_visual_navigation,
     load_policy,
 )
 from internnav_hf.evaluation.visual_navigation.drive import DrivingRules
@@ -42,13 +42,13 @@ def mesh(tmp_path):
     return path
 
 
-def arguments(out, **changes) -> System1Arguments:
+def arguments(out, **changes) -> VisualNavigationArguments:
     small = {"scenes": 1, "episodes": 2, "density": "easy", "num_samples": 2, "num_parallel": 2}
-    return System1Arguments(out=str(out), **(small | changes))
+    return VisualNavigationArguments(out=str(out), **(small | changes))
 
 
-def drive(args: System1Arguments, time_limit=3.0):
-    return evaluate_system1(args, EPISODES, DrivingRules(time_limit=time_limit))
+def drive(args: VisualNavigationArguments, time_limit=3.0):
+    return evaluate_visual_navigation(args, EPISODES, DrivingRules(time_limit=time_limit))
 
 
 def test_the_task_decides_which_options_there_are():
@@ -72,7 +72,7 @@ def test_the_task_decides_which_options_there_are():
 )
 def test_bad_arguments_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
-        System1Arguments(**changes)
+        VisualNavigationArguments(**changes)
 
 
 def test_all_tasks_of_a_model_and_the_baselines_in_one_table(model, tmp_path):
@@ -112,7 +112,9 @@ def test_a_retrained_model_drives_again(model, tmp_path):
 def test_rules_that_no_place_fits_fail_before_anybody_drives(tmp_path):
     args = arguments(tmp_path / "out", task=["no-goal", "point-goal"], baselines=["random"])
     with pytest.raises(ValueError, match="--task point-goal: no scene has a start and a goal"):
-        evaluate_system1(args, EpisodeRules(min_distance=90, max_distance=99), DrivingRules())
+        evaluate_visual_navigation(
+            args, EpisodeRules(min_distance=90, max_distance=99), DrivingRules()
+        )
     assert not (tmp_path / "out").exists()
 
 

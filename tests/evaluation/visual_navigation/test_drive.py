@@ -11,11 +11,11 @@ from internnav_hf.evaluation.visual_navigation.drive import (
     CONTACT,
     STUCK,
     TIME_LIMIT,
-    Drive,
     DrivingRules,
+    DrivingRun,
 )
 from internnav_hf.policies.goals import ImageGoal, NoGoal, PixelGoal, PointGoal
-from tests.evaluation.visual_navigation.scenes import CAMERA, COURSE, episode, start_drive
+from tests.evaluation.visual_navigation.scenes import CAMERA, SCENES, episode, start_drive
 
 AHEAD = np.array([[0.0, 0.0], [6.0, 0.0]])
 STAND = np.zeros((1, 2))
@@ -24,7 +24,7 @@ BESIDE = {"start": (1.0, 1.0, 0.0), "goal": (4.0, 1.0, 0.0)}
 
 def drive_on(drive, path_of) -> str:
     """`path_of(drive)` is what a planner would say; drives to the end."""
-    while (ending := drive.drive(path_of(drive))) is None:
+    while (ending := drive.follow(path_of(drive))) is None:
         pass
     return ending
 
@@ -96,7 +96,7 @@ def test_what_a_robot_is_told():
     assert point.xy == pytest.approx((0, -3))
     image = start_drive("image-goal", **places).goal()
     assert isinstance(image, ImageGoal)
-    np.testing.assert_array_equal(image.image, COURSE.view("hall", (4.0, 1.0, 0.0)).rgb)
+    np.testing.assert_array_equal(image.image, SCENES.view("hall", (4.0, 1.0, 0.0)).rgb)
     assert isinstance(start_drive("no-goal", start=(1.0, 1.0, 0.0), goal=None).goal(), NoGoal)
 
 
@@ -113,7 +113,7 @@ def test_a_pixel_goal_moves_with_the_robot_unless_it_is_marked_once():
     np.testing.assert_array_equal(once.goal().view, view)
     assert once.goal().pixel == first.pixel
     for drive in (always, once):
-        drive.drive(AHEAD)
+        drive.follow(AHEAD)
     assert always.goal().pixel[1] > first.pixel[1]  # nearer is lower
     assert once.goal().pixel == first.pixel
     np.testing.assert_array_equal(once.goal().view, view)
@@ -147,7 +147,7 @@ def test_a_sharper_view_shows_no_less():
     for width, height in ((160, 128), (640, 512)):
         camera = replace(CAMERA, width=width, height=height)
         which = episode((1.0, 5.3, -0.5), None)
-        drive = Drive(COURSE.places["hall"], camera, DrivingRules(), "no-goal", which)
+        drive = DrivingRun(SCENES.places["hall"], camera, DrivingRules(), "no-goal", which)
         drive.observe()
         areas.append(drive.explored_area)
     assert areas[0] <= areas[1]

@@ -7,22 +7,22 @@ import pytest
 
 from internnav_hf.evaluation.arguments import TASKS
 from internnav_hf.evaluation.visual_navigation.episodes import (
+    DrivingScenes,
     EpisodeRules,
-    System1Course,
     arrival_heading,
 )
 from internnav_hf.geometry import wrap_angle
 from internnav_hf.sim.scenes import generate_scene, scene_config
-from tests.evaluation.visual_navigation.scenes import CAMERA, COURSE
+from tests.evaluation.visual_navigation.scenes import CAMERA, SCENES
 from tests.sim.boxes import hall
 
 RULES = EpisodeRules(min_distance=2.0, max_distance=4.5, heading_spread_deg=20.0)
-SPACE = COURSE.places["hall"].space
+SPACE = SCENES.places["hall"].space
 
 
 @pytest.mark.parametrize("task", TASKS[:3])
 def test_starts_face_goals_that_are_as_far_as_asked(task):
-    found = COURSE.tasks(task, RULES, 12, seed=0)
+    found = SCENES.tasks(task, RULES, 12, seed=0)
     assert len(found) == 12
     assert len({episode.episode_id for _, episode in found}) == 12
     for name, episode in found:
@@ -37,25 +37,25 @@ def test_starts_face_goals_that_are_as_far_as_asked(task):
 
 
 def test_tasks_share_their_pairs_and_seeds_do_not():
-    point, image = (COURSE.tasks(task, RULES, 5, seed=0) for task in ("point-goal", "image-goal"))
+    point, image = (SCENES.tasks(task, RULES, 5, seed=0) for task in ("point-goal", "image-goal"))
     assert [e.start for _, e in point] == [e.start for _, e in image]
-    other = COURSE.tasks("point-goal", RULES, 5, seed=1)
+    other = SCENES.tasks("point-goal", RULES, 5, seed=1)
     assert [e.start for _, e in point] != [e.start for _, e in other]
 
 
 def test_a_goals_picture_shows_furniture_where_there_is_some():
     scene = generate_scene(3, scene_config("easy"))
-    course = System1Course([scene], CAMERA)
+    scenes = DrivingScenes([scene], CAMERA)
     shares = [
-        (course.view(scene.name, episode.goal).instances > 0).mean()
+        (scenes.view(scene.name, episode.goal).instances > 0).mean()
         for task in ("point-goal", "image-goal")
-        for _, episode in course.tasks(task, RULES, 15, seed=0)
+        for _, episode in scenes.tasks(task, RULES, 15, seed=0)
     ]
     assert min(shares[:15]) < 0.02 <= min(shares[15:])
 
 
 def test_exploring_has_no_goal():
-    for _, episode in COURSE.tasks("no-goal", RULES, 5, seed=0):
+    for _, episode in SCENES.tasks("no-goal", RULES, 5, seed=0):
         assert episode.goal is None
         assert episode.straight_distance == 0
 
@@ -65,14 +65,14 @@ def test_the_first_view_shows_a_pixel_goal():
     free = [
         bool(SPACE.straight_line_is_free(np.array(e.start[:2]), np.array(e.goal[:2])))
         for task in ("point-goal", "pixel-goal")
-        for _, e in COURSE.tasks(task, rules, 30, seed=0)
+        for _, e in SCENES.tasks(task, rules, 30, seed=0)
     ]
     assert sum(free[:30]) < 25  # the block is in the way of some points
     assert sum(free[30:]) > sum(free[:30])  # and of few that are seen; it can be passed closely
 
 
 def test_goals_can_be_behind_something():
-    blocked = COURSE.tasks("point-goal", replace(RULES, only_blocked=True), 5, seed=0)
+    blocked = SCENES.tasks("point-goal", replace(RULES, only_blocked=True), 5, seed=0)
     for _, episode in blocked:
         assert len(episode.reference_path) > 2
         assert episode.geodesic_distance > episode.straight_distance
@@ -87,7 +87,7 @@ def test_an_image_looks_along_the_way():
 
 def test_a_scene_that_is_too_small_is_named():
     with pytest.raises(ValueError, match="--task point-goal: no scene has a start and a goal"):
-        COURSE.tasks("point-goal", EpisodeRules(min_distance=20, max_distance=30), 1, seed=0)
+        SCENES.tasks("point-goal", EpisodeRules(min_distance=20, max_distance=30), 1, seed=0)
     with pytest.raises(ValueError, match="expected two lengths in order"):
         EpisodeRules(min_distance=5, max_distance=4)
     with pytest.raises(ValueError, match="--heading_spread_deg: found nan, expected 0 to 180"):
@@ -95,12 +95,12 @@ def test_a_scene_that_is_too_small_is_named():
 
 
 def test_the_digest_tells_courses_apart():
-    tasks = COURSE.tasks("point-goal", RULES, 2, seed=0)
-    same = System1Course([COURSE.scene("hall")], CAMERA)
-    assert same.digest(tasks) == COURSE.digest(tasks)
+    tasks = SCENES.tasks("point-goal", RULES, 2, seed=0)
+    same = DrivingScenes([SCENES.scene("hall")], CAMERA)
+    assert same.digest(tasks) == SCENES.digest(tasks)
     others = [
-        System1Course([hall()], CAMERA).digest(tasks),
-        System1Course([COURSE.scene("hall")], replace(CAMERA, width=32)).digest(tasks),
-        COURSE.digest(tasks[:1]),
+        DrivingScenes([hall()], CAMERA).digest(tasks),
+        DrivingScenes([SCENES.scene("hall")], replace(CAMERA, width=32)).digest(tasks),
+        SCENES.digest(tasks[:1]),
     ]
-    assert len({COURSE.digest(tasks), *others}) == 4
+    assert len({SCENES.digest(tasks), *others}) == 4

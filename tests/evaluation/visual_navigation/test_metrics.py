@@ -5,16 +5,16 @@ import pytest
 
 from internnav_hf.evaluation.visual_navigation.metrics import (
     efficiency,
-    summarize_system1,
-    system1_metrics,
+    episode_metrics,
+    summarize,
 )
 from internnav_hf.evaluation.visual_navigation.report import COLUMNS
-from internnav_hf.evaluation.visual_navigation.rollout import System1Rollout
+from internnav_hf.evaluation.visual_navigation.rollout import DrivingRollout
 
 
-def rollout(length=5.0, distance: float | None = 0.5, ending="arrived", hits=0) -> System1Rollout:
+def rollout(length=5.0, distance: float | None = 0.5, ending="arrived", hits=0) -> DrivingRollout:
     """Straight along x in ten control steps."""
-    return System1Rollout(
+    return DrivingRollout(
         agent="a",
         scene="s",
         episode_id="e",
@@ -43,7 +43,7 @@ def rollout(length=5.0, distance: float | None = 0.5, ending="arrived", hits=0) 
     ],
 )
 def test_success_and_its_weights(length, distance, success, spl, geodesic_spl):
-    metrics = system1_metrics(rollout(length, distance), 1.5)
+    metrics = episode_metrics(rollout(length, distance), 1.5)
     assert metrics["sr"] == success
     assert metrics["spl"] == pytest.approx(spl)
     assert metrics["geodesic_spl"] == pytest.approx(geodesic_spl)
@@ -52,21 +52,21 @@ def test_success_and_its_weights(length, distance, success, spl, geodesic_spl):
 
 
 def test_a_timeout_near_the_goal_counts_as_published():
-    assert system1_metrics(rollout(ending="time limit"), 1.5)["sr"] == 1
+    assert episode_metrics(rollout(ending="time limit"), 1.5)["sr"] == 1
 
 
 def test_time_and_contacts():
-    metrics = system1_metrics(rollout(hits=3), 1.5)
+    metrics = episode_metrics(rollout(hits=3), 1.5)
     assert metrics["time_s"] == pytest.approx(1.5)
     assert metrics["collided_share"] == 1
     assert metrics["contact_share"] == pytest.approx(0.3)
-    assert system1_metrics(rollout(), 1.5)["collided_share"] == 0
+    assert episode_metrics(rollout(), 1.5)["collided_share"] == 0
     assert efficiency(3.0, 0.0) == 1  # stood in the goal from the start
 
 
 def test_a_summary():
     rollouts = [rollout(), rollout(distance=3.0, ending="stuck", hits=5), rollout()]
-    summary = summarize_system1(rollouts, 1.5, seed=0)
+    summary = summarize(rollouts, 1.5, seed=0)
     assert summary["sr"] == pytest.approx(2 / 3)
     assert summary["endings"] == {"arrived": 2, "stuck": 1}
     assert summary["collided_share"] == pytest.approx(1 / 3)
@@ -77,7 +77,7 @@ def test_a_summary():
 
 def test_exploring_has_area_and_time_only():
     found = [rollout(distance=None, ending=ending) for ending in ("contact", "time limit")]
-    summary = summarize_system1(found, 1.5, seed=0)
+    summary = summarize(found, 1.5, seed=0)
     assert summary["sr"] is None
     assert summary["spl"] is None
     assert "sr_interval" not in summary

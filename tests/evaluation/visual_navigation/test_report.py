@@ -15,17 +15,17 @@ from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.evaluation.report import choose_episodes
 from internnav_hf.evaluation.rollout import RolloutStore, finish_tasks
 from internnav_hf.evaluation.visual_navigation.agents import Oracle, PolicyAgent, StraightLine
-from internnav_hf.evaluation.visual_navigation.drive import Drive, DrivingRules
-from internnav_hf.evaluation.visual_navigation.metrics import summarize_system1
+from internnav_hf.evaluation.visual_navigation.drive import DrivingRules, DrivingRun
+from internnav_hf.evaluation.visual_navigation.metrics import summarize
 from internnav_hf.evaluation.visual_navigation.report import (
     MAP_MARGIN_M,
     write_metrics,
     write_report,
 )
-from internnav_hf.evaluation.visual_navigation.rollout import System1Rollout, run_system1
+from internnav_hf.evaluation.visual_navigation.rollout import DrivingRollout, run_agent
 from internnav_hf.geometry import camera_pose, project
 from tests.evaluation import hostile
-from tests.evaluation.visual_navigation.scenes import CAMERA, COURSE, FanPolicy, episode
+from tests.evaluation.visual_navigation.scenes import CAMERA, SCENES, FanPolicy, episode
 
 LOG = [{"step": 10, "loss": 2.0}, {"step": 20, "loss": 1.0}]
 RULES = DrivingRules(time_limit=6.0)
@@ -46,7 +46,7 @@ def written(tmp_path_factory):
     settings = {name: getattr(RULES, name) for name in RULES.__dataclass_fields__}
     results = {
         "tasks": {
-            task: {name: summarize_system1(found, 1.5, 0) for name, found in agents.items()}
+            task: {name: summarize(found, 1.5, 0) for name, found in agents.items()}
             for task, agents in rollouts.items()
         },
         "model": "outputs/<model>",
@@ -54,18 +54,18 @@ def written(tmp_path_factory):
         "settings": {**settings, "num_scenes": 1, "scene": None, "density": "easy"},
     }
     write_metrics(out, results)
-    write_report(out, results, rollouts, COURSE, 1.5, LOG)
+    write_report(out, results, rollouts, SCENES, 1.5, LOG)
     return out, rollouts
 
 
 def drive(agent, task, tasks, out):
     def start(name, which):
-        return Drive(COURSE.places[name], CAMERA, RULES, task, which)
+        return DrivingRun(SCENES.places[name], CAMERA, RULES, task, which)
 
     def run(remaining, on_finished):
-        run_system1(agent, remaining, start, 2, on_finished)
+        run_agent(agent, remaining, start, 2, on_finished)
 
-    store = RolloutStore(out, 1.5, 2, System1Rollout)
+    store = RolloutStore(out, 1.5, 2, DrivingRollout)
     return finish_tasks(run, tasks, store, {"agent": agent.name, "task": task})
 
 
@@ -143,8 +143,8 @@ def pixels(picture: bytes) -> np.ndarray:
 def test_the_map_shows_bundle_and_goal(written):
     _, rollouts = written
     main = rollouts["image-goal"]["navdp"][0]
-    scene = COURSE.scene("hall")
-    hidden = System1Rollout.from_dict({**main.to_dict(), "decisions": []})
+    scene = SCENES.scene("hall")
+    hidden = DrivingRollout.from_dict({**main.to_dict(), "decisions": []})
     full, plain = (pixels(draw_map(scene, [r], 1.5, None, MAP_MARGIN_M)) for r in (main, hidden))
     assert full.shape == plain.shape
     assert (full != plain).any()
@@ -159,7 +159,7 @@ def test_what_comes_from_data_stays_text(written, tmp_path):
         ])
         for r in agents["navdp"]
     ]  # fmt: skip
-    summary = summarize_system1(agents["navdp"], 1.5, 0)
+    summary = summarize(agents["navdp"], 1.5, 0)
     settings = {name: getattr(RULES, name) for name in RULES.__dataclass_fields__}
     results = {
         "tasks": {hostile.TEXT: {hostile.TEXT: summary}},
@@ -168,6 +168,6 @@ def test_what_comes_from_data_stays_text(written, tmp_path):
         "settings": {**settings, "num_scenes": 1, "scene": None, "density": hostile.TEXT},
     }
     write_metrics(tmp_path, results)
-    page = write_report(tmp_path, results, {hostile.TEXT: {hostile.TEXT: drives}}, COURSE, 1.5, LOG)
+    page = write_report(tmp_path, results, {hostile.TEXT: {hostile.TEXT: drives}}, SCENES, 1.5, LOG)
     hostile.assert_harmless(page.read_text(encoding="utf-8"), 6)
     assert "<script>" not in (tmp_path / "metrics.md").read_text()

@@ -10,11 +10,11 @@ from PIL import Image
 
 from internnav_hf.evaluation.rollout import RolloutStore, finish_tasks
 from internnav_hf.evaluation.visual_navigation.agents import Oracle, PolicyAgent, RandomPath
-from internnav_hf.evaluation.visual_navigation.drive import TIME_LIMIT, Drive, DrivingRules
-from internnav_hf.evaluation.visual_navigation.rollout import System1Rollout, record_of, run_system1
+from internnav_hf.evaluation.visual_navigation.drive import TIME_LIMIT, DrivingRules, DrivingRun
+from internnav_hf.evaluation.visual_navigation.rollout import DrivingRollout, record_of, run_agent
 from tests.evaluation.visual_navigation.scenes import (
     CAMERA,
-    COURSE,
+    SCENES,
     FanPolicy,
     episode,
     start_drive,
@@ -27,12 +27,12 @@ TASKS = [
 
 
 def start(task="point-goal", rules=RULES):
-    return lambda name, which: Drive(COURSE.places[name], CAMERA, rules, task, which)
+    return lambda name, which: DrivingRun(SCENES.places[name], CAMERA, rules, task, which)
 
 
-def run(agent, num_parallel=2, tasks=TASKS, **how) -> list[System1Rollout]:
+def run(agent, num_parallel=2, tasks=TASKS, **how) -> list[DrivingRollout]:
     found = []
-    run_system1(agent, tasks, start(**how), num_parallel, found.append)
+    run_agent(agent, tasks, start(**how), num_parallel, found.append)
     return sorted(found, key=lambda rollout: rollout.episode_id)
 
 
@@ -45,7 +45,7 @@ def test_what_is_kept_of_a_drive():
     assert rollout.straight_distance == pytest.approx(3.0)
     assert [plan.step for plan in rollout.decisions[:3]] == [0, 4, 8]
     assert rollout.decisions[0].view is None  # it need not look
-    again = System1Rollout.from_dict(json.loads(json.dumps(rollout.to_dict())))
+    again = DrivingRollout.from_dict(json.loads(json.dumps(rollout.to_dict())))
     np.testing.assert_array_equal(again.positions, rollout.positions)
     assert again.collisions.dtype == bool
     assert [p.trajectories for p in again.decisions] == [p.trajectories for p in rollout.decisions]
@@ -105,12 +105,12 @@ def test_success_is_where_it_ends_and_without_a_goal_that_nothing_ended_it():
 
 def test_a_rerun_goes_on_where_it_was(tmp_path):
     def finish():
-        store = RolloutStore(tmp_path, 1.5, 1, System1Rollout)
+        store = RolloutStore(tmp_path, 1.5, 1, DrivingRollout)
         driven = []
 
         def drive_them(remaining, on_finished):
             driven.extend(remaining)
-            run_system1(Oracle(), remaining, start(), 2, on_finished)
+            run_agent(Oracle(), remaining, start(), 2, on_finished)
 
         return finish_tasks(drive_them, TASKS, store, {"agent": "oracle"}), driven
 
@@ -127,7 +127,7 @@ def test_a_rerun_goes_on_where_it_was(tmp_path):
 
 def test_two_models_in_one_folder_keep_their_own_pictures(tmp_path):
     store, (rollout,) = (
-        RolloutStore(tmp_path, 1.5, 1, System1Rollout),
+        RolloutStore(tmp_path, 1.5, 1, DrivingRollout),
         run(Oracle(), tasks=TASKS[:1]),
     )
     views = {"one": b"first", "other": b"second"}

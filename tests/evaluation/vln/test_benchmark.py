@@ -14,7 +14,7 @@ from internnav_hf.catalog import Family
 from internnav_hf.evaluation import models as policies
 from internnav_hf.evaluation.agents import ForwardWalker
 from internnav_hf.evaluation.vln.arguments import VLNArguments
-from internnav_hf.evaluation.vln.benchmark import evaluate_vln, make_course
+from internnav_hf.evaluation.vln.benchmark import evaluate_vln, make_scenes
 from internnav_hf.evaluation.vln.models import (
     Models,
     compare_cameras,
@@ -71,15 +71,15 @@ def arguments(out, **changes) -> VLNArguments:
     return VLNArguments(out=str(out), **(values | changes))
 
 
-def keys_of(args, models, course) -> dict[str, dict]:
+def keys_of(args, models, scene_set) -> dict[str, dict]:
     """What the rollouts of each agent depend on."""
-    rows = [(row, row.make()) for row in make_rows(args, models, course)]
+    rows = [(row, row.make()) for row in make_rows(args, models, scene_set)]
     return {agent.name: rollout_settings(args, row, agent, CAMERA) for row, agent in rows}
 
 
-def changed_keys(args, other, models, course) -> list[str]:
+def changed_keys(args, other, models, scene_set) -> list[str]:
     """Agents whose rollouts depend on what differs between `args` and `other`."""
-    keys, others = keys_of(args, models, course), keys_of(other, models, course)
+    keys, others = keys_of(args, models, scene_set), keys_of(other, models, scene_set)
     assert list(keys) == list(others)
     return [name for name in keys if keys[name] != others[name]]
 
@@ -145,13 +145,13 @@ def test_navdp_walks_to_the_goals_of_any_system2(model, dual_model, navdp_model,
 
 def test_what_navdp_is_told_is_remembered(model, navdp_model, tmp_path, caplog):
     args = arguments(tmp_path, model=str(model), system1=str(navdp_model))
-    models, course = load_models(args), make_course(args)
+    models, scene_set = load_models(args), make_scenes(args)
     assert models.system1 is not None
     assert next(models.system1.model.parameters()).device.type == accelerator_type()
     names = ["random", "forward", "system2", "system2_navdp", "oracle"]
-    assert list(keys_of(args, models, course)) == names
+    assert list(keys_of(args, models, scene_set)) == names
     other = replace(args, system1_goal="point")
-    assert changed_keys(args, other, models, course) == ["system2_navdp"]
+    assert changed_keys(args, other, models, scene_set) == ["system2_navdp"]
     with caplog.at_level(logging.WARNING):
         compare_cameras(models, replace(CAMERA, look_down_pitch_deg=15.0))
     assert "--system1 sees another camera than its own: trained at 30°" in caplog.text
@@ -174,18 +174,18 @@ def test_a_system1_that_is_none_is_named(model, tmp_path):
 def test_what_a_dual_system_walks_with_is_remembered(dual_model, tmp_path):
     given = {"model": str(dual_model), "num_trajectories": 3, "max_steps_per_plan": 5}
     args = arguments(tmp_path, num_inference_steps=2, guidance_scale=1.5, **given)
-    models, course = load_models(args), make_course(args)
+    models, scene_set = load_models(args), make_scenes(args)
     policy = models.policy
     assert isinstance(policy, DualSystemPolicy)
     assert (policy.num_samples, policy.max_steps_per_plan) == (3, 5)
     assert policy.sampling == {"guidance_scale": 1.5, "num_inference_steps": 2}
-    assert changed_keys(args, replace(args, guidance_scale=None), models, course) == ["dual"]
+    assert changed_keys(args, replace(args, guidance_scale=None), models, scene_set) == ["dual"]
     other = replace(args, num_trajectories=4)
-    assert changed_keys(args, other, models, course) == ["dual"]
+    assert changed_keys(args, other, models, scene_set) == ["dual"]
     other = replace(args, max_steps_per_goal=4)
-    assert changed_keys(args, other, models, course) == ["system2"]
+    assert changed_keys(args, other, models, scene_set) == ["system2"]
     other = replace(args, seed=1)
-    assert changed_keys(args, other, models, course) == list(keys_of(args, models, course))
+    assert changed_keys(args, other, models, scene_set) == list(keys_of(args, models, scene_set))
 
 
 def test_a_system2_alone_is_no_dual_system(model, tmp_path):
@@ -320,7 +320,7 @@ def test_a_follower_can_be_the_model(followers, tmp_path):
     assert list(agents) == ["cma", "cma_2"]
     assert agents["cma"] == agents["cma_2"]
     models = load_models(args)
-    settings = keys_of(replace(args, agents=["cma"]), models, make_course(args))["cma_2"]
+    settings = keys_of(replace(args, agents=["cma"]), models, make_scenes(args))["cma_2"]
     assert settings["model"] == followers["cma"]
     assert "config.json" in [name for name, *_ in settings["files"]]
 
@@ -355,12 +355,12 @@ def test_what_is_no_follower_is_named(model, followers, tmp_path):
 
 def test_the_forward_walker_goes_as_far_as_the_mean_way(tmp_path):
     args = arguments(tmp_path, agents=["forward"])
-    course = make_course(args)
-    walker = make_rows(args, Models(), course)[0].make()
+    scene_set = make_scenes(args)
+    walker = make_rows(args, Models(), scene_set)[0].make()
     assert isinstance(walker, ForwardWalker)
-    mean = sum(episode.geodesic_distance for _, episode in course.tasks) / len(course.tasks)
+    mean = sum(episode.geodesic_distance for _, episode in scene_set.tasks) / len(scene_set.tasks)
     assert abs(walker.num_steps * 0.25 - mean) <= 0.125
-    keys = keys_of(replace(args, forward_steps=37), Models(), course)
+    keys = keys_of(replace(args, forward_steps=37), Models(), scene_set)
     assert keys["forward"]["forward_steps"] == 37
 
 
@@ -404,7 +404,7 @@ def test_any_policy_that_follows_instructions_has_a_row(followers, tmp_path, mon
     assert [(policy.seed, policy.answer_with) for policy in made] == [(3, "text")] * 2
     assert made[0].num_calls == 2
     assert "↑ ↑ ←" in page.read_text(encoding="utf-8")
-    models, course = load_models(args), make_course(args)
+    models, scene_set = load_models(args), make_scenes(args)
     followed = ["slow_circler", "slow_circler_2"]
-    assert changed_keys(args, replace(args, answer_with=None), models, course) == followed
-    assert not changed_keys(args, replace(args, guidance_scale=2.0), models, course)
+    assert changed_keys(args, replace(args, answer_with=None), models, scene_set) == followed
+    assert not changed_keys(args, replace(args, guidance_scale=2.0), models, scene_set)

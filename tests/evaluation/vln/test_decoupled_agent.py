@@ -13,8 +13,8 @@ from internnav_hf.geometry import Action, lift, project, robot_pose, robot_to_wo
 from internnav_hf.policies import NavDPPolicy, NavDPStep, PixelGoal, PointGoal, System2Policy
 from internnav_hf.sim.episodes import PLANNING_CLEARANCE_WEIGHT
 from tests.evaluation.fakes import LEFT, LOOK_DOWN, STOP, UNPARSABLE, ScriptedPolicy, point
-from tests.tiny.course import CAMERA
 from tests.tiny.navdp import tiny_navdp_model
+from tests.tiny.scene_set import CAMERA
 from tests.tiny.system2 import tiny_processor, tiny_system2
 
 AHEAD = np.stack([np.linspace(0, 1.2, 7), np.zeros(7)], axis=1)
@@ -57,16 +57,16 @@ def saying(*answers, goal=None) -> ScriptedPolicy:
     return ScriptedPolicy(lambda *_: next(todo), lambda _: goal or point(32, 40))
 
 
-def walk(system2, system1, course, make_env, out, num_parallel=1, num_tasks=1, **settings):
+def walk(system2, system1, scene_set, make_env, out, num_parallel=1, num_tasks=1, **settings):
     store = RolloutStore(out, success_distance=1.0)
     agent = DecoupledAgent(system2, system1, **settings)
-    return evaluate_agent(agent, course.tasks[:num_tasks], make_env, store, {}, num_parallel)
+    return evaluate_agent(agent, scene_set.tasks[:num_tasks], make_env, store, {}, num_parallel)
 
 
-def test_system2_is_asked_again_after_so_many_actions(course, make_env, tmp_path):
+def test_system2_is_asked_again_after_so_many_actions(scene_set, make_env, tmp_path):
     system2, system1 = saying(LEFT, LOOK_DOWN, STOP), RuledNavDP(lambda _: step_of(AHEAD))
     (rollout,) = walk(
-        system2, system1, course, make_env, tmp_path, max_steps_per_goal=5, actions_per_path=2
+        system2, system1, scene_set, make_env, tmp_path, max_steps_per_goal=5, actions_per_path=2
     )
     assert rollout.actions.tolist() == [2, 1, 1, 1, 1, 1, 1, 0]  # three paths of two actions
     assert [decision.step for decision in rollout.decisions] == [0, 1, 7]
@@ -76,7 +76,7 @@ def test_system2_is_asked_again_after_so_many_actions(course, make_env, tmp_path
     assert system2.histories == [0, 1, 7]
 
 
-def test_a_second_view_shows_where_the_pixel_was_marked(course, make_env, tmp_path):
+def test_a_second_view_shows_where_the_pixel_was_marked(scene_set, make_env, tmp_path):
     envs = []
 
     def remember(name):
@@ -84,28 +84,28 @@ def test_a_second_view_shows_where_the_pixel_was_marked(course, make_env, tmp_pa
         return envs[-1]
 
     system1 = RuledNavDP(lambda _: step_of(AHEAD), num_channels=7)
-    walk(saying(LOOK_DOWN, STOP), system1, course, remember, tmp_path, actions_per_path=4)
+    walk(saying(LOOK_DOWN, STOP), system1, scene_set, remember, tmp_path, actions_per_path=4)
     first, second = system1.goals
     assert isinstance(first, PixelGoal)
     assert first.pixel == (32, 40)
     assert second.view is first.view
     assert second.pixel == first.pixel
     env = envs[0]
-    env.reset(options={"episode": course.tasks[0][1]})
+    env.reset(options={"episode": scene_set.tasks[0][1]})
     view = env.render_view(CAMERA.look_down_pitch_deg)
     np.testing.assert_array_equal(first.view, view.rgb)
     np.testing.assert_array_equal(system1.seen[0]["rgb"], view.rgb)
     np.testing.assert_array_equal(system1.seen[0]["depth"], view.depth)
 
 
-def test_a_single_view_shows_the_place_where_it_is_now(course, make_env, tmp_path):
+def test_a_single_view_shows_the_place_where_it_is_now(scene_set, make_env, tmp_path):
     system1 = RuledNavDP(lambda _: step_of(AHEAD))
-    (rollout,) = walk(saying(LOOK_DOWN, STOP), system1, course, make_env, tmp_path)
+    (rollout,) = walk(saying(LOOK_DOWN, STOP), system1, scene_set, make_env, tmp_path)
     first, second = system1.goals
     assert first.pixel == (32, 40)
     assert second.view is None
-    env = make_env(course.tasks[0][0])
-    env.reset(options={"episode": course.tasks[0][1]})
+    env = make_env(scene_set.tasks[0][0])
+    env.reset(options={"episode": scene_set.tasks[0][1]})
     for action in rollout.actions[:4]:
         env.step(action)
     place = np.append(np.array(rollout.decisions[0].goal_position), 0.0)[None]
@@ -116,7 +116,7 @@ def test_a_single_view_shows_the_place_where_it_is_now(course, make_env, tmp_pat
     assert second.pixel[1] > 40
 
 
-def test_a_point_stays_where_it_is_in_the_world(course, make_env, tmp_path):
+def test_a_point_stays_where_it_is_in_the_world(scene_set, make_env, tmp_path):
     system1, poses = RuledNavDP(lambda _: step_of(AHEAD)), []
 
     def noting(name):
@@ -133,7 +133,7 @@ def test_a_point_stays_where_it_is_in_the_world(course, make_env, tmp_path):
     (rollout,) = walk(
         saying(LOOK_DOWN, STOP),
         system1,
-        course,
+        scene_set,
         noting,
         tmp_path,
         system1_goal="point",
@@ -149,52 +149,52 @@ def test_a_point_stays_where_it_is_in_the_world(course, make_env, tmp_path):
     ]
     np.testing.assert_allclose(places, [places[0]] * 3, atol=1e-6)
     np.testing.assert_allclose(np.array(rollout.decisions[0].goal_position), places[0], atol=1e-6)
-    env = make_env(course.tasks[0][0])
-    env.reset(options={"episode": course.tasks[0][1]})
+    env = make_env(scene_set.tasks[0][0])
+    env.reset(options={"episode": scene_set.tasks[0][1]})
     depth = env.render_view(CAMERA.look_down_pitch_deg).depth[40, 32]
     T_world_camera = env.camera_pose(CAMERA.look_down_pitch_deg)
     shown = lift(np.array([[32.0, 40.0]]), np.array([depth]), T_world_camera, CAMERA.intrinsics)
     np.testing.assert_allclose(places[0], shown[0, :2], atol=1e-3)
 
 
-def test_a_path_that_ends_asks_system2_and_a_new_one_turns(course, make_env, tmp_path):
+def test_a_path_that_ends_asks_system2_and_a_new_one_turns(scene_set, make_env, tmp_path):
     paths = iter([AHEAD, NOWHERE, NOWHERE])
     system1 = RuledNavDP(lambda _: step_of(next(paths)))
     answers = saying(LOOK_DOWN, LOOK_DOWN, UNPARSABLE, STOP)
-    (rollout,) = walk(answers, system1, course, make_env, tmp_path, actions_per_path=2)
+    (rollout,) = walk(answers, system1, scene_set, make_env, tmp_path, actions_per_path=2)
     assert rollout.actions.tolist() == [1, 1, 2, 2, 0]
     assert [decision.step for decision in rollout.decisions] == [0, 2, 3, 4]
     assert rollout.num_unparsable == 1
 
 
-def test_a_pixel_that_shows_no_place_is_no_point(course, tmp_path):
+def test_a_pixel_that_shows_no_place_is_no_point(scene_set, tmp_path):
     level = replace(CAMERA, look_down_pitch_deg=0.0)
 
     def make_blind(name):
-        env = course.make_env(name, level, success_distance=1.0, max_steps=20)
+        env = scene_set.make_env(name, level, success_distance=1.0, max_steps=20)
         observe = env._observe
         env._observe = lambda: observe() | {"depth": np.zeros((48, 64), np.float32)}
         return env
 
     system1 = RuledNavDP(lambda _: step_of(AHEAD))
     system2 = saying(LOOK_DOWN, STOP, goal=point(32, 3))  # above the horizon
-    (rollout,) = walk(system2, system1, course, make_blind, tmp_path, system1_goal="point")
+    (rollout,) = walk(system2, system1, scene_set, make_blind, tmp_path, system1_goal="point")
     assert rollout.actions.tolist() == [Action.TURN_LEFT, Action.STOP]
     assert not system1.goals
 
 
 @pytest.mark.parametrize(("turn", "action"), [(1, Action.TURN_LEFT), (-1, Action.TURN_RIGHT)])
-def test_where_no_path_is_trusted_the_robot_turns(course, make_env, tmp_path, turn, action):
+def test_where_no_path_is_trusted_the_robot_turns(scene_set, make_env, tmp_path, turn, action):
     system1 = RuledNavDP(lambda _: step_of(AHEAD, turn))
     (rollout,) = walk(
-        saying(LOOK_DOWN, STOP), system1, course, make_env, tmp_path, max_steps_per_goal=2
+        saying(LOOK_DOWN, STOP), system1, scene_set, make_env, tmp_path, max_steps_per_goal=2
     )
     assert rollout.actions.tolist() == [action, action, Action.STOP]
 
 
-def test_bundles_are_remembered_with_their_values(course, make_env, tmp_path):
+def test_bundles_are_remembered_with_their_values(scene_set, make_env, tmp_path):
     system1 = RuledNavDP(lambda _: step_of(AHEAD))
-    (rollout,) = walk(saying(LOOK_DOWN, STOP), system1, course, make_env, tmp_path)
+    (rollout,) = walk(saying(LOOK_DOWN, STOP), system1, scene_set, make_env, tmp_path)
     decision = rollout.decisions[0]
     assert np.array(decision.trajectories).shape == (3, 7, 2)
     assert decision.values == [2.0, 1.0, 0.0]
@@ -202,15 +202,15 @@ def test_bundles_are_remembered_with_their_values(course, make_env, tmp_path):
     assert rollout.decisions[1].trajectories is None
 
 
-def test_all_environments_share_a_call(course, make_env, tmp_path):
+def test_all_environments_share_a_call(scene_set, make_env, tmp_path):
     system1 = RuledNavDP(lambda _: step_of(AHEAD))
     answers = saying(*[LOOK_DOWN] * 3, *[STOP] * 3)
-    walk(answers, system1, course, make_env, tmp_path, num_parallel=3, num_tasks=3)
+    walk(answers, system1, scene_set, make_env, tmp_path, num_parallel=3, num_tasks=3)
     assert system1.batch_sizes == [3, 3]
     assert answers.batch_sizes == [3, 3]
 
 
-def test_perfect_paths_arrive(course, make_env, tmp_path):
+def test_perfect_paths_arrive(scene_set, make_env, tmp_path):
     """The expert knows a way that keeps clear of walls; NavDP's place is taken by it."""
     envs = {}
 
@@ -232,14 +232,14 @@ def test_perfect_paths_arrive(course, make_env, tmp_path):
         return STOP if near else LOOK_DOWN
 
     system2 = ScriptedPolicy(answer, lambda _: point(32, 40))
-    rollouts = walk(system2, RuledNavDP(way), course, remember, tmp_path, num_tasks=4)
+    rollouts = walk(system2, RuledNavDP(way), scene_set, remember, tmp_path, num_tasks=4)
     metrics = [episode_metrics(rollout, 1.0) for rollout in rollouts]
     assert [episode["sr"] for episode in metrics] == [1.0] * 4
 
 
 @pytest.mark.parametrize("system1_goal", ["pixel", "point"])
 def test_tiny_models_walk_the_same_alone_and_beside_others(
-    course, make_env, tmp_path, system1_goal
+    scene_set, make_env, tmp_path, system1_goal
 ):
     paths = []
     for num_parallel in (1, 2):
@@ -249,7 +249,7 @@ def test_tiny_models_walk_the_same_alone_and_beside_others(
         system1 = NavDPPolicy(tiny_navdp_model(), num_samples=4)
         out = tmp_path / str(num_parallel)
         options = {"system1_goal": system1_goal, "max_steps_per_goal": 3, "num_tasks": 2}
-        rollouts = walk(system2, system1, course, short(make_env), out, num_parallel, **options)
+        rollouts = walk(system2, system1, scene_set, short(make_env), out, num_parallel, **options)
         paths.append([rollout.actions.tolist() for rollout in rollouts])
     assert paths[0] == paths[1]
 

@@ -51,10 +51,10 @@ def step_of(decision: Decision, *actions: int, **values) -> DualSystemStep:
     return DualSystemStep(actions, decision, asked=True, **values)
 
 
-def walk(policy, course, make_env, out, num_parallel=1, num_tasks=4, **settings):
+def walk(policy, scene_set, make_env, out, num_parallel=1, num_tasks=4, **settings):
     store = RolloutStore(out, success_distance=1.0)
     agent = DualSystemAgent(policy, **settings)
-    return evaluate_agent(agent, course.tasks[:num_tasks], make_env, store, {}, num_parallel)
+    return evaluate_agent(agent, scene_set.tasks[:num_tasks], make_env, store, {}, num_parallel)
 
 
 def tiny_policy(**settings) -> DualSystemPolicy:
@@ -63,9 +63,9 @@ def tiny_policy(**settings) -> DualSystemPolicy:
     return DualSystemPolicy(model, processor, num_samples=2, **settings)
 
 
-def test_actions_are_taken_one_by_one_and_every_frame_is_seen(course, make_env, tmp_path):
+def test_actions_are_taken_one_by_one_and_every_frame_is_seen(scene_set, make_env, tmp_path):
     policy = RuledPolicy(step_of(LEFT, 2, 2), step_of(POINT, 1, 3, 3), step_of(STOP, 0))
-    (rollout,) = walk(policy, course, make_env, tmp_path, num_tasks=1)
+    (rollout,) = walk(policy, scene_set, make_env, tmp_path, num_tasks=1)
     assert rollout.actions.tolist() == [2, 2, 1, 3, 3, 0]
     assert rollout.stop_called
     assert policy.num_noted == 3  # the other three frames it was asked about
@@ -73,14 +73,14 @@ def test_actions_are_taken_one_by_one_and_every_frame_is_seen(course, make_env, 
     assert [d.kind for d in rollout.decisions] == ["TURN", "PIXEL_GOAL", "STOP"]
 
 
-def test_all_environments_share_one_call(course, make_env, tmp_path):
+def test_all_environments_share_one_call(scene_set, make_env, tmp_path):
     policy = RuledPolicy(*[step_of(STOP, 0)] * 4)
-    walk(policy, course, make_env, tmp_path, num_parallel=3)
+    walk(policy, scene_set, make_env, tmp_path, num_parallel=3)
     assert policy.batch_sizes == [3, 1]
 
 
 @pytest.mark.parametrize("use_depth", [True, False])
-def test_the_look_down_view_is_shown(course, make_env, tmp_path, use_depth):
+def test_the_look_down_view_is_shown(scene_set, make_env, tmp_path, use_depth):
     policy = RuledPolicy(step_of(STOP, 0))
     env = None
 
@@ -89,7 +89,7 @@ def test_the_look_down_view_is_shown(course, make_env, tmp_path, use_depth):
         env = make_env(name)
         return env
 
-    walk(policy, course, remember, tmp_path, num_tasks=1, use_depth=use_depth)
+    walk(policy, scene_set, remember, tmp_path, num_tasks=1, use_depth=use_depth)
     view = env.render_view(30)
     shown = policy.shown[0]
     np.testing.assert_array_equal(shown["rgb_look_down"], view.rgb)
@@ -97,22 +97,22 @@ def test_the_look_down_view_is_shown(course, make_env, tmp_path, use_depth):
     assert ("depth_look_down" in shown) == use_depth
 
 
-def test_trajectories_are_remembered_in_the_world(course, make_env, tmp_path):
+def test_trajectories_are_remembered_in_the_world(scene_set, make_env, tmp_path):
     ahead = np.stack([np.linspace(0, 1, 9), np.zeros(9)], axis=1)
     pointing = step_of(POINT, 1, trajectories=np.stack([ahead] * 2), path=ahead)
     policy = RuledPolicy(step_of(LEFT, 2), pointing, step_of(STOP, 0))
-    (rollout,) = walk(policy, course, make_env, tmp_path, num_tasks=1)
+    (rollout,) = walk(policy, scene_set, make_env, tmp_path, num_tasks=1)
     decision = rollout.decisions[1]
     places = np.array(decision.trajectories)
     assert places.shape == (2, 9, 2)
     np.testing.assert_allclose(places[0, 0], decision.position, atol=1e-3)
     heading = np.array([np.cos(decision.yaw), np.sin(decision.yaw)])
     np.testing.assert_allclose(places[0, -1] - places[0, 0], heading, atol=2e-3)
-    assert decision.yaw == pytest.approx(course.tasks[0][1].start[2] + np.radians(15))
+    assert decision.yaw == pytest.approx(scene_set.tasks[0][1].start[2] + np.radians(15))
     assert rollout.decisions[0].trajectories is None
 
 
-def test_perfect_trajectories_arrive(course, make_env, tmp_path):
+def test_perfect_trajectories_arrive(scene_set, make_env, tmp_path):
     """The expert knows a way that keeps clear of walls; the policy is the real one."""
     policy = tiny_policy()
     envs = {}
@@ -142,19 +142,24 @@ def test_perfect_trajectories_arrive(course, make_env, tmp_path):
         return torch.as_tensor(steps)
 
     policy.system2.decide, policy.expert.sample = decide, sample
-    rollouts = walk(policy, course, remember, tmp_path)
+    rollouts = walk(policy, scene_set, remember, tmp_path)
     metrics = [episode_metrics(rollout, 1.0) for rollout in rollouts]
-    assert [episode["sr"] for episode in metrics] == [1.0] * len(course.tasks)
+    assert [episode["sr"] for episode in metrics] == [1.0] * len(scene_set.tasks)
     assert np.mean([episode["spl"] for episode in metrics]) > 0.8
 
 
-def test_a_tiny_model_walks_the_same_alone_and_beside_others(course, make_env, tmp_path):
+def test_a_tiny_model_walks_the_same_alone_and_beside_others(scene_set, make_env, tmp_path):
     paths = []
     for num_parallel in (1, 2):
         policy = tiny_policy(max_steps_per_plan=4)
         policy.system2._generate = lambda session: ["↓"] * len(session.last_hidden)
         rollouts = walk(
-            policy, course, short(make_env), tmp_path / str(num_parallel), num_parallel, num_tasks=2
+            policy,
+            scene_set,
+            short(make_env),
+            tmp_path / str(num_parallel),
+            num_parallel,
+            num_tasks=2,
         )
         paths.append([rollout.actions.tolist() for rollout in rollouts])
         assert {action for path in paths[-1] for action in path} <= {
@@ -179,16 +184,16 @@ def test_evaluation_without_the_depth_of_training_is_refused():
         DualSystemAgent(tiny_policy(), use_depth=False)
 
 
-def test_with_one_pitch_the_ordinary_view_is_shown_and_nothing_rendered(course, tmp_path):
+def test_with_one_pitch_the_ordinary_view_is_shown_and_nothing_rendered(scene_set, tmp_path):
     camera = replace(CAMERA, pitch_deg=30.0, look_down_pitch_deg=30.0)
 
     def make_env(name):
-        env = course.make_env(name, camera, success_distance=1.0, max_steps=5)
+        env = scene_set.make_env(name, camera, success_distance=1.0, max_steps=5)
         env.render_view = only_once(env.render_view)
         return env
 
     policy = RuledPolicy(step_of(LEFT, 2, 2), step_of(STOP, 0))
-    walk(policy, course, make_env, tmp_path, num_tasks=1)
+    walk(policy, scene_set, make_env, tmp_path, num_tasks=1)
     for shown in policy.shown:
         assert shown["rgb_look_down"] is shown["rgb"]
         assert shown["depth_look_down"].shape == (48, 64)
@@ -207,14 +212,16 @@ def only_once(render):
     return counted
 
 
-def test_only_drawn_episodes_keep_trajectories_and_the_map_shows_them(course, make_env, tmp_path):
+def test_only_drawn_episodes_keep_trajectories_and_the_map_shows_them(
+    scene_set, make_env, tmp_path
+):
     path = np.stack([np.linspace(0, 1, 9), np.zeros(9)], axis=1)
     trajectories = np.stack([path, path + 0.05])
     policy = RuledPolicy(*[step_of(POINT, 2, trajectories=trajectories), step_of(STOP, 0)] * 4)
     store = RolloutStore(tmp_path, success_distance=0.0, num_drawn=1)
-    rollouts = evaluate_agent(DualSystemAgent(policy), course.tasks[:4], make_env, store, {}, 1)
+    rollouts = evaluate_agent(DualSystemAgent(policy), scene_set.tasks[:4], make_env, store, {}, 1)
     kept = [rollout.decisions[0].trajectories is not None for rollout in rollouts]
     assert kept == [True, False, False, False]
-    with_bundle = draw_map(course.scene(rollouts[0].scene), rollouts[:1], 1.0)
+    with_bundle = draw_map(scene_set.scene(rollouts[0].scene), rollouts[:1], 1.0)
     rollouts[0].decisions[0].trajectories = None
-    assert draw_map(course.scene(rollouts[0].scene), rollouts[:1], 1.0) != with_bundle
+    assert draw_map(scene_set.scene(rollouts[0].scene), rollouts[:1], 1.0) != with_bundle

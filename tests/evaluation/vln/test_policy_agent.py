@@ -8,7 +8,7 @@ from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent
 from internnav_hf.evaluation.vln.policy_agent import PolicyAgent
 from internnav_hf.evaluation.vln.report import write_report
 from internnav_hf.policies import VLNStep
-from tests.tiny.course import CAMERA
+from tests.tiny.scene_set import CAMERA
 
 
 class ScriptedFollower:
@@ -38,13 +38,13 @@ class ScriptedFollower:
         return steps
 
 
-def test_all_walk_in_lockstep_and_some_steps_are_remembered(course, make_env, tmp_path):
+def test_all_walk_in_lockstep_and_some_steps_are_remembered(scene_set, make_env, tmp_path):
     follower = ScriptedFollower()
     store = RolloutStore(tmp_path, success_distance=1.0)
     agent = PolicyAgent(follower, "cma")
-    rollouts = evaluate_agent(agent, course.tasks, make_env, store, {}, num_parallel=2)
+    rollouts = evaluate_agent(agent, scene_set.tasks, make_env, store, {}, num_parallel=2)
     assert follower.batches == [2] * 10
-    scene, episode = course.tasks[0]
+    scene, episode = scene_set.tasks[0]
     assert follower.names[0] == f"{scene}/{episode.episode_id}"
     assert follower.poses[0] == tuple(episode.start)
     first = rollouts[0]
@@ -64,10 +64,10 @@ def test_all_walk_in_lockstep_and_some_steps_are_remembered(course, make_env, tm
     assert all((tmp_path / record.image).is_file() for record in records)
 
 
-def test_the_report_shows_what_they_saw(course, make_env, tmp_path):
+def test_the_report_shows_what_they_saw(scene_set, make_env, tmp_path):
     store = RolloutStore(tmp_path, success_distance=1.0)
     rollouts = evaluate_agent(
-        PolicyAgent(ScriptedFollower(), "rdp"), course.tasks, make_env, store, {}
+        PolicyAgent(ScriptedFollower(), "rdp"), scene_set.tasks, make_env, store, {}
     )
     results = {
         "agents": {"rdp": summarize([episode_metrics(rollout, 1.0) for rollout in rollouts])},
@@ -75,7 +75,7 @@ def test_the_report_shows_what_they_saw(course, make_env, tmp_path):
         "command": "python",
         "settings": {"num_scenes": 1, "scene": None},
     }
-    shown = ({"rdp": rollouts}, course.scene, 1.0, None, CAMERA)
+    shown = ({"rdp": rollouts}, scene_set.scene, 1.0, None, CAMERA)
     page = write_report(tmp_path, results, *shown).read_text(encoding="utf-8")
     assert "25% of the path" in page
     assert "0 decisions" not in page

@@ -42,66 +42,66 @@ class Guide(ScriptedPolicy):
         return Decision(AnswerKind.TURN, "turn", actions=(int(action),))
 
 
-def walk(policy, course, make_env, out, num_parallel=1, **settings):
+def walk(policy, scene_set, make_env, out, num_parallel=1, **settings):
     store = RolloutStore(out, success_distance=1.0, num_drawn=1)
     agent = System2Agent(policy, **settings)
-    return evaluate_agent(agent, course.tasks, make_env, store, {}, num_parallel)
+    return evaluate_agent(agent, scene_set.tasks, make_env, store, {}, num_parallel)
 
 
 @pytest.mark.parametrize("use_depth", [True, False])
-def test_pointing_the_way_arrives(course, make_env, tmp_path, use_depth):
+def test_pointing_the_way_arrives(scene_set, make_env, tmp_path, use_depth):
     policy = Guide()
 
     def remember(name):
         policy.env = make_env(name)
         return policy.env
 
-    rollouts = walk(policy, course, remember, tmp_path, use_depth=use_depth)
+    rollouts = walk(policy, scene_set, remember, tmp_path, use_depth=use_depth)
     metrics = [episode_metrics(rollout, 1.0) for rollout in rollouts]
-    assert [episode["sr"] for episode in metrics] == [1.0] * len(course.tasks)
+    assert [episode["sr"] for episode in metrics] == [1.0] * len(scene_set.tasks)
     assert np.mean([episode["spl"] for episode in metrics]) > 0.85
     assert any(d.goal_position for rollout in rollouts for d in rollout.decisions)
 
 
-def test_all_environments_share_one_call(course, make_env, tmp_path):
+def test_all_environments_share_one_call(scene_set, make_env, tmp_path):
     policy = ScriptedPolicy(lambda *_: STOP)
-    walk(policy, course, make_env, tmp_path, num_parallel=3)
+    walk(policy, scene_set, make_env, tmp_path, num_parallel=3)
     assert policy.batch_sizes == [3, 1]
 
 
-def test_history_is_every_frame_seen(course, make_env, tmp_path):
+def test_history_is_every_frame_seen(scene_set, make_env, tmp_path):
     policy = ScriptedPolicy(lambda *_: Decision(AnswerKind.TURN, "←←", actions=(2, 2)))
-    walk(policy, course, make_env, tmp_path)
+    walk(policy, scene_set, make_env, tmp_path)
     assert policy.histories[:3] == [0, 2, 4]
 
 
-def test_unparsable_answers_turn_left_and_are_counted(course, make_env, tmp_path):
-    rollout = walk(ScriptedPolicy(lambda *_: UNPARSABLE), course, make_env, tmp_path)[0]
+def test_unparsable_answers_turn_left_and_are_counted(scene_set, make_env, tmp_path):
+    rollout = walk(ScriptedPolicy(lambda *_: UNPARSABLE), scene_set, make_env, tmp_path)[0]
     assert set(rollout.actions.tolist()) == {Action.TURN_LEFT}
     assert rollout.num_unparsable == len(rollout.actions) == 120
     assert not rollout.stop_called
 
 
-def test_a_goal_is_followed_for_a_few_steps_then_asked_again(course, make_env, tmp_path):
+def test_a_goal_is_followed_for_a_few_steps_then_asked_again(scene_set, make_env, tmp_path):
     policy = ScriptedPolicy(lambda *_: LOOK_DOWN, lambda view: point(32, 2))
-    rollout = walk(policy, course, make_env, tmp_path, max_steps_per_goal=3)[0]
+    rollout = walk(policy, scene_set, make_env, tmp_path, max_steps_per_goal=3)[0]
     asked = [decision.step for decision in rollout.decisions]
     assert np.diff(asked).max() <= 3
     assert {decision.kind for decision in rollout.decisions} == {"PIXEL_GOAL"}
 
 
-def test_a_turn_that_ends_in_stop_stops(course, make_env, tmp_path):
+def test_a_turn_that_ends_in_stop_stops(scene_set, make_env, tmp_path):
     policy = ScriptedPolicy(lambda *_: Decision(AnswerKind.TURN, "→STOP", actions=(3, 0)))
-    rollout = walk(policy, course, make_env, tmp_path)[0]
+    rollout = walk(policy, scene_set, make_env, tmp_path)[0]
     assert rollout.actions.tolist() == [Action.TURN_RIGHT, Action.STOP]
     assert rollout.stop_called
 
 
-def test_views_of_a_few_episodes_are_kept(course, make_env, tmp_path):
+def test_views_of_a_few_episodes_are_kept(scene_set, make_env, tmp_path):
     heatmap = np.full((3, 4), 1 / 12)
     goal = Decision(AnswerKind.PIXEL_GOAL, "↓", (30.0, 40.0), 0.5, heatmap)
     rollouts = walk(
-        ScriptedPolicy(lambda *_: LOOK_DOWN, lambda view: goal), course, make_env, tmp_path
+        ScriptedPolicy(lambda *_: LOOK_DOWN, lambda view: goal), scene_set, make_env, tmp_path
     )
     drawn = [r for r in rollouts if r.decisions[0].image]
     assert len(drawn) == 1  # one failure is wanted, and all fail

@@ -1,4 +1,4 @@
-"""A small course: one scene of two rooms, a few episodes, a small camera."""
+"""A small scene_set: one scene of two rooms, a few episodes, a small camera."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ CAMERA = CameraSpec(width=64, height=48)
 
 
 @pytest.fixture(scope="session")
-def course() -> SceneSet:
+def scene_set() -> SceneSet:
     config = SceneConfig(num_rooms=(2, 2), num_objects=(3, 3))
     return SceneSet(unseen_scenes(1, seed=0, config=config), num_episodes=4, seed=0)
 
@@ -29,5 +29,5 @@ def simulated_data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def make_env(course):
-    return lambda name: course.make_env(name, CAMERA, success_distance=1.0, max_steps=120)
+def make_env(scene_set):
+    return lambda name: scene_set.make_env(name, CAMERA, success_distance=1.0, max_steps=120)
