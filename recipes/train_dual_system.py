@@ -34,7 +34,7 @@ from internnav_hf.evaluation.open_loop.dual_system import evaluate_dual_open_loo
 from internnav_hf.models.dual_system import start
 from internnav_hf.training.latent_drift import drift_of
 from internnav_hf.training.trainer import NavTrainer, checkpoint_to_resume
-from internnav_hf.training.tuning import DualTuningArguments, add_lora, choose_what_learns
+from internnav_hf.training.tuning import DualTuningArguments, add_lora, set_trainable
 
 CAMERAS = {"r2r": "60cm_15_15", "rxr": "60cm_15_15", "scalevln": "60cm_30_30"}
 DATASETS = ",".join(f"{n}_125cm_0_30%30,{n}_{camera}%30" for n, camera in CAMERAS.items())
@@ -139,7 +139,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
         image_size=train_dataset.image_size,
         dtype=args.weights_dtype,
     )
-    choose_what_learns(model, model_args, args)
+    set_trainable(model, model_args, args)
     trained = add_lora(model, model_args.lora_rank) if model_args.lora_rank else model
 
     # -------------------------------- training --------------------------------

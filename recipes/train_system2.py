@@ -31,7 +31,7 @@ from internnav_hf.data import System2Collator, System2Dataset
 from internnav_hf.data.tasks.common import SYSTEM2, check_datasets
 from internnav_hf.evaluation.open_loop.system2 import evaluate_open_loop, scalars
 from internnav_hf.training.trainer import NavTrainer, checkpoint_to_resume
-from internnav_hf.training.tuning import TuningArguments, add_lora, choose_what_learns
+from internnav_hf.training.tuning import TuningArguments, add_lora, set_trainable
 from internnav_hf.weights.loading import check_is_checkpoint
 
 CAMERAS = ("125cm_0_30", "125cm_0_45", "60cm_15_15", "60cm_30_30")
@@ -128,7 +128,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
     )
     if model_args.published == "documented" and model_args.vision_tower_learning_rate is None:
         model_args.vision_tower_learning_rate = 5e-6
-    choose_what_learns(model, model_args, args)
+    set_trainable(model, model_args, args)
 
     trained = add_lora(model, model_args.lora_rank) if model_args.lora_rank else model
 

@@ -28,7 +28,7 @@ from internnav_hf.data.formats.vln_ce.reader import SETTING_COLUMNS, find_scenes
 from internnav_hf.data.formats.vln_n1.index import ReadingRules, vln_n1
 from internnav_hf.data.formats.vln_n1.reader import DEPTH_SCALE, FRAME_ORDERS
 from internnav_hf.data.formats.vln_pe.frames import DEPTH_UNIT_M, FrameRules, RecordedFrames
-from internnav_hf.data.formats.vln_pe.index import ReadingRules as WalkRules
+from internnav_hf.data.formats.vln_pe.index import ReadingRules as VLNRules
 from internnav_hf.data.formats.vln_pe.index import vln_pe
 from internnav_hf.data.formats.vln_pe.reader import is_vln_pe
 from internnav_hf.data.index import EpisodeTable, index_folders
@@ -270,16 +270,16 @@ def describe_vln_n1(table: EpisodeTable) -> None:
 
 
 def report_vln_pe(options: argparse.Namespace, units: list[Path]) -> int:
-    """Check all whole walks, and say what they are."""
+    """Check all episodes of `vln_pe`, and describe them."""
     whole_names = [unit.absolute() for unit in units]
-    rules = WalkRules(frames=FrameRules(options.depth_unit_m))
+    rules = VLNRules(frames=FrameRules(options.depth_unit_m))
     table = index_folders(vln_pe(whole_names[0].parents[1], rules, whole_names), whole_names)
     print(f"\n{options.root}: {len(units)} folders with episodes")
     print("  layout: InternData-N1 vln_pe, for Seq2Seq, CMA and RDP")
     describe_vln_pe(table)
     problems = list(table.broken_episodes)
     if options.verify_images:
-        problems += broken_walks(whole_names[0].parents[1], table, rules)
+        problems += broken_episodes(whole_names[0].parents[1], table, rules)
     list_broken(problems, options.max_listed)
     return len(problems)
 
@@ -303,8 +303,8 @@ def describe_vln_pe(table: EpisodeTable) -> None:
     print(f"  instructions: {num_instructions}, {num_stored} of them with stored word ids")
 
 
-def broken_walks(root: Path, table: EpisodeTable, rules: WalkRules) -> list[str]:
-    """Read every frame of all walks."""
+def broken_episodes(root: Path, table: EpisodeTable, rules: VLNRules) -> list[str]:
+    """Read every frame of all episodes."""
     problems = []
     for row in tqdm(table.episodes.to_pylist(), desc="  images", leave=False, disable=None):
         place = (row["unit"], row["episode_index"], row["num_recorded"])

@@ -38,7 +38,7 @@ GOAL_COLOR = (255, 40, 90)
 PATH_COLOR = (20, 220, 255)
 IMAGE_MARK = "[image]"
 ARROWS = "■↑←→"
-NUM_WALK_FRAMES = 8
+NUM_EPISODE_FRAMES = 8
 MAP_SIZE, MAP_MARGIN = 240, 20
 FARTHEST_M = 10
 
@@ -72,7 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     output_folder("--out", options.out.parent)
     if options.whole_walks:
-        preview_walks(options)
+        preview_episodes(options)
         return
     make = partial(DualSystemDataset, depth=False) if options.dual_system else System2Dataset
     dataset = make(options.data_root, options.dataset, seed=options.seed)
@@ -81,7 +81,7 @@ def main() -> None:
     print(f"{len(indices)} of {len(dataset)} samples: {options.out}")
 
 
-def preview_walks(options: argparse.Namespace) -> None:
+def preview_episodes(options: argparse.Namespace) -> None:
     """Write the page of whole episodes."""
     processor = VLNProcessor(word_tokenizer(learn_words(read_texts(options.data_root))))
     kinds = ("actions", "displacements")
@@ -89,7 +89,7 @@ def preview_walks(options: argparse.Namespace) -> None:
     first = datasets["actions"]
     rng = np.random.default_rng(options.seed)
     indices = sorted(rng.permutation(len(first))[: options.num_samples].tolist())
-    sections = "\n".join(walk_section(datasets, index) for index in indices)
+    sections = "\n".join(episode_section(datasets, index) for index in indices)
     summary = f"{len(first)} samples, {first.episodes.num_rows} episodes"
     text = PAGE.format(
         title=html.escape(str(options.data_root)), summary=html.escape(summary), sections=sections
@@ -168,13 +168,13 @@ def draw_path(image: Image.Image, path: np.ndarray, camera: CameraSpec) -> Image
     return image
 
 
-def walk_section(datasets: dict[str, VLNDataset], index: int) -> str:
+def episode_section(datasets: dict[str, VLNDataset], index: int) -> str:
     """One episode: its tokens, some frames, the actions, and the path on a map."""
     dataset, item = datasets["actions"], datasets["actions"][index]
     moves = datasets["displacements"][index]
     words = dataset.processor.tokenizer.convert_ids_to_tokens(item["instruction_ids"])
     arrows = "".join(ARROWS[action] for action in item["actions"])
-    frames = np.unique(np.linspace(0, len(arrows) - 1, NUM_WALK_FRAMES).astype(int)).tolist()
+    frames = np.unique(np.linspace(0, len(arrows) - 1, NUM_EPISODE_FRAMES).astype(int)).tolist()
     views, depths = [], []
     for frame in frames:
         caption = f"{frame} {arrows[frame]} {item['progress'][frame]:.2f}"

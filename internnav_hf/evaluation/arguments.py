@@ -19,7 +19,7 @@ class BenchmarkArguments:
     model: str | None = None
     scenes: int = option(10, "Number of generated scenes.")
     episodes: int = option(10, "Episodes in each scene.")
-    seed: int = option(0, "Of scenes, episodes, and all that agents draw.")
+    seed: int = option(0, "Seed of scenes, episodes, and all that agents draw.")
     scene: str | None = option(None, "A mesh file (GLB, PLY, OBJ) instead of generated scenes.")
     num_parallel: int = option(8, "Robots that a model answers in one call.")
     num_inference_steps: int | None = option(
@@ -40,7 +40,7 @@ class BenchmarkArguments:
                 raise ValueError(f"--{name} {path}: there is no such file.")
 
     def camera_changes(self) -> dict[str, float | None]:
-        """Fields of a camera, None where it stays as it is."""
+        """Fields of a camera, None if they stay as they are."""
         return {
             "height_m": self.camera_height_m,
             "pitch_deg": self.camera_pitch_deg,

@@ -117,7 +117,7 @@ def _draw_task(plot: PlanAxes, rollout: StoredRollout, success_distance: float) 
 
 
 def _draw_trajectories(plot: PlanAxes, rollout: StoredRollout, color: str) -> None:
-    """In colours by the critic's values, or thin without a critic."""
+    """Trajectories in colours by the critic's values, or thin without a critic."""
     for decision in spread([d for d in rollout.decisions if d.trajectories]):
         paths: list = decision.trajectories or []
         colors, style = [color] * len(paths), {"lw": 0.5, "alpha": 0.25}

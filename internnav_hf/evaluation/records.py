@@ -72,7 +72,7 @@ class StoredRollout(ABC):
 
     @abstractmethod
     def is_success(self, success_distance: float) -> bool:
-        """By the rule of its benchmark."""
+        """Success by the rule of its benchmark."""
 
     def to_dict(self) -> dict:
         """JSON-ready values; views stay out."""
@@ -120,7 +120,7 @@ class Rollout(StoredRollout):
 
     @property
     def outcome(self) -> str:
-        """In words."""
+        """How it ended, in words."""
         return "stopped by itself" if self.stop_called else "ran out of steps"
 
     def is_success(self, success_distance: float) -> bool:

@@ -1,4 +1,4 @@
-"""Closed loop: an agent walks episodes in several environments in lockstep.
+"""Closed loop: an agent acts in several environments in lockstep.
 
 `out/rollouts.jsonl` receives every episode as it ends, under a key made of everything that the
 result depends on; a later run with the same key finds it there and goes on with the rest.
@@ -36,7 +36,7 @@ LONGEST_LINE = 2**26  # bytes of an episode with its heatmaps and trajectories
 
 
 @dataclass
-class _Walker:
+class _RunningEpisode:
     """One environment in the middle of an episode."""
 
     env: NavigationEnv
@@ -122,22 +122,22 @@ def run_agent(
     num_parallel: int,
     on_finished: Callable[[Rollout], None],
 ) -> None:
-    """Walk all `tasks`, at most `num_parallel` at a time; `make_env` takes a scene's name."""
+    """Run all `tasks`, at most `num_parallel` at a time; `make_env` takes a scene's name."""
 
-    def start(index: int, scene: str, episode: NavigationEpisode) -> _Walker:
+    def start(index: int, scene: str, episode: NavigationEpisode) -> _RunningEpisode:
         env = make_env(scene)
         observation, info = env.reset(options={"episode": episode})
         agent.reset(index, env, info["instruction"])
-        walker = _Walker(env, scene, episode, observation, info)
-        walker.note(info)
-        return walker
+        one = _RunningEpisode(env, scene, episode, observation, info)
+        one.note(info)
+        return one
 
-    def advance(walkers: dict[int, _Walker]) -> Iterator[int]:
-        observations = [walker.observation for walker in walkers.values()]
-        actions = agent.act([*walkers], observations, [w.info for w in walkers.values()])
-        for (index, walker), action in zip(walkers.items(), actions, strict=True):
-            if walker.step(action):
-                on_finished(walker.rollout(agent.name, list(agent.decisions(index))))
+    def advance(running: dict[int, _RunningEpisode]) -> Iterator[int]:
+        observations = [one.observation for one in running.values()]
+        actions = agent.act([*running], observations, [w.info for w in running.values()])
+        for (index, one), action in zip(running.items(), actions, strict=True):
+            if one.step(action):
+                on_finished(one.rollout(agent.name, list(agent.decisions(index))))
                 yield index
 
     run_in_lockstep(agent.name, tasks, num_parallel, start, advance)
@@ -190,7 +190,7 @@ class RolloutStore:
             raise self._broken(number, f"{type(error).__name__}: {error}") from error
 
     def _broken(self, number: int, found: str) -> ValueError:
-        expected = "an episode of an evaluation; without the file all are walked anew"
+        expected = "an episode of an evaluation; without the file all are run anew"
         return broken(f"{self.path}:{number}", "line", found, expected)
 
     def append(self, key: str, rollout: StoredRollout, draw: bool) -> None:
@@ -241,7 +241,7 @@ def finish_tasks(
     settings: dict,
 ) -> list[Any]:
     """Rollouts of all `tasks` (scene name, episode) in their order; those already in the store
-    under `settings` are read, and `run(remaining, on_finished)` walks the others.
+    under `settings` are read, and `run(remaining, on_finished)` runs the others.
 
     `settings` (JSON values, the agent's name among them) must name everything that the rollouts
     depend on.
@@ -265,6 +265,6 @@ def finish_tasks(
 
 
 def file_stamps(path: Path) -> list[list]:
-    """Name, size and time of a model's files, so that a retrained model is walked again."""
+    """Name, size and time of a model's files, so that a retrained model is run again."""
     files = sorted(path.glob("*")) if path.is_dir() else [path]
     return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]

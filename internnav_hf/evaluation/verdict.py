@@ -63,16 +63,16 @@ def _judge(folder: Path, what: str, asked: dict[str, Any]) -> tuple[bool, str]:
     bound = next(name for name in BOUNDS if name in asked)
     holds, strictest, words = BOUNDS[bound]
     value = read_number(path, asked["number"])
-    limit, told = float(asked[bound]), ""
+    limit, product = float(asked[bound]), ""
     if asked.get("of"):
         others = {
             label: read_number(path, other) if isinstance(other, str) else float(other)
             for label, other in asked["of"].items()
         }
         beside = ", ".join(f"{label} {shown.format(other)}" for label, other in others.items())
-        told = f" ({limit:g} x {beside})"
+        product = f" ({limit:g} x {beside})"
         limit *= strictest(others.values())
-    line = f"{what}: {shown.format(value)}; learnt is {words.format(shown.format(limit))}{told}."
+    line = f"{what}: {shown.format(value)}; learnt is {words.format(shown.format(limit))}{product}."
     return holds(value, limit), line
 
 

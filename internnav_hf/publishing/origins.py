@@ -42,7 +42,7 @@ _CACHED = re.compile(r"(models|datasets)--([^/]+)/snapshots/([^/]+)")
 HEADER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|\Z)", re.S)
 _LARGEST_CARD = 1_000_000
 _MOST_PARENTS = 32
-_NOT_TOLD = ("", "null", "~", "none", "unknown")
+_NOT_STATED = ("", "null", "~", "none", "unknown")
 # Names that only the weights of these releases have.
 _OF_TRANSFORMERS = ("model", "pytorch_model", "adapter_model")
 _DD_PPO, _VLNCE, _LONG_CLIP = "actor_critic.net.", "net.", "positional_embedding_res"
@@ -87,7 +87,7 @@ def read_head(text: str, path: str | Path) -> dict[str, Any]:
 
 def licences_of_card(card: Mapping[str, Any]) -> list[Licence]:
     """The licences in the field `license`; an unknown word counts as a licence of its own."""
-    ids = [one for one in map(normal, texts(card.get("license"))) if one not in _NOT_TOLD]
+    ids = [one for one in map(normal, texts(card.get("license"))) if one not in _NOT_STATED]
     name, link = (next(iter(texts(card.get(f"license_{end}"))), "") for end in ("name", "link"))
     return [Licence(one, name, link) if one == "other" else Licence(one) for one in ids]
 

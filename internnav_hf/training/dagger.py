@@ -1,12 +1,12 @@
-"""DAgger's walks: a policy walks, and at every step the expert says what it would have done.
+"""DAgger's episodes: a policy acts, and at every step the expert gives the action that it prefers.
 
 VLN-CE's (arXiv 2004.02857): at each step the expert's action is executed with probability beta, and
 the policy's otherwise; either way the policy learns the expert's. The expert is that of the
-recorded walks: the shortest way that keeps off walls, and a turn to the goal at its end.
+demonstrations: the shortest path that keeps off walls, and a turn to the goal at its end.
 
-Walks are written as `vln_pe`: `observation.action` is the expert's, `observation.previous_action`
-what was executed; `observation.expert_actions` and `expert_steps` say what the expert would do next
-and for how long, for RDP, which learns several steps at a time, and when to stop. A walk ends when
+They are written as `vln_pe`: `observation.action` is the expert's, `observation.previous_action`
+the executed one; `observation.expert_actions` and `expert_steps` are the expert's next actions and
+their number, for RDP, which learns several steps at a time, and when to stop. An episode ends when
 STOP is executed or after `max_steps`.
 """
 
@@ -45,7 +45,7 @@ SETTINGS_FILE = "dagger.json"
 
 
 @dataclass
-class _Walker:
+class _RunningEpisode:
     """One robot in the middle of an episode; the lists have an entry for each step."""
 
     env: NavigationEnv
@@ -67,7 +67,7 @@ class _Walker:
         return {**self.observation, "pose": pose, **last}
 
     def step(self, policy_action: int, beta: float) -> bool:
-        """Note the step, execute one of the two actions; True when the walk is over."""
+        """Note the step, execute one of the two actions; True when the episode is over."""
         env, position, yaw = self.env, self.info["position"], self.info["yaw"]
         plan = self.expert.plan(np.array(position), yaw)
         action = plan[0] if self.rng.random() < beta else policy_action
@@ -106,11 +106,11 @@ def collect(
     num_parallel: int = 8,
     max_steps: int = MAX_STEPS,
 ) -> Path:
-    """Walk the first `num_episodes` of `scene_set`; returns `out`, a data root.
+    """Run the first `num_episodes` of `scene_set`; returns `out`, a data root.
 
     The expert acts at each step with probability `beta`; `seed` and the name of an episode decide
     when. A scene is whole or not there: what a killed run has finished stays. Raises ValueError if
-    `out` has walks of other settings, or of a policy with other weights.
+    `out` has episodes of other settings, or of a policy with other weights.
     """
     if not 0 <= beta <= 1:
         raise ValueError(f"beta: found {beta}, expected a probability.")
@@ -132,15 +132,17 @@ def collect(
             episodes = [episode for scene, episode in tasks if scene == name]
             folder = out / SCAN / name
             if episodes and not folder.exists():
-                walks = _walk(policy, place, episodes, camera, beta, seed, num_parallel, max_steps)
+                done = _episodes(
+                    policy, place, episodes, camera, beta, seed, num_parallel, max_steps
+                )
                 with vln_pe_folder(folder, camera, {"scene": name, "beta": beta}) as writer:
-                    for walk in walks:
-                        writer.add(walk)
+                    for episode in done:
+                        writer.add(episode)
             progress.update(len(episodes))
     return out
 
 
-def _walk(
+def _episodes(
     policy: InstructionPolicy,
     place: SceneWithEpisodes,
     episodes: list,
@@ -150,22 +152,22 @@ def _walk(
     num_parallel: int,
     max_steps: int,
 ) -> Iterator[RecordedEpisode]:
-    """In the order of `episodes`, at most `num_parallel` at a time, in one call of the policy. A
-    walk is large, and leaves as soon as those before it have.
+    """Yields `episodes` in their order, run at most `num_parallel` at a time in one call of the
+    policy. A recording is large, and leaves as soon as those before it have.
     """
     fields = GoalFields(place.scene, place.space)
-    waiting, walkers = deque(enumerate(episodes)), dict[int, _Walker]()
-    walks: dict[int, RecordedEpisode] = {}
+    waiting, running = deque(enumerate(episodes)), dict[int, _RunningEpisode]()
+    done: dict[int, RecordedEpisode] = {}
     num_given = 0
-    while waiting or walkers:
-        while waiting and len(walkers) < num_parallel:
+    while waiting or running:
+        while waiting and len(running) < num_parallel:
             index, episode = waiting.popleft()
             env = NavigationEnv(
                 place.scene, camera, [episode], max_steps=max_steps, space=place.space
             )
             observation, info = env.reset(options={"episode": episode})
             name = episode_name(env)
-            walkers[index] = _Walker(
+            running[index] = _RunningEpisode(
                 env,
                 Expert(episode, fields.of(episode)),
                 policy.start(info["instruction"], name),
@@ -173,25 +175,25 @@ def _walk(
                 observation,
                 info,
             )
-        indices = sorted(walkers)
-        memories = [walkers[index].memory for index in indices]
-        steps = policy.steps(memories, [walkers[index].shown() for index in indices])
+        indices = sorted(running)
+        memories = [running[index].memory for index in indices]
+        steps = policy.steps(memories, [running[index].shown() for index in indices])
         for index, step in zip(indices, steps, strict=True):
-            if walkers[index].step(step.actions[0], beta):
-                walks[index] = walkers.pop(index).recorded()
-        while num_given in walks:
-            yield walks.pop(num_given)
+            if running[index].step(step.actions[0], beta):
+                done[index] = running.pop(index).recorded()
+        while num_given in done:
+            yield done.pop(num_given)
             num_given += 1
 
 
 def _check_settings(out: Path, settings: dict) -> None:
-    """Those of the walks that are there already; else they are written."""
+    """Raise ValueError if episodes of other settings are there; else `settings` are written."""
     path = out / SETTINGS_FILE
     if path.is_file():
         stored = read_json(path)
         changed = [name for name in settings if stored.get(name) != settings[name]]
         if changed:
-            told = ", ".join(f"{n} was {stored.get(n)}, is {settings[n]}" for n in changed)
-            raise ValueError(f"{out}: found walks of other settings ({told}); choose another.")
+            listed = ", ".join(f"{n} was {stored.get(n)}, is {settings[n]}" for n in changed)
+            raise ValueError(f"{out}: found episodes of other settings ({listed}); choose another.")
         return
     write_atomic(path, lambda part: part.write_text(json.dumps(settings, indent=2) + "\n"))

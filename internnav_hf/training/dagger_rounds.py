@@ -1,9 +1,9 @@
-"""DAgger's rounds: what a model is shown where it goes by itself.
+"""DAgger's rounds: training on states that the model itself reaches.
 
-After the training on recorded walks, the first round lets the model walk in simulated rooms that
-nobody else uses. The expert's action is what it learns at each step; what is executed is the
-expert's with probability p in round 1, p squared in round 2, ..., else the model's. Then it trains
-on all that was ever collected. VLN-CE's (arXiv 2004.02857), where iteration 0 is the expert alone.
+After the training on demonstrations, the first round runs the model in simulated rooms of its own.
+At each step it learns the expert's action; the executed action is the expert's with probability p
+in round 1, p squared in round 2, ..., else the model's. Then it trains on all that was ever
+collected. VLN-CE's (arXiv 2004.02857), where iteration 0 is the expert alone.
 """
 
 import copy
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 SPLIT = "dagger"  # of `scene_seeds`: no dataset and no evaluation has these scenes
 DATA_FOLDER = "data"
-COLLECTED_FILE = "collected"  # in the folder of a round, once its walks are whole
+COLLECTED_FILE = "collected"  # in the folder of a round, once its episodes are whole
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
@@ -75,7 +75,7 @@ def dagger_stage(
 
 
 def check_camera(args: DaggerArguments, camera: dict | list[dict] | None) -> None:
-    """Raise ValueError where rounds are asked for, and what the simulator is to show is unknown."""
+    """Raise ValueError if rounds are asked for and the camera to simulate is unknown."""
     if args.dagger_iterations and len(cameras_of(camera)) != 1:
         raise ValueError(
             "--dagger_iterations: the data do not say which camera recorded them, or name several: "
@@ -91,7 +91,7 @@ def collect_round(
     iteration: int,
 ) -> str:
     """The data root of what was collected for round `iteration`; what a killed run has collected
-    stays. The main process walks; the others wait as long as it takes, for a file, as a barrier
+    stays. The main process collects; the others wait as long as it takes, for a file, as a barrier
     has a time limit.
     """
     (camera,) = cameras_of(processor.camera)  # `check_camera`

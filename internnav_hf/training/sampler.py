@@ -47,7 +47,7 @@ def length_groups(args: TrainingArguments, dataset: Any) -> LengthGroups | None:
     return LengthGroups(lengths, step_size, args.seed if args.data_seed is None else args.data_seed)
 
 
-class TellEpoch(TrainerCallback):
+class SetEpochCallback(TrainerCallback):
     """Calls `set_epoch` of the training set, and of the `sampler` if there is one. accelerate's
     loaders do so in a single process only, and not for the rest of an epoch in which a run was
     interrupted.

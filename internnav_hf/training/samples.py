@@ -78,7 +78,7 @@ class NumberedCollator:
 
 def name_of(dataset: Any, index: int) -> str:
     """Return the name of sample `index` of `dataset` for messages: its origin, if known."""
-    index, told = int(index), f"sample {int(index)}"
+    index, name = int(index), f"sample {int(index)}"
     while True:
         if isinstance(dataset, Subset):
             dataset, index = dataset.dataset, int(dataset.indices[index])
@@ -89,7 +89,7 @@ def name_of(dataset: Any, index: int) -> str:
         else:
             break
     where = getattr(dataset, "where", None)
-    return f"{told} ({where(index)})" if where is not None else told
+    return f"{name} ({where(index)})" if where is not None else name
 
 
 def not_finite(batch: Mapping[str, Any]) -> list[str]:
@@ -108,15 +108,15 @@ def diagnose(
     finite, and whether the samples are broken and not the model: their data are not finite, or the
     losses of other samples are.
     """
-    told, is_data, num_fine = [], False, 0
+    problems, is_data, num_fine = [], False, 0
     for index in indices:
         batch = collator([dataset[index]])
         keys = not_finite(batch)
         if keys:
-            told.append(f"{name_of(dataset, index)}: {', '.join(keys)} not finite")
+            problems.append(f"{name_of(dataset, index)}: {', '.join(keys)} not finite")
             is_data = True
         elif is_finite(batch):
             num_fine += 1
         else:
-            told.append(name_of(dataset, index))
-    return told, bool(told) and (is_data or num_fine > 0)
+            problems.append(name_of(dataset, index))
+    return problems, bool(problems) and (is_data or num_fine > 0)

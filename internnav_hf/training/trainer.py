@@ -38,7 +38,7 @@ from internnav_hf.arguments.training import NavTrainingArguments
 from internnav_hf.training.evaluation import ExactEvaluation
 from internnav_hf.training.latent_drift import LatentDrift
 from internnav_hf.training.merging import merge_lora
-from internnav_hf.training.sampler import TellEpoch, length_groups
+from internnav_hf.training.sampler import SetEpochCallback, length_groups
 from internnav_hf.training.samples import (
     BROKEN_SAMPLES,
     INDEX_KEY,
@@ -104,8 +104,8 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
             # each process generates for its own samples, so they would wait for each other's layers
             logger.warning("ZeRO-3 shares the weights out: evaluations leave the open loop out.")
             self.open_loop = None
-        self._tell_epoch = TellEpoch()
-        self.add_callback(self._tell_epoch)
+        self._set_epoch = SetEpochCallback()
+        self.add_callback(self._set_epoch)
         # the keys that a batch needs to be scored in evaluations
         self.label_names = self.label_names or list(getattr(self.model, "loss_count_keys", ()))
         if self.drift is not None:
@@ -124,8 +124,8 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
         try:
             return super().train(resume_from_checkpoint, **kwargs)
         except torch.OutOfMemoryError as error:
-            told = {"device": self.args.device, "error": error, "output_dir": output_dir}
-            raise torch.OutOfMemoryError(_OUT_OF_MEMORY.format(**told)) from error
+            where = {"device": self.args.device, "output_dir": output_dir}
+            raise torch.OutOfMemoryError(_OUT_OF_MEMORY.format(error=error, **where)) from error
 
     def run(self, resume_from_checkpoint: str | None = None) -> None:
         """Train, evaluate if there is held-out data, save metrics and the final model.
@@ -160,8 +160,8 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
 
     def _get_train_sampler(self, train_dataset: Any = None):
         """Return Trainer's sampler; `group_by_length` uses the `lengths` of a training set."""
-        self._tell_epoch.sampler = length_groups(self.args, self.train_dataset)
-        return self._tell_epoch.sampler or super()._get_train_sampler(train_dataset)
+        self._set_epoch.sampler = length_groups(self.args, self.train_dataset)
+        return self._set_epoch.sampler or super()._get_train_sampler(train_dataset)
 
     def _get_dataloader(self, dataset, description, *args, is_training: bool = False, **kwargs):
         """Return Trainer's loader; training batches record the indices of their samples."""
@@ -279,13 +279,13 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
         return grad_norm
 
     def _stop(self, what: str, losses: dict[str, Tensor], indices: Tensor | None = None) -> None:
-        told = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
+        listed = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
         samples, is_data = self._diagnosis(indices)
         raise FloatingPointError(
             (BROKEN_SAMPLES if is_data else NOT_FINITE).format(
                 step=self.state.global_step + 1,
                 what=what,
-                losses=told or "see the log",
+                losses=listed or "see the log",
                 samples="; ".join(samples),
                 output_dir=self.args.output_dir,
             )

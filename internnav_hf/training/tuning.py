@@ -49,7 +49,7 @@ class _Tuning:
 
 @dataclass
 class TuningArguments(_Tuning):
-    """Trainable parts of a System2 and their learning rates; see `choose_what_learns`."""
+    """Trainable parts of a System2 and their learning rates; see `set_trainable`."""
 
     tune_vision_tower: bool = option(True, "Train the vision tower.")
     tune_merger: bool = option(True, "Train the merger of vision tower and language model.")
@@ -81,7 +81,7 @@ class DualTuningArguments(_Tuning):
     )
 
 
-def choose_what_learns(
+def set_trainable(
     model: nn.Module, tuning: TuningArguments | DualTuningArguments, args: NavTrainingArguments
 ) -> None:
     """Freeze the parts that are not to be tuned, and enter the learning rate of every part in

@@ -104,7 +104,7 @@ def stored_config(path: str | Path, **hub: Any) -> dict[str, Any]:
         if is_bare_adapter(path, **hub):
             raise ValueError(
                 f"{path}: an adapter (LoRA) without {CONFIG_NAME}. Open it by from_pretrained of a "
-                f"model or policy, or name its base, as {ADAPTER_CONFIG} tells it."
+                f"model or policy, or name its base, which is in {ADAPTER_CONFIG}."
             )
         raise ValueError(
             f"{path}: found no {CONFIG_NAME}, expected a checkpoint. Without it nothing says which "

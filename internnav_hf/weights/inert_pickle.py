@@ -35,11 +35,11 @@ def read_tensors(file: str | Path) -> dict[str, Tensor]:
     try:
         return load_file(file) if file.suffix == SAFETENSORS else _named_tensors(file)
     except (*BROKEN, ValueError, RecursionError) as error:
-        told = reason_of(error)
-        if not told.endswith(_EXPECTED):
+        problem = reason_of(error)
+        if not problem.endswith(_EXPECTED):
             size = file.stat().st_size
-            told = f"found {size} bytes ({told}), expected a file of tensors only"
-        raise ValueError(f"{file}: {told}.") from error
+            problem = f"found {size} bytes ({problem}), expected a file of tensors only"
+        raise ValueError(f"{file}: {problem}.") from error
 
 
 def _named_tensors(file: Path) -> dict[str, Tensor]:
@@ -61,9 +61,9 @@ def _named_tensors(file: Path) -> dict[str, Tensor]:
         except ValueError as error:
             raise ValueError(f"{name[:80]}: {error}") from error
     # tied weights count twice; a file with one storage under a thousand names is no model
-    told = sum(value.num_bytes for value in content.values())
-    if told > 4 * opened.size + _EXPANDED:
-        raise ValueError(f"its tensors would have {told} bytes, of {opened.size} in the file")
+    described = sum(value.num_bytes for value in content.values())
+    if described > 4 * opened.size + _EXPANDED:
+        raise ValueError(f"its tensors would have {described} bytes, of {opened.size} in the file")
     return {name: opened.tensor(value) for name, value in content.items()}
 
 

@@ -129,8 +129,8 @@ class StrictLoading:
         return parent.from_pretrained(source, *args, **REPORTED, **kwargs)
 
     def save_pretrained(self, save_directory, *args, save_original_format: bool = False, **kwargs):
-        """As for every model, under the names that the weights have in memory, with the permissions
-        that the user's umask gives.
+        """transformers' method, under the names that the weights have in memory, with the
+        permissions that the user's umask gives.
 
         Names of old, transformers' default, do not load back with `load_state_dict`.
         """
@@ -331,9 +331,9 @@ def check_loading(
         ("has unexpected", unexpected),
         ("has other shapes for", [entry[0] for entry in info.get("mismatched_keys", ())]),
     ]
-    told = [f"{verb} {len(keys)} key(s): {_some(keys)}" for verb, keys in problems if keys]
-    if told:
-        raise ValueError(f"The checkpoint {path} does not fit the model: it {'; it '.join(told)}.")
+    found = [f"{verb} {len(keys)} key(s): {_some(keys)}" for verb, keys in problems if keys]
+    if found:
+        raise ValueError(f"The checkpoint {path} does not fit the model: it {'; it '.join(found)}.")
 
 
 def _some(keys: Iterable[str]) -> str:

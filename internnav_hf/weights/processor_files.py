@@ -26,7 +26,7 @@ class ChecksFiles:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """As for every processor."""
+        """transformers' method, with its files checked before."""
         path = pretrained_model_name_or_path
         check_processor_files(path, kwargs.get("subfolder") or "")
         parent: Any = super()

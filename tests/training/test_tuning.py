@@ -13,9 +13,9 @@ from internnav_hf.training.tuning import (
     DualTuningArguments,
     TuningArguments,
     add_lora,
-    choose_what_learns,
     parameter_groups,
     parameter_table,
+    set_trainable,
 )
 from tests.tiny.system2 import FAMILIES, tiny_system2
 from tests.tiny.toy_expert import ToyExpertConfig
@@ -84,7 +84,7 @@ def test_every_parameter_of_system2_belongs_to_a_part(tmp_path, family, tied):
     model = tiny_system2(family, tie_word_embeddings=tied, landmark_loss_weight=1.0)
     args = arguments(tmp_path, learning_rate=1e-3)
     tuning = TuningArguments(vision_tower_learning_rate=1e-4, merger_learning_rate=2e-4)
-    choose_what_learns(model, tuning, args)
+    set_trainable(model, tuning, args)
     groups = parameter_groups(model, 1e-3, args.module_learning_rates, 0.0)
     rates = {group["name"]: group["lr"] for group in groups}
     assert "other" not in rates
@@ -106,14 +106,14 @@ def test_every_parameter_of_system2_belongs_to_a_part(tmp_path, family, tied):
 )
 def test_a_part_that_is_not_tuned_is_frozen_and_no_other(tmp_path, part, prefix):
     model = tiny_system2()
-    choose_what_learns(model, TuningArguments(**{f"tune_{part}": False}), arguments(tmp_path))
+    set_trainable(model, TuningArguments(**{f"tune_{part}": False}), arguments(tmp_path))
     names = [name for name, _ in model.named_parameters()]
     assert frozen(model) == {name for name in names if name.startswith(prefix)}
 
 
 def test_a_frozen_vision_tower_leaves_its_merger(tmp_path):
     model = tiny_system2()
-    choose_what_learns(model, TuningArguments(tune_vision_tower=False), arguments(tmp_path))
+    set_trainable(model, TuningArguments(tune_vision_tower=False), arguments(tmp_path))
     assert all(name.startswith("vlm.model.visual.") for name in frozen(model))
     assert not any("merger" in name for name in frozen(model))
     assert frozen(model)
@@ -121,7 +121,7 @@ def test_a_frozen_vision_tower_leaves_its_merger(tmp_path):
 
 def test_a_rate_that_the_user_names_wins(tmp_path):
     args = arguments(tmp_path, module_learning_rates={"pixel_goal_head": 7.0, "vlm.model": 3.0})
-    choose_what_learns(tiny_system2(), TuningArguments(heads_learning_rate=1.0), args)
+    set_trainable(tiny_system2(), TuningArguments(heads_learning_rate=1.0), args)
     assert args.module_learning_rates["pixel_goal_head"] == 7.0
     assert args.module_learning_rates["vlm.model"] == 3.0
 
@@ -157,7 +157,7 @@ def test_what_learns_in_a_dual_system_is_what_is_published(tmp_path, system1):
     with torch.device("meta"):
         expert = EXPERT_CONFIGS[system1](plan_hidden_size=64)
         model = DualSystemModel.from_parts(tiny_system2(), expert)
-    choose_what_learns(model, DualTuningArguments(), arguments(tmp_path))
+    set_trainable(model, DualTuningArguments(), arguments(tmp_path))
     shapes = json.loads((GOLDEN / f"keys_{system1}.json").read_text())["tensors"]
     published = json.loads((GOLDEN / "trainable_dual.json").read_text())[system1]
     tensors = {name: torch.empty(shapes[name][1], device="meta") for name in published}
@@ -174,7 +174,7 @@ def test_parts_of_a_dual_system_have_rates_of_their_own(tmp_path):
         latent_queries_learning_rate=2e-3,
     )
     model = tiny_dual(tie_word_embeddings=False)
-    choose_what_learns(model, tuning, args)
+    set_trainable(model, tuning, args)
     groups = parameter_groups(model, 1e-3, args.module_learning_rates, 0.0)
     assert "other" not in {group["name"] for group in groups}
     assert {group["name"]: group["lr"] for group in groups if group["trainable"]} == {
@@ -189,7 +189,7 @@ def test_no_plan_depends_on_system2s_head_and_output_layer(tmp_path):
     everything = DualTuningArguments(
         tune_vision_tower=True, tune_merger=True, tune_language_model=True
     )
-    choose_what_learns(model, everything, arguments(tmp_path))
+    set_trainable(model, everything, arguments(tmp_path))
     assert {name.split(".")[1] for name in frozen(model)} == {"vlm", "pixel_goal_head"}
     assert {n for n in frozen(model) if ".vlm." in n} == {"system2.vlm.lm_head.weight"}
 
@@ -197,7 +197,7 @@ def test_no_plan_depends_on_system2s_head_and_output_layer(tmp_path):
 def test_lora_in_a_dual_system_keeps_queries_and_expert_as_they_were(tmp_path):
     model = tiny_dual()
     model.action_expert.from_view.requires_grad_(False)
-    choose_what_learns(model, DualTuningArguments(), arguments(tmp_path))
+    set_trainable(model, DualTuningArguments(), arguments(tmp_path))
     before = learning(model)
     adapted = add_lora(model, rank=2)
     plain = {name.removeprefix("base_model.model.") for name in learning(adapted)}

@@ -62,7 +62,7 @@ def evaluate_dual_open_loop(
 
 
 def _check(policy: DualSystemPolicy, dataset: DualSystemDataset) -> None:
-    """In another mode than training nothing can be compared."""
+    """Raise ValueError if `dataset` was opened in another mode than the model's training."""
     check_cameras(policy.processor.camera, dataset.cameras)
     if policy.needs_depth and not dataset.depth:
         raise ValueError(
@@ -114,7 +114,7 @@ def _compared(sample: dict[str, Any], step: DualSystemStep, num_samples: int) ->
 def straight_path(sample: dict[str, Any], goal_pixel: tuple[float, float]) -> np.ndarray:
     """(H + 1, 2) metres in the robot's frame, to what a pixel of the look-down view shows.
 
-    By its depth where the sample has it, else by the floor; above the horizon it goes nowhere.
+    By its depth if the sample has it, else by the floor; above the horizon it goes nowhere.
     """
     camera = sample["camera"]
     pitch = np.radians(camera.look_down_pitch_deg)

@@ -85,7 +85,7 @@ def evaluate_navdp_open_loop(
 
 
 def check_comparable(model: NavDPModel, dataset: NavDPDataset) -> None:
-    """Raise ValueError where `dataset` shows another size or camera than the model's training."""
+    """Raise ValueError if `dataset` shows another size or camera than the model's training."""
     for name in ("action_horizon", "image_size", "num_memory_frames", "num_pixel_goal_channels"):
         found, expected = getattr(dataset, name), getattr(model.config, name)
         if found != expected:
@@ -192,7 +192,7 @@ def touches(points: np.ndarray, obstacles: ObstacleField, radius_m: float) -> np
 
 
 def rank_correlation(judged: np.ndarray) -> float | None:
-    """Spearman's, of the two columns of `judged` (P, 2); None where one does not vary. What
+    """Spearman's, of the two columns of `judged` (P, 2); None if one does not vary. What
     differs by rounding is equal.
     """
     judged = judged.round(4)

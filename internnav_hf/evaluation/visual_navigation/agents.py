@@ -93,7 +93,7 @@ class StraightLine(DrivingAgent):
         self.runs: dict[int, DrivingRun] = {}
 
     def reset(self, env_index: int, run: DrivingRun) -> None:
-        """Whose camera it is."""
+        """Keep the episode, for its camera."""
         self.runs[env_index] = run
 
     def plan(

@@ -61,7 +61,7 @@ PUBLISHED_CAMERA = CameraSpec(
 class VisualNavigationArguments(BenchmarkArguments):
     """What to evaluate, and where."""
 
-    task: list[str] = option([*TASKS], f"Of {', '.join(TASKS)}; several go in one table.")
+    task: list[str] = option([*TASKS], f"Some of {', '.join(TASKS)}; several go in one table.")
     out: str = option("outputs/eval-system1", "Folder of metrics.json, metrics.md, report.html.")
     model: str | None = option(
         None, f"Folder, released file or Hub name of a NavDP; or one of {', '.join(BASELINES)}."
@@ -71,7 +71,7 @@ class VisualNavigationArguments(BenchmarkArguments):
     baselines: list[str] = option(
         [*BASELINES], f"Agents to compare with, of {', '.join(BASELINES)}; or none."
     )
-    density: str = option("medium", f"Of the clutter in generated scenes: {', '.join(DENSITIES)}.")
+    density: str = option("medium", f"Clutter of generated scenes: {', '.join(DENSITIES)}.")
     num_samples: int = option(16, "Trajectories to choose from. NavDP repository: 16.")
     memory_stride: int = option(1, "Plans from one frame in the memory to the next.")
     stop_threshold: float | None = option(
@@ -96,14 +96,14 @@ class VisualNavigationArguments(BenchmarkArguments):
                     f"--baselines: found {name}, expected some of {', '.join(BASELINES)}, or none."
                 )
         if self.model is None and not self.baselines:
-            raise ValueError("--model, --baselines: found none of either; nobody would drive.")
+            raise ValueError("--model, --baselines: found none of either, expected an agent.")
         if self.density not in DENSITIES:
             raise ValueError(f"--density: found {self.density}, expected {', '.join(DENSITIES)}.")
         check_counts(self, "num_samples", "memory_stride")
         super().__post_init__()
 
     def camera_changes(self) -> dict[str, float | None]:
-        """Fields of a camera, None where it stays as it is."""
+        """Fields of a camera, None if they stay as they are."""
         size = {"width": self.camera_width, "height": self.camera_height}
         return super().camera_changes() | size
 
@@ -219,7 +219,7 @@ def rollouts_of(
 
 
 def rollout_settings(args: VisualNavigationArguments, agent: DrivingAgent) -> dict:
-    """What an agent's rollouts depend on besides the rules, the scenes and the episodes."""
+    """What an agent's rollouts depend on in addition to the rules, the scenes and the episodes."""
     settings: dict = {"seed": args.seed}
     if agent.needs_images:
         settings |= policy_settings(args)

@@ -92,7 +92,7 @@ class DrivingRun:
         return observation
 
     def goal(self) -> Goal:
-        """As the task says it at this place."""
+        """The goal of the task, from this place."""
         goal, pose = self.episode.goal, self.robot.pose
         if goal is None:
             return NoGoal()

@@ -1,11 +1,11 @@
-"""Visual-navigation episodes: rooms nobody has trained in, where to start, and where to go.
+"""Visual-navigation episodes in unseen rooms: where they start and where their goals are.
 
 Published (NavDP's benchmark): ten easy and ten hard cluttered scenes and forty homes and shops, 100
 pairs of places in each; the places are 10-30 m apart for point goals in clutter (18.5 m on
 average), 3-10 m for image goals there (6.9 m), 4-13.6 m in homes and 4-18.5 m in shops for both.
 It has no pixel-goal task; ours is like the point-goal task, with goals that the first view shows.
-Differs besides: what a goal's image shows is not published; ours looks along the way to it, and
-where there is furniture it shows some.
+Also differs: what a goal's image shows is not published; ours looks along the path to it, and shows
+furniture if there is any.
 """
 
 import hashlib
@@ -65,7 +65,7 @@ class EpisodeRules:
 
 @dataclass(frozen=True)
 class DrivingEpisode:
-    """`start` and `goal` are (x, y, yaw); there is no goal where exploring is the task.
+    """`start` and `goal` are (x, y, yaw); there is no goal if exploring is the task.
 
     `reference_path` (N, 2) is the shortest path from one to the other, `geodesic_distance` metres.
     """
@@ -109,7 +109,7 @@ class DrivingScenes:
         }
 
     def scene(self, name: str) -> Scene:
-        """By name."""
+        """The scene of that name."""
         return self.places[name].scene
 
     def view(self, name: str, pose: Pose) -> Rendering:
@@ -121,7 +121,7 @@ class DrivingScenes:
     def tasks(
         self, task: str, rules: EpisodeRules, num_episodes: int, seed: int
     ) -> list[tuple[str, DrivingEpisode]]:
-        """(scene name, episode), `num_episodes` in each scene; fewer where a scene is too small.
+        """(scene name, episode), `num_episodes` in each scene; fewer if a scene is too small.
 
         ValueError if no scene has one.
         """

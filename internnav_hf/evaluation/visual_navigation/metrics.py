@@ -1,6 +1,6 @@
 """Metrics of NavDP's visual-navigation benchmark, and some more.
 
-Published: success where an episode ends within a radius of the goal, however it ends; SPL with the
+Published: success if an episode ends within a radius of the goal, however it ends; SPL with the
 straight distance from start to goal over the distance driven, at most 1; without a goal, the
 seconds until the end and the area seen. More: SPL with the shortest path around obstacles, and how
 often something is run into. Exploring has neither success nor SPL.

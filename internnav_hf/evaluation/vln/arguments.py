@@ -30,7 +30,7 @@ class VLNArguments(BenchmarkArguments):
     vln_models: list[str] = option(
         [], "Folders of Seq2Seq, CMA, RDP and the like, a row in the table each."
     )
-    system1: str | None = option(None, "A NavDP (folder, released file) that walks to its goals.")
+    system1: str | None = option(None, "A NavDP (folder, released file) that moves to its goals.")
     system1_goal: Literal["pixel", "point"] = option(
         "pixel", "Goal of --system1: the pixel, or the point that the pixel shows by depth."
     )
@@ -48,7 +48,7 @@ class VLNArguments(BenchmarkArguments):
     )
     success_distance: float = option(1.0, "Metres from the goal that count as reached.", above=0)
     max_steps: int = option(500, "Actions until an episode is cut off.")
-    allow_sliding: bool = option(False, "VLN-CE's rule: walk on along an obstacle that is met.")
+    allow_sliding: bool = option(False, "VLN-CE's rule: slide along an obstacle that is met.")
     max_steps_per_goal: int = option(
         8, "Actions towards a pixel goal until System2 is asked again."
     )
@@ -83,8 +83,8 @@ class VLNArguments(BenchmarkArguments):
         if self.data_root is not None and self.model is None:
             raise ValueError("--data_root: single decisions are those of a --model; none is given.")
         if self.system1 is not None and self.model is None:
-            raise ValueError("--system1: it walks to the goals of a --model; none is given.")
+            raise ValueError("--system1: it moves to the goals of a --model; none is given.")
 
     def camera_changes(self) -> dict[str, float | None]:
-        """Fields of a camera, None where it stays as it is."""
+        """Fields of a camera, None if they stay as they are."""
         return super().camera_changes() | {"look_down_pitch_deg": self.camera_look_down_pitch_deg}

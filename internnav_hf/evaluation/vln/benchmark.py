@@ -33,7 +33,7 @@ from internnav_hf.sim.scenes import SceneConfig, load_scene
 
 
 def evaluate_vln(args: VLNArguments) -> Path:
-    """Walk, measure, report; returns the report."""
+    """Run, measure, report; returns the report."""
     out = output_folder("--out", args.out)
     log_history = read_log_history(args.trainer_state)
     models = load_models(args)
@@ -42,7 +42,9 @@ def evaluate_vln(args: VLNArguments) -> Path:
     agents = [(row, row.make()) for row in rows]
     camera = main_camera(args, models)
     out.mkdir(parents=True, exist_ok=True)
-    rollouts = {agent.name: walk(args, row, agent, scene_set, camera, out) for row, agent in agents}
+    rollouts = {
+        agent.name: rollouts_of(args, row, agent, scene_set, camera, out) for row, agent in agents
+    }
     results = {
         "agents": {name: metrics_of(found, args) for name, found in rollouts.items()},
         "model": args.model or ", ".join(one.path for one in models.followers) or None,
@@ -94,7 +96,7 @@ def make_scenes(args: VLNArguments) -> SceneSet:
     return SceneSet(scenes, args.episodes, args.seed, args.min_distance)
 
 
-def walk(
+def rollouts_of(
     args: VLNArguments, row: Row, agent: Agent, scene_set: SceneSet, camera: CameraSpec, out: Path
 ) -> list[Rollout]:
     """Rollouts of one agent; finished ones are read from the output folder."""

@@ -1,4 +1,4 @@
-"""System2 and NavDP in the simulator, decoupled: System2 points, NavDP walks there.
+"""System2 and NavDP in the simulator, decoupled: System2 points, NavDP moves there.
 
 The published "InternVLA-N1 (System2) + decoupled System1". Nothing but the goal passes between the
 two, so that any System2 goes with any NavDP:
@@ -58,7 +58,7 @@ class _Goal:
 
 
 @dataclass
-class _Walk:
+class _State:
     """One environment's episode; `memory` is NavDP's, `actions` are still to take."""
 
     env: NavigationEnv
@@ -107,98 +107,98 @@ class DecoupledAgent(Agent):
         self.system2, self.system1, self.system1_goal = system2, system1, system1_goal
         self.reads_earlier_views = system1.model.config.num_pixel_goal_channels == 7
         self.max_steps_per_goal, self.actions_per_path = max_steps_per_goal, actions_per_path
-        self.walks: dict[int, _Walk] = {}
+        self.states: dict[int, _State] = {}
 
     def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
         """Forget the past; random numbers are those of the episode, whatever runs beside it."""
         instruction = checked_instruction(instruction, self.name)
         memory = self.system1.start(episode_name(env))
-        self.walks[env_index] = _Walk(env, instruction, memory)
+        self.states[env_index] = _State(env, instruction, memory)
 
     def decisions(self, env_index: int) -> list[DecisionRecord]:
-        """With pictures and the trajectories that NavDP drew at once, with their values."""
-        return self.walks[env_index].records
+        """Records with pictures, and the trajectories that NavDP sampled at once with values."""
+        return self.states[env_index].records
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """One action each; asks System2, or NavDP, for all that have none left, at once."""
-        walks = episodes_of(self.name, self.walks, env_indices, observations, infos)
+        states = episodes_of(self.name, self.states, env_indices, observations, infos)
         checked_sights(self.name, observations, infos, ("rgb", "depth"))
-        shown = zip(walks, observations, infos, strict=True)
+        shown = zip(states, observations, infos, strict=True)
         pairs = []
-        for walk, seen, info in shown:
-            down = look_down_view(walk.env, seen)
-            pairs.append((walk, _Sight(Image.fromarray(seen["rgb"]), down, info)))
-        for walk, sight in pairs:
-            self.system1.observe(walk.memory, sight.down)
+        for state, seen, info in shown:
+            down = look_down_view(state.env, seen)
+            pairs.append((state, _Sight(Image.fromarray(seen["rgb"]), down, info)))
+        for state, sight in pairs:
+            self.system1.observe(state.memory, sight.down)
         self._think([pair for pair in pairs if not pair[0].actions])
-        for walk, sight in pairs:
-            walk.history.append(self.system2.prepare(sight.frame))
-            walk.num_steps += 1
-            if walk.goal is not None:
-                walk.goal.age += 1
-        return [walk.actions.pop(0) for walk in walks]
+        for state, sight in pairs:
+            state.history.append(self.system2.prepare(sight.frame))
+            state.num_steps += 1
+            if state.goal is not None:
+                state.goal.age += 1
+        return [state.actions.pop(0) for state in states]
 
-    def _think(self, pairs: list[tuple[_Walk, _Sight]]) -> None:
-        """Fill `actions` of walks that have none."""
-        for walk, _ in pairs:
-            if walk.goal is not None and walk.goal.age >= self.max_steps_per_goal:
-                walk.goal = None
+    def _think(self, pairs: list[tuple[_State, _Sight]]) -> None:
+        """Fill `actions` of states that have none."""
+        for state, _ in pairs:
+            if state.goal is not None and state.goal.age >= self.max_steps_per_goal:
+                state.goal = None
         self._drive([pair for pair in pairs if pair[0].goal is not None])
         asking = [pair for pair in pairs if not pair[0].actions]
         self._ask(asking)
         pointed = [pair for pair in asking if pair[0].goal is not None]
-        for (walk, sight), step in zip(pointed, self._drive(pointed), strict=True):
-            record, info = walk.records[-1], sight.info
+        for (state, sight), step in zip(pointed, self._drive(pointed), strict=True):
+            record, info = state.records[-1], sight.info
             places = robot_to_world(step.trajectories, (*info["position"], info["yaw"]))
             record.trajectories = np.round(places, 3).tolist()
             record.values = np.round(step.values, 3).tolist()
-        for walk, _ in pairs:
-            walk.actions = walk.actions or [int(FALLBACK_ACTION)]
+        for state, _ in pairs:
+            state.actions = state.actions or [int(FALLBACK_ACTION)]
 
-    def _ask(self, pairs: list[tuple[_Walk, _Sight]]) -> None:
+    def _ask(self, pairs: list[tuple[_State, _Sight]]) -> None:
         """System2's answers: actions, or a goal."""
         if not pairs:
             return
         decisions = self.system2.decide(
             [sight.frame for _, sight in pairs],
-            [walk.instruction for walk, _ in pairs],
-            [walk.history.frames for walk, _ in pairs],
+            [state.instruction for state, _ in pairs],
+            [state.history.frames for state, _ in pairs],
             [Image.fromarray(sight.down["rgb"]) for _, sight in pairs],
         )
-        for (walk, sight), decision in zip(pairs, decisions, strict=True):
+        for (state, sight), decision in zip(pairs, decisions, strict=True):
             picture, place = sight.frame, None
             if decision.kind == AnswerKind.PIXEL_GOAL:
-                place = place_at(walk.env, decision.goal_pixel, sight.down["depth"])
+                place = place_at(state.env, decision.goal_pixel, sight.down["depth"])
                 if place is not None or self.system1_goal == "pixel":
-                    walk.goal = _Goal(decision.goal_pixel, sight.down["rgb"], place)
+                    state.goal = _Goal(decision.goal_pixel, sight.down["rgb"], place)
                 picture = Image.fromarray(sight.down["rgb"])
             elif decision.kind in (AnswerKind.TURN, AnswerKind.STOP):
-                walk.actions = [int(a) for a in decision.actions if a != Action.LOOK_DOWN]
-            walk.records.append(record_of(decision, walk.num_steps, sight.info, picture, place))
+                state.actions = [int(a) for a in decision.actions if a != Action.LOOK_DOWN]
+            state.records.append(record_of(decision, state.num_steps, sight.info, picture, place))
 
-    def _drive(self, pairs: list[tuple[_Walk, _Sight]]) -> list[NavDPStep]:
+    def _drive(self, pairs: list[tuple[_State, _Sight]]) -> list[NavDPStep]:
         """NavDP's next actions towards the goals. One whose path leads nowhere is dropped."""
         steps = self.system1.steps(
-            [walk.memory for walk, _ in pairs],
+            [state.memory for state, _ in pairs],
             [sight.down for _, sight in pairs],
-            [self._goal_now(walk, sight.info) for walk, sight in pairs],
+            [self._goal_now(state, sight.info) for state, sight in pairs],
             observed=True,
         )
-        for (walk, _), step in zip(pairs, steps, strict=True):
-            walk.actions = self._actions(step)
-            walk.goal = walk.goal if walk.actions else None
+        for (state, _), step in zip(pairs, steps, strict=True):
+            state.actions = self._actions(step)
+            state.goal = state.goal if state.actions else None
         return steps
 
-    def _goal_now(self, walk: _Walk, info: dict) -> Goal:
+    def _goal_now(self, state: _State, info: dict) -> Goal:
         """The goal for NavDP, from where the robot is."""
-        goal, pose = walk.goal, (*info["position"], info["yaw"])
-        assert goal is not None, "only walks with a goal are driven"
+        goal, pose = state.goal, (*info["position"], info["yaw"])
+        assert goal is not None, "NavDP is asked for states with a goal only"
         if self.system1_goal == "point" and goal.place is not None:
             x, y = world_to_robot(goal.place, pose)
             return PointGoal((float(x), float(y)))
         if goal.place is None or goal.age == 0 or self.reads_earlier_views:
             return PixelGoal(goal.pixel, goal.view)
-        camera = walk.env.camera
+        camera = state.env.camera
         down = replace(camera, pitch_deg=camera.look_down_pitch_deg)
         return PixelGoal(floor_pixel(goal.place, pose, down))
 

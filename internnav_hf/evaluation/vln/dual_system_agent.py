@@ -1,4 +1,4 @@
-"""The dual system in the simulator: System2 decides, the action expert's trajectories are walked.
+"""The dual system in the simulator: System2 decides, the action expert's trajectories are followed.
 
 `DualSystemPolicy` says what is done and when System2 is asked; here its actions are taken one by
 one, up to four of a trajectory before the next is sampled. Nothing is known of the map, and what is
@@ -32,7 +32,7 @@ class DualSystemAgent(PolicyAgent):
         self.use_depth = use_depth
 
     def view(self, state: EpisodeState, observation: dict, info: dict) -> dict[str, Any]:
-        """With the look-down view."""
+        """The observation with the look-down view."""
         down = look_down_view(state.env, observation)
         seen = {"rgb": observation["rgb"], "rgb_look_down": down["rgb"]}
         return seen | {"depth_look_down": down["depth"]} if self.use_depth else seen

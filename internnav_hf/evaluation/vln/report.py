@@ -55,7 +55,7 @@ EXPLANATION = (
     "The first successes and the first failures that finished, not the prettiest. Dashed black: "
     "reference path. Dotted circle: success. Square: success, cross: failure. White points: where "
     "System2 was asked, or a step is remembered. On the views, the ring is the pixel goal and the "
-    "colours are the head's heatmap; blue are the action expert's samples of where to walk, white "
+    "colours are the head's heatmap; blue are the action expert's samples of the path, white "
     "is their mean. The map shows the samples as thin lines. Of models that decide at every step "
     "some steps are shown, with the action that followed and the share of the path that they "
     "thought was done."
@@ -150,7 +150,7 @@ def _trajectories(result: dict[str, float] | None) -> dict | None:
 
 
 def _open_loop(results: dict[str, Any] | None) -> dict | None:
-    """With numbers to read, and the confusion matrix as shares of each row, for shading."""
+    """`results` with formatted numbers, and confusion as shares of each row, for shading."""
     if results is None:
         return None
     headline = {

@@ -3,7 +3,7 @@
 System2 is asked when nothing is left to do of its last answer:
 
 * Turns are executed one by one, STOP ends the episode.
-* A pixel goal is lifted with the look-down view's depth (with the floor plane where there is none),
+* A pixel goal is lifted with the look-down view's depth (with the floor plane if there is none),
   moved to the nearest place where the robot can be, and followed for at most `max_steps_per_goal`
   actions or until 0.25 m before it.
 * Where no action follows - text that cannot be parsed, a pixel above the horizon without depth, a
@@ -36,7 +36,7 @@ FALLBACK_ACTION = Action.TURN_LEFT
 
 
 @dataclass
-class _Walk:
+class _State:
     """One environment's episode: `frame` is the ordinary view, `history` the ones before it in the
     size in which System2 is shown them, `plan` actions to take.
     """
@@ -72,65 +72,69 @@ class System2Agent(Agent):
 
     def __init__(self, policy: Any, max_steps_per_goal: int = 8, use_depth: bool = True):
         self.policy, self.max_steps_per_goal, self.use_depth = policy, max_steps_per_goal, use_depth
-        self.walks: dict[int, _Walk] = {}
+        self.states: dict[int, _State] = {}
 
     def reset(self, env_index: int, env: NavigationEnv, instruction: str) -> None:
         """Forget the past."""
-        self.walks[env_index] = _Walk(env, checked_instruction(instruction, self.name))
+        self.states[env_index] = _State(env, checked_instruction(instruction, self.name))
 
     def decisions(self, env_index: int) -> list[DecisionRecord]:
-        """With pictures: `view` is what System2 pointed in or judged."""
-        return self.walks[env_index].records
+        """Records with pictures: `view` is the image that System2 pointed in or judged."""
+        return self.states[env_index].records
 
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """One action each; asks System2 for all that have none left, at once."""
-        walks = episodes_of(self.name, self.walks, env_indices, observations, infos)
-        for walk, sight in zip(walks, checked_sights(self.name, observations, infos), strict=True):
-            walk.frame = sight["rgb"]
-        actions = [walk.planned_action(info) for walk, info in zip(walks, infos, strict=True)]
+        states = episodes_of(self.name, self.states, env_indices, observations, infos)
+        for state, sight in zip(
+            states, checked_sights(self.name, observations, infos), strict=True
+        ):
+            state.frame = sight["rgb"]
+        actions = [state.planned_action(info) for state, info in zip(states, infos, strict=True)]
         undecided = [i for i, action in enumerate(actions) if action is None]
         if undecided:
-            self._decide([walks[i] for i in undecided], [infos[i] for i in undecided])
+            self._decide([states[i] for i in undecided], [infos[i] for i in undecided])
         for i in undecided:
-            actions[i] = walks[i].planned_action(infos[i])
-        for walk in walks:
-            walk.history.append(self.policy.prepare(walk.frame))
-            walk.num_steps += 1
+            actions[i] = states[i].planned_action(infos[i])
+        for state in states:
+            state.history.append(self.policy.prepare(state.frame))
+            state.num_steps += 1
         return [int(FALLBACK_ACTION) if action is None else action for action in actions]
 
-    def _decide(self, walks: list[_Walk], infos: list[dict]) -> None:
+    def _decide(self, states: list[_State], infos: list[dict]) -> None:
         views: dict[int, Rendering] = {}
 
         def look_down(indices: list[int]) -> list[Image.Image]:
             for i in indices:
-                env = walks[i].env
+                env = states[i].env
                 views[i] = env.render_view(env.camera.look_down_pitch_deg)
             return [Image.fromarray(views[i].rgb) for i in indices]
 
         decisions = self.policy.decide(
-            [walk.frame for walk in walks],
-            [walk.instruction for walk in walks],
-            [walk.history.frames for walk in walks],
+            [state.frame for state in states],
+            [state.instruction for state in states],
+            [state.history.frames for state in states],
             look_down,
         )
-        for i, (walk, decision) in enumerate(zip(walks, decisions, strict=True)):
-            self._follow(walk, decision, infos[i], views.get(i))
+        for i, (state, decision) in enumerate(zip(states, decisions, strict=True)):
+            self._follow(state, decision, infos[i], views.get(i))
 
-    def _follow(self, walk: _Walk, decision: Decision, info: dict, view: Rendering | None) -> None:
+    def _follow(
+        self, state: _State, decision: Decision, info: dict, view: Rendering | None
+    ) -> None:
         """Turn an answer into something to do, and remember it."""
-        walk.plan, walk.goal_steps_left, goal = [], 0, None
+        state.plan, state.goal_steps_left, goal = [], 0, None
         if decision.kind == AnswerKind.PIXEL_GOAL:
             assert view is not None, "a pixel goal without the view that it points in"
             depth = view.depth if self.use_depth else None
-            shown = place_at(walk.env, decision.goal_pixel, depth)
+            shown = place_at(state.env, decision.goal_pixel, depth)
             if shown is not None:
-                goal = walk.env.space.nearest(shown)
-                walk.distance_to_goal = walk.env.space.distance_field(goal)
-                walk.goal_steps_left = self.max_steps_per_goal
+                goal = state.env.space.nearest(shown)
+                state.distance_to_goal = state.env.space.distance_field(goal)
+                state.goal_steps_left = self.max_steps_per_goal
         elif decision.kind in (AnswerKind.TURN, AnswerKind.STOP):
-            walk.plan = [int(a) for a in decision.actions if a != Action.LOOK_DOWN]
-        picture = walk.frame if view is None else Image.fromarray(view.rgb)
-        walk.records.append(record_of(decision, walk.num_steps, info, picture, goal))
+            state.plan = [int(a) for a in decision.actions if a != Action.LOOK_DOWN]
+        picture = state.frame if view is None else Image.fromarray(view.rgb)
+        state.records.append(record_of(decision, state.num_steps, info, picture, goal))
 
 
 def record_of(

@@ -56,7 +56,7 @@ from internnav_hf.training.saving.resume import (
     check_same_run,
     checkpoints,
     describe_run,
-    tell_new_length,
+    warn_of_new_length,
     what_is_left,
     write_record,
 )
@@ -234,29 +234,29 @@ class CheckpointTrainer(Trainer):
                 f"step {self.state.max_steps}: raise --max_steps or --num_train_epochs."
             )
         if self._resumed:
-            tell_new_length(self._resumed, self.state.max_steps)
-        told = read_progress(self._resumed, self.args.process_index)
-        if told is None:
+            warn_of_new_length(self._resumed, self.state.max_steps)
+        progress = read_progress(self._resumed, self.args.process_index)
+        if progress is None:
             self._first_counted_step = self.state.global_step
         else:
-            self._tr_loss += told["tr_loss"]
-            self._total_loss_scalar = told["total_loss"]
-            self._globalstep_last_logged = told["last_logged"]
-            self._set_unlogged(told["unlogged"])
-            if told["evaluation_due"] or told["epoch_end_due"]:
-                self._catch_up(told)
+            self._tr_loss += progress["tr_loss"]
+            self._total_loss_scalar = progress["total_loss"]
+            self._globalstep_last_logged = progress["last_logged"]
+            self._set_unlogged(progress["unlogged"])
+            if progress["evaluation_due"] or progress["epoch_end_due"]:
+                self._catch_up(progress)
         self._moment = self._now()
         if self.interruption.is_heard:
             self._release()
 
-    def _catch_up(self, told: dict[str, Any]) -> None:
+    def _catch_up(self, progress: dict[str, Any]) -> None:
         """Do what was due when the run was left: an evaluation, the end of an epoch."""
         super()._load_rng_state(self._resumed)
-        norm, rate = told["rates"]
+        norm, rate = progress["rates"]
         args = (self._tr_loss, norm, self.model_wrapped, None, self.state.epoch, None, time.time())
-        self.control.should_evaluate = told["evaluation_due"]
+        self.control.should_evaluate = progress["evaluation_due"]
         super()._maybe_log_save_evaluate(*args, learning_rate=rate)
-        if told["epoch_end_due"]:
+        if progress["epoch_end_due"]:
             handler = self.callback_handler
             self.control = handler.on_epoch_end(self.args, self.state, self.control)
             self._ends_epoch = False

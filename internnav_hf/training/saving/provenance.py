@@ -81,14 +81,14 @@ def _origin(name: str, scenes: Sequence[Path]) -> Origin:
     if scenes and all(map(is_simulated, scenes)):
         return Origin(name, "data", UNRESTRICTED, _SIMULATOR)
     places = [_above(scene) for scene in {scene.parent: scene for scene in scenes}.values()]
-    told = [licence for place in places for licence in place.licences]
+    stated = [licence for place in places for licence in place.licences]
     paths = [str(scene.resolve()) for scene in scenes[:1]]
     known = [restriction_of_name(one) for one in (name, *paths)]
-    if not any(told + known) and _are_scans(scenes):
+    if not any(stated + known) and _are_scans(scenes):
         known.append(SCANS)
-    licence = strictest(one for one in (*told, *known) if one)
-    if licence is None and told and all(place.licences for place in places):
-        licence = told[0]
+    licence = strictest(one for one in (*stated, *known) if one)
+    if licence is None and stated and all(place.licences for place in places):
+        licence = stated[0]
     if licence is None and SIMULATED.fullmatch(name):
         return Origin(name, "data", UNRESTRICTED, _SIMULATOR)
     repository, revision = next(
@@ -110,16 +110,16 @@ class _Place(NamedTuple):
 def _above(scene: Path) -> _Place:
     """Read licences and repository from the card of the data set that contains `scene`."""
     repository, revision = max(cached_name(scene), cached_name(scene.resolve()))
-    told: list[Licence] = []
+    stated: list[Licence] = []
     for folder in scene.absolute().parents[: _CARDS_ABOVE + 1]:
         card = read_card(folder / CARD)
         if card and "pipeline_tag" not in card:  # a model card describes the model's making
             text = Path(folder, CARD).read_text(encoding="utf-8", errors="replace")
             repository = repository or (INTERN_DATA if "InternData-N1" in text else "")
-            told = licences_of_card(card)
+            stated = licences_of_card(card)
             break
     known = licence_of_name(repository) if repository else None
-    return _Place([*told, *([known] if known else [])], repository, revision)
+    return _Place([*stated, *([known] if known else [])], repository, revision)
 
 
 def _are_scans(scenes: Sequence[Path]) -> bool:
@@ -133,8 +133,8 @@ def _version(scenes: Sequence[Path]) -> str:
     if path is None or not path.is_file():
         return ""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        info = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return ""
-    stated = told.get("codebase_version") if isinstance(told, dict) else None
+    stated = info.get("codebase_version") if isinstance(info, dict) else None
     return f"LeRobot {stated}" if stated else ""

@@ -269,7 +269,7 @@ class PublishingTrainer(CheckpointTrainer):
         if self.parents and Path(self.parents[0]).exists():
             raise ValueError(
                 f"--push_adapter: its base is {self.parents[0]}, a folder of this machine, which "
-                "nobody can open elsewhere: push the merged model, or name a base of the Hub."
+                "cannot be opened elsewhere: push the merged model, or name a base of the Hub."
             )
 
 

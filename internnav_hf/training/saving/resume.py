@@ -146,21 +146,22 @@ def _damaged_but_usable(args: NavTrainingArguments) -> str | None:
 
 def _check_is_checkpoint(folder: Path, resume_anyway: bool) -> None:
     """Raise ValueError if a run cannot continue from `folder`."""
-    told = f"--resume_from_checkpoint {folder}"
+    option = f"--resume_from_checkpoint {folder}"
     if not folder.is_dir():
         raise ValueError(
-            f"{told}: there is no such folder; expected true (the last one in --output_dir), auto "
-            "(true if there is one), false, or the folder of a checkpoint."
+            f"{option}: there is no such folder; expected true (the last one in --output_dir), "
+            "auto (true if there is one), false, or the folder of a checkpoint."
         )
     inside = checkpoints(folder)
     hint = f" Did you mean {inside[0]}?" if inside else ""
     if not (folder / TRAINER_STATE_NAME).is_file():
-        raise ValueError(f"{told}: it is no checkpoint, for it has no {TRAINER_STATE_NAME}.{hint}")
+        reason = f"it is no checkpoint, for it has no {TRAINER_STATE_NAME}"
+        raise ValueError(f"{option}: {reason}.{hint}")
     damage = next(damages(folder, only_weights=resume_anyway), None)
     if damage is not None:
         usable = next(damages(folder, only_weights=True), None) is None
         advice = f"; {_GOES_ON}" if usable and _GOES_ON not in damage else ""
-        raise ValueError(f"{told}: {damage}{advice}.{hint}")
+        raise ValueError(f"{option}: {damage}{advice}.{hint}")
 
 
 def _check_length(folder: str, max_steps: int) -> None:
@@ -333,12 +334,12 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def tell_new_length(checkpoint: str, max_steps: int) -> None:
+def warn_of_new_length(checkpoint: str, max_steps: int) -> None:
     """Warn of a new number of steps, on which a schedule may depend."""
     was = json.loads(Path(checkpoint, TRAINER_STATE_NAME).read_text()).get("max_steps")
     if was != max_steps:
-        told = "The run ends at step %s, not at %s as before; its schedule is of as many steps."
-        logger.warning(told, max_steps, was)
+        message = "The run ends at step %s, not at %s as before; its schedule is of as many steps."
+        logger.warning(message, max_steps, was)
 
 
 def write_record(folder: Path, run: dict[str, Any]) -> None:
@@ -356,14 +357,14 @@ def check_same_run(checkpoint: str, run: dict[str, Any], resume_anyway: bool) ->
     """
     path = Path(checkpoint, RUN_FILE)
     if not path.is_file():
-        logger.warning("%s has no %s: is it of this run? Nobody can tell.", checkpoint, RUN_FILE)
+        logger.warning("%s has no %s, so it may be of another run.", checkpoint, RUN_FILE)
         return
     record = _read_record(path.parent)
     if record is None:
-        told = f"{path} is not what a run writes: is it of this run? Nobody can tell."
+        problem = f"{path} is not what a run writes, so the checkpoint may be of another run."
         if not resume_anyway:
-            raise ValueError(f"{told} {_GOES_ON}.")
-        logger.warning(told)
+            raise ValueError(f"{problem} {_GOES_ON}.")
+        logger.warning(problem)
         return
     rows = [
         (name, _shown(record[part][name]), _shown(value))
@@ -374,10 +375,10 @@ def check_same_run(checkpoint: str, run: dict[str, Any], resume_anyway: bool) ->
     if not rows:
         return
     table = _table([("", "checkpoint", "now"), *rows])
-    told = f"{checkpoint} was saved by another run than the one asked for:\n{table}\n"
+    problem = f"{checkpoint} was saved by another run than the one asked for:\n{table}\n"
     if not resume_anyway:
-        raise ValueError(f"{told}Put back what differs; {_GOES_ON}.")
-    logger.warning("%sIt goes on all the same, as --resume_anyway says.", told)
+        raise ValueError(f"{problem}Put back what differs; {_GOES_ON}.")
+    logger.warning("%sIt goes on all the same, because of --resume_anyway.", problem)
 
 
 def _shown(value: Any) -> str:

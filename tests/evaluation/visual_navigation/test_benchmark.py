@@ -64,7 +64,7 @@ def test_the_task_decides_which_options_there_are():
         ({"task": ["vln", "no-goal"]}, "--task: vln is measured by itself"),
         ({"task": []}, "--task: found nothing"),
         ({"baselines": ["oracel"]}, "--baselines: found oracel"),
-        ({"baselines": ["none"]}, "nobody would drive"),
+        ({"baselines": ["none"]}, "found none of either, expected an agent"),
         ({"density": "dense"}, "--density: found dense, expected easy, medium, hard"),
         ({"episodes": 0}, "--episodes: found 0"),
         ({"scene": "home.glb"}, "--scene home.glb: there is no such file"),
