@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 from torch import Tensor, nn
@@ -32,20 +32,6 @@ class _Tuning:
     merger_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
     language_model_learning_rate: float | None = option(None, "Default: learning_rate.", low=0)
 
-    def choices(self) -> dict[str, tuple[bool, float | None]]:
-        """Return part -> (whether it learns, its own learning rate, if any), for `PARTS`.
-
-        A System2's output layer learns with its language model.
-        """
-        named = {part: part for part in PARTS}
-        if isinstance(self, TuningArguments):
-            named["output_layer"] = "language_model"
-        given = asdict(self)
-        return {
-            part: (given.get(f"tune_{name}", False), given.get(f"{name}_learning_rate"))
-            for part, name in named.items()
-        }
-
 
 @dataclass
 class TuningArguments(_Tuning):
@@ -61,6 +47,17 @@ class TuningArguments(_Tuning):
         "Above 0: train LoRA of this rank in the language model, and the heads; nothing else.",
         low=0,
     )
+
+    def choices(self) -> dict[str, tuple[bool, float | None]]:
+        """Return part -> (whether it learns, its own learning rate, if any)."""
+        language_model = (self.tune_language_model, self.language_model_learning_rate)
+        return {
+            "vision_tower": (self.tune_vision_tower, self.vision_tower_learning_rate),
+            "merger": (self.tune_merger, self.merger_learning_rate),
+            "language_model": language_model,
+            "output_layer": language_model,
+            "heads": (self.tune_heads, self.heads_learning_rate),
+        }
 
 
 @dataclass
@@ -79,6 +76,18 @@ class DualTuningArguments(_Tuning):
     lora_rank: int = option(
         0, "Above 0: train LoRA of this rank in System2's language model too.", low=0
     )
+
+    def choices(self) -> dict[str, tuple[bool, float | None]]:
+        """Return part -> (whether it learns, its own learning rate, if any)."""
+        return {
+            "vision_tower": (self.tune_vision_tower, self.vision_tower_learning_rate),
+            "merger": (self.tune_merger, self.merger_learning_rate),
+            "language_model": (self.tune_language_model, self.language_model_learning_rate),
+            "output_layer": (False, None),
+            "heads": (False, None),
+            "latent_queries": (self.tune_latent_queries, self.latent_queries_learning_rate),
+            "action_expert": (self.tune_action_expert, self.action_expert_learning_rate),
+        }
 
 
 def set_trainable(
