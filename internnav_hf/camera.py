@@ -158,11 +158,15 @@ def difference_from_all(
     """Like `CameraSpec.difference`, from the nearest of `trained`; None if one of them equals
     `other`, within a robot's accuracy of measurement, or if `trained` is empty.
     """
-    found = []
+    is_many, found = len(trained) > MAX_COMPARED_ONE_BY_ONE, []
     for camera in trained:
-        like = _with_tolerated(camera, other)
-        if len(trained) > MAX_COMPARED_ONE_BY_ONE:
-            like = _within(trained, like, other)
+        known = {}
+        for name, tolerance in TOLERANCES.items():
+            value, values = getattr(other, name), [getattr(c, name) for c in trained]
+            is_between = is_many and min(values) <= value <= max(values)
+            if is_between or abs(getattr(camera, name) - value) <= tolerance:
+                known[name] = value
+        like = replace(camera, **known)
         distance = sum(abs(getattr(like, name) - getattr(other, name)) for name in TOLERANCES)
         found.append((like.difference(other, ignored), distance))
     differences = [(text.count(","), distance, text) for text, distance in found if text]
@@ -170,26 +174,6 @@ def difference_from_all(
         return None
     several = f" (the nearest of {len(trained)} cameras)" if len(trained) > 1 else ""
     return min(differences)[2].replace("; this", f"{several}; this", 1)
-
-
-def _with_tolerated(camera: CameraSpec, other: CameraSpec) -> CameraSpec:
-    """`camera`, with the values of `other` that are within the tolerances."""
-    near = {
-        name: getattr(other, name)
-        for name, tolerance in TOLERANCES.items()
-        if abs(getattr(camera, name) - getattr(other, name)) <= tolerance
-    }
-    return replace(camera, **near)
-
-
-def _within(trained: Sequence[CameraSpec], camera: CameraSpec, other: CameraSpec) -> CameraSpec:
-    """`camera`, with the values of `other` that lie within the range of `trained`."""
-    between = {}
-    for name in TOLERANCES:
-        values, value = [getattr(c, name) for c in trained], getattr(other, name)
-        if min(values) <= value <= max(values):
-            between[name] = value
-    return replace(camera, **between)
 
 
 def resize_view(

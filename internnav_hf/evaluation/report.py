@@ -131,11 +131,6 @@ def cells(summary: dict, columns: Columns) -> list[str]:
     ]
 
 
-def headings(columns: Columns) -> list[str]:
-    """Headings of a table's columns."""
-    return [heading for heading, _, _ in columns.values()]
-
-
 def write_report(
     out: Path,
     results: dict,

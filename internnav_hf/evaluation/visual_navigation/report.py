@@ -42,7 +42,7 @@ def write_metrics(out: Path, results: dict) -> None:
         for task, agents in results["tasks"].items()
         for name, summary in agents.items()
     ]
-    names = ["task", "agent", *report.headings(COLUMNS), "episodes"]
+    names = ["task", "agent", *(heading for heading, _, _ in COLUMNS.values()), "episodes"]
     report.write_metrics(out, results, [markdown_table(names, rows)])
 
 

@@ -68,7 +68,8 @@ def write_metrics(out: Path, results: dict) -> None:
         [name, *cells(summary, COLUMNS), str(summary["num_episodes"])]
         for name, summary in results["agents"].items()
     ]
-    tables = [markdown_table(["agent", *report.headings(COLUMNS), "episodes"], rows)]
+    headings = [heading for heading, _, _ in COLUMNS.values()]
+    tables = [markdown_table(["agent", *headings, "episodes"], rows)]
     if "dual_open_loop" in results:
         found = [[name, *numbers] for name, numbers in trajectory_rows(results["dual_open_loop"])]
         tables.append(markdown_table(["trajectory", *TRAJECTORY_COLUMNS], found))

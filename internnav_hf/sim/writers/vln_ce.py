@@ -76,36 +76,23 @@ class SceneWriter:
             poses = [camera_pose(*pose, camera.height_m, radians) for pose in demonstration.poses]
             views = [self.renderer.render(pose, camera) for pose in poses]
             self._write_images(setting, views, episode)
-            columns |= self._setting_columns(setting, pitch, poses, views, demonstration)
+            goals, ahead = np.full((len(views), 2), NO_GOAL), np.full(len(views), NO_GOAL)
+            if pitch == camera.look_down_pitch_deg:  # the other view has none, as published
+                goals, ahead = pixel_goals(
+                    demonstration.poses,
+                    demonstration.exploring,
+                    lambda frame, views=views: views[frame].depth,
+                    View(**camera_columns(camera, pitch)),
+                    (camera.width, camera.height),
+                )
+            matrices = [pose.astype(np.float32).tolist() for pose in poses]
+            columns |= {
+                f"pose.{setting}": pa.array(matrices, MATRIX),
+                f"goal.{setting}": pa.array(goals.tolist(), pa.list_(pa.int32())),
+                f"relative_goal_frame_id.{setting}": pa.array(ahead.astype(np.int32)),
+            }
         task = INSTRUCTION_SEPARATOR.join(episode.instructions)
         self.lerobot.add(columns, [{"task": task}], {"stats": _statistics(actions)})
-
-    def _setting_columns(
-        self,
-        setting: str,
-        pitch: float,
-        poses: list[np.ndarray],
-        views: list[Rendering],
-        demonstration: Demonstration,
-    ) -> dict[str, pa.Array]:
-        """Poses; goals in the look-down setting, none in the other, as published."""
-        camera = self.recording.camera
-        if pitch == camera.look_down_pitch_deg:
-            goals, ahead = pixel_goals(
-                demonstration.poses,
-                demonstration.exploring,
-                lambda frame: views[frame].depth,
-                View(**camera_columns(camera, pitch)),
-                (camera.width, camera.height),
-            )
-        else:
-            goals, ahead = np.full((len(views), 2), NO_GOAL), np.full(len(views), NO_GOAL)
-        matrices = [pose.astype(np.float32).tolist() for pose in poses]
-        return {
-            f"pose.{setting}": pa.array(matrices, MATRIX),
-            f"goal.{setting}": pa.array(goals.tolist(), pa.list_(pa.int32())),
-            f"relative_goal_frame_id.{setting}": pa.array(ahead.astype(np.int32)),
-        }
 
     def _write_images(
         self, setting: str, views: list[Rendering], episode: NavigationEpisode

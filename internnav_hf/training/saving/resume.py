@@ -97,7 +97,12 @@ def checkpoint_to_resume(args: NavTrainingArguments) -> str | None:
     """
     choice = (args.resume_from_checkpoint or "").lower()
     if choice in ("", "false"):
-        _refuse_overwriting(args.output_dir)
+        newest = last_complete_checkpoint(args.output_dir)
+        if newest is not None:
+            raise ValueError(
+                f"{args.output_dir} has checkpoints, up to {Path(newest).name}. Go on from there "
+                "with --resume_from_checkpoint true, choose another --output_dir, or delete it."
+            )
         return None
     if choice in ("auto", "true"):
         folder = last_complete_checkpoint(args.output_dir) or _damaged_but_usable(args)
@@ -124,15 +129,6 @@ def _passed_over(output_dir: str, taken: str) -> str:
         return ""
     damage = next(damages(newest), "it is not whole")
     return f"{newest} was passed over ({damage}); the run went on from {Path(taken).name}."
-
-
-def _refuse_overwriting(output_dir: str) -> None:
-    newest = last_complete_checkpoint(output_dir)
-    if newest is not None:
-        raise ValueError(
-            f"{output_dir} has checkpoints, up to {Path(newest).name}. Go on from there with "
-            "--resume_from_checkpoint true, choose another --output_dir, or delete it."
-        )
 
 
 def _damaged_but_usable(args: NavTrainingArguments) -> str | None:
