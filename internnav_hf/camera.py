@@ -123,9 +123,7 @@ class CameraSpec:
 
 
 def cameras_of(stored: dict | Sequence[dict] | None) -> tuple[CameraSpec, ...]:
-    """The cameras in the field `camera` of a processor or a configuration: one, several, or none if
-    they are not known.
-    """
+    """The cameras in the field `camera` of a processor or configuration; none if not known."""
     if stored is None:
         return ()
     several = [stored] if isinstance(stored, dict) else stored

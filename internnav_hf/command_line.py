@@ -69,9 +69,7 @@ def positive_number(text: str) -> float:
 
 @contextmanager
 def ends_in_one_line() -> Iterator[None]:
-    """A ValueError or a file error in the block ends the program with one line, its name and the
-    message; a signal ends it at once.
-    """
+    """A ValueError or file error in the block ends the program with one line, a signal at once."""
     try:
         with ending_on_signals(_program(), "start it again to go on."):
             yield

@@ -1,6 +1,4 @@
-"""Writes files and folders completely or not at all, with the permissions of the user's umask, and
-reports disk errors in one line.
-"""
+"""Writes files and folders whole or not at all, with the user's umask; disk errors are one line."""
 
 import errno
 import hashlib
@@ -49,34 +47,23 @@ class StorageError(RuntimeError):
     """
 
 
-def storage_reason(error: BaseException) -> str | None:
-    """The disk error behind `error` and what to do about it; None for other errors."""
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None:
-        found = (number for text, number in _TEXTS if re.search(text, str(error)))
-        number = next(found, None)
-    return f"{os.strerror(number)}: {_ADVICE[number]}" if number in _ADVICE else None
-
-
 def storage_error(error: BaseException, path: str | Path = "A file", then: str = "") -> str | None:
-    """One line on a disk error: its file (or `path`), the reason, and `then`; None for other
-    errors.
-    """
+    """One line on a disk error: its file (or `path`), reason, and `then`; None for other errors."""
     if isinstance(error, StorageError):
         return str(error)
-    reason = storage_reason(error)
-    if reason is None:
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:
+        number = next((n for text, n in _TEXTS if re.search(text, str(error))), None)
+    if number not in _ADVICE:
         return None
     named = error.filename if isinstance(error, OSError) else None
     where = path if named is None or ".partial" in str(named) else named
-    return f"{where}: {reason}. {then}".rstrip()
+    return f"{where}: {os.strerror(number)}: {_ADVICE[number]}. {then}".rstrip()
 
 
 @contextmanager
 def writing(path: str | Path, then: str = "") -> Iterator[None]:
-    """Turn a disk error in the block into a StorageError that names `path`; its message ends with
-    the sentence `then`.
-    """
+    """Turn a disk error in the block into a StorageError with `path`, which ends with `then`."""
     try:
         yield
     except StorageError:

@@ -42,9 +42,7 @@ def camera_pose(x: float, y: float, yaw: float, height_m: float, pitch: float) -
 
 
 def robot_pose(T_world_camera: np.ndarray) -> tuple[float, float, float]:
-    """(x, y, yaw) of the robot below the camera; from the camera's right axis, which is level at
-    any pitch.
-    """
+    """(x, y, yaw) of the robot below the camera, by the camera's right axis: level at any pitch."""
     x, y = T_world_camera[:2, 3]
     yaw = np.arctan2(T_world_camera[0, 0], -T_world_camera[1, 0])
     return float(x), float(y), float(yaw)
@@ -73,9 +71,7 @@ def world_to_robot(xy: np.ndarray, pose: tuple[float, float, float] | np.ndarray
 def project(
     points_world: np.ndarray, T_world_camera: np.ndarray, intrinsics: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (N, 2) and depth along the optical axis (N,); pixels are nan where the depth is not
-    positive.
-    """
+    """Pixels (N, 2), nan unless the depth is positive, and depth (N,) along the optical axis."""
     rotation, position = T_world_camera[:3, :3], T_world_camera[:3, 3]
     points_camera = (np.asarray(points_world) - position) @ rotation  # inverted, for rows
     depth = points_camera[:, 2]
@@ -95,9 +91,7 @@ def lift(
 def pixel_to_floor(
     uv: np.ndarray, T_world_camera: np.ndarray, intrinsics: np.ndarray
 ) -> np.ndarray:
-    """World points (N, 3) where the pixels' rays meet the plane z = 0; nan at and above the
-    horizon.
-    """
+    """World points (N, 3) of pixels' rays in the plane z = 0; nan at and above the horizon."""
     directions = pixel_directions(uv, T_world_camera, intrinsics)
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = np.where(directions[:, 2] < -1e-9, -T_world_camera[2, 3] / directions[:, 2], np.nan)
@@ -126,8 +120,6 @@ def lift_pixel(
 def pixel_directions(
     uv: np.ndarray, T_world_camera: np.ndarray, intrinsics: np.ndarray
 ) -> np.ndarray:
-    """World directions (N, 3) of the rays through `uv` (N, 2), of length 1 along the optical axis
-    (not normalised).
-    """
+    """World directions (N, 3) of rays through `uv` (N, 2), of length 1 along the optical axis."""
     pixels = np.column_stack([np.asarray(uv, np.float64), np.ones(len(uv))])
     return pixels @ np.linalg.inv(intrinsics).T @ T_world_camera[:3, :3].T

@@ -21,9 +21,7 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def end_with_parent(*_: Any) -> None:
-    """To call first in a worker: the worker ends with its parent, however that ends, and ignores
-    Ctrl-C, which the parent handles.
-    """
+    """To call first in a worker, which then ends with its parent and ignores Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

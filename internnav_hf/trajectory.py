@@ -36,9 +36,7 @@ _R_ROBOT_CAMERA = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]
 
 
 def camera_in_robot(pitch: float) -> np.ndarray:
-    """T_robot_camera (4, 4) of a camera that looks down by `pitch`; the robot's origin is the
-    camera's.
-    """
+    """T_robot_camera (4, 4) of a camera that looks down by `pitch`, at the robot's origin."""
     sin, cos = np.sin(-pitch), np.cos(-pitch)
     T_robot_camera = np.eye(4)
     T_robot_camera[:3, :3] = _R_ROBOT_CAMERA @ [[1, 0, 0], [0, cos, -sin], [0, sin, cos]]
@@ -103,17 +101,13 @@ def actions_along(path: np.ndarray) -> np.ndarray:
 def trajectory_actions(
     T_world_camera: np.ndarray, pitch: float, action_horizon: int = ACTION_HORIZON
 ) -> np.ndarray:
-    """(H, 3) target of an action expert at the first of the camera's poses (N, 4, 4) on its path
-    to the goal.
-    """
+    """(H, 3) target of an expert at the first of the camera's poses (N, 4, 4) to the goal."""
     path = dense_path(relative_poses(T_world_camera, pitch))
     return actions_along(resample(path, SPACING_M, action_horizon + 1))
 
 
 def path_of(actions: np.ndarray) -> np.ndarray:
-    """(..., H + 1, 2) points that `actions` (..., H, 3) pass through, from (0, 0); dyaw is not
-    used.
-    """
+    """(..., H + 1, 2) points that `actions` (..., H, 3) pass through, from (0, 0), without dyaw."""
     steps = np.asarray(actions, np.float64)[..., :2]
     return np.concatenate([np.zeros_like(steps[..., :1, :]), np.cumsum(steps, axis=-2)], axis=-2)
 

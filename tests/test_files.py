@@ -19,7 +19,7 @@ from internnav_hf.files import (
     raise_trouble,
     remove_stale,
     sampled_digest,
-    storage_reason,
+    storage_error,
     temporary_beside,
     write_atomic,
     writing,
@@ -126,8 +126,8 @@ def test_errors_of_libraries_on_a_full_disk_are_understood():
     ):
         with pytest.raises((OSError, RuntimeError)) as caught:
             write()
-        assert "No space left" in storage_reason(caught.value)
-    assert "No space left" in storage_reason(RuntimeError("I/O error (os error 28)"))
+        assert "No space left" in storage_error(caught.value)
+    assert "No space left" in storage_error(RuntimeError("I/O error (os error 28)"))
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(2, "none"), RuntimeError("shapes differ")])

@@ -36,9 +36,7 @@ NUM_HEADINGS = round(2 * np.pi / TURN_STEP)
 
 
 class Agent(Protocol):
-    """The interface. `name` is its row in the table, and `needs_images=False` lets the rollout skip
-    rendering.
-    """
+    """The interface. `name` is its row in the table; `needs_images=False` skips rendering."""
 
     name: str
     needs_images: bool = False
@@ -155,9 +153,7 @@ def episodes_of(
 def checked_sights(
     agent: str, observations: Sequence, infos: Sequence, keys: Sequence[str] = ("rgb",)
 ) -> list[dict[str, Any]]:
-    """`keys` of each observation, `rgb` as a PIL image, and the `pose` (3,) of each info; what
-    cannot be seen is a ValueError.
-    """
+    """`keys` of each observation, `rgb` as a PIL image, and `pose` (3,); ValueError if unusable."""
     sights = []
     for row, (observation, info) in enumerate(zip(observations, infos, strict=True)):
         where = place_of(agent, row, len(observations))

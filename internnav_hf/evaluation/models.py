@@ -32,9 +32,7 @@ def family_at(option: str, path: str) -> Family:
 
 
 def load_policy(family: Family, path: str, settings: Mapping[str, Any]) -> Any:
-    """The policy of `path`, with those of `settings` that it has; on the accelerator, if there is
-    one.
-    """
+    """The policy of `path`, with its own of `settings`, on the accelerator if there is one."""
     own, _ = split_settings(family.load("policy"), dict(settings))
     policy = policies.load_policy(path, **own)
     policy.model.to(device())

@@ -99,9 +99,7 @@ def is_by_hand(card: Mapping[str, Any]) -> bool:
 
 
 def check_kept(card: Mapping[str, Any], place: str, origins: Sequence[Origin]) -> None:
-    """Raise ValueError if a handwritten card, which is kept, has a freer licence than `origins`
-    allow, or none.
-    """
+    """Raise ValueError if a handwritten card has a freer licence than `origins` allow, or none."""
     for stated in licences_of_card(card) or [None]:
         freed = _freed(stated, origins)
         if freed is not None:

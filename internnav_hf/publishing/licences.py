@@ -128,9 +128,7 @@ def permits(required: Licence, chosen: Licence) -> bool:
 
 
 def normal(text: str) -> str:
-    """`text` as the Hub writes identifiers: lower case, no blanks, full-width letters as plain
-    ones.
-    """
+    """`text` as an identifier of the Hub: lower case, no blanks, no full-width letters."""
     return "-".join(unicodedata.normalize("NFKC", text).lower().split())
 
 

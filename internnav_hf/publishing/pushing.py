@@ -161,9 +161,7 @@ def make_branch(api: HfApi, repo_id: str, revision: str | None) -> None:
 
 
 def stale_weights(api: HfApi, repo_id: str, revision: str | None, folder: str | Path) -> list[str]:
-    """Weight files of the repository that `folder` lacks and that would open as another model;
-    none if offline.
-    """
+    """Weight files there that `folder` lacks and that open as another model; none if offline."""
     if is_offline_mode():
         return []
     names = api.list_repo_files(repo_id, revision=revision)

@@ -1,6 +1,4 @@
-"""The Hub repository that a training run pushes to: checked before the run begins, and given only
-the files that are needed to use the model.
-"""
+"""The Hub repository of a training run: checked before it, given only what using a model needs."""
 
 import fnmatch
 import json
@@ -127,9 +125,7 @@ def push_folder(folder: Path, repository: Repository, licence: Licence | None = 
 
 
 def in_thread(work: Callable[[], Any]) -> Future:
-    """Start `work`. Unlike the threads of the Hub's client, it does not keep the program from
-    ending.
-    """
+    """Start `work`; unlike a thread of the Hub's client, it lets the program end."""
     future: Future = Future()
 
     def run() -> None:

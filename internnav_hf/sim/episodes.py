@@ -47,9 +47,7 @@ def sample_episodes(
     min_distance_m: float = 1.5,
     **options: Any,
 ) -> list[NavigationEpisode]:
-    """Episodes of an `EpisodeSampler` with these `options`; fewer than requested if the scene is
-    too small, ValueError if there is none.
-    """
+    """Episodes of an `EpisodeSampler`; fewer in a small scene, ValueError if there is none."""
     rng = np.random.default_rng(seed)
     sampler = EpisodeSampler(scene, space, min_distance_m, **options)
     episodes: list[NavigationEpisode] = []

@@ -52,9 +52,7 @@ def track(
 
 
 def _ahead(path: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, float]:
-    """The point (2,) of the path to drive to, and the metres of path from the nearest point to the
-    end.
-    """
+    """The point (2,) of the path to drive to, and metres of path from the nearest point on."""
     starts, steps = path[:-1], np.diff(path, axis=0)
     squared = (steps**2).sum(axis=1)
     if not squared.any():

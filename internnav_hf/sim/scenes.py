@@ -144,19 +144,9 @@ def generate_scene(seed: int, config: SceneConfig | None = None) -> Scene:
     objects = _furnish(builder, rng, rooms, doors, config)
     angle = rng.uniform(0, 2 * np.pi)
     light = (float(0.4 * np.cos(angle)), float(0.4 * np.sin(angle)), 0.9)
-    vertices, faces, colors, instances = builder.arrays()
-    return Scene(
-        name=f"scene_{seed:06d}",
-        vertices=vertices,
-        faces=faces,
-        face_colors=colors,
-        face_instance=instances,
-        objects=objects,
-        rooms=rooms,
-        doors=doors,
-        light_direction=light,
-        ambient=float(rng.uniform(0.5, 0.65)),
-    )
+    parts = (*builder.arrays(), objects, rooms, doors)
+    ambient = float(rng.uniform(0.5, 0.65))
+    return Scene(f"scene_{seed:06d}", *parts, light_direction=light, ambient=ambient)
 
 
 def _furnish(
@@ -263,12 +253,5 @@ def load_scene(path: str | Path, up_axis: str = "auto") -> Scene:
         SceneObject(name, "", name, position, size, 0.0, 0, instance)
         for name, position, size, instance in mesh.objects
     ]
-    return Scene(
-        name=Path(path).stem,
-        vertices=mesh.vertices,
-        faces=mesh.faces,
-        face_colors=mesh.face_colors,
-        face_instance=mesh.face_instance,
-        objects=objects,
-        textures=mesh.textures,
-    )
+    parts = (mesh.vertices, mesh.faces, mesh.face_colors, mesh.face_instance, objects)
+    return Scene(Path(path).stem, *parts, textures=mesh.textures)

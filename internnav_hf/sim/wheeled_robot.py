@@ -84,9 +84,7 @@ class WheeledRobot:
         return self._camera_pose(self.pose)
 
     def observe(self) -> dict[str, np.ndarray]:
-        """The current view, rendered now: rgb (H, W, 3) uint8, depth (H, W) float32 in metres,
-        0 without a surface.
-        """
+        """The current view: rgb (H, W, 3) uint8, depth (H, W) float32 in metres, 0 unknown."""
         view = self.render_at(self.pose)
         return {"rgb": view.rgb, "depth": view.depth}
 

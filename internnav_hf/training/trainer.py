@@ -37,7 +37,7 @@ from internnav_hf.arguments.options import check_fit
 from internnav_hf.arguments.training import NavTrainingArguments
 from internnav_hf.training.evaluation import ExactEvaluation
 from internnav_hf.training.latent_drift import LatentDrift
-from internnav_hf.training.merging import merge_lora
+from internnav_hf.training.lora import merge_lora
 from internnav_hf.training.sampler import SetEpochCallback, length_groups
 from internnav_hf.training.samples import (
     BROKEN_SAMPLES,

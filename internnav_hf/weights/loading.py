@@ -122,9 +122,7 @@ class StrictLoading:
 
     @classmethod
     def load_weights(cls, source: Any, release: Release | None, *args: Any, **kwargs: Any) -> Any:
-        """The model from `source`, or None for a state dict among `kwargs`, and transformers'
-        loading report.
-        """
+        """The model from `source`, or from a `state_dict` if None, and transformers' report."""
         parent: Any = super()
         return parent.from_pretrained(source, *args, **REPORTED, **kwargs)
 
@@ -189,9 +187,7 @@ def loading_arguments(path: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str,
 
 
 def _open_if_adapter(model_class: Any, path: Any, config: Any, kwargs: dict[str, Any]) -> Any:
-    """The model of an adapter in `path`, a folder or Hub name, and its base; None if there is no
-    adapter.
-    """
+    """The model of an adapter in `path`, a folder or Hub name, and its base; None without one."""
     hub = hub_arguments(kwargs)
     if find_file(path, ADAPTER_CONFIG, **hub) is None or open_weights(path, **hub) is not None:
         return None

@@ -20,9 +20,7 @@ _BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportEr
 
 
 class ChecksFiles:
-    """To be listed before `ProcessorMixin` among a processor's bases: missing or broken files in
-    its folder are one ValueError.
-    """
+    """To be listed before `ProcessorMixin`: missing or broken files are one ValueError."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):

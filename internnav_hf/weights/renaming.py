@@ -11,9 +11,7 @@ Names = Iterable[tuple[str, str | Callable[[re.Match[str]], str]]]
 
 
 def renamed(weights: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
-    """`weights` with every one of `names` replaced in their keys. Unknown keys are kept, so that
-    strict loading reports them.
-    """
+    """`weights` with `names` replaced in their keys; unknown keys stay, for strict loading."""
     found = {}
     for key, value in weights.items():
         for pattern, replacement in names:

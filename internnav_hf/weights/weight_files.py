@@ -142,9 +142,7 @@ def read_header(file: str | Path) -> dict[str, Entry]:
 
 
 def share_weights(folder: str | Path) -> None:
-    """Give weights that were saved in `folder` the permissions of the user's umask; safetensors
-    makes files for one user.
-    """
+    """Give weights saved in `folder` the user's umask; safetensors makes files for one user."""
     for file in Path(folder).glob("*model*.safetensors"):
         give_umask(file)
 

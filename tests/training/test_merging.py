@@ -3,7 +3,7 @@
 import torch
 from torch.testing import assert_close
 
-from internnav_hf.training.merging import merge_lora
+from internnav_hf.training.lora import merge_lora
 from internnav_hf.training.tuning import add_lora
 from tests.tiny.batch import tiny_batch
 from tests.tiny.system2 import tiny_system2

@@ -59,9 +59,7 @@ def sample_generator(seed: int, index: int) -> torch.Generator:
 
 
 def summarize_rows(rows: list[dict[str, float]], counts: Collection[str] = ()) -> dict[str, float]:
-    """Mean of each number over the rows of all processes that have it, sums of `counts`, and
-    `num_samples`.
-    """
+    """Means over the rows of all processes that have a number, sums of `counts`, `num_samples`."""
     rows = gather_object(rows)
     names = sorted({name for row in rows for name in row} - {*counts})
     result = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}

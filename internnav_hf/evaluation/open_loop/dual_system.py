@@ -151,9 +151,7 @@ def _row(sample: dict[str, Any]) -> dict[str, float]:
 
 
 def heading_error_deg(path: np.ndarray, expert: np.ndarray) -> float | None:
-    """Angle between the directions to the ends of two paths (H + 1, 2) from (0, 0); None if one of
-    them is too short to have a direction.
-    """
+    """Angle between directions to the ends of paths (H + 1, 2) from (0, 0); None if too short."""
     if min(np.linalg.norm(path[-1]), np.linalg.norm(expert[-1])) < SHORTEST_PATH_M:
         return None
     (x, y), (expert_x, expert_y) = path[-1], expert[-1]

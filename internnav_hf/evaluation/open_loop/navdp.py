@@ -192,9 +192,7 @@ def touches(points: np.ndarray, obstacles: ObstacleField, radius_m: float) -> np
 
 
 def rank_correlation(judged: np.ndarray) -> float | None:
-    """Spearman's, of the two columns of `judged` (P, 2); None if one does not vary. What
-    differs by rounding is equal.
-    """
+    """Spearman's, of columns of `judged` (P, 2), rounded; None if one does not vary."""
     judged = judged.round(4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantInputWarning)

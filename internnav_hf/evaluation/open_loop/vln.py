@@ -76,9 +76,7 @@ def _answer_actions(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
 def _answer_displacements(
     model: Any, batch: dict[str, Tensor], rows: list[int], seed: int
 ) -> dict[str, Tensor]:
-    """RDP: displacements at every frame, drawn with random numbers of the episode, and the actions
-    that they, and the true ones, come to.
-    """
+    """RDP: displacements at every frame, drawn by episode, their actions and the true ones."""
     scene = model.advance(
         _features(model, batch, "rgb"),
         _features(model, batch, "depth"),

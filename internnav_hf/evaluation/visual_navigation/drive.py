@@ -107,9 +107,7 @@ class DrivingRun:
         return PointGoal((float(x), float(y)))
 
     def follow(self, path: np.ndarray) -> str | None:
-        """Follows `path` (K, 2), metres in the robot's frame, until the next plan is due; returns
-        how the episode ended, if it did.
-        """
+        """Follow `path` (K, 2), in the robot's frame, until the next plan; the ending, if any."""
         path_world = robot_to_world(path, self.robot.pose)
         for _ in range(self.rules.steps_per_plan):
             robot, rules = self.robot, self.rules

@@ -59,7 +59,9 @@ class _Goal:
 
 @dataclass
 class _State:
-    """One environment's episode; `memory` is NavDP's, `actions` are still to take."""
+    """One environment's episode; `memory` is NavDP's, `actions` are still to take. `frame`, `info`
+    and `down`, the look-down view with its depth, are of the present step.
+    """
 
     env: NavigationEnv
     instruction: str
@@ -69,15 +71,13 @@ class _State:
     actions: list[int] = field(default_factory=list)
     num_steps: int = 0
     records: list[DecisionRecord] = field(default_factory=list)
+    frame: Image.Image = field(default_factory=Image.Image)
+    down: dict[str, np.ndarray] = field(default_factory=dict)
+    info: dict = field(default_factory=dict)
 
-
-@dataclass
-class _Sight:
-    """What one environment shows now; `down` is the look-down view with its depth."""
-
-    frame: Image.Image
-    down: dict[str, np.ndarray]
-    info: dict
+    @property
+    def pose(self) -> tuple[float, float, float]:
+        return (*self.info["position"], self.info["yaw"])
 
 
 class DecoupledAgent(Agent):
@@ -123,75 +123,72 @@ class DecoupledAgent(Agent):
         """One action each; asks System2, or NavDP, for all that have none left, at once."""
         states = episodes_of(self.name, self.states, env_indices, observations, infos)
         checked_sights(self.name, observations, infos, ("rgb", "depth"))
-        shown = zip(states, observations, infos, strict=True)
-        pairs = []
-        for state, seen, info in shown:
-            down = look_down_view(state.env, seen)
-            pairs.append((state, _Sight(Image.fromarray(seen["rgb"]), down, info)))
-        for state, sight in pairs:
-            self.system1.observe(state.memory, sight.down)
-        self._think([pair for pair in pairs if not pair[0].actions])
-        for state, sight in pairs:
-            state.history.append(self.system2.prepare(sight.frame))
+        for state, seen, info in zip(states, observations, infos, strict=True):
+            state.frame, state.info = Image.fromarray(seen["rgb"]), info
+            state.down = look_down_view(state.env, seen)
+            self.system1.observe(state.memory, state.down)
+        self._think([state for state in states if not state.actions])
+        for state in states:
+            state.history.append(self.system2.prepare(state.frame))
             state.num_steps += 1
             if state.goal is not None:
                 state.goal.age += 1
         return [state.actions.pop(0) for state in states]
 
-    def _think(self, pairs: list[tuple[_State, _Sight]]) -> None:
+    def _think(self, states: list[_State]) -> None:
         """Fill `actions` of states that have none."""
-        for state, _ in pairs:
+        for state in states:
             if state.goal is not None and state.goal.age >= self.max_steps_per_goal:
                 state.goal = None
-        self._drive([pair for pair in pairs if pair[0].goal is not None])
-        asking = [pair for pair in pairs if not pair[0].actions]
+        self._drive([state for state in states if state.goal is not None])
+        asking = [state for state in states if not state.actions]
         self._ask(asking)
-        pointed = [pair for pair in asking if pair[0].goal is not None]
-        for (state, sight), step in zip(pointed, self._drive(pointed), strict=True):
-            record, info = state.records[-1], sight.info
-            places = robot_to_world(step.trajectories, (*info["position"], info["yaw"]))
-            record.trajectories = np.round(places, 3).tolist()
-            record.values = np.round(step.values, 3).tolist()
-        for state, _ in pairs:
+        pointed = [state for state in asking if state.goal is not None]
+        for state, step in zip(pointed, self._drive(pointed), strict=True):
+            places = robot_to_world(step.trajectories, state.pose)
+            state.records[-1].trajectories = np.round(places, 3).tolist()
+            state.records[-1].values = np.round(step.values, 3).tolist()
+        for state in states:
             state.actions = state.actions or [int(FALLBACK_ACTION)]
 
-    def _ask(self, pairs: list[tuple[_State, _Sight]]) -> None:
+    def _ask(self, states: list[_State]) -> None:
         """System2's answers: actions, or a goal."""
-        if not pairs:
+        if not states:
             return
+        views = [Image.fromarray(state.down["rgb"]) for state in states]
         decisions = self.system2.decide(
-            [sight.frame for _, sight in pairs],
-            [state.instruction for state, _ in pairs],
-            [state.history.frames for state, _ in pairs],
-            [Image.fromarray(sight.down["rgb"]) for _, sight in pairs],
+            [state.frame for state in states],
+            [state.instruction for state in states],
+            [state.history.frames for state in states],
+            views,
         )
-        for (state, sight), decision in zip(pairs, decisions, strict=True):
-            picture, place = sight.frame, None
+        for state, view, decision in zip(states, views, decisions, strict=True):
+            picture, place = state.frame, None
             if decision.kind == AnswerKind.PIXEL_GOAL:
-                place = place_at(state.env, decision.goal_pixel, sight.down["depth"])
+                picture = view
+                place = place_at(state.env, decision.goal_pixel, state.down["depth"])
                 if place is not None or self.system1_goal == "pixel":
-                    state.goal = _Goal(decision.goal_pixel, sight.down["rgb"], place)
-                picture = Image.fromarray(sight.down["rgb"])
+                    state.goal = _Goal(decision.goal_pixel, state.down["rgb"], place)
             elif decision.kind in (AnswerKind.TURN, AnswerKind.STOP):
                 state.actions = [int(a) for a in decision.actions if a != Action.LOOK_DOWN]
-            state.records.append(record_of(decision, state.num_steps, sight.info, picture, place))
+            state.records.append(record_of(decision, state.num_steps, state.info, picture, place))
 
-    def _drive(self, pairs: list[tuple[_State, _Sight]]) -> list[NavDPStep]:
+    def _drive(self, states: list[_State]) -> list[NavDPStep]:
         """NavDP's next actions towards the goals. One whose path leads nowhere is dropped."""
         steps = self.system1.steps(
-            [state.memory for state, _ in pairs],
-            [sight.down for _, sight in pairs],
-            [self._goal_now(state, sight.info) for state, sight in pairs],
+            [state.memory for state in states],
+            [state.down for state in states],
+            [self._goal_now(state) for state in states],
             observed=True,
         )
-        for (state, _), step in zip(pairs, steps, strict=True):
+        for state, step in zip(states, steps, strict=True):
             state.actions = self._actions(step)
             state.goal = state.goal if state.actions else None
         return steps
 
-    def _goal_now(self, state: _State, info: dict) -> Goal:
+    def _goal_now(self, state: _State) -> Goal:
         """The goal for NavDP, from where the robot is."""
-        goal, pose = state.goal, (*info["position"], info["yaw"])
+        goal, pose = state.goal, state.pose
         assert goal is not None, "NavDP is asked for states with a goal only"
         if self.system1_goal == "point" and goal.place is not None:
             x, y = world_to_robot(goal.place, pose)

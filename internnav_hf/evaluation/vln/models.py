@@ -38,9 +38,7 @@ MODEL_FILES = {
 
 @dataclass
 class Follower:
-    """An instruction policy with a row of its own, called `kind`, or `kind_2` if it is the second
-    of its kind.
-    """
+    """An instruction policy with a row of its own: `kind`, or `kind_2` for the second of it."""
 
     name: str
     kind: str
@@ -50,9 +48,7 @@ class Follower:
 
 @dataclass
 class Models:
-    """`policy` is that of --model if it is a System2 or dual system; `system1` that of --system1;
-    `followers` are all others.
-    """
+    """`policy` is a System2 or dual system of --model, `system1` a NavDP, all others followers."""
 
     policy: System2Policy | DualSystemPolicy | None = None
     system1: NavDPPolicy | None = None
@@ -68,9 +64,7 @@ class Models:
 
 @dataclass
 class Row:
-    """A row of the table: its `kind`, how its agent is made, and what its rollouts depend on beside
-    the scenes and episodes (`depends_on`).
-    """
+    """A row of the table: its `kind`, how its agent is made, and what its rollouts depend on."""
 
     kind: str
     make: Callable[[], Agent]

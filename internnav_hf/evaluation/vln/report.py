@@ -95,9 +95,7 @@ def write_report(
     log_history: list[dict] | None = None,
     camera: CameraSpec | None = None,
 ) -> Path:
-    """`report.html`, its pictures inside; `log_history` is that of a `trainer_state.json`, `camera`
-    took the views.
-    """
+    """`report.html` with its pictures and the curve of `log_history`; `camera` took the views."""
 
     def describe(rollout: Rollout) -> dict[str, str]:
         metrics = episode_metrics(rollout, success_distance)

@@ -37,13 +37,15 @@ FALLBACK_ACTION = Action.TURN_LEFT
 
 @dataclass
 class _State:
-    """One environment's episode: `frame` is the ordinary view, `history` the ones before it in the
-    size in which System2 is shown them, `plan` actions to take.
+    """One environment's episode: `frame`, the ordinary view, and `info` are of the present step,
+    `history` are the frames before it in the size in which System2 is shown them, `plan` actions to
+    take.
     """
 
     env: NavigationEnv
     instruction: str
     frame: Image.Image = field(default_factory=Image.Image)
+    info: dict = field(default_factory=dict)
     num_steps: int = 0
     history: FrameHistory = field(default_factory=FrameHistory)
     plan: list[int] = field(default_factory=list)
@@ -51,14 +53,15 @@ class _State:
     goal_steps_left: int = 0
     records: list[DecisionRecord] = field(default_factory=list)
 
-    def planned_action(self, info: dict) -> int | None:
+    def planned_action(self) -> int | None:
         """The next action of the last answer; None when System2 must be asked."""
         if self.plan:
             return self.plan.pop(0)
         if self.goal_steps_left == 0:
             return None
         self.goal_steps_left -= 1
-        action = next_action(self.env.space, self.distance_to_goal, info["position"], info["yaw"])
+        pose = self.info["position"], self.info["yaw"]
+        action = next_action(self.env.space, self.distance_to_goal, *pose)
         if action is None:
             self.goal_steps_left = 0
         return None if action is None else int(action)
@@ -85,22 +88,21 @@ class System2Agent(Agent):
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """One action each; asks System2 for all that have none left, at once."""
         states = episodes_of(self.name, self.states, env_indices, observations, infos)
-        for state, sight in zip(
-            states, checked_sights(self.name, observations, infos), strict=True
-        ):
-            state.frame = sight["rgb"]
-        actions = [state.planned_action(info) for state, info in zip(states, infos, strict=True)]
+        sights = checked_sights(self.name, observations, infos)
+        for state, sight, info in zip(states, sights, infos, strict=True):
+            state.frame, state.info = sight["rgb"], info
+        actions = [state.planned_action() for state in states]
         undecided = [i for i, action in enumerate(actions) if action is None]
         if undecided:
-            self._decide([states[i] for i in undecided], [infos[i] for i in undecided])
+            self._decide([states[i] for i in undecided])
         for i in undecided:
-            actions[i] = states[i].planned_action(infos[i])
+            actions[i] = states[i].planned_action()
         for state in states:
             state.history.append(self.policy.prepare(state.frame))
             state.num_steps += 1
         return [int(FALLBACK_ACTION) if action is None else action for action in actions]
 
-    def _decide(self, states: list[_State], infos: list[dict]) -> None:
+    def _decide(self, states: list[_State]) -> None:
         views: dict[int, Rendering] = {}
 
         def look_down(indices: list[int]) -> list[Image.Image]:
@@ -116,11 +118,9 @@ class System2Agent(Agent):
             look_down,
         )
         for i, (state, decision) in enumerate(zip(states, decisions, strict=True)):
-            self._follow(state, decision, infos[i], views.get(i))
+            self._follow(state, decision, views.get(i))
 
-    def _follow(
-        self, state: _State, decision: Decision, info: dict, view: Rendering | None
-    ) -> None:
+    def _follow(self, state: _State, decision: Decision, view: Rendering | None) -> None:
         """Turn an answer into something to do, and remember it."""
         state.plan, state.goal_steps_left, goal = [], 0, None
         if decision.kind == AnswerKind.PIXEL_GOAL:
@@ -134,7 +134,7 @@ class System2Agent(Agent):
         elif decision.kind in (AnswerKind.TURN, AnswerKind.STOP):
             state.plan = [int(a) for a in decision.actions if a != Action.LOOK_DOWN]
         picture = state.frame if view is None else Image.fromarray(view.rgb)
-        state.records.append(record_of(decision, state.num_steps, info, picture, goal))
+        state.records.append(record_of(decision, state.num_steps, state.info, picture, goal))
 
 
 def record_of(

@@ -74,9 +74,7 @@ _BROKEN = (
 
 
 def read_mesh_file(path: Path, up_axis: str = "auto") -> MeshFile:
-    """The mesh, z up, floor at z = 0; ValueError for a file that is missing, unreadable, empty, or
-    larger than any scene.
-    """
+    """The mesh, z up, floor at z = 0; ValueError for a broken file, and one too large."""
     if up_axis not in ("auto", "y", "z"):
         raise ValueError(f"up_axis must be auto, y or z; found {up_axis!r}.")
     _check_file(path)

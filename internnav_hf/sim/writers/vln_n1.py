@@ -44,9 +44,7 @@ def vln_n1_folder(
     camera: CameraSpec,
     info: dict,
 ) -> Iterator["TrajectoryWriter"]:
-    """Yields a writer to add trajectories with; `folder`, with the point `cloud`, appears only if
-    the block succeeds.
-    """
+    """Yields a writer; `folder`, with the point `cloud`, appears only if the block succeeds."""
     with lerobot_folder(folder, camera, info) as lerobot:
         yield TrajectoryWriter(lerobot, renderer)
         meta = lerobot.folder / "meta"

@@ -118,25 +118,18 @@ def record(
     plans = [expert.plan(np.array([x, y]), yaw) for x, y, yaw in shown]
     goal_xy = np.array(episode.goal_xy)
     left = distances_to(expert.field.space, goal_xy, demonstration.poses[:, :2])
+    at = (camera.height_m, np.radians(camera.pitch_deg))
+    views = [renderer.render(camera_pose(*pose, *at), camera) for pose in demonstration.poses]
     return RecordedEpisode(
         episode.instructions,
         demonstration.poses,
-        *render_poses(renderer, camera, demonstration.poses),
+        np.stack([view.rgb for view in views]),
+        np.stack([view.depth for view in views]),
         actions=demonstration.expert_actions,
         progress=progress_of(left),
         executed=demonstration.actions if explored else None,
         plans=plans or None,
     )
-
-
-def render_poses(
-    renderer: Renderer, camera: CameraSpec, poses: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """rgb (T, H, W, 3) and depth (T, H, W) in metres of the ordinary view from (T, 3) poses."""
-    pitch = np.radians(camera.pitch_deg)
-    T_world_camera = [camera_pose(*pose, camera.height_m, pitch) for pose in poses]
-    views = [renderer.render(pose, camera) for pose in T_world_camera]
-    return np.stack([view.rgb for view in views]), np.stack([view.depth for view in views])
 
 
 def progress_of(distances: np.ndarray) -> np.ndarray:
@@ -148,9 +141,7 @@ def progress_of(distances: np.ndarray) -> np.ndarray:
 
 
 def distances_to(space: NavigableSpace, goal_xy: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """(T,) metres to the goal from points (T, 2): the straight line if it is free, else the length
-    on the grid.
-    """
+    """(T,) metres to the goal from points (T, 2): straight if that is free, else on the grid."""
     goal_xy = np.asarray(goal_xy, np.float64)
     straight = np.linalg.norm(xy - goal_xy, axis=-1)
     around = space.distance_field(goal_xy)(xy)

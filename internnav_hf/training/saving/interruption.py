@@ -99,8 +99,6 @@ def may_be_left_anywhere(accelerator: Accelerator) -> bool:
 
 
 def forgets_steps(model: nn.Module) -> bool:
-    """Return whether a discarded forward pass leaves `model` unchanged: not with batch norms that
-    keep running statistics.
-    """
+    """Return whether a discarded forward pass leaves `model` as it was: no batch norm tracks it."""
     norms = (module for module in model.modules() if isinstance(module, _TRACKING))
     return not any(norm.training and norm.track_running_stats for norm in norms)

@@ -31,9 +31,7 @@ def plain(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_progress(checkpoint: str | None, process_index: int) -> dict[str, Any] | None:
-    """Return the progress of this process; None if there is none, it is damaged, or another
-    number of processes wrote it.
-    """
+    """Return this process's progress; None if missing, damaged, or of more or fewer processes."""
     path = Path(checkpoint or "", PROGRESS_FILE)
     if checkpoint is None or not path.is_file():
         return None

@@ -1,6 +1,4 @@
-"""Origins of a trained model for its card: initial weights and data with their licences, and more
-facts of the training.
-"""
+"""Origins of a trained model for its card: weights and data with licences, and other facts."""
 
 import json
 import re

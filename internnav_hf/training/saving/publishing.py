@@ -176,9 +176,7 @@ class PublishingTrainer(CheckpointTrainer):
         revision: str | None = None,
         private: bool | None = None,
     ):
-        """Save the model and push it, with our card. Raises ValueError if that fails; the model is
-        saved all the same.
-        """
+        """Save the model, then push it with our card; ValueError if the push fails."""
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         if self.repository is None or token is not None:
             self.open_repository(token, private)
