@@ -162,10 +162,10 @@ def test_walks_leave_as_soon_as_they_can(scene_set):
     """Many of a scene do not fit into memory together."""
     place = next(iter(scene_set.scenes.values()))
     policy, episodes = Walker(int(Action.STOP)), [episode for _, episode in scene_set.tasks]
-    walks = dagger._walk(policy, place, episodes, CAMERA, 0.0, 0, 2, 60)
-    assert len(next(walks).actions) == 1
+    recorded = dagger._episodes(policy, place, episodes, CAMERA, 0.0, 0, 2, 60)
+    assert len(next(recorded).actions) == 1
     assert len(policy.told) == 2
-    assert len(list(walks)) == 3
+    assert len(list(recorded)) == 3
 
 
 def test_a_model_collects(scene_set, tmp_path):
