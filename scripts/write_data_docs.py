@@ -337,10 +337,10 @@ def render() -> str:
 
 
 def of_vln_n1() -> dict[str, object]:
-    """What the page says of System1's data."""
+    """Facts about NavDP's data for the page."""
     low, high = depth_checks.MEDIAN_M
-    told = {"num_probes": depth_checks.NUM_PROBES, "low": low, "high": high}
-    checks = [f"| {what} | {how.format(**told)} | {where} |" for what, how, where in CHECKS]
+    numbers = {"num_probes": depth_checks.NUM_PROBES, "low": low, "high": high}
+    checks = [f"| {what} | {how.format(**numbers)} | {where} |" for what, how, where in CHECKS]
     return {
         "checks": "\n".join(checks),
         "vln_n1": documentation(vln_n1),
@@ -359,7 +359,7 @@ def of_vln_n1() -> dict[str, object]:
 
 
 def of_vln_pe() -> dict[str, object]:
-    """What the page says of whole walks."""
+    """Facts about episodes of instruction following for the page."""
     return {
         "vln_pe": documentation(vln_pe),
         "tasks_file": vln_pe.TASKS_FILE,
@@ -404,7 +404,7 @@ def documentation(thing: object) -> str:
 
 
 def rule_defaults() -> dict[str, object]:
-    """Of the sampling, as published."""
+    """Rules of the sampling, as published."""
     rules = sampling.SamplingRules()
     return {name: getattr(rules, name) for name in sampling.SamplingRules.__dataclass_fields__}
 
@@ -429,7 +429,7 @@ def schema_rows(schema: pa.Schema) -> str:
 
 
 def type_words(kind: pa.DataType) -> str:
-    """As in "list of int32"."""
+    """Name of a type, such as "list of int32"."""
     return f"list of {type_words(kind.value_type)}" if pa.types.is_list(kind) else str(kind)
 
 
