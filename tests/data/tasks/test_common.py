@@ -39,7 +39,7 @@ from internnav_hf.sim.expert import draw_demonstrations
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.scenes import SceneConfig, generate_scene
-from internnav_hf.sim.writers.vln_ce import Recording, SceneWriter
+from internnav_hf.sim.writers.vln_ce import Recording, vln_ce_folder
 from internnav_hf.sim.writers.vln_pe import record, vln_pe_folder
 from tests.data import vln_ce, vln_n1
 from tests.tiny.dual_system import tiny_dual_system
@@ -64,15 +64,14 @@ def roots(tmp_path_factory):
     space, renderer = NavigableSpace(scene), Renderer(scene)
     sampler = EpisodeSampler(scene, space)
     info = {"scene": scene.name, "robot_type": "simulated"}
-    found = list(draw_demonstrations(space, sampler, 3, np.random.default_rng(0)))
-    with SceneWriter(folder / "vln_ce/r2r/a", renderer, Recording(CAMERA), info) as writer:
-        for episode, steps in found:
-            writer.add(episode, steps)
-    parts, field = (space, renderer, CAMERA), space.distance_field(np.zeros(2))
+    found = list(draw_demonstrations(sampler, 3, np.random.default_rng(0)))
+    with vln_ce_folder(folder / "vln_ce/r2r/a", renderer, Recording(CAMERA), info) as writer:
+        for expert, steps in found:
+            writer.add(expert.episode, steps)
     for name, image_files in (("vln_pe", True), ("arrays", False)):
         with vln_pe_folder(folder / name / "r2r/a", CAMERA, info, image_files) as writer:
-            for episode, steps in found:
-                writer.add(record(episode, steps, *parts, field))
+            for expert, steps in found:
+                writer.add(record(expert, steps, renderer, CAMERA))
     return {name: folder / name for name in ("vln_ce", "vln_pe", "arrays")}
 
 
