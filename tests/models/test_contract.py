@@ -168,11 +168,13 @@ def test_one_batch_can_be_learnt(model, batch):
     losses = []
     for _ in range(40):
         loss = model(**batch).loss
+        losses.append(loss.item())
+        if losses[-1] < 0.5 * losses[0]:
+            return
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+    pytest.fail(f"not learnt: {losses}")
 
 
 def test_saved_and_loaded_it_is_the_same(model, batch, tmp_path):

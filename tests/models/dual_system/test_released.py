@@ -25,23 +25,29 @@ def released_config(text: dict, vision: dict, system1: str) -> dict:
     return {**text, "vision_config": vision, **own, "system1": system1, "n_query": 4}
 
 
-@pytest.fixture(params=SYSTEM1)
+@pytest.fixture(scope="module", params=SYSTEM1)
 def system1(request) -> str:
     return request.param
 
 
-@pytest.fixture
-def released_folder(system1, tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def released_folder(system1, tmp_path_factory) -> Path:
     """The reference's tiny model as a folder like those on the Hub, in two shards."""
+    folder = tmp_path_factory.mktemp(system1)
     golden = json.loads((GOLDEN / f"full_model_tiny_{system1}.json").read_text())
     config = released_config(golden["config"]["text"], golden["config"]["vision"], system1)
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config))
     weights = {key: seeded_tensor(key, tuple(shape)) for key, shape in golden["keys"].items()}
     half = len(weights) // 2
     for number, keys in enumerate((list(weights)[:half], list(weights)[half:]), start=1):
         shard = {key: weights[key] for key in keys}
-        save_file(shard, tmp_path / f"model-{number:05d}-of-00002.safetensors", {"format": "pt"})
-    return tmp_path
+        save_file(shard, folder / f"model-{number:05d}-of-00002.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(released_folder) -> DualSystemModel:
+    return DualSystemModel.from_pretrained(released_folder).eval()
 
 
 def golden_batch(golden: dict[str, torch.Tensor], system1: str) -> dict[str, torch.Tensor]:
@@ -73,10 +79,9 @@ def golden_batch(golden: dict[str, torch.Tensor], system1: str) -> dict[str, tor
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_released_folder_has_the_loss_and_plans_of_the_reference(
-    released_folder, system1, frozen
+    released_folder, model, system1, frozen
 ):
     golden = load_file(GOLDEN / f"full_model_tiny_{system1}.safetensors")
-    model = DualSystemModel.from_pretrained(released_folder).eval()
     assert model.name_or_path == str(released_folder)  # its licence follows from there
     model.system2.requires_grad_(not frozen)
     with torch.no_grad():
@@ -85,9 +90,8 @@ def test_a_released_folder_has_the_loss_and_plans_of_the_reference(
     torch.testing.assert_close(output.loss, golden["loss"].squeeze(), atol=1e-5, rtol=0)
 
 
-def test_a_session_leaves_the_plan_that_the_reference_generates(released_folder, system1):
+def test_a_session_leaves_the_plan_that_the_reference_generates(model, system1):
     golden = load_file(GOLDEN / f"full_model_tiny_{system1}.safetensors")
-    model = DualSystemModel.from_pretrained(released_folder).eval()
     ids = golden["input_ids"][0, : int(golden["t_s_pos"][0])]
     num_images = int((ids == 151652).sum())
     grids = golden["image_grid_thw"][:num_images]
@@ -98,11 +102,9 @@ def test_a_session_leaves_the_plan_that_the_reference_generates(released_folder,
     torch.testing.assert_close(model.plan(session), golden["generated_latents"], atol=1e-5, rtol=0)
 
 
-def test_loaded_released_saved_as_ours_it_is_the_same(released_folder, tmp_path):
-    model = DualSystemModel.from_pretrained(released_folder)
-    ours = tmp_path / "ours"
-    model.save_pretrained(ours)
-    again = DualSystemModel.from_pretrained(ours).state_dict()
+def test_loaded_released_saved_as_ours_it_is_the_same(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    again = DualSystemModel.from_pretrained(tmp_path).state_dict()
     assert model.state_dict().keys() == again.keys()
     assert all(torch.equal(value, again[key]) for key, value in model.state_dict().items())
 

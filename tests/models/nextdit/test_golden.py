@@ -37,6 +37,13 @@ def bare(use_images: bool = True) -> NextDiTActionExpert:
         return NextDiTActionExpert(NextDiTConfig(use_images=use_images)).eval()
 
 
+@pytest.fixture(scope="module")
+def whole() -> NextDiTActionExpert:
+    """Read only: hooks are removed again."""
+    assert golden("flow_matching_loss")[1] == golden("nextdit_cfg_sampling")[1]
+    return loaded(golden("flow_matching_loss")[1])
+
+
 def loaded(keys: dict[str, list[int]], use_images: bool = True) -> NextDiTActionExpert:
     """The whole expert, strictly."""
     model = bare(use_images)
@@ -110,22 +117,23 @@ def test_code_of_trajectory_steps():
     assert_near(bare(use_images=False).step_code(), g["action_pos"][0], 1e-6)
 
 
-def test_training_loss_of_the_reference():
-    g, keys = golden("flow_matching_loss")
-    model = loaded(keys)
+def test_training_loss_of_the_reference(whole):
+    g, _ = golden("flow_matching_loss")
     seen = {}
-    model.denoiser.register_forward_pre_hook(lambda _, args: seen.update(hidden=args[0]))
-    model.action_decoder.register_forward_hook(lambda *args: seen.update(velocity=args[2]))
-    model.plan_projector.register_forward_hook(lambda *args: seen.update(tokens=args[2]))
     valid = torch.arange(2) < g["video_frame_num"][:, None]
-    output = model(
-        plan=g["hidden_states"],
-        rgb=images(g["traj_images_u8"]),
-        actions=g["traj_poses"] / SCALE,
-        frame_mask=valid,
-        noise=g["noise"].unflatten(0, (2, 2)),
-        timesteps=g["timesteps"].unflatten(0, (2, 2)),
-    )
+    with (
+        whole.denoiser.register_forward_pre_hook(lambda _, args: seen.update(hidden=args[0])),
+        whole.action_decoder.register_forward_hook(lambda *args: seen.update(velocity=args[2])),
+        whole.plan_projector.register_forward_hook(lambda *args: seen.update(tokens=args[2])),
+    ):
+        output = whole(
+            plan=g["hidden_states"],
+            rgb=images(g["traj_images_u8"]),
+            actions=g["traj_poses"] / SCALE,
+            frame_mask=valid,
+            noise=g["noise"].unflatten(0, (2, 2)),
+            timesteps=g["timesteps"].unflatten(0, (2, 2)),
+        )
     rows = valid.flatten()
     assert_near(seen["hidden"][:, 0], g["dit_input"][rows])
     assert_near(seen["tokens"], g["z_latents"][rows, -4:])
@@ -140,17 +148,16 @@ def test_diffusion_times_are_the_reference_schedule():
 
 
 @pytest.mark.parametrize("scale", [1, 3])
-def test_sampling_of_the_reference(scale):
-    g, keys = golden("nextdit_cfg_sampling")
-    model = loaded(keys)
+def test_sampling_of_the_reference(whole, scale):
+    g, _ = golden("nextdit_cfg_sampling")
     seen = []
-    model.action_encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    sampled = model.sample(
-        g["traj_latents"],
-        images(g["images_u8"]),
-        noise=g["init_noise"][None],
-        guidance_scale=float(scale),
-    )
+    with whole.action_encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0])):
+        sampled = whole.sample(
+            g["traj_latents"],
+            images(g["images_u8"]),
+            noise=g["init_noise"][None],
+            guidance_scale=float(scale),
+        )
     assert_near(sampled[0] * SCALE, g[f"out_guidance{scale}"], 5e-5)
     if scale == 3:
         steps = torch.cat([step.flatten(0, 1)[None] for step in seen[::2]])

@@ -144,6 +144,8 @@ def test_every_parameter_is_trained_and_the_loss_falls_on_one_batch(family):
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
+        if losses[-1] < 0.3 * losses[0]:
+            break
     assert losses[-1] < 0.3 * losses[0]
 
 
