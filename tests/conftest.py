@@ -15,7 +15,8 @@ import hypothesis
 # A fork of a process with threads (embree's, pyarrow's, xdist's) copies locks that nobody will
 # open. Workers of pools and of data loaders are children of a server that has one thread instead.
 multiprocessing.set_start_method("forkserver", force=True)
-multiprocessing.set_forkserver_preload(["torch", "transformers"])  # pyarrow starts a thread
+# The thread of pyarrow's jemalloc may be there: jemalloc prepares for forks.
+multiprocessing.set_forkserver_preload(["internnav_hf.training.trainer", "internnav_hf.data"])
 
 # A suite in the background of a shell, or under nohup, would hand its deafness to Ctrl-C on to the
 # programs that it starts, and could not see how they end.

@@ -90,7 +90,7 @@ def _share(folder, rank):
 
 def test_processes_share_the_work_and_leave_no_halves(tmp_path):
     cache(Episodes(), store(tmp_path / "one"), num_workers=2)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     workers = [context.Process(target=_share, args=(tmp_path / "two", rank)) for rank in (0, 1)]
     for worker in workers:
         worker.start()

@@ -360,7 +360,7 @@ def _length_of(arguments):
 def test_two_processes_build_one_index_at_once(root):
     cache = root.parent / "cache"
     shutil.rmtree(cache, ignore_errors=True)
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
+    with multiprocessing.get_context("forkserver").Pool(2) as pool:
         lengths = pool.map(_length_of, [(root,), (root,)])
     assert lengths[0] == lengths[1] == len(make(root))
     for name in ("episodes.arrow", "samples.arrow"):
