@@ -12,6 +12,7 @@ from internnav_hf.catalog import FAMILIES, PACKAGE, families_of, family_of
 from internnav_hf.policies import DualSystemPolicy, RDPPolicy, VLNPolicy
 from internnav_hf.publishing.licences import licence_of_name
 from tests.processes import run
+from tests.warm import Program
 
 RELEASED = {  # repositories on the Hub
     "System2": "InternRobotics/InternVLA-N1-System2",
@@ -101,7 +102,8 @@ def test_a_new_family_is_one_line(tmp_path):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    done = run([sys.executable, "-c", USE, str(tmp_path)])
+    (tmp_path / "use.py").write_text(USE)
+    done = run([sys.executable, str(tmp_path / "use.py"), str(tmp_path)], start=Program)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found[:2] == ["Toy", "ToyModel"]

@@ -1,7 +1,9 @@
 """Programs end at once, and their workers with them."""
 
+import functools
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,8 +12,10 @@ import psutil
 import pytest
 
 from tests.processes import run, started
+from tests.warm import Program
 
 ROOT = Path(__file__).parents[1]
+COLD = functools.partial(subprocess.Popen, start_new_session=True)
 ENDING = """
 import sys, time
 from internnav_hf.signals import ending_on_signals
@@ -78,11 +82,11 @@ def program(tmp_path, text, name="program.py") -> list[str]:
     return [sys.executable, str(tmp_path / name)]
 
 
-def at_work(command, tmp_path):
+def at_work(command, tmp_path, start=Program):
     """Started; its output goes to a file, in which we wait for the first line."""
     out = (tmp_path / "out.txt").open("w+")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    options = {"stdout": out, "stderr": out, "env": environment, "start_new_session": True}
+    options = {"stdout": out, "stderr": out, "env": environment, "start": start}
     return started(command, cwd=ROOT, **options), tmp_path / "out.txt"
 
 
@@ -119,9 +123,11 @@ def test_workers_leave_signals_to_their_parent(tmp_path):
     assert out.read_text().endswith("whole\n")
 
 
-@pytest.mark.parametrize("text", [LOADING, POOL], ids=["loader", "forkserver"])
-def test_no_worker_outlives_a_parent_that_is_killed(tmp_path, text):
-    run, out = at_work(program(tmp_path, text), tmp_path)
+@pytest.mark.parametrize(
+    ("text", "start"), [(LOADING, Program), (POOL, COLD)], ids=["loader", "forkserver"]
+)
+def test_no_worker_outlives_a_parent_that_is_killed(tmp_path, text, start):
+    run, out = at_work(program(tmp_path, text), tmp_path, start)
     with run as process:
         wait_until(lambda: "at work" in out.read_text())
         family = psutil.Process(process.pid).children(recursive=True)
@@ -135,7 +141,7 @@ def test_a_program_ends_with_its_launcher(tmp_path):
     launcher = "import subprocess, sys; subprocess.run(sys.argv[1:])"
     program(tmp_path, launcher, "accelerate")
     command = [sys.executable, str(tmp_path / "accelerate"), *program(tmp_path, LAUNCHED)]
-    run, out = at_work(command, tmp_path)
+    run, out = at_work(command, tmp_path, COLD)
     with run as process:
         wait_until(lambda: "at work" in out.read_text())
         (child,) = psutil.Process(process.pid).children()
@@ -146,6 +152,7 @@ def test_a_program_ends_with_its_launcher(tmp_path):
 
 
 def test_a_worker_is_silent_when_its_parent_hangs_up_in_the_middle_of_a_tensor(tmp_path):
-    done = run(program(tmp_path, HUNG_UP), cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = run(program(tmp_path, HUNG_UP), cwd=ROOT, env=environment, start=Program)
     assert done.stderr.endswith("LookupError: of its own\n")
     assert done.stderr.count("Traceback") == 1, done.stderr

@@ -5,8 +5,13 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from tests.processes import run as run_program
+from accelerate.commands import launch as launching
+from accelerate.utils.launch import prepare_deepspeed_cmd_env
+
+from tests.processes import run, run_ranks
+from tests.warm import Program
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -50,10 +55,22 @@ def world_size(output_dir: Path) -> int:
     return json.loads((output_dir / "train_results.json").read_text())["world_size"]
 
 
-def launch(arguments: list[str], *launcher: str, script: str):
-    """Run a script as a user does."""
-    command = [sys.executable, *launcher, script, *arguments]
-    return run_program(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+def launch(arguments: list[str], config: str, num_processes: int, script: str) -> None:
+    """Run a script as a user does, by `accelerate launch`."""
+    command = [sys.executable, *accelerate(config, num_processes), script, *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = run(command, cwd=ROOT, env=environment, start=Program)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+def launch_warm(arguments: list[str], config: str, num_processes: int, script: str) -> None:
+    """The same with ranks that start warm, with the environment that the launcher gives them."""
+    given = [*accelerate(config, num_processes)[2:], script]
+    with patch.object(launching, "deepspeed_launcher") as launcher:
+        launching.launch_command(launching.launch_command_parser().parse_args(given))
+    _, environment = prepare_deepspeed_cmd_env(*launcher.call_args.args)
+    command = [sys.executable, script, *arguments]
+    run_ranks(command, num_processes, environment | {"PYTHONPATH": str(ROOT)}, cwd=ROOT)
 
 
 def log_history(output_dir: Path) -> list[dict]:

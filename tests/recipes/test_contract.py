@@ -17,7 +17,8 @@ from internnav_hf import System2Model
 from internnav_hf.arguments.training import parse_arguments
 from tests.processes import started
 from tests.recipes.cases import CASES, HELPERS, Case, fix_draws
-from tests.recipes.launch import ROOT, accelerate, history, launch, world_size
+from tests.recipes.launch import ROOT, history, launch, launch_warm, world_size
+from tests.warm import Program
 
 RESUMED = [name for name, case in CASES.items() if case.resumed]
 SETTINGS = {
@@ -87,7 +88,8 @@ def test_a_killed_run_goes_on_where_it_was_saved(bases, tmp_path, name):
     arguments = case.options(bases(case), tmp_path / "killed", **run)
     command = [sys.executable, case.script, *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with started(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
+    options = {"cwd": ROOT, "env": environment, "stderr": subprocess.DEVNULL}
+    with started(command, start=Program, **options) as process:
         deadline = time.monotonic() + 300
         while not (tmp_path / "killed" / "checkpoint-2" / "trainer_state.json").exists():
             assert process.poll() is None
@@ -135,9 +137,8 @@ def test_two_processes_have_the_losses_of_one(
         options = CASES["system2"].options(bases(CASES["system2"]), tmp_path / "lora", **lora)
         runs.append({"case": "system2", "options": options})
     (tmp_path / "runs.json").write_text(json.dumps(runs))
-    program = "tests/recipes/two_processes.py"
-    done = launch([str(tmp_path / "runs.json")], *accelerate(config, num_processes), script=program)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    start = launch_warm if config == "zero2.yaml" else launch
+    start([str(tmp_path / "runs.json")], config, num_processes, "tests/recipes/two_processes.py")
     for name in names:
         one, two = tmp_path / "one" / name, tmp_path / "two" / name
         assert world_size(two) == 2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,10 +16,23 @@ from tests.data.vln_ce import straight_episode, write_scene
 from tests.hub_server import TOKEN, Hub, go_online, serve
 from tests.processes import run
 from tests.tiny.system2 import tiny_processor, tiny_system2
+from tests.warm import Program
 
 ROOT = Path(__file__).parents[2]
 SECRETS = (TOKEN, "hf_" + "b" * 34, "key-of-the-environment")
 RESEARCH = "---\nlicense: other\nlicense_name: qwen-research\n---\n# A base\n"
+# For a process that has read the variables of the Hub's library before.
+ONLINE = """
+import os, runpy, sys
+from pathlib import Path
+from types import SimpleNamespace
+import pytest
+from tests.hub_server import go_online
+url, cache, *sys.argv = sys.argv[1:]
+go_online(pytest.MonkeyPatch(), SimpleNamespace(url=url), Path(cache))
+del os.environ["HF_TOKEN"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 @pytest.fixture
@@ -33,7 +47,7 @@ def hub(monkeypatch, tmp_path):
         yield running
 
 
-def train(hub: Hub, tmp_path: Path, name: str, **changes) -> str:
+def train(hub: Hub, tmp_path: Path, name: str, is_warm: bool = False, **changes) -> str:
     """As a user does, with a token in the file and secrets all around; what it told."""
     write_scene(tmp_path / "ann" / "mine" / "a", [straight_episode(0)], size=(112, 84))
     values = {
@@ -64,7 +78,11 @@ def train(hub: Hub, tmp_path: Path, name: str, **changes) -> str:
         "WANDB_API_KEY": SECRETS[2],
         "PYTHONPATH": str(ROOT),
     }
-    result = run(command, cwd=ROOT, env=os.environ | environ)
+    if is_warm:
+        (tmp_path / "online.py").write_text(ONLINE)
+        command[1:1] = [str(tmp_path / "online.py"), hub.url, str(tmp_path / "hf")]
+    start = Program if is_warm else subprocess.Popen
+    result = run(command, cwd=ROOT, env=os.environ | environ, start=start)
     assert result.returncode == 0, result.stderr[-4000:]
     return result.stdout + result.stderr
 
@@ -93,7 +111,7 @@ def test_adapter_and_merged_model_open_from_the_hub_alike(hub, tmp_path):
     base = System2Model.from_pretrained("me/base").state_dict()
     assert any(not torch.equal(opened[name], base[name]) for name in base)
 
-    told = train(hub, tmp_path, "merged", license="other")
+    told = train(hub, tmp_path, "merged", is_warm=True, license="other")
     check_nothing_leaks(hub, "me/merged", told, tmp_path)
     files = hub.files("me/merged")
     assert "model.safetensors" in files

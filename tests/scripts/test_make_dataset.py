@@ -26,6 +26,7 @@ from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
 from scripts import make_dataset
 from scripts.make_dataset import DatasetArguments
 from tests.processes import started
+from tests.warm import Program
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -250,7 +251,7 @@ def test_a_killed_run_leaves_whole_scenes_and_goes_on(tmp_path):
     command = [sys.executable, "-m", "scripts.make_dataset", f"--out={tmp_path}", *options]
     command += ["--num_rooms", "1", "2", "--num_objects", "3", "4"]
     scenes = tmp_path / "r2r"
-    with started(command, cwd=ROOT):
+    with started(command, cwd=ROOT, start=Program):
         deadline = time.monotonic() + 60
         while len(list(scenes.glob("scene_*"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -1,5 +1,5 @@
 """A model, data and collator of each family, to be evaluated. As a program, in as many processes as
-torchrun starts: evaluates all of them, and toys, and writes what came out.
+share it: evaluates all of them, and toys, and writes what came out.
 """
 
 import json

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import processes
+from tests.processes import run_ranks
 from tests.training.families import NAMES, evaluated, write_data
 from tests.training.two_processes import evaluated_and_predicted
 
@@ -21,11 +21,9 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def by_two(data):
-    """What two processes found, in one launch."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += ["-m", "tests.training.families", str(data), str(data / "two.json")]
-    done = processes.run(command, cwd=Path(__file__).parents[2])
-    assert done.returncode == 0, done.stderr[-3000:]
+    """What two processes found together."""
+    command = [sys.executable, "-m", "tests.training.families", str(data), str(data / "two.json")]
+    run_ranks(command, cwd=Path(__file__).parents[2])
     return json.loads((data / "two.json").read_text())
 
 
