@@ -139,7 +139,7 @@ $(FOLLOWERS)/report.html: $(FOLLOWERS)/seq2seq/.complete $(FOLLOWERS)/cma/.compl
 	  --trainer-state $(FOLLOWERS)/cma/trainer_state.json
 
 test: $(ENV)  ## run every test (ARGS="-k dialogue" for some)
-	$(PYTEST) -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 0 --durations=15 $(ARGS)
+	$(PYTEST) -n logical --maxprocesses 4 --dist worksteal --max-worker-restart 0 --durations=15 $(ARGS)
 
 check: $(ENV)  ## lint, formatting, types
 	$(BIN)/ruff check
