@@ -72,7 +72,7 @@ def test_bench_starts_programs_and_no_campaign():
         if line.startswith("started ")
     }
     programs = {path.stem for path in Path(ROOT, "benchmarks").glob("*.py")}
-    assert programs - names == {"kills", "fuzz_data"}
+    assert programs - names == {"kills", "fuzz_data", "test_time"}
 
 
 def test_a_demo_has_two_names_and_an_unknown_one_is_refused():
