@@ -131,6 +131,7 @@ def train(command: list[str], out: Path) -> None:
     """Run a recipe as the command line does; called in its own process."""
     end_with_parent()
     os.setsid()
+    multiprocessing.set_start_method(None, force=True)  # workers start as in a program of its own
     log = os.open(f"{out}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
