@@ -266,7 +266,7 @@ def _write_vln_pe(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[i
     camera, images = job.arguments.camera, job.arguments.image_files
     renderer, drawn = Renderer(scene), _demonstrations(job, scene, space)
     with vln_pe_folder(job.folder, camera, job.info(scene), images) as writer:
-        return _added(drawn, lambda *pair: writer.add(record(*pair, renderer, camera)))
+        return _added(drawn, lambda *pair: writer.add(record(pair[0], pair[1], renderer, camera)))
 
 
 def _demonstrations(

@@ -190,7 +190,8 @@ def floor_pixel(xy: Sequence[float], pose: Any, camera: CameraSpec) -> tuple[flo
     """Pixel (u, v) of the floor at `xy` in the view from `pose` (x, y, yaw), maybe outside of it; a
     place behind the camera is far out on its side.
     """
-    T_world_camera = camera_pose(*pose, camera.height_m, np.radians(camera.pitch_deg))
+    x, y, yaw = pose
+    T_world_camera = camera_pose(x, y, yaw, camera.height_m, np.radians(camera.pitch_deg))
     pixels, depth = project(np.array([[*xy, 0.0]]), T_world_camera, camera.intrinsics)
     if depth[0] > 1e-3:
         return float(pixels[0, 0]), float(pixels[0, 1])

@@ -90,7 +90,7 @@ class PushesWithCard:
         api = HfApi(token=token)
         names = ("commit_message", "commit_description", "create_pr")
         given = {name: options.pop(name, None) for name in names}
-        commit = {name: value for name, value in given.items() if value is not None}
+        commit: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
         with tempfile.TemporaryDirectory() as folder:
             this.save_pretrained(folder, **options)
             Path(folder, CARD).unlink(missing_ok=True)

@@ -103,7 +103,8 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
 
     def camera_pose(self, pitch_deg: float) -> np.ndarray:
         """T_world_camera (4, 4) at the current position."""
-        return camera_pose(*self._xy, self._yaw, self.camera.height_m, np.radians(pitch_deg))
+        x, y = self._xy
+        return camera_pose(x, y, self._yaw, self.camera.height_m, np.radians(pitch_deg))
 
     @property
     def pitch_deg(self) -> float:

@@ -93,7 +93,8 @@ class WheeledRobot:
         return self._renderer.render(self._camera_pose(pose), self.camera)
 
     def _camera_pose(self, pose: tuple[float, float, float] | np.ndarray) -> np.ndarray:
-        return camera_pose(*pose, self.camera.height_m, np.radians(self.camera.pitch_deg))
+        x, y, yaw = pose
+        return camera_pose(x, y, yaw, self.camera.height_m, np.radians(self.camera.pitch_deg))
 
 
 def arc(pose: np.ndarray, length_m: float, turn: float) -> np.ndarray:

@@ -72,8 +72,8 @@ class SceneWriter:
         actions = np.concatenate([[-1], demonstration.actions[:-1]]).astype(np.int32)
         columns = {"action": pa.array(actions)}
         for setting, pitch in self.recording.pitches.items():
-            camera, radians = self.recording.camera, np.radians(pitch)
-            poses = [camera_pose(*pose, camera.height_m, radians) for pose in demonstration.poses]
+            camera, at = self.recording.camera, (self.recording.camera.height_m, np.radians(pitch))
+            poses = [camera_pose(x, y, yaw, *at) for x, y, yaw in demonstration.poses]
             views = [self.renderer.render(pose, camera) for pose in poses]
             self._write_images(setting, views, episode)
             goals, ahead = np.full((len(views), 2), NO_GOAL), np.full(len(views), NO_GOAL)

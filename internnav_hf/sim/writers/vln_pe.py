@@ -119,7 +119,8 @@ def record(
     goal_xy = np.array(episode.goal_xy)
     left = distances_to(expert.field.space, goal_xy, demonstration.poses[:, :2])
     at = (camera.height_m, np.radians(camera.pitch_deg))
-    views = [renderer.render(camera_pose(*pose, *at), camera) for pose in demonstration.poses]
+    poses = [camera_pose(x, y, yaw, *at) for x, y, yaw in demonstration.poses]
+    views = [renderer.render(pose, camera) for pose in poses]
     return RecordedEpisode(
         episode.instructions,
         demonstration.poses,
