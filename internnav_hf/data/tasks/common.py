@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from torch.utils.data import Dataset
 
 from internnav_hf.camera import CameraSpec
@@ -217,9 +218,14 @@ class EpisodeDataset(Dataset, Sized):
 def cameras_in(episodes: pa.Table) -> list[CameraSpec]:
     """Return all different cameras of some episodes, as far as they are known."""
     names = ["width", "height", "focal", "height_m", "pitch", "depth_scale"]
-    known = set(names) <= set(episodes.column_names)
-    rows = episodes.select(names).to_pylist() if known else []
-    return list(dict.fromkeys(camera_of(row) for row in rows if row["focal"] is not None))
+    if not set(names) <= set(episodes.column_names):
+        return []
+    # each once before it becomes a camera: there may be a million episodes
+    focal = pc.list_element(episodes["focal"], 0)
+    cameras = episodes.select(names).set_column(names.index("focal"), "focal", focal)
+    cameras = cameras.filter(focal.is_valid()).group_by(names, use_threads=False).aggregate([])
+    rows = (row | {"focal": [row["focal"]]} for row in cameras.to_pylist())
+    return list(dict.fromkeys(map(camera_of, rows)))
 
 
 def check_option(key: str, value: object, is_right: object, expected: str) -> None:

@@ -22,12 +22,15 @@ from internnav_hf.data import (
     VLNDataset,
 )
 from internnav_hf.data.features import cache_features
+from internnav_hf.data.rows import camera_of
+from internnav_hf.data.tasks import common
 from internnav_hf.data.tasks.common import (
     DUAL_SYSTEM,
     NAVDP,
     RDP,
     SYSTEM2,
     VLN,
+    cameras_in,
     check_datasets,
     check_groups,
 )
@@ -281,3 +284,16 @@ def test_actions_that_the_models_lack_are_named(roots, cache, tmp_path):
     pq.write_table(table.set_column(index, "action", pa.array(actions, pa.int32())), path)
     with pytest.raises(ValueError, match="episode 1: actions: found 5, expected 0 stop, 1 forward"):
         VLNDataset(tmp_path / "data", followers_processor(roots, cache), cache_dir=cache)
+
+
+def test_cameras_are_made_once_for_all_episodes_that_have_them(monkeypatch):
+    columns = {"width": [64, 64, 32] * 50, "height": [48, 48, 24] * 50, "height_m": [1.0] * 150}
+    columns |= {"focal": [[50.0, 50.0], None, [25.0, 25.0]] * 50, "pitch": [0.5] * 150}
+    table = pa.table(columns | {"depth_scale": [1000.0] * 150})
+    made = []
+    monkeypatch.setattr(common, "camera_of", lambda row: made.append(row) or camera_of(row))
+    cameras = cameras_in(table)
+    assert [(c.width, c.height, c.hfov_deg) for c in cameras] == [(64, 48, 65.24), (32, 24, 65.24)]
+    assert len(made) == 2
+    assert cameras_in(table.drop_columns("pitch")) == []
+    assert cameras_in(table.slice(0, 0)) == []
