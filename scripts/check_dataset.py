@@ -289,7 +289,7 @@ def describe_vln_pe(table: EpisodeTable) -> None:
     rows = table.episodes.to_pylist()
     left_out = ", ".join(f"{count} {end}" for end, count in table.left_out.items())
     print(f"  {len(rows)} of {table.num_episodes} episodes are used")
-    print(f"  failed walks that are left out: {left_out or 'none'}")
+    print(f"  failed episodes that are left out: {left_out or 'none'}")
     if not rows:
         return
     lengths = sorted(row["length"] for row in rows)

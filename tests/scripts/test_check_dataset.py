@@ -119,7 +119,7 @@ def test_a_sound_folder_of_whole_walks_is_described(tmp_path, check, monkeypatch
         code, text = check(folder, "--verify-images")
         assert code == 0
         assert "InternData-N1 vln_pe, for Seq2Seq, CMA and RDP" in text
-        assert "failed walks that are left out: none" in text
+        assert "failed episodes that are left out: none" in text
     assert "2 of 2 episodes are used" in text
     assert "lengths: 7 to 10 frames" in text
     assert "actions: 2 stop, 12 forward, 3 left, 0 right" in text
@@ -136,7 +136,7 @@ def test_what_is_broken_in_whole_walks_is_listed(tmp_path, check):
     code, text = check(root)
     assert code == 1
     assert "2 of 4 episodes are used" in text
-    assert "failed walks that are left out: 1 fall" in text
+    assert "failed episodes that are left out: 1 fall" in text
     assert "episode_000001.parquet: file: found 0 bytes" in text
     cut(vln_pe.array_of(unit).with_name("episode_000000_3.png"))
     assert "1 broken" in check(root)[1]
