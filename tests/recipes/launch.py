@@ -3,12 +3,13 @@
 import json
 import os
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from accelerate.commands import launch as launching
-from accelerate.utils.launch import prepare_deepspeed_cmd_env
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
 from tests.processes import run, run_ranks
 from tests.warm import Program
@@ -66,11 +67,21 @@ def launch(arguments: list[str], config: str, num_processes: int, script: str) -
 def launch_warm(arguments: list[str], config: str, num_processes: int, script: str) -> None:
     """The same with ranks that start warm, with the environment that the launcher gives them."""
     given = [*accelerate(config, num_processes)[2:], script]
-    with patch.object(launching, "deepspeed_launcher") as launcher:
+    found: dict[str, str] = {}
+
+    def share_zero(args: Namespace) -> None:
+        found.update(prepare_deepspeed_cmd_env(args)[1])
+
+    def share(args: Namespace) -> None:
+        found.update(prepare_multi_gpu_env(args))
+
+    with (
+        patch.object(launching, "deepspeed_launcher", share_zero),
+        patch.object(launching, "multi_gpu_launcher", share),
+    ):
         launching.launch_command(launching.launch_command_parser().parse_args(given))
-    _, environment = prepare_deepspeed_cmd_env(*launcher.call_args.args)
-    command = [sys.executable, script, *arguments]
-    run_ranks(command, num_processes, environment | {"PYTHONPATH": str(ROOT)}, cwd=ROOT)
+    command, environment = [sys.executable, script, *arguments], found | {"PYTHONPATH": str(ROOT)}
+    run_ranks(command, num_processes, environment, cwd=ROOT)
 
 
 def log_history(output_dir: Path) -> list[dict]:

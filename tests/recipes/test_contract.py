@@ -137,7 +137,7 @@ def test_two_processes_have_the_losses_of_one(
         options = CASES["system2"].options(bases(CASES["system2"]), tmp_path / "lora", **lora)
         runs.append({"case": "system2", "options": options})
     (tmp_path / "runs.json").write_text(json.dumps(runs))
-    start = launch_warm if config == "zero2.yaml" else launch
+    start = launch if config == "zero3.yaml" else launch_warm  # `test_launched` launches DDP
     start([str(tmp_path / "runs.json")], config, num_processes, "tests/recipes/two_processes.py")
     for name in names:
         one, two = tmp_path / "one" / name, tmp_path / "two" / name
