@@ -1,5 +1,7 @@
 """Writes small `vln_ce` folders: the golden synthetic scene, and scenes to break."""
 
+import functools
+import io
 import json
 from pathlib import Path
 
@@ -95,12 +97,18 @@ def poses_of(actions: list[int], pitch_deg: float) -> np.ndarray:
 
 def write_depth(scene: Path, episode: dict, size: tuple[int, int]) -> None:
     """The golden's rule for the look-down view, in millimetres."""
-    y, x = np.mgrid[: size[1], : size[0]]
     for frame in range(len(episode["actions"])):
-        depth_mm = ((5 * x + 9 * y + 100 * frame) % 8000).astype(np.uint16)
         path = depth_of(scene, episode["meta"]["episode_index"], frame)
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(depth_mm).save(path)
+        path.write_bytes(_depth(frame, tuple(size)))
+
+
+@functools.cache
+def _depth(frame: int, size: tuple[int, int]) -> bytes:
+    y, x = np.mgrid[: size[1], : size[0]]
+    stream = io.BytesIO()
+    Image.fromarray(((5 * x + 9 * y + 100 * frame) % 8000).astype(np.uint16)).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def depth_of(scene: Path, episode_index: int, frame: int, setting: str = DOWN) -> Path:
@@ -114,7 +122,15 @@ def write_images(scene: Path, episode: dict, size, quality) -> None:
         for frame in range(len(episode["actions"])):
             path = image_of(scene, episode["meta"]["episode_index"], frame, setting)
             path.parent.mkdir(parents=True, exist_ok=True)
-            golden_image(frame, setting == DOWN, size).save(path, quality=quality)
+            path.write_bytes(_jpeg(frame, setting == DOWN, tuple(size), quality))
+
+
+@functools.cache
+def _jpeg(frame: int, look_down: bool, size: tuple[int, int], quality: int) -> bytes:
+    """Most tests write the same frames."""
+    stream = io.BytesIO()
+    golden_image(frame, look_down, size).save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
 
 
 def straight_episode(episode_index: int, length: int = 12, instruction="Go on. ") -> dict:

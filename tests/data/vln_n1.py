@@ -1,6 +1,9 @@
 """Writes small `vln_n1` folders: a curved walk between coloured points, in both layouts."""
 
+import functools
+import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +78,16 @@ def write_frame(unit: Path, number: int, size=SIZE, name="{}", lossless=False) -
     rgb, depth = frame_of(unit, number, RGB, name), frame_of(unit, number, DEPTH, name)
     for path in (rgb, depth):
         path.parent.mkdir(parents=True, exist_ok=True)
-    frame_image(number, size).save(rgb, "PNG" if lossless else "JPEG")
-    frame_depth(number, size).save(depth)
+    rgb.write_bytes(_encoded(frame_image, number, size, "PNG" if lossless else "JPEG"))
+    depth.write_bytes(_encoded(frame_depth, number, size, "PNG"))
+
+
+@functools.cache
+def _encoded(make: Callable[..., Image.Image], number: int, size: tuple, kind: str) -> bytes:
+    """Most tests write the same frames."""
+    stream = io.BytesIO()
+    make(number, size).save(stream, kind)
+    return stream.getvalue()
 
 
 def frame_of(unit: Path, number: int, folder: str = RGB, name: str = "{}") -> Path:
