@@ -1,7 +1,7 @@
 """One tiny policy of each kind, asked alike: for tests of what all promise."""
 
 from collections.abc import Callable
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -109,7 +109,8 @@ def dual(kind: str, trained: Any = None, **told: Any) -> DualSystemPolicy:
 
 
 def navdp(trained: Any = None, **told: Any) -> NavDPPolicy:
-    model = deepcopy(model_of("navdp"))
+    model = copy(model_of("navdp"))  # with the same weights
+    model.config = deepcopy(model.config)
     model.config.camera = trained
     return NavDPPolicy(model, num_samples=2, shortest_path_m=0.0, **told)
 
