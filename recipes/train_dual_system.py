@@ -30,6 +30,7 @@ from internnav_hf.arguments.training import NavTrainingArguments, option, run_re
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import DualSystemCollator, DualSystemDataset
 from internnav_hf.data.tasks.common import DUAL_SYSTEM, check_datasets
+from internnav_hf.evaluation.open_loop.common import check_cameras
 from internnav_hf.evaluation.open_loop.dual_system import evaluate_dual_open_loop
 from internnav_hf.models.dual_system import start
 from internnav_hf.training.latent_drift import drift_of
@@ -128,6 +129,8 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
     if data_args.eval_datasets:
         held_out = DualSystemDataset(datasets=data_args.eval_datasets, augment=False, **shared)
     processor.camera = stored_cameras(train_dataset.cameras)
+    if held_out:
+        check_cameras(processor.camera, held_out.cameras)
     collator = DualSystemCollator(processor.pad_token_id)
 
     # ---------------------------------- model ---------------------------------

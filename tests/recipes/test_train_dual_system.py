@@ -67,6 +67,13 @@ def test_parts_of_system2_can_learn(base, tmp_path, part):
 # --------------------------------------------------- bad input: one clear message before any step
 
 
+def test_held_out_data_of_another_camera_are_refused_before_a_step(base, tmp_path):
+    held_out = {"eval_datasets": "r2r_val_unseen_125cm_30_30"}
+    with pytest.raises(ValueError, match="another camera than the model's: trained at 0°/30°"):
+        train(options(base, tmp_path / "out", **held_out))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
