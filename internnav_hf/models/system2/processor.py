@@ -44,10 +44,6 @@ class System2Processor(ChecksFiles, PushesWithCard, ProcessorMixin):
     Raises ValueError for a tokenizer without Qwen-VL's special tokens.
     """
 
-    attributes = ["image_processor", "tokenizer"]
-    image_processor_class = "AutoImageProcessor"
-    tokenizer_class = "AutoTokenizer"
-
     def __init__(
         self,
         image_processor=None,
