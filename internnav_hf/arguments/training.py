@@ -201,18 +201,13 @@ def _tell_passed_over(name: str, parsed: Sequence[Any]) -> None:
 def parse_arguments(
     dataclass_types: Iterable[type], arguments: Sequence[str], description: str | None = None
 ) -> tuple:
-    """`read_arguments`, for a recipe."""
+    """`read_arguments`, for a recipe: its other options are recorded for its checkpoints."""
     parsed = read_arguments(dataclass_types, arguments, description)
-    _tell_recipe_options(parsed)
+    for training in parsed:
+        if isinstance(training, NavTrainingArguments):
+            others = [vars(other) for other in parsed if other is not training]
+            training.recipe_options = {n: v for fields in others for n, v in fields.items()}  # type: ignore[misc]
     return parsed
-
-
-def _tell_recipe_options(parsed: Sequence[Any]) -> None:
-    """Record the recipe's other options for its checkpoints."""
-    for arguments in parsed:
-        if isinstance(arguments, NavTrainingArguments):
-            others = [vars(other) for other in parsed if other is not arguments]
-            arguments.recipe_options = {n: v for fields in others for n, v in fields.items()}  # type: ignore[misc]
 
 
 def _check_folder(path: Path) -> None:

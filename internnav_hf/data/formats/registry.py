@@ -242,7 +242,7 @@ def _depth_camera(data_root: Path, group: str) -> DatasetName:
     found = sorted({setting for scene in scenes for setting in camera_settings(scene, "depth")})
     if len(found) != 1:
         names = [f"{group}_{s.removesuffix('deg')}_{s.rpartition('_')[2][:-3]}" for s in found]
-        expected = f"one: name it, as in groups={names[0]!r}" if found else "those of a camera"
+        expected = f"one: name it, as in {names[0]!r}" if found else "those of a camera"
         place = data_root / group
         raise broken(place, "depth", f"images of {', '.join(found) or 'no camera'}", expected)
     height, pitch = found[0].removesuffix("deg").split("cm_")

@@ -152,14 +152,17 @@ def _with_camera(episodes: pa.Table, camera: CameraSpec, title: str) -> pa.Table
     for name, value in size.items():
         if found := sorted({*episodes[name].to_pylist()} - {value}):
             raise broken(title, name, f"images of {found} px", f"{value} px, as camera= says")
+    is_recorded = True
     for name, value in camera_columns(camera).items():
-        column = COLUMNS[name]
-        values = [None] * episodes.num_rows
+        values, column = [None] * episodes.num_rows, COLUMNS[name]
         if name in episodes.column_names:
             values = episodes[name].to_pylist()
             episodes = episodes.drop_columns(name)
+        is_recorded = is_recorded and None not in values
         filled = pa.array([value if v is None else v for v in values], column.type)
         episodes = episodes.append_column(column, filled)
+    if is_recorded:
+        raise broken(title, "camera", "one recorded for every episode", "no camera= then")
     return episodes
 
 

@@ -229,6 +229,8 @@ def test_a_camera_stands_in_where_none_is_recorded(roots, cache, tmp_path):
     processor = followers_processor(roots, cache)
     assert VLNDataset(root, processor, cache_dir=cache).camera is None
     assert VLNDataset(root, processor, cache_dir=cache, camera=CAMERA).camera == CAMERA
+    with pytest.raises(ValueError, match=r"camera: found one recorded .*, expected no camera="):
+        NavDPDataset(roots["vln_ce"], camera=CAMERA, **options)
     other = CameraSpec(32, 24)
     with pytest.raises(ValueError, match=r"width: found images of \[64\] px, expected 32 px, as"):
         System2Dataset(root, PE, cache_dir=cache, camera=other)
