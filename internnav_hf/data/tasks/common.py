@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data.episode import is_simulated
 from internnav_hf.data.formats.registry import SCHEMAS, Reader, dataset_names
-from internnav_hf.data.index import COLUMNS, EpisodeTable, Source, open_episodes
+from internnav_hf.data.index import COLUMNS, DEFAULT_CACHE, EpisodeTable, Source, open_episodes
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.rows import EpisodeRow, camera_columns, camera_of
 
@@ -80,20 +80,18 @@ class Task:
         for source in sources:
             self.check(source, [*source.schema.names, *CAMERA * (camera is not None)])
             table = open_episodes(source, cache_dir, max_broken_fraction)
-            if camera is not None:
-                filled = _with_camera(table.episodes, camera, source.title)
-                table = replace(table, episodes=filled)
             episodes = table.episodes
-            known = [name for name in episodes.column_names if not episodes[name].null_count]
-            self.check(source, known)
-            tables.append(table)
+            if camera is not None:
+                episodes = _with_camera(episodes, camera, source.title)
+            self.check(source, [n for n in episodes.column_names if not episodes[n].null_count])
+            tables.append(replace(table, episodes=episodes))
         return tables
 
     def below(
         self,
         data_root: Path,
         groups: str | Iterable[str] | None,
-        cache_dir: Path,
+        cache_dir: str | Path | None,
         *options: Any,
         **rules: Any,
     ) -> list[EpisodeTable]:
@@ -101,8 +99,8 @@ class Task:
         are those of `open`, `rules` those of `Reader`.
         """
         names = groups.split(",") if isinstance(groups, str) else groups
-        sources = Reader(self.native, cache_dir, **rules).below(data_root, names)
-        return self.open(sources, cache_dir, *options)
+        reader = Reader(self.native, Path(cache_dir or DEFAULT_CACHE), **rules)
+        return self.open(reader.below(data_root, names), reader.cache_dir, *options)
 
 
 SYSTEM2 = Task(

@@ -37,13 +37,8 @@ HISTORY_SIZE = (384, 384)
 class Encoder(Protocol):
     """Protocol of the part of `System2Processor` that the dataset uses."""
 
-    @property
-    def num_history(self) -> int:
-        """Maximum number of past frames."""
-
-    @property
-    def history_size(self) -> Sequence[int]:
-        """(width, height) of past and current frames."""
+    num_history: int
+    history_size: Sequence[int]  # (width, height) of past and current frames
 
     def encode(
         self, messages: list[dict[str, str]], images: list[Image.Image]

@@ -31,7 +31,7 @@ from internnav_hf.data.formats.vln_pe.frames import (
 )
 from internnav_hf.data.formats.vln_pe.index import FailureRules, ReadingRules
 from internnav_hf.data.formats.vln_pe.reader import EXPERT_ACTIONS, HORIZON, previous_actions
-from internnav_hf.data.index import DEFAULT_CACHE, EpisodeTable
+from internnav_hf.data.index import EpisodeTable
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.rows import EpisodeRow, camera_of
 from internnav_hf.data.tasks import vln_targets
@@ -47,13 +47,8 @@ AGREEMENT = 0.9  # share of stored instructions that the processor must encode a
 class Processor(Protocol):
     """Protocol of the part of `VLNProcessor` that the dataset uses."""
 
-    @property
-    def tokenizer(self) -> Any:
-        """Its length is that of the vocabulary."""
-
-    @property
-    def max_length(self) -> int:
-        """Tokens of an instruction."""
+    tokenizer: Any  # its length is that of the vocabulary
+    max_length: int  # tokens of an instruction
 
     def encode_instructions(self, texts: Sequence[str]) -> np.ndarray:
         """(B, L) int64, padded with 0."""
@@ -125,8 +120,8 @@ class VLNDataset(EpisodeDataset):
             frames=FrameRules(self.depth_unit_m, self.splat_marker),
             failures=FailureRules(self.shortest_failure, self.stuck_tail),
         )
-        task, cache = TASK_OF[self.targets], Path(self.cache_dir or DEFAULT_CACHE)
-        options = (self.scans, cache, self.max_broken_fraction, self.camera)
+        options = (self.scans, self.cache_dir, self.max_broken_fraction, self.camera)
+        task = TASK_OF[self.targets]
         tables = [task.below(root, *options, vln_pe=rules) for root in self.data_roots]
         self.episodes = _joined(tables)
         self.num_broken_episodes = sum(len(t.broken_episodes) for parts in tables for t in parts)
@@ -306,8 +301,7 @@ def read_texts(
     """Return the instructions below one root, from which vocabularies are built before there is a
     processor.
     """
-    cache = Path(cache_dir or DEFAULT_CACHE)
-    tables = VLN.below(Path(data_root), scans, cache, max_broken_fraction)
+    tables = VLN.below(Path(data_root), scans, cache_dir, max_broken_fraction)
     columns = [pc.list_flatten(table.episodes["instructions"]) for table in tables]
     return [text for column in columns for text in column.to_pylist()]
 
