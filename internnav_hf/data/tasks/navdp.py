@@ -126,9 +126,9 @@ class NavDPDataset(EpisodeDataset):
         self.pixel_goal_frame = self.pixel_goal_frame or PIXEL_GOAL_FRAMES[sees_other_view]
         self.slot_kinds = None if self.slot_kinds is None else tuple(self.slot_kinds)
         self._check_options()
-        self.cache_dir = Path(self.cache_dir or DEFAULT_CACHE)
+        self._cache = Path(self.cache_dir or DEFAULT_CACHE)
         rules = ReadingRules(None, self.frame_order, self.depth_scale)
-        place = (self.data_root, self.groups, self.cache_dir)
+        place = (self.data_root, self.groups, self._cache)
         tables = NAVDP.below(*place, self.max_broken_fraction, self.camera, vln_n1=rules)
         self.episodes = long_episodes(tables, str(self.data_root))
         self.num_broken_episodes = sum(len(table.broken_episodes) for table in tables)
@@ -224,7 +224,7 @@ class NavDPDataset(EpisodeDataset):
     def _obstacles(self, walk: EpisodeRow) -> ObstacleField:
         """Obstacles of the scene's point cloud; without one, of all its depth images."""
         if walk.has("cloud"):
-            return open_field(walk.folder / walk["cloud"], self.cache_dir / walk["field"])
+            return open_field(walk.folder / walk["cloud"], self._cache / walk["field"])
         digest = hashlib.blake2b(str([*self._built_from, walk["unit"]]).encode(), digest_size=8)
 
         def find() -> np.ndarray:
@@ -232,7 +232,7 @@ class NavDPDataset(EpisodeDataset):
             same = np.flatnonzero(units == walk["unit"]).tolist()
             return seen_obstacles(map(self._episode, same))
 
-        return kept_field(self.cache_dir / f"obstacles-seen-{digest.hexdigest()}", find)
+        return kept_field(self._cache / f"obstacles-seen-{digest.hexdigest()}", find)
 
     def _drawn(self, index: int) -> tuple[int, Draw, np.random.Generator]:
         position = self._position(index)
