@@ -27,7 +27,7 @@ from internnav_hf.data.formats.vln_ce.names import DatasetName, camera_settings,
 from internnav_hf.data.formats.vln_ce.reader import SETTING_COLUMNS, find_scenes, read_records
 from internnav_hf.data.formats.vln_n1.index import ReadingRules, vln_n1
 from internnav_hf.data.formats.vln_n1.reader import DEPTH_SCALE, FRAME_ORDERS
-from internnav_hf.data.formats.vln_pe.frames import DEPTH_UNIT_M, FrameRules, RecordedFrames
+from internnav_hf.data.formats.vln_pe.frames import DEPTH_UNIT_M, FrameRules
 from internnav_hf.data.formats.vln_pe.index import ReadingRules as VLNRules
 from internnav_hf.data.formats.vln_pe.index import vln_pe
 from internnav_hf.data.formats.vln_pe.reader import is_vln_pe
@@ -177,7 +177,7 @@ def report_dataset(name: DatasetName, scenes: list[Path], options: argparse.Name
         settings = (camera_settings(scene, "depth") for scene in scenes)
         has_depth = any(name.look_down_setting in found for found in settings)
         root = scenes[0].parents[1]
-        table = index_folders(vln_ce(root, name, has_depth, scenes), scenes)
+        table = index_folders(vln_ce(root, name, has_depth), scenes)
     except ValueError as error:
         print(f"  {name}: {error}")
         return 1
@@ -238,7 +238,7 @@ def report_vln_n1(options: argparse.Namespace, units: list[Path]) -> int:
     """Check all of System1's episodes, and say what they are."""
     rules = ReadingRules(None, options.frame_order, options.depth_scale)
     with tempfile.TemporaryDirectory() as folder:
-        table = index_folders(vln_n1(options.root, rules, Path(folder), units), units)
+        table = index_folders(vln_n1(options.root, rules, Path(folder)), units)
     print(f"\n{options.root}: {len(units)} folders with episodes")
     print("  layout: InternData-N1 vln_n1, for System1 (NavDP)")
     describe_vln_n1(table)
@@ -273,13 +273,13 @@ def report_vln_pe(options: argparse.Namespace, units: list[Path]) -> int:
     """Check all episodes of `vln_pe`, and describe them."""
     whole_names = [unit.absolute() for unit in units]
     rules = VLNRules(frames=FrameRules(options.depth_unit_m))
-    table = index_folders(vln_pe(whole_names[0].parents[1], rules, whole_names), whole_names)
+    table = index_folders(vln_pe(whole_names[0].parents[1], rules), whole_names)
     print(f"\n{options.root}: {len(units)} folders with episodes")
     print("  layout: InternData-N1 vln_pe, for Seq2Seq, CMA and RDP")
     describe_vln_pe(table)
     problems = list(table.broken_episodes)
     if options.verify_images:
-        problems += broken_episodes(whole_names[0].parents[1], table, rules)
+        problems += broken_episodes(whole_names[0].parents[1], table)
     list_broken(problems, options.max_listed)
     return len(problems)
 
@@ -303,15 +303,14 @@ def describe_vln_pe(table: EpisodeTable) -> None:
     print(f"  instructions: {num_instructions}, {num_stored} of them with stored word ids")
 
 
-def broken_episodes(root: Path, table: EpisodeTable, rules: VLNRules) -> list[str]:
+def broken_episodes(root: Path, table: EpisodeTable) -> list[str]:
     """Read every frame of all episodes."""
     problems = []
-    for row in tqdm(table.episodes.to_pylist(), desc="  images", leave=False, disable=None):
-        place = (row["unit"], row["episode_index"], row["num_recorded"])
-        frames = RecordedFrames(root, *place, rules.frames)
+    rows = (EpisodeRow(table.episodes, row, root) for row in range(table.episodes.num_rows))
+    for row in tqdm(rows, "  images", table.episodes.num_rows, leave=False, disable=None):
         try:
-            frames.rgb()
-            frames.depth()
+            row.images(row["num_recorded"])
+            row.depths(row["num_recorded"])
         except ValueError as error:
             problems.append(str(error))
     return problems

@@ -4,8 +4,6 @@ from internnav_hf.data.episode import Episode
 from internnav_hf.data.features import FeatureStore
 from internnav_hf.data.formats.registry import register_format
 from internnav_hf.data.formats.vln_ce.reader import read_lerobot
-from internnav_hf.data.formats.vln_n1.reader import read_vln_n1
-from internnav_hf.data.formats.vln_pe.reader import read_vln_pe
 from internnav_hf.data.tasks.dual_system import DualSystemCollator, DualSystemDataset
 from internnav_hf.data.tasks.navdp import NavDPDataset
 from internnav_hf.data.tasks.navdp_collator import NavDPCollator
@@ -25,7 +23,5 @@ __all__ = [
     "VLNCollator",
     "VLNDataset",
     "read_lerobot",
-    "read_vln_n1",
-    "read_vln_pe",
     "register_format",
 ]

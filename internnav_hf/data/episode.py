@@ -1,18 +1,16 @@
-"""One episode in a scene, as every reader yields it, with the paths of its image files.
+"""One episode of a `vln_ce` scene, and the paths of the files of an episode in every format.
 
 T frames of the episode. A camera setting S is a name such as "125cm_30deg": height above the floor,
 pitch downwards.
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from internnav_hf.data.readers.errors import _SHORT
 from internnav_hf.data.readers.json_files import read_json
 from internnav_hf.geometry import Action
 
@@ -21,22 +19,23 @@ INFO_FILE = "meta/info.json"
 EPISODES_PER_CHUNK = 1000
 FRAME_SUFFIX = {"rgb": ".jpg", "depth": ".png", "landmark": ".png"}
 
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80
-
 
 @dataclass(frozen=True, eq=False)
 class Episode:
     """`columns` hold one row per frame: `action` (T,), and for every camera setting S `pose.S` (T,
     4, 4) camera to world, `goal.S` (T, 2) pixels [u, v], `relative_goal_frame_id.S` (T,) frames
-    ahead. -1 is "none". Other formats have other columns (`vln_n1.COLUMNS`), and may name the image
-    files themselves: `frame_files` has, by kind, one path below `root` per frame.
+    ahead. -1 is "none".
     """
 
     root: Path
     episode_index: int
     instructions: tuple[str, ...]
     columns: dict[str, np.ndarray]
-    frame_files: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Its parquet file."""
+        return parquet_path(self.root, self.episode_index)
 
     @property
     def length(self) -> int:
@@ -49,9 +48,7 @@ class Episode:
         return next_actions(self.columns["action"])
 
     def frame_path(self, kind: str, setting: str, frame: int) -> Path:
-        """`kind` is "rgb", "depth" or "landmark"; `frame_files` know no `setting`."""
-        if kind in self.frame_files:
-            return self.root / self.frame_files[kind][frame]
+        """Return the image of a frame; `kind` is "rgb", "depth" or "landmark"."""
         folder = frame_folder(self.root, self.episode_index, kind, setting)
         return folder / frame_name(self.episode_index, kind, frame)
 

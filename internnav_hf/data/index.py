@@ -34,36 +34,42 @@ DEFAULT_CACHE = Path(HF_HOME) / "internnav_hf" / "index"
 EPISODES = "episodes.arrow"
 NUM_THREADS = min(16, os.cpu_count() or 1)
 
-_COMMON = (
-    described("unit", pa.string(), "folder below the data root", False),
-    described("episode_index", pa.int32(), "number in the file names", False),
-    described("length", pa.int32(), "frames", False),
-    described("width", pa.int16(), "of the colour images, px", False),
-    described("height", pa.int16(), "of the colour images, px", False),
-    described("instructions", pa.list_(pa.string()), "verbatim", False),
-    described("actions", pa.list_(pa.int8()), "what the expert does at each frame", False),
-    described("poses", pa.list_(pa.float64()), "x, y, yaw of each frame in a row", False),
-    described("rgb_file", pa.string(), "below the unit; # is the frame's number", False),
-    described(
-        "ordinary_file", pa.string(), "the same, of System2's ordinary view where it has two", False
-    ),
-    described("depth_file", pa.string(), "below the unit; # is the frame's number", False),
-    described("landmark_file", pa.string(), "masks of the named object, if any", False),
-    described("frames", pa.list_(pa.int32()), "their numbers, by row; none: from 0", False),
-    described("depth_scale", pa.float64(), "units of a depth image per metre", False),
-    described("is_bgr", pa.bool_(), "whether colours are stored as blue, green, red", False),
-    described("focal", pa.list_(pa.float64()), "fx, fy, px", False),
-    described("center", pa.list_(pa.float64()), "cx, cy, px", False),
-    described("height_m", pa.float64(), "of the camera above the floor", False),
-    described("pitch", pa.float64(), "rad; positive looks down", False),
-    described("goal_frames", pa.list_(pa.int32()), "frames to the waypoint, -1 for none", False),
-    described("goals", pa.list_(pa.int32()), "its pixel in rgb, u, v of each frame", False),
-    described("cloud", pa.string(), "file of the point cloud, below the unit", False),
-    described("field", pa.string(), "cache folder of the scene's obstacles", False),
-)
-COLUMNS = {column.name: column for column in _COMMON}
+_KNOWN = {
+    "unit": (pa.string(), "folder below the data root: group/scene or .../trajectory"),
+    "episode_index": (pa.int32(), "number in the file names"),
+    "length": (pa.int32(), "frames"),
+    "width": (pa.int16(), "of the colour images, px"),
+    "height": (pa.int16(), "of the colour images, px"),
+    "instructions": (pa.list_(pa.string()), "verbatim"),
+    "actions": (pa.list_(pa.int8()), "what the expert does at each frame"),
+    "poses": (pa.list_(pa.float64()), "x, y, yaw of each frame in a row"),
+    "rgb_file": (pa.string(), "below the unit; # is the frame's number"),
+    "ordinary_file": (pa.string(), "the same, of System2's ordinary view where it has two"),
+    "depth_file": (pa.string(), "below the unit; # is the frame's number"),
+    "landmark_file": (pa.string(), "masks of the named object, if any"),
+    "frames": (pa.list_(pa.int32()), "their numbers, by row; none: from 0"),
+    "depth_scale": (pa.float64(), "units of a depth image per metre"),
+    "is_bgr": (pa.bool_(), "whether colours are stored as blue, green, red"),
+    "focal": (pa.list_(pa.float64()), "fx, fy, px"),
+    "center": (pa.list_(pa.float64()), "cx, cy, px"),
+    "height_m": (pa.float64(), "of the camera above the floor"),
+    "pitch": (pa.float64(), "rad; positive looks down"),
+    "goal_frames": (pa.list_(pa.int32()), "frames to the waypoint, -1 for none"),
+    "goals": (pa.list_(pa.int32()), "its pixel in rgb, u, v of each frame"),
+    "cloud": (pa.string(), "file of the point cloud, below the unit"),
+    "field": (pa.string(), "cache folder of the scene's obstacles"),
+}
+COLUMNS = {name: described(name, *known, counted=False) for name, known in _KNOWN.items()}
 """Columns that tasks know. A format has those in its data; `rgb_file` is the view of the
 camera, of depth, poses and pixel goals."""
+
+
+def episode_schema(*columns: str | pa.Field, uncounted: str = "") -> pa.Schema:
+    """Schema of a format: names of `COLUMNS`, and its own fields. `content_digest` counts the named
+    ones, except those of `uncounted`, names separated by blanks.
+    """
+    named = [described(c, *_KNOWN[c]) if isinstance(c, str) else c for c in columns]
+    return pa.schema([*named, *(COLUMNS[name] for name in uncounted.split())])
 
 
 @dataclass(frozen=True)
@@ -135,25 +141,20 @@ def open_episodes(
         told = "Checking %d folders of %s; their index: %s"
         logger.info(told, len(folders), source.title, cache_dir)
         table = index_folders(source, folders)
-        problems = table.broken_episodes
-        refuse_too_many_broken(source.title, problems, table.num_episodes, max_broken_fraction)
+        _refuse_too_many_broken(source.title, table, max_broken_fraction)
         if not table.episodes.num_rows:
-            raise ValueError(_nothing_to_use(source, table))
+            left_out = f" (failed walks left out: {table.left_out})" if table.left_out else ""
+            found = f"found {table.num_episodes} episodes and none to use{left_out}"
+            raise ValueError(f"{source.title}: {found}, expected at least one")
         _save(table, new)
 
     build_once(place, build)
     table = _load(place)
-    problems = table.broken_episodes
-    report_broken(source.title, problems, table.num_episodes, max_broken_fraction, place)
+    _refuse_too_many_broken(source.title, table, max_broken_fraction)
+    _warn_of_broken(source.title, table)
     if table.left_out:
         logger.info("%s: episodes that are not used: %s", source.title, table.left_out)
     return table
-
-
-def _nothing_to_use(source: Source, table: EpisodeTable) -> str:
-    left_out = f" (failed walks left out: {table.left_out})" if table.left_out else ""
-    found = f"found {table.num_episodes} episodes and none to use{left_out}"
-    return f"{source.title}: {found}, expected at least one"
 
 
 def fingerprint(source: Source, folders: Sequence[Path]) -> str:
@@ -234,40 +235,29 @@ def _load(folder: Path) -> EpisodeTable:
     return EpisodeTable(episodes, broken_episodes=problems, folder=folder, **told)
 
 
-def refuse_too_many_broken(
-    what: str, problems: Sequence[str], num_episodes: int, max_broken_fraction: float
-) -> None:
+def _refuse_too_many_broken(title: str, table: EpisodeTable, max_broken_fraction: float) -> None:
     """Raise one ValueError with the first problems if more than the allowed share is broken."""
-    if len(problems) <= max_broken_fraction * num_episodes:
+    problems = table.broken_episodes
+    if len(problems) <= max_broken_fraction * table.num_episodes:
         return
     counts = Counter(problems)
     lines = [p + (f" ({n} episodes)" if n > 1 else "") for p, n in list(counts.items())[:5]]
     shown = "\n  ".join(lines)
     more = f"\n  and {len(counts) - 5} more" if len(counts) > 5 else ""
     raise ValueError(
-        f"{what}: {len(problems)} of {num_episodes} episodes are broken, more than"
+        f"{title}: {len(problems)} of {table.num_episodes} episodes are broken, more than"
         f" max_broken_fraction={max_broken_fraction:g} allows:\n  {shown}{more}"
     )
 
 
-def report_broken(
-    what: str,
-    problems: Sequence[str],
-    num_episodes: int,
-    max_broken_fraction: float,
-    folder: Path,
-) -> None:
+def _warn_of_broken(title: str, table: EpisodeTable) -> None:
     """Warn of each broken episode, also if the index comes from the cache."""
-    refuse_too_many_broken(what, problems, num_episodes, max_broken_fraction)
-    for problem, count in Counter(problems).items():
+    for problem, count in Counter(table.broken_episodes).items():
         left_out = "episode left out" if count == 1 else f"{count} episodes left out"
-        logger.warning("%s: %s: %s", what, left_out, problem)
-    if problems:
-        logger.warning(
+        logger.warning("%s: %s: %s", title, left_out, problem)
+    if problems := table.broken_episodes:
+        told = (
             "%s: %d of %d episodes are broken and left out (images repaired in place are noticed"
-            " when %s is removed)",
-            what,
-            len(problems),
-            num_episodes,
-            folder,
+            " when %s is removed)"
         )
+        logger.warning(told, title, len(problems), table.num_episodes, table.folder)

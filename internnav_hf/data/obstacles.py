@@ -23,7 +23,7 @@ N points, Q queries, K points of a path.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -33,8 +33,8 @@ import pyarrow as pa
 from scipy.ndimage import distance_transform_cdt
 
 from internnav_hf.data.readers.columns import column_names, plain, read_columns
-from internnav_hf.data.readers.errors import broken
-from internnav_hf.data.readers.folders import open_file, state_of
+from internnav_hf.data.readers.errors import PARSE_ERRORS, broken
+from internnav_hf.data.readers.folders import open_file, unreadable
 from internnav_hf.data.tables import build_once
 
 PATH_COLUMNS = ("observation.path_points", "observation.path_colors")
@@ -53,7 +53,6 @@ QUERIES_AT_ONCE = 256
 ARRAYS = ("points", "starts", "rings")
 LARGEST_CLOUD = 2**32  # bytes
 _LONGEST_HEAD = 2**16
-_PLY_ERRORS = (OSError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
 
 def path_value(path: np.ndarray, field: "ObstacleField") -> np.ndarray:
@@ -213,9 +212,8 @@ def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
         try:  # without textures, which the file may name anywhere
             cloud = trimesh.load(stream, file_type="ply", process=False, skip_materials=True)
             return np.asarray(cloud.vertices), np.asarray(cloud.colors, np.float64) / 255
-        except _PLY_ERRORS as error:
-            found = f"{state_of(path)} ({error})"
-            raise broken(path, "file", found, "a PLY file of coloured points") from error
+        except PARSE_ERRORS as error:
+            raise unreadable(path, error, "a PLY file of coloured points") from error
 
 
 def _check_counts(path: Path, stream: BinaryIO) -> None:
@@ -274,13 +272,9 @@ def open_field(path: Path, folder: Path) -> ObstacleField:
 def kept_field(folder: Path, find_obstacles: Callable[[], np.ndarray]) -> ObstacleField:
     """Return the field in a cache folder, which is filled first if needed."""
     build_once(folder, lambda new: _save(make_field(find_obstacles()), new))
+    arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS]
     origin = json.loads((folder / "origin.json").read_text())
-    return ObstacleField(*_mapped(folder), origin=np.array(origin))
-
-
-def _mapped(folder: Path) -> Iterable[np.ndarray]:
-    for name in ARRAYS:
-        yield np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    return ObstacleField(*arrays, origin=np.array(origin))
 
 
 def _save(field: ObstacleField, folder: Path) -> None:

@@ -14,8 +14,7 @@ from PIL import Image
 
 from internnav_hf.camera import CameraSpec, resize_view
 from internnav_hf.data.readers.errors import broken
-from internnav_hf.data.readers.folders import state_of
-from internnav_hf.data.readers.images import open_depth, open_image
+from internnav_hf.data.readers.images import open_array, open_depth, open_image
 from internnav_hf.data.tables import array_of
 
 ARRAY_SUFFIX = ".npy"
@@ -161,10 +160,11 @@ def camera_of(row: Mapping[str, Any] | EpisodeRow) -> CameraSpec:
 
 def _frames_of(path: Path, frames: int | slice) -> np.ndarray:
     """Read some frames of an array of all."""
-    try:
-        return np.array(np.lib.format.open_memmap(path, mode="r")[frames])
-    except (OSError, ValueError, IndexError) as error:
-        raise broken(path, "file", f"{state_of(path)} ({error})", "an array of numbers") from error
+    array = open_array(path)
+    last = frames.stop - 1 if isinstance(frames, slice) else frames
+    if array.shape[:1] <= (last,):
+        raise broken(path, "shape", array.shape, f"more than {last} frames")
+    return np.array(array[frames])
 
 
 def _nearest(length: int, num_wanted: int) -> np.ndarray:

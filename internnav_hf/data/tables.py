@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -96,22 +96,28 @@ def _add_column(digest, column: pa.Array) -> None:
 
 def stamp(label: str, path: Path) -> str:
     """Return name, size and modification time, for a fingerprint."""
-    if not path.exists():
-        return f"{label} none"
-    stat = path.stat()
-    return f"{label}/{path.name} {stat.st_size} {stat.st_mtime_ns}"
+    found = _stamp(path)
+    return f"{label} none" if found is None else f"{label}/{path.name} {found}"
 
 
 def folder_stamps(folder: Path) -> list[str]:
-    """Yield a line for each file of a folder."""
+    """Return a line for each file of a folder."""
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
-    return [f"{folder.name}/{entry.name} {_stamp(entry)}" for entry in found]
+    return [f"{folder.name}/{entry.name} {_stamp(entry) or 'none'}" for entry in found]
 
 
-def _stamp(entry: os.DirEntry) -> str:
+def data_stamps(folder: Path, meta_files: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each of some meta files and for each parquet file of a scene."""
+    for file in meta_files:
+        yield stamp(folder.name, folder / file)
+    for chunk in sorted(folder.glob("data/chunk-*")):
+        yield from folder_stamps(chunk)
+
+
+def _stamp(entry: os.DirEntry | Path) -> str | None:
     try:
         stat = entry.stat()
-    except OSError:  # a dead link
-        return "none"
+    except OSError:  # no file, or a dead link
+        return None
     return f"{stat.st_size} {stat.st_mtime_ns}"

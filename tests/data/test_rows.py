@@ -47,6 +47,10 @@ def test_arrays_and_images_are_read_alike(tmp_path):
     (tmp_path / "a" / "rgb.npy").write_bytes(b"cut")
     with pytest.raises(ValueError, match=r"rgb.npy: file: found 3 bytes"):
         arrays.image(1)
+    for array in (rgb[:1], np.array(5)):
+        np.save(tmp_path / "a" / "rgb.npy", array)
+        with pytest.raises(ValueError, match=r"rgb.npy: shape: found .*, expected more than 1 fr"):
+            arrays.image(1)
 
 
 def test_an_image_of_another_size_is_named(tmp_path):

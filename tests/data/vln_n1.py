@@ -1,9 +1,9 @@
-"""Writes small `vln_n1` folders: a curved walk between coloured points, in both layouts."""
+"""Writes and reads small `vln_n1` folders: a curved walk between coloured points, two layouts."""
 
 import functools
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import trimesh
 from PIL import Image
 
+from internnav_hf.data.formats.vln_n1.ranges import FrameRange, read_ranges
+from internnav_hf.data.formats.vln_n1.reader import find_units, read_episode_columns
 from internnav_hf.geometry import camera_pose
 
 SIZE = (64, 36)
@@ -21,6 +23,15 @@ OBSTACLE, FLOOR = (0, 0, 128), (128, 128, 128)
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # y up, z back
 RGB = "observation.images.rgb"
 DEPTH = "observation.images.depth"
+
+
+def read_walks(root: Path) -> Iterator[tuple[FrameRange, dict[str, np.ndarray]]]:
+    """Record and columns of every episode below a root; the first broken one raises."""
+    for unit in find_units(root):
+        records, wrong = read_ranges(unit)
+        if wrong:
+            raise wrong[0]
+        yield from ((record, read_episode_columns(record)) for record in records)
 
 
 def frame_image(number: int, size=SIZE) -> Image.Image:

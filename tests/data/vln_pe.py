@@ -1,6 +1,7 @@
-"""Writes small `vln_pe` folders: a walk of forward steps and turns, in both layouts."""
+"""Writes small `vln_pe` folders: a walk of forward steps and turns, in both layouts; reads them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from internnav_hf.data.formats.vln_pe.reader import (
+    WholeWalk,
+    find_units,
+    read_records,
+    read_walk,
+)
 from internnav_hf.geometry import FORWARD_STEP_M, TURN_STEP
 
 SIZE = (16, 12)  # columns, rows
@@ -173,6 +180,15 @@ def write_trajectory(
     ]
     write_lines(unit / "meta" / "episodes.jsonl", rows)
     return unit
+
+
+def read_walks(root: Path, scans=None) -> Iterator[WholeWalk]:
+    """Every episode below a root, in order; the first broken one raises."""
+    for unit in find_units(root, scans):
+        records, wrong = read_records(unit)
+        if wrong:
+            raise wrong[0]
+        yield from map(read_walk, records)
 
 
 def write_root(root: Path, scans=("r2r",), scenes: int = 2, walks: int = 2, words=WORDS) -> Path:

@@ -212,7 +212,7 @@ WRONG = [
         "nowhere.json: there is no such file",
     ),
     ("navdp", {"data_root": "nowhere"}, "nowhere"),
-    ("navdp", {"groups": "hssd_zed"}, r"found no group hssd_zed; there is \['simulated_train"),
+    ("navdp", {"groups": "hssd_zed"}, "found no group 'hssd_zed'. It has simulated_train"),
     ("navdp", {"eval_groups": "simulated_train"}, "all held out"),
     ("navdp", {"model_config": "nowhere.yaml"}, "nowhere.yaml: there is no such file"),
     ("navdp", {"model": "./nowhere"}, "--model ./nowhere: there is no such folder"),

@@ -10,9 +10,8 @@ import yaml
 from safetensors.torch import load_file
 
 from internnav_hf.arguments.training import parse_arguments
-from internnav_hf.data import read_vln_pe
 from internnav_hf.policies import load_vln_policy
-from tests.data.vln_pe import write_root
+from tests.data.vln_pe import read_walks, write_root
 from tests.recipes.launch import history
 from tests.recipes.vln import CAMERA, KINDS, MODELS, SCANS, options, recipe, write_base
 
@@ -100,7 +99,7 @@ ROUNDS = {
 def test_a_round_learns_where_the_model_went(base, tmp_path, model):
     train(options(base, tmp_path / "out", model, **ROUNDS))
     folder = tmp_path / "out" / "dagger" / "1"
-    walks = read_vln_pe(folder / "data")
+    walks = read_walks(folder / "data")
     assert sum(walk.length <= 8 for walk in walks) == 3
     assert (folder / "README.md").is_file()
     load_vln_policy(folder)

@@ -12,19 +12,15 @@ import pytest
 import trimesh
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.data import (
-    NavDPDataset,
-    System2Dataset,
-    VLNDataset,
-    read_lerobot,
-    read_vln_n1,
-    read_vln_pe,
-)
+from internnav_hf.data import NavDPDataset, System2Dataset, VLNDataset, read_lerobot
+from internnav_hf.data.formats.vln_pe.reader import ACTION
+from internnav_hf.data.tasks.vln import read_texts
 from internnav_hf.data.vocabulary import learn_words
 from internnav_hf.files import temporary_beside
 from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
 from scripts import make_dataset
 from scripts.make_dataset import DatasetArguments
+from tests.data import vln_n1, vln_pe
 from tests.processes import started
 from tests.warm import Program
 
@@ -112,15 +108,16 @@ def followed(tmp_path_factory):
 def test_the_same_walks_in_another_format(data, followed):
     for ours, scan in (("r2r", "simulated_train"), ("r2r_val_unseen", "simulated_val_unseen")):
         other = list(read_lerobot(data / ours))
-        episodes = list(read_vln_pe(followed, [scan]))
-        assert len(episodes) == len(other) == (6 if ours == "r2r" else 3)
-        assert all(len(episode.instructions) == 3 for episode in episodes)
-        same = [np.array_equal(a.actions, b.actions) for a, b in zip(episodes, other, strict=True)]
+        walks = list(vln_pe.read_walks(followed, [scan]))
+        assert len(walks) == len(other) == (6 if ours == "r2r" else 3)
+        assert all(len(walk.record.instructions) == 3 for walk in walks)
+        actions = [walk.columns[ACTION] for walk in walks]
+        same = [np.array_equal(a, b.actions) for a, b in zip(actions, other, strict=True)]
         assert any(same)  # the number of instructions changes what is drawn next
 
 
 def test_followers_of_instructions_are_trained_on_what_is_written(followed, tmp_path):
-    texts = [text for episode in read_vln_pe(followed) for text in episode.instructions]
+    texts = read_texts(followed, cache_dir=tmp_path / "texts")[0]
     processor = VLNProcessor(word_tokenizer(learn_words(texts)), image_size=32, depth_size=32)
     small = tmp_path / "files"
     make_dataset.main(arguments(small, **FOLLOWED, image_files=True))
@@ -146,11 +143,11 @@ def test_explorers_learn_what_the_expert_would_have_done(tmp_path):
     explored = FOLLOWED | {"exploration": 0.2, "scenes": 1, "held_out_scenes": 0}
     make_dataset.main(arguments(tmp_path, **explored))
     differ = 0
-    for episode in read_vln_pe(tmp_path):
-        moved = np.linalg.norm(np.diff(episode.poses[:, :2], axis=0), axis=1) > 1e-6
-        led = episode.columns["observation.previous_action"]
+    for walk in vln_pe.read_walks(tmp_path):
+        moved = np.linalg.norm(np.diff(walk.poses[:, :2], axis=0), axis=1) > 1e-6
+        led = walk.columns["observation.previous_action"]
         assert (led[1:][moved] == 1).all()
-        differ += int((led[1:] != episode.actions[:-1]).sum())
+        differ += int((led[1:] != walk.columns[ACTION][:-1]).sum())
     assert differ > 3
 
 
@@ -168,7 +165,7 @@ def test_walks_lie_in_a_group_for_each_split(walks):
         "simulated_train/scene_00001",
         "simulated_val_unseen/scene_00000",
     ]
-    assert len(list(read_vln_n1(walks))) == 9
+    assert len(list(vln_n1.read_walks(walks))) == 9
 
 
 def test_navdp_is_trained_on_what_is_written(walks, tmp_path):
@@ -197,7 +194,7 @@ def test_a_folder_for_each_walk(walks, tmp_path):
     assert sorted(path.name for path in scene.iterdir()) == [
         f"trajectory_{index:06d}" for index in range(3)
     ]
-    ours, theirs = ([e.columns["action"] for e in read_vln_n1(root)] for root in (tmp_path, walks))
+    ours, theirs = ([c["action"] for _, c in vln_n1.read_walks(root)] for root in (tmp_path, walks))
     assert all(map(np.array_equal, ours, theirs))
     assert len(ours) == len(theirs) == 9
 
@@ -338,7 +335,7 @@ def test_episodes_in_a_mesh_file(tmp_path):
     assert all("old chest" in text for episode in episodes for text in episode.instructions)
     walks = WALKS | {"density": None, "scene": [str(tmp_path / "home.glb")]}
     make_dataset.main(arguments(tmp_path / "walks", **walks))
-    assert {episode.root.name for episode in read_vln_n1(tmp_path / "walks")} == {"home"}
+    assert {record.unit.name for record, _ in vln_n1.read_walks(tmp_path / "walks")} == {"home"}
 
 
 def test_a_broken_mesh_is_named(tmp_path):

@@ -6,10 +6,11 @@ import shutil
 import numpy as np
 import trimesh
 
-from internnav_hf.data import read_lerobot, read_vln_n1
+from internnav_hf.data import read_lerobot
 from internnav_hf.geometry import robot_pose
 from internnav_hf.sim.recorded_scenes import recorded_space
 from scripts import make_dataset
+from tests.data.vln_n1 import read_walks
 from tests.sim.boxes import hall
 
 
@@ -39,11 +40,11 @@ def test_scenes_of_several_densities_are_built_again(tmp_path):
             workers=1,
         )
     )
-    episodes = list(read_vln_n1(tmp_path))
-    assert len({episode.root for episode in episodes}) == 3
-    for episode in episodes:
-        space = recorded_space(episode.root)
-        assert space.is_navigable(episode.columns["action"][:, :2, 3]).all()
+    walks = list(read_walks(tmp_path))
+    assert len({record.unit for record, _ in walks}) == 3
+    for record, columns in walks:
+        space = recorded_space(record.unit)
+        assert space.is_navigable(columns["action"][:, :2, 3]).all()
 
 
 def test_a_recorded_mesh_is_read_again_where_it_lies_with_the_data(tmp_path, caplog):

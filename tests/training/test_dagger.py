@@ -6,12 +6,12 @@ import torch
 
 from internnav_hf.data import VLNDataset
 from internnav_hf.data.formats.vln_pe.reader import (
+    ACTION,
     EXPERT_ACTIONS,
     EXPERT_STEPS,
     HORIZON,
     PREVIOUS_ACTION,
     PROGRESS,
-    read_vln_pe,
 )
 from internnav_hf.data.tasks.vln import read_texts
 from internnav_hf.data.vocabulary import learn_words
@@ -20,6 +20,7 @@ from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
 from internnav_hf.policies import VLNPolicy, VLNStep
 from internnav_hf.training import dagger
 from internnav_hf.training.dagger import SCAN, collect
+from tests.data.vln_pe import read_walks
 from tests.tiny.scene_set import CAMERA
 from tests.tiny.vln import tiny_seq2seq
 from tests.tiny.vln_processor import tiny_vln_processor
@@ -53,7 +54,12 @@ def gather(policy, scene_set, out, beta, **settings):
 
 
 def walks_of(root) -> list:
-    return list(read_vln_pe(root))
+    return list(read_walks(root))
+
+
+def actions_of(walk) -> np.ndarray:
+    """(T,) the expert's action at each frame."""
+    return walk.columns[ACTION]
 
 
 def executed_of(walk) -> np.ndarray:
@@ -65,8 +71,8 @@ def test_where_the_expert_acts_it_is_its_own_walk(scene_set, tmp_path):
     walks = walks_of(gather(Walker(int(Action.TURN_LEFT)), scene_set, tmp_path, beta=1.0))
     assert len(walks) == 4
     for walk, (_, episode) in zip(walks, scene_set.tasks, strict=True):
-        assert walk.actions[-1] == Action.STOP
-        assert (executed_of(walk) == [-1, *walk.actions[:-1]]).all()
+        assert actions_of(walk)[-1] == Action.STOP
+        assert (executed_of(walk) == [-1, *actions_of(walk)[:-1]]).all()
         end = np.linalg.norm(walk.poses[-1, :2] - episode.goal_xy)
         assert end < 0.5
         assert walk.columns[PROGRESS][-1] > 0.8
@@ -78,9 +84,9 @@ def test_where_the_policy_acts_the_expert_only_teaches(scene_set, tmp_path):
     policy = Walker(int(Action.TURN_LEFT))
     walks = walks_of(gather(policy, scene_set, tmp_path, beta=0.0, max_steps=24))
     for walk in walks:
-        assert len(walk.actions) == 24
+        assert len(actions_of(walk)) == 24
         assert (executed_of(walk) == [-1, *[Action.TURN_LEFT] * 23]).all()
-        assert Action.FORWARD in walk.actions
+        assert Action.FORWARD in actions_of(walk)
         np.testing.assert_allclose(walk.poses[:, :2], walk.poses[:1, :2].repeat(24, 0))
     assert policy.batches == [3] * 24 + [1] * 24
     for told in policy.told:
@@ -93,7 +99,7 @@ def test_the_policy_is_told_what_was_executed(scene_set, tmp_path):
     for told, walk in zip(policy.told, walks, strict=True):
         assert told[1:] == executed_of(walk)[1:].tolist()
     shares = [
-        np.mean(executed_of(walk)[1:] == walk.actions[:-1])  # the expert's was executed
+        np.mean(executed_of(walk)[1:] == actions_of(walk)[:-1])  # the expert's was executed
         for walk in walks
     ]
     assert 0.3 < np.mean(shares) < 0.95
@@ -101,8 +107,8 @@ def test_the_policy_is_told_what_was_executed(scene_set, tmp_path):
 
 def test_a_stop_of_the_policy_ends_the_walk(scene_set, tmp_path):
     walks = walks_of(gather(Walker(int(Action.STOP)), scene_set, tmp_path, beta=0.0))
-    assert [len(walk.actions) for walk in walks] == [1] * 4
-    assert all(walk.actions[0] != Action.STOP for walk in walks)
+    assert [len(actions_of(walk)) for walk in walks] == [1] * 4
+    assert all(actions_of(walk)[0] != Action.STOP for walk in walks)
 
 
 def test_draws_are_those_of_the_episode(scene_set, tmp_path):
@@ -134,7 +140,7 @@ def test_a_plan_is_the_way_that_the_expert_would_go(scene_set, tmp_path):
     """Who turns on the spot is taught to walk, also where several steps are learnt at a time."""
     alone = gather(Walker(0), scene_set, tmp_path / "expert", beta=1.0)
     for walk in walks_of(alone):
-        padded = np.append(walk.actions, [0] * HORIZON)
+        padded = np.append(actions_of(walk), [0] * HORIZON)
         windows = np.lib.stride_tricks.sliding_window_view(padded, HORIZON)[: walk.length]
         np.testing.assert_array_equal(walk.columns[EXPERT_ACTIONS], windows)
         assert walk.columns[EXPERT_STEPS].tolist() == [*range(walk.length, 0, -1)]
@@ -146,8 +152,8 @@ def test_a_plan_is_the_way_that_the_expert_would_go(scene_set, tmp_path):
     first = np.concatenate([dataset[i]["displacements"][:, 0] for i in range(len(dataset))])
     # to be cut off, or to stop too early, is not to arrive
     assert max(dataset[i]["stop_progress"].max() for i in range(len(dataset))) < 1
-    texts = [len(walk.instructions) for walk in walks]
-    taught = np.concatenate([np.tile(w.actions, n) for w, n in zip(walks, texts, strict=True)])
+    texts = [len(walk.record.instructions) for walk in walks]
+    taught = np.concatenate([np.tile(actions_of(w), n) for w, n in zip(walks, texts, strict=True)])
     turns = np.select([taught == 2, taught == 3], [1, -1]) * np.radians(15)
     np.testing.assert_allclose(first[:, 2], turns, atol=1e-6)
     np.testing.assert_allclose(first[:, 0], 0.25 * (taught == 1), atol=1e-6)

@@ -95,7 +95,7 @@ def check_height(height_m: float, path: Path, field: str) -> None:
         raise broken(path, field, f"a height of {height_m:.4g}", expected)
 
 
-def floor_view(camera: CameraSpec, pitch_deg: float) -> FloorView:
-    """Check the pitch of a camera that looks down by `pitch_deg`."""
+def floor_view(camera: CameraSpec) -> FloorView:
+    """Return how a camera sees the floor in its ordinary view."""
     slope = camera.intrinsics[1, 1] / camera.height
-    return FloorView(camera.height_m, float(np.radians(pitch_deg)), float(slope), 0.5)
+    return FloorView(camera.height_m, float(np.radians(camera.pitch_deg)), float(slope), 0.5)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from internnav_hf.data.readers.errors import broken
+from internnav_hf.data.readers.errors import broken, problems_of
 
 NUM_PROBES = 5  # images of a scene that is in doubt
 FEW_WALKS = 3  # minimum number of episodes to look at
@@ -169,14 +169,12 @@ def shows_its_floor(probe: Probe, median_m: tuple[float, float]) -> bool:
 
 def odd_walks(probes: Sequence[Probe], units_per_m: float) -> dict[Hashable, str]:
     """Return problems of episodes whose own images surely have another unit."""
-    found: dict[Hashable, str] = {}
-    for walk in dict.fromkeys(probe.walk for probe in probes):
+
+    def check(walk: Hashable) -> None:
         mine = [probe for probe in probes if probe.walk == walk]
-        try:
-            _check_alone(*_images_and_views(mine), mine[0].path, units_per_m)
-        except ValueError as error:
-            found[walk] = str(error)
-    return found
+        check_depth(*_images_and_views(mine), mine[0].path, units_per_m, alone=True)
+
+    return problems_of(dict.fromkeys(probe.walk for probe in probes), check)
 
 
 def _images_and_views(
@@ -184,38 +182,6 @@ def _images_and_views(
 ) -> tuple[list[np.ndarray], list[FloorView] | None]:
     views = [probe.view for probe in probes if probe.view is not None]
     return [probe.image for probe in probes], views if len(views) == len(probes) else None
-
-
-def _check_alone(
-    images: Sequence[np.ndarray],
-    views: Sequence[FloorView] | None,
-    where: Path | str,
-    units_per_m: float,
-) -> None:
-    thin, together = _seen(images)
-    what = _what(images, units_per_m)
-    if views is not None:
-        _check_floor(thin, views, where, units_per_m, RATIO_ALONE)
-    if len(together):
-        _check_median(together, MEDIAN_ALONE_M, where, what)
-
-
-def _what(images: Sequence[np.ndarray], units_per_m: float) -> str:
-    number = f"{len(images)} images" if len(images) > 1 else "an image"
-    return f"{number}, read with {units_per_m:g} units a metre"
-
-
-def _check_floor(
-    images: Sequence[np.ndarray],
-    views: Sequence[FloorView],
-    where: Path | str,
-    units_per_m: float,
-    ratio: tuple[float, float],
-) -> None:
-    times = floor_multiple(images, views, ratio)
-    if times is not None:
-        found = f"the floor {times:.3g} times as far away as it is, in {_what(images, units_per_m)}"
-        raise broken(where, "depth", found, _another(views[0], units_per_m * times))
 
 
 def known(depth: np.ndarray) -> np.ndarray:
@@ -229,30 +195,36 @@ def check_depth(
     where: Path | str,
     units_per_m: float,
     median_m: tuple[float, float] = MEDIAN_M,
+    alone: bool = False,
 ) -> None:
     """Raise ValueError if images (rows, columns), in metres if their files have `units_per_m`,
-    cannot be so; `views` has the camera of each.
+    cannot be so; `views` has the camera of each. Images of one episode `alone` have wide limits.
     """
     thin, together = _seen(images)
-    what = _what(images, units_per_m)
+    number = f"{len(images)} images" if len(images) > 1 else "an image"
+    what = f"{number}, read with {units_per_m:g} units a metre"
     if not len(together):
+        if alone:
+            return
         raise broken(where, "depth", f"nothing but 0 or no number in {what}", "depth")
-    if len(images) > 1 and together.min() == together.max():
+    if not alone and len(images) > 1 and together.min() == together.max():
         raise broken(where, "depth", f"{together[0]:.4g} m everywhere in {what}", "depth")
-    if views is None:
-        _check_median(together, median_m, where, what)
+    times = views and floor_multiple(thin, views, RATIO_ALONE if alone else RATIO)
+    if times:
+        found = f"the floor {times:.3g} times as far away as it is, in {what}"
+        raise broken(where, "depth", found, _another(views[0], units_per_m * times))
+    limits_m = MEDIAN_ALONE_M if alone else _median_limits(views, median_m)
+    _check_median(together, limits_m, where, what)
+    if views is None and not alone:
         _check_bottom(thin, where, what)
-        return
-    _check_floor(thin, views, where, units_per_m, RATIO)
-    _check_median(together, _median_limits(views, median_m), where, what)
 
 
 def _median_limits(
-    views: Sequence[FloorView], median_m: tuple[float, float]
+    views: Sequence[FloorView] | None, median_m: tuple[float, float]
 ) -> tuple[float, float]:
     """Return limits of the median, lower if a camera looks at floor nearer than a metre."""
-    nearest = min(view.height_m / max(np.sin(view.pitch), 1e-6) for view in views)
-    return median_m[0] * min(1.0, nearest), median_m[1]
+    nearest = (view.height_m / max(np.sin(view.pitch), 1e-6) for view in views or ())
+    return median_m[0] * min([1.0, *nearest]), median_m[1]
 
 
 def _seen(images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:

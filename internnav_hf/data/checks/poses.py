@@ -25,11 +25,15 @@ FEWEST_STEPS, SHORTEST_STEP_M = 6, 0.02  # needed to know where a robot is headi
 FEWEST_FORWARD, STANDS_M = 8, 0.01  # forward actions, and the minimum motion in each
 FULL_TURN = 2 * np.pi
 LARGEST_TURN = 2.0  # rad between two frames; the smallest sure sign of degrees
-LEAST_MOVED, FEWEST_MOVES = (
-    1e-6,
-    6,
-)  # m, rad in an episode of so many motions; a stuck robot may try
+LEAST_MOVED, FEWEST_MOVES = 1e-6, 6  # m, rad in so many motions; a stuck robot may try
 UNITS = {1e3: "millimetres", 1e2: "centimetres"}
+
+
+def check_finite(values: np.ndarray, path: Path, field: str) -> None:
+    """Check numbers (T, ...)."""
+    wrong = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
+    if len(wrong):
+        raise broken(path, field, f"nan or infinity at frame {wrong[0]}", "finite numbers")
 
 
 def check_positions(

@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from internnav_hf.camera import CameraSpec
 from internnav_hf.data.formats.vln_ce import index as vln_ce_index
 from internnav_hf.data.formats.vln_ce.index import vln_ce
 from internnav_hf.data.formats.vln_ce.names import (
@@ -35,20 +33,18 @@ from internnav_hf.data.formats.vln_pe import index as vln_pe_index
 from internnav_hf.data.formats.vln_pe.index import ReadingRules as VLNPERules
 from internnav_hf.data.formats.vln_pe.index import vln_pe
 from internnav_hf.data.formats.vln_pe.reader import mentions, tells_how_it_ended
-from internnav_hf.data.index import COLUMNS, Reading, Source
+from internnav_hf.data.index import COLUMNS, Reading, Source, episode_schema
 from internnav_hf.data.readers.errors import broken, shown
 from internnav_hf.data.readers.folders import subfolders, walk_folders
 from internnav_hf.data.rows import camera_columns
-from internnav_hf.data.tables import described, folder_stamps
+from internnav_hf.data.tables import folder_stamps
 
 Row = Mapping[str, Any]
 FORMATS: dict[str, Callable[[Path, Sequence[str] | None], Source]] = {}
 SCHEMAS = {"vln_ce": vln_ce_index.EPISODE_SCHEMA, "vln_n1": vln_n1_index.EPISODE_SCHEMA}
 SCHEMAS["vln_pe"] = vln_pe_index.EPISODE_SCHEMA
 NUM_TRIED = 5  # folders with episodes that are inspected
-_SCHEMA = pa.schema(
-    [described(c.name, c.type, c.metadata[b"meaning"].decode()) for c in COLUMNS.values()]
-)
+_SCHEMA = episode_schema(*COLUMNS)
 
 
 def register_format(
@@ -91,8 +87,10 @@ def register_format(
 
 
 def _whole_row(data_root: Path, folder: Path, given: Row) -> dict[str, Any]:
-    row = {"unit": str(folder.relative_to(data_root)), **_camera_columns(given), **given}
-    row.pop("camera", None)
+    row = {"unit": str(folder.relative_to(data_root)), **given}
+    if camera := row.pop("camera", None):
+        names = ("width", "height", "depth_scale")
+        row = {name: getattr(camera, name) for name in names} | camera_columns(camera) | row
     unknown = sorted(row.keys() - COLUMNS.keys())
     if unknown:
         raise broken(folder, "row", f"columns {unknown}", f"some of {list(COLUMNS)}")
@@ -123,14 +121,6 @@ def _numbers(where: str, name: str, given: Any, shape: tuple[int, ...]) -> np.nd
     if not np.array_equal(whole, values):
         raise broken(where, name, shown(given), expected)
     return whole
-
-
-def _camera_columns(given: Row) -> dict[str, Any]:
-    camera: CameraSpec | None = given.get("camera")
-    if camera is None:
-        return {}
-    size = {"width": camera.width, "height": camera.height}
-    return {**camera_columns(camera), **size, "depth_scale": camera.depth_scale}
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,8 @@ def _trajectory(folder: Path, where: str, entry: Any) -> RecordedTrajectory:
         raise broken(where, "instructions", shown(instructions), "a list of texts")
     for text in texts:
         check_text(where, "instructions", text, "a list of texts")
-    if not isinstance(actions, list) or not all(map(_is_known, actions)):
+    are_known = isinstance(actions, list) and all(type(a) is int for a in actions)
+    if not are_known or not set(actions) <= set(_KNOWN_ACTIONS):
         raise broken(where, "actions", shown(actions), f"a list of {[*map(int, _KNOWN_ACTIONS)]}")
     _check_leading(where, actions)
     frames = frame_files(folder / video / "rgb")
@@ -97,10 +98,6 @@ def _trajectory(folder: Path, where: str, entry: Any) -> RecordedTrajectory:
             expected += ", that led to each: a stop leads to none"
         raise broken(where, "actions", f"{len(actions)} of them", expected)
     return RecordedTrajectory(Path(video).name, tuple(texts), tuple(frames), tuple(actions))
-
-
-def _is_known(action: Any) -> bool:
-    return type(action) is int and action in _KNOWN_ACTIONS
 
 
 def _check_leading(where: str, actions: Sequence[int]) -> None:
@@ -133,13 +130,10 @@ def frame_files(folder: Path) -> list[Path]:
     if unnumbered:
         raise broken(folder, "image", unnumbered[0], "a number: 000.jpg, 001.jpg, ...")
     files.sort(key=lambda path: int(path.stem))
-    _check_numbers(folder, [int(path.stem) for path in files])
-    return files
-
-
-def _check_numbers(folder: Path, numbers: Sequence[int]) -> None:
+    numbers = [int(path.stem) for path in files]
     if not numbers or numbers[0] > 1:
         raise broken(folder, "images", "none" if not numbers else numbers[0], "number 0 or 1 first")
     for before, number in pairwise(numbers):
         if number != before + 1:
             raise broken(folder, "images", f"number {number} after {before}", before + 1)
+    return files

@@ -8,34 +8,25 @@ the instruction, the path that it describes. Nothing recorded.
                    "instruction": {"instruction_text": "...", "instruction_tokens": [...]}}],
      "instruction_vocab": {"word_list": [...]}}
 
-RxR's instructions have an id, a language and timed words, and no ids of words: its text features
-are files of their own. Frames are Habitat's: x right, y up, z back, metres. Test splits tell
-neither goal nor path.
+RxR's instructions have an id, a language and timed words (not read), and no ids of words. Frames
+are Habitat's: x right, y up, z back, metres. Test splits have neither goal nor path.
 """
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from internnav_hf.data.readers.errors import broken, shown
-from internnav_hf.data.readers.folders import open_file
-from internnav_hf.data.readers.json_files import LARGEST_NUMBER, check_text, read_json
-
-RXR_FEATURE_SIZE = 768
-LARGEST_FEATURES = 2**26  # bytes; a thousand words take three million
-_ARCHIVE_ERRORS = (OSError, ValueError, LookupError, EOFError, TypeError, BadZipFile, zlib.error)
+from internnav_hf.data.readers.json_files import check_text, read_json, word_ids
 
 
 @dataclass(frozen=True, eq=False)
 class VLNCEEpisode:
     """`start_rotation` is a quaternion (x, y, z, w); `reference_path` (N, 3) and the goal are None
-    in a test split. `instruction_id`, `language` and `timed_words` (word, start, end in seconds)
-    are RxR's, `instruction_tokens` R2R's.
+    in a test split. `instruction_id` and `language` are RxR's, `instruction_tokens` R2R's.
     """
 
     episode_id: str
@@ -51,21 +42,6 @@ class VLNCEEpisode:
     instruction_tokens: tuple[int, ...] = ()
     instruction_id: str | None = None
     language: str | None = None
-    timed_words: tuple[tuple[str, float, float], ...] = ()
-
-    def text_features_file(self, folder: str | Path) -> Path:
-        """Return the file of RxR's text features of this instruction, in the folder of a split."""
-        if self.instruction_id is None or self.language is None:
-            raise ValueError(
-                f"episode {self.episode_id}: found no instruction_id and language, expected an"
-                " episode of RxR"
-            )
-        language = self.language.partition("-")[0]
-        if not (self.instruction_id.isdecimal() and language.isalpha()):
-            found = f"{self.instruction_id} and {self.language}"
-            expected = "a number, and a language such as en-US"
-            raise broken(f"episode {self.episode_id}", "instruction_id, language", found, expected)
-        return Path(folder) / f"{int(self.instruction_id):06d}_{language}_text_features.npz"
 
 
 def read_vlnce_episodes(path: str | Path) -> list[VLNCEEpisode]:
@@ -75,23 +51,6 @@ def read_vlnce_episodes(path: str | Path) -> list[VLNCEEpisode]:
     if not isinstance(episodes, list) or not episodes:
         raise broken(path, "episodes", shown(episodes), "a list of episodes")
     return [_parsed(f"{path}, episode {i}", entry) for i, entry in enumerate(episodes)]
-
-
-def read_text_features(path: str | Path) -> np.ndarray:
-    """(L, 768) float32, RxR's features of the words of one instruction."""
-    path, expected = Path(path), "an .npz file with an array `features`"
-    with open_file(path, expected) as stream:
-        try:
-            with np.load(stream, allow_pickle=False) as arrays:
-                size = arrays.zip.getinfo("features.npy").file_size
-                features = arrays["features"] if size <= LARGEST_FEATURES else None
-        except _ARCHIVE_ERRORS as error:
-            raise broken(path, "features", error, expected) from error
-    if features is None:
-        raise broken(path, "features", f"{size} bytes", f"at most {LARGEST_FEATURES}")
-    if features.ndim != 2 or features.shape[1] != RXR_FEATURE_SIZE:
-        raise broken(path, "features", f"shape {features.shape}", f"(words, {RXR_FEATURE_SIZE})")
-    return features.astype(np.float32)
 
 
 def _parsed(where: str, entry: Any) -> VLNCEEpisode:
@@ -105,11 +64,6 @@ def _parsed(where: str, entry: Any) -> VLNCEEpisode:
         raise broken(where, "goals", shown(goals), "a list of objects")
     if not isinstance(info, dict):
         raise broken(where, "info", shown(info), "an object")
-    tokens = instruction.get("instruction_tokens") or []
-    if not isinstance(tokens, list) or not all(
-        type(number) is int and 0 <= number <= LARGEST_NUMBER for number in tokens
-    ):
-        raise broken(where, "instruction_tokens", shown(tokens), "a list of word ids")
     goal, path = goals[0], entry.get("reference_path")
     return VLNCEEpisode(
         episode_id=_word(where, entry, "episode_id"),
@@ -122,10 +76,9 @@ def _parsed(where: str, entry: Any) -> VLNCEEpisode:
         goal_radius=_metres(where, goal, "radius"),
         geodesic_distance=_metres(where, info, "geodesic_distance"),
         reference_path=_numbers(where, entry, "reference_path", (-1, 3)) if path else None,
-        instruction_tokens=tuple(tokens),
+        instruction_tokens=tuple(word_ids(where, instruction)),
         instruction_id=_optional(instruction, "instruction_id"),
         language=_optional(instruction, "language"),
-        timed_words=_timed(where, instruction),
     )
 
 
@@ -158,19 +111,3 @@ def _numbers(
     if not fits:
         raise broken(where, field, shown(entry[field]), f"numbers of shape {shape}")
     return values
-
-
-def _timed(where: str, instruction: Mapping[str, Any]) -> tuple[tuple[str, float, float], ...]:
-    """Words without a time have -1."""
-    words = instruction.get("timed_instruction") or ()
-    try:
-        return tuple(
-            (str(word["word"]), _seconds(word, "start_time"), _seconds(word, "end_time"))
-            for word in words
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise broken(where, "timed_instruction", repr(error), "words with their times") from error
-
-
-def _seconds(word: Mapping[str, Any], field: str) -> float:
-    return -1.0 if word.get(field) is None else float(word[field])

@@ -5,7 +5,7 @@ LeRobot and `datasets` write `Array2D` and other extension types, arrow its tens
 process sees as such depends on what it has imported.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from internnav_hf.data.readers.errors import broken, shown
-from internnav_hf.data.readers.folders import state_of
+from internnav_hf.data.readers.folders import state_of, unreadable
 from internnav_hf.files import raise_trouble
 
 ORDER_COLUMNS = ("frame_index", "timestamp")  # of LeRobot; they grow from row to row
@@ -41,8 +41,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(path)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise_trouble(error, path)
-        found = f"{state_of(path)} ({error})"
-        raise broken(path, "file", found, "a readable parquet file") from error
+        raise unreadable(path, error, "a readable parquet file") from error
 
 
 def column_names(path: Path) -> list[str]:
@@ -68,6 +67,19 @@ def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ())
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise_trouble(error, path)
         raise broken(path, "file", f"unreadable pages ({error})", "a whole file") from error
+
+
+def read_arrays(
+    path: Path, kinds: Mapping[str, Column], optional: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Read columns as (T, *shape) arrays; those of `optional` may lack. Rows must be in order of
+    time, if the file has a column of `ORDER_COLUMNS`.
+    """
+    needed = [name for name in kinds if name not in optional]
+    table = read_columns(path, needed, (*optional, *ORDER_COLUMNS))
+    check_row_order(table, path)
+    there = {name: kind for name, kind in kinds.items() if name in table.column_names}
+    return {name: to_numpy(table[name], kind, path, name) for name, kind in there.items()}
 
 
 def check_row_order(table: pa.Table, path: Path) -> None:

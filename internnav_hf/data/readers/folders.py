@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from internnav_hf.data.readers.errors import broken, printable
 from internnav_hf.files import raise_trouble
@@ -47,6 +47,11 @@ def state_of(path: Path) -> str:
     return next(kinds, f"{status.st_size} bytes")
 
 
+def unreadable(path: Path, error: object, expected: str, field: str = "file") -> ValueError:
+    """Return the error for a file that could not be parsed."""
+    return broken(path, field, f"{state_of(path)} ({error})", expected)
+
+
 def open_file(path: Path, expected: str = "a file") -> BinaryIO:
     """Open for reading; anything but a regular file is a ValueError, and never blocks."""
     try:
@@ -72,6 +77,39 @@ def subfolders(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
+def named_folders(root: Path, names: Sequence[str] | None, kind: str) -> list[Path]:
+    """Return the folders in a data root, or those of these names; ValueError if one is missing.
+    `kind` says what they are: "scan (r2r, ...)".
+    """
+    if not root.is_dir():
+        hint = nearest_folder(root)
+        raise ValueError(f"{root}: no such folder. It should hold a folder per {kind}.{hint}")
+    there = [folder.name for folder in subfolders(root)]
+    missing = [name for name in names or () if name not in there]
+    if missing:
+        found = f"found no {kind.split()[0]} {', '.join(map(repr, missing))}"
+        raise ValueError(f"{root}: {found}.{did_you_mean(missing[0], there)}")
+    return [root / name for name in names or there]
+
+
+def units_of(group: Path, meta_file: str, nested: bool = False) -> list[Path]:
+    """Return the folders in a group that should have episodes: none if no folder has a `data`
+    folder or the meta file, else all, to report errors. With `nested` they may lie a level deeper.
+    """
+
+    def is_unit(folder: Path) -> bool:
+        return (folder / "data").is_dir() or (folder / meta_file).is_file()
+
+    units, found = [], False
+    for scene in folders_and_dead_links(group):
+        look_inside = nested and scene.is_dir() and not is_unit(scene)
+        inside = folders_and_dead_links(scene) if look_inside else []
+        are_units = any(map(is_unit, inside))
+        units += inside if are_units else [scene]
+        found = found or are_units or is_unit(scene)
+    return units if found else []
+
+
 def folders_and_dead_links(folder: Path) -> list[Path]:
     """Return `subfolders` and the dead links beside them, which stand for missing data."""
     with os.scandir(folder) as entries:
@@ -94,13 +132,13 @@ def parquet_files(folder: Path) -> list[Path]:
 
 
 def unlisted(
-    folder: Path, numbers: Iterable[int], meta_file: str, num_wrong: int
+    folder: Path, records: Sequence[Any], meta_file: str, num_wrong: int
 ) -> list[ValueError]:
-    """Return an error for each episode's parquet file that the meta file does not list, except
-    `num_wrong`, which belong to lines that could not be read.
+    """Return an error for each parquet file whose `episode_index` no record of the meta file has,
+    except `num_wrong`, which belong to lines that could not be read; none without any record.
     """
-    listed, missing = set(numbers), []
-    for path in parquet_files(folder):
+    listed, missing = {record.episode_index for record in records}, []
+    for path in parquet_files(folder) if records else ():
         number = path.stem.removeprefix("episode_")
         if number.isdecimal() and int(number) not in listed:
             missing.append(broken(path, "file", f"no line in {meta_file}", "one for each episode"))

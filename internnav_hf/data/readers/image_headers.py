@@ -5,17 +5,15 @@ file instead of Pillow's 24; Pillow reads all other files, and those with an ori
 """
 
 import os
-import struct
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from internnav_hf.data.readers.errors import broken
-from internnav_hf.data.readers.folders import AT_ONCE, open_file, state_of
+from internnav_hf.data.readers.errors import PARSE_ERRORS, broken
+from internnav_hf.data.readers.folders import AT_ONCE, open_file, state_of, unreadable
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow's others run programs, and more
 MOST_PIXELS = 2**26  # a panorama of 8192 x 4096 has half as many; a small file may claim any number
@@ -38,20 +36,6 @@ DEPTH_MODES = ("I;16", "I;16B", "I")
 _PNG, _PNG_EXIF = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"eXIf"
 _FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _APP1, _SCAN = 0xE1, 0xDA
-_PILLOW_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    EOFError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 class ImageHeader(NamedTuple):
@@ -69,18 +53,19 @@ class ImageHeader(NamedTuple):
         return self.width, self.height
 
 
-def read_headers(paths: Iterable[str | Path]) -> Iterator[ImageHeader]:
+def read_headers(paths: Sequence[str | Path]) -> Iterator[ImageHeader]:
     """Return the headers of image files, in order; ValueError names one that is no image, or of an
     absurd size. A file that begins as the one before, up to its size, gives the same object.
     """
     begin, header = None, ImageHeader(0, 0, "")
+    expected = f"an image for each of {len(paths)} frames" if len(paths) > 1 else "an image"
     for path in paths:
         start = _first_bytes(path)
         if not (begin and start.startswith(begin) and start.find(_PNG_EXIF) < 0):
             begin = start[: _jpeg_frame(start) or _png_head(start)]
             known = _png_header(begin) if begin[:4] == _PNG[:4] else _jpeg_header(begin)
             begin = begin if known else None
-            header = known or _pillow_header(Path(path))
+            header = known or _pillow_header(Path(path), expected)
             check_size(path, header.size)
         yield header
 
@@ -155,13 +140,13 @@ def opened_image(
                     yield image
         except UnidentifiedImageError as error:
             raise broken(path, field, f"{state_of(path)} that are no image", expected) from error
-        except _PILLOW_ERRORS as error:
-            raise broken(path, field, f"{state_of(path)} ({error})", expected) from error
+        except (*PARSE_ERRORS, Image.DecompressionBombError) as error:
+            raise unreadable(path, error, expected, field) from error
     check_size(path, size)
 
 
-def _pillow_header(path: Path) -> ImageHeader:
-    with opened_image(path, "file", "an image") as image:
+def _pillow_header(path: Path, expected: str) -> ImageHeader:
+    with opened_image(path, "file", expected) as image:
         width, height = image.size
         if image.getexif().get(ExifTags.Base.Orientation) in TURNED:
             width, height = height, width

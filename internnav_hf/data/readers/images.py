@@ -9,7 +9,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageEnhance, ImageFile, ImageOps
 
 from internnav_hf.camera import resize_view
-from internnav_hf.data.readers.errors import broken
+from internnav_hf.data.readers.errors import PARSE_ERRORS, broken
+from internnav_hf.data.readers.folders import unreadable
 from internnav_hf.data.readers.image_headers import ALPHA_MODES, COLOR_MODES, opened_image
 
 JITTER = 0.2  # brightness and saturation are scaled by 1 - JITTER .. 1 + JITTER
@@ -82,6 +83,14 @@ def _depth_image(path: Path, scale: float) -> Image.Image:
     if not image.mode.startswith("I"):
         raise broken(path, "mode", image.mode, f"16-bit grey: depth, {scale:g} units a metre")
     return image
+
+
+def open_array(path: Path) -> np.ndarray:
+    """Map an array file into memory; an archive or a pickle is no array, whatever its name."""
+    try:
+        return np.lib.format.open_memmap(str(path), mode="r")  # a Path would be resolved
+    except PARSE_ERRORS as error:
+        raise unreadable(path, error, "an array of numbers") from error
 
 
 def open_mask(path: Path) -> np.ndarray:

@@ -6,16 +6,17 @@ others readable: lines are read as bytes, and parsed one by one.
 
 import gzip
 import json
+import os
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from internnav_hf.data.readers.errors import broken, shown
-from internnav_hf.data.readers.folders import open_file, state_of
+from internnav_hf.data.readers.folders import open_file
 
 LONGEST_LINE = 2**22  # bytes
 LONGEST_TEXT = 10_000  # characters of an instruction; RxR's have up to three thousand
@@ -26,32 +27,18 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
 
 Row = TypeVar("Row")
+Record = TypeVar("Record")  # with an `episode_index`
 
 
 def numbered_lines(
     path: Path, expected: str = "a line for each episode"
 ) -> list[tuple[str, bytes]]:
-    """Return (`file:line`, bytes) of the non-blank lines, at least one; for `parse_object`.
-
-    A line that is too long is cut, but long enough to be refused.
-    """
-    lines = []
-    with open_file(path, expected) as stream:
-        start = stream.peek(3)[:3]
-        if start.startswith(_UTF16):
-            raise broken(path, "file", "text in UTF-16", "text in UTF-8")
-        if start == _BOM:
-            stream.read(3)
-        number, num_bytes = 0, 0
-        while line := stream.readline(LONGEST_LINE + 1):
-            number, num_bytes = number + 1, num_bytes + len(line)
-            rest = line
-            while rest and not rest.endswith(b"\n"):
-                rest = stream.readline(LONGEST_LINE)
-            if line.strip():
-                lines.append((f"{path}:{number}", line))
-            if num_bytes > LARGEST_FILE:
-                raise broken(path, "file", state_of(path), f"at most {LARGEST_FILE} bytes")
+    """Return (`file:line`, bytes) of the non-blank lines, at least one; for `parse_object`."""
+    data = read_bytes(path, expected)
+    if data.startswith(_UTF16):
+        raise broken(path, "file", "text in UTF-16", "text in UTF-8")
+    numbered = enumerate(data.removeprefix(_BOM).split(b"\n"), start=1)
+    lines = [(f"{path}:{number}", line) for number, line in numbered if line.strip()]
     if not lines:
         raise broken(path, "file", "no line", expected)
     return lines
@@ -79,7 +66,7 @@ def read_json(path: Path, kind: type = dict, expected: str = "a JSON object") ->
 def read_bytes(path: Path, expected: str = "a file") -> bytes:
     """Read the bytes of a file, unpacked if gzipped; an implausible size is refused."""
     with open_file(path, expected) as stream:
-        size = _size(stream)
+        size = os.fstat(stream.fileno()).st_size
         is_packed = stream.peek(2)[:2] == b"\x1f\x8b"
         limit = max(_USUAL_BYTES, _MOST_PACKED * size) if is_packed else LARGEST_FILE
         limit = min(limit, LARGEST_FILE)
@@ -88,14 +75,9 @@ def read_bytes(path: Path, expected: str = "a file") -> bytes:
         except (OSError, EOFError, zlib.error) as error:
             raise broken(path, "file", f"{size} bytes ({error})", "a whole gzip file") from error
     if len(data) > limit:
-        raise broken(path, "file", f"{size} bytes that unpack to more", f"at most {limit} bytes")
+        found = f"{size} bytes{' that unpack to more' if is_packed else ''}"
+        raise broken(path, "file", found, f"at most {limit} bytes")
     return data
-
-
-def _size(stream: Any) -> int:
-    size = stream.seek(0, 2)
-    stream.seek(0)
-    return size
 
 
 def decoded(where: Path | str, field: str, data: bytes) -> str:
@@ -151,6 +133,16 @@ def whole_number(value: Any) -> int:
     return int(number)
 
 
+def word_ids(where: Path | str, row: dict[str, Any]) -> list[int]:
+    """Return the `instruction_tokens` of an object; empty if none are stored."""
+    tokens = row.get("instruction_tokens") or []
+    if not isinstance(tokens, list) or not all(
+        type(token) is int and 0 <= token <= LARGEST_NUMBER for token in tokens
+    ):
+        raise broken(where, "instruction_tokens", shown(tokens), "a list of word ids")
+    return tokens
+
+
 def check_text(where: Path | str, field: str, text: Any, expected: str = "an instruction") -> str:
     """Check and return a non-blank text of at most `LONGEST_TEXT` characters."""
     if not isinstance(text, str) or not text.strip():
@@ -159,6 +151,23 @@ def check_text(where: Path | str, field: str, text: Any, expected: str = "an ins
         found = f"{len(text)} characters: {shown(text)}"
         raise broken(where, field, found, f"at most {LONGEST_TEXT}")
     return text
+
+
+def episode_lines(
+    path: Path, parse: Callable[[str, int, dict[str, Any]], Record]
+) -> tuple[list[Record], list[ValueError]]:
+    """Return the records that `parse` makes of the lines, given `file:line`, number and object,
+    each `episode_index` once; and the errors of the others.
+    """
+    rows, wrong = [], []
+    for number, (where, line) in enumerate(numbered_lines(path)):
+        try:
+            record = parse(where, number, parse_object(where, line))
+            rows.append((where, record.episode_index, record))
+        except ValueError as error:
+            wrong.append(error)
+    records, twice = one_of_each("episode_index", rows)
+    return records, wrong + twice
 
 
 def one_of_each(

@@ -1,11 +1,10 @@
 import gzip
 import json
-import os
 
 import numpy as np
 import pytest
 
-from internnav_hf.data.formats.vlnce_episodes import read_text_features, read_vlnce_episodes
+from internnav_hf.data.formats.vlnce_episodes import read_vlnce_episodes
 
 R2R = {
     "episode_id": 7,
@@ -46,21 +45,12 @@ def test_r2r_is_read(tmp_path):
     assert episode.geodesic_distance == 9.5
     np.testing.assert_array_equal(episode.goal_position, [4.0, 0.1, 2.0])
     assert episode.reference_path.shape == (2, 3)
-    with pytest.raises(ValueError, match="expected an episode of RxR"):
-        episode.text_features_file(tmp_path)
 
 
 def test_rxr_is_read(tmp_path):
     (episode,) = read_vlnce_episodes(write(tmp_path, R2R | {"instruction": RXR_INSTRUCTION}))
-    assert episode.language == "en-IN"
-    assert episode.timed_words == (("You", 0.1, 0.4), ("are", -1.0, -1.0))
+    assert (episode.instruction_id, episode.language) == ("42", "en-IN")
     assert not episode.instruction_tokens
-    path = episode.text_features_file(tmp_path)
-    assert path == tmp_path / "000042_en_text_features.npz"
-    np.savez(path, features=np.ones((5, 768)))
-    features = read_text_features(path)
-    assert features.shape == (5, 768)
-    assert features.dtype == np.float32
 
 
 def test_a_test_split_tells_no_goal(tmp_path):
@@ -89,10 +79,6 @@ def test_a_test_split_tells_no_goal(tmp_path):
             {"instruction": {"instruction_text": "Go", "instruction_tokens": 5}},
             "instruction_tokens: found 5, expected a list",
         ),
-        (
-            {"instruction": RXR_INSTRUCTION | {"timed_instruction": [{"start_time": 1}]}},
-            "timed_instruction: found KeyError",
-        ),
     ],
 )
 def test_a_broken_episode_is_named(tmp_path, change, message):
@@ -107,38 +93,3 @@ def test_a_file_without_episodes_is_named(tmp_path):
         read_vlnce_episodes(write(tmp_path))
     with pytest.raises(ValueError, match="found no file"):
         read_vlnce_episodes(tmp_path / "val_seen.json.gz")
-
-
-def test_features_of_another_kind_are_refused(tmp_path):
-    np.savez(tmp_path / "a.npz", features=np.ones((5, 50)))
-    with pytest.raises(ValueError, match=r"expected \(words, 768\)"):
-        read_text_features(tmp_path / "a.npz")
-    np.savez(tmp_path / "b.npz", words=np.ones((5, 768)))
-    with pytest.raises(ValueError, match="with an array `features`"):
-        read_text_features(tmp_path / "b.npz")
-    with pytest.raises(ValueError, match="c.npz"):
-        read_text_features(tmp_path / "c.npz")
-    (tmp_path / "d.npz").write_bytes(b"PK\x03\x04 broken off")
-    np.save(tmp_path / "e.npy", np.ones((5, 768)))
-    for name in ("d.npz", "e.npy"):
-        with pytest.raises(ValueError, match=f"{name}: features: found .* expected an .npz file"):
-            read_text_features(tmp_path / name)
-
-
-@pytest.mark.parametrize("change", [{"instruction_id": "x"}, {"language": "../en"}])
-def test_a_features_file_stays_in_its_folder(tmp_path, change):
-    broken = R2R | {"instruction": RXR_INSTRUCTION | change}
-    (episode,) = read_vlnce_episodes(write(tmp_path, broken))
-    with pytest.raises(ValueError, match="episode 7: instruction_id, language: found"):
-        episode.text_features_file(tmp_path)
-
-
-def test_features_are_read_from_files_of_a_common_size(tmp_path):
-    os.mkfifo(tmp_path / "pipe.npz")
-    np.savez_compressed(tmp_path / "bomb.npz", features=np.zeros((40_000, 768), np.float32))
-    for name, found in {
-        "pipe": "file: found a pipe",
-        "bomb": "features: found 122880128 b",
-    }.items():
-        with pytest.raises(ValueError, match=found):
-            read_text_features(tmp_path / f"{name}.npz")

@@ -1,5 +1,6 @@
 import errno
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -100,8 +101,10 @@ def test_an_episode_without_a_line_is_told(tmp_path):
     chunk.mkdir(parents=True)
     for name in ("episode_000000", "episode_000001", "episode_000007", "notes", "._episode_000003"):
         (chunk / f"{name}.parquet").touch()
-    first, second = unlisted(tmp_path, [0], "meta/episodes.jsonl", 0)
+    records = [SimpleNamespace(episode_index=index) for index in (0, 1, 7, 9)]
+    first, second = unlisted(tmp_path, records[:1], "meta/episodes.jsonl", 0)
     assert "episode_000001.parquet: file: found no line in meta/episodes.jsonl" in str(first)
     assert "episode_000007" in str(second)
-    assert len(unlisted(tmp_path, [0], "meta/episodes.jsonl", 1)) == 1
-    assert not unlisted(tmp_path, [0, 1, 7, 9], "meta/episodes.jsonl", 0)
+    assert len(unlisted(tmp_path, records[:1], "meta/episodes.jsonl", 1)) == 1
+    assert not unlisted(tmp_path, records, "meta/episodes.jsonl", 0)
+    assert not unlisted(tmp_path, [], "meta/episodes.jsonl", 0)

@@ -173,7 +173,7 @@ def test_workers_draw_what_the_epoch_says(root):
 def test_groups_are_chosen_by_name(root):
     assert len(make(root, groups="b_zed", samples_per_episode=1)) == 6
     assert len(make(root, groups=["a_zed", "b_zed"], samples_per_episode=1)) == 12
-    with pytest.raises(ValueError, match="no group hm3d_zed"):
+    with pytest.raises(ValueError, match="no group 'hm3d_zed'"):
         make(root, groups="a_zed,hm3d_zed")
 
 

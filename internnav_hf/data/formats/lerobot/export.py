@@ -32,7 +32,6 @@ from internnav_hf.data.formats.lerobot.tables import (
     ExportEpisode,
     Statistics,
     features,
-    image_size,
     image_statistics,
     number_episodes,
     number_statistics,
@@ -40,6 +39,7 @@ from internnav_hf.data.formats.lerobot.tables import (
     tasks_of,
 )
 from internnav_hf.data.formats.streamvln import RecordedTrajectory
+from internnav_hf.data.readers.images import open_image
 from internnav_hf.data.tables import stamp
 
 VERSIONS = ("v2.1", "v3.0")
@@ -49,6 +49,8 @@ _PLAN, _EXAMINED = "plan.txt", "examined"
 _SHOWN = 5
 
 Map = Callable[..., Iterable]
+Files = Sequence[Sequence[ExportEpisode]]
+"""The episodes of each data file."""
 
 
 def export(
@@ -62,11 +64,20 @@ def export(
     partial = _partial(folder, walks, version)
     tasks = list(dict.fromkeys(task for walk in walks for task in tasks_of(walk)))
     episodes = list(number_episodes(walks, {task: index for index, task in enumerate(tasks)}))
-    size = image_size(walks[0])
+    size = open_image(walks[0].frames[0], None).size
+    is_v21 = version == "v2.1"
+    files = [[episode] for episode in episodes] if is_v21 else list(_files(episodes))
+
+    def write(number: int) -> None:
+        path = parquet_path(partial, number) if is_v21 else _data_file(partial, number)
+        _write_parquet(path, [episode.table for episode in files[number]])
+
     with ThreadPoolExecutor(num_threads) as pool:
         stats = _examine(partial / _EXAMINED, episodes, size, pool.map)
-        write = _write_v21 if version == "v2.1" else _write_v30
-        about = write(partial, episodes, tasks, stats, pool.map)
+        for _ in _shown(pool.map(write, range(len(files))), len(files), "writing"):
+            pass
+    write_meta = _write_meta_v21 if is_v21 else _write_meta_v30
+    about = write_meta(partial / "meta", files, tasks, stats)
     _write_json(partial / "meta" / "info.json", _info(version, episodes, tasks, size) | about)
     shutil.rmtree(partial / _EXAMINED)
     (partial / _PLAN).unlink()
@@ -118,57 +129,34 @@ def listed(what: str, problems: Sequence[str]) -> str:
     return f"{what}:\n  " + "\n  ".join(problems[:_SHOWN]) + more
 
 
-def _write_v21(
-    folder: Path,
-    episodes: Sequence[ExportEpisode],
-    tasks: Sequence[str],
-    stats: Sequence[Statistics],
-    parallel: Map,
+def _write_meta_v21(
+    meta: Path, files: Files, tasks: Sequence[str], stats: Sequence[Statistics]
 ) -> dict[str, Any]:
-    """Write the data; return further fields of info.json."""
-
-    def write(episode: ExportEpisode) -> None:
-        _write_parquet(parquet_path(folder, episode.episode_index), [episode.table])
-
-    for _ in _shown(parallel(write, episodes), len(episodes), "writing"):
-        pass
+    """Write the meta files but info.json; return further fields of it."""
     rows = [
         {"episode_index": episode.episode_index, "tasks": episode.tasks, "length": episode.length}
-        for episode in episodes
+        for (episode,) in files
     ]
     numbered = [{"episode_index": index, "stats": values} for index, values in enumerate(stats)]
-    _write_lines(folder / "meta" / "episodes.jsonl", rows)
-    _write_lines(folder / "meta" / "episodes_stats.jsonl", numbered)
-    _write_lines(folder / "meta" / "tasks.jsonl", _task_rows(tasks))
+    _write_lines(meta / "episodes.jsonl", rows)
+    _write_lines(meta / "episodes_stats.jsonl", numbered)
+    named = [{"task_index": index, "task": task} for index, task in enumerate(tasks)]
+    _write_lines(meta / "tasks.jsonl", named)
     return {
         "total_videos": 0,
-        "total_chunks": (len(episodes) - 1) // EPISODES_PER_CHUNK + 1,
+        "total_chunks": (len(files) - 1) // EPISODES_PER_CHUNK + 1,
         "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
     }
 
 
-def _write_v30(
-    folder: Path,
-    episodes: Sequence[ExportEpisode],
-    tasks: Sequence[str],
-    stats: Sequence[Statistics],
-    parallel: Map,
+def _write_meta_v30(
+    meta: Path, files: Files, tasks: Sequence[str], stats: Sequence[Statistics]
 ) -> dict[str, Any]:
-    """Write the data; return further fields of info.json."""
-    files = list(_files(episodes))
-
-    def write(number: int) -> None:
-        path = folder / "data" / "chunk-{:03d}/file-{:03d}.parquet".format(*_place(number))
-        _write_parquet(path, [episode.table for episode in files[number]])
-
-    for _ in _shown(parallel(write, range(len(files))), len(files), "writing"):
-        pass
     rows = [
         _episode_row(episode, number, stats[episode.episode_index])
         for number, some in enumerate(files)
         for episode in some
     ]
-    meta = folder / "meta"
     path = meta / "episodes" / "chunk-000" / "file-000.parquet"
     _write_parquet(path, [lambda: pa.Table.from_pylist(rows)])
     _write_parquet(meta / "tasks.parquet", [lambda: _task_table(tasks)])
@@ -192,13 +180,13 @@ def _files(episodes: Sequence[ExportEpisode]) -> Iterator[list[ExportEpisode]]:
     yield some
 
 
-def _place(number: int) -> tuple[int, int]:
-    """Return the chunk and file indices of a data file."""
-    return divmod(number, EPISODES_PER_CHUNK)
+def _data_file(folder: Path, number: int) -> Path:
+    chunk, file = divmod(number, EPISODES_PER_CHUNK)
+    return folder / "data" / f"chunk-{chunk:03d}" / f"file-{file:03d}.parquet"
 
 
 def _episode_row(episode: ExportEpisode, file: int, stats: Statistics) -> dict[str, Any]:
-    data_chunk, data_file = _place(file)
+    data_chunk, data_file = divmod(file, EPISODES_PER_CHUNK)
     return {
         "episode_index": episode.episode_index,
         "tasks": episode.tasks,
@@ -217,23 +205,19 @@ def _episode_row(episode: ExportEpisode, file: int, stats: Statistics) -> dict[s
     }
 
 
-def _task_rows(tasks: Sequence[str]) -> list[dict[str, Any]]:
-    return [{"task_index": index, "task": task} for index, task in enumerate(tasks)]
-
-
 def _task_table(tasks: Sequence[str]) -> pa.Table:
     """Write tasks as the table's pandas index, in which LeRobot looks them up."""
     table = pa.table({"task_index": pa.array(range(len(tasks))), "task": pa.array(tasks)})
-    kinds = {"task_index": "int64", "task": "unicode"}
+    kinds = {"task_index": ("int64", "int64"), "task": ("unicode", "object")}
     columns = [
         {
             "name": name,
             "field_name": name,
             "pandas_type": kind,
-            "numpy_type": "int64" if kind == "int64" else "object",
+            "numpy_type": store,
             "metadata": None,
         }
-        for name, kind in kinds.items()
+        for name, (kind, store) in kinds.items()
     ]
     about = {"index_columns": ["task"], "column_indexes": [], "columns": columns}
     return table.replace_schema_metadata({"pandas": json.dumps(about)})

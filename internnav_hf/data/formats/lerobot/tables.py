@@ -107,11 +107,6 @@ def features(size: tuple[int, int]) -> dict[str, dict]:
     return {RGB: image, **numbers}
 
 
-def image_size(walk: RecordedTrajectory) -> tuple[int, int]:
-    """Return (width, height) of the first image."""
-    return open_image(walk.frames[0], None).size
-
-
 def image_statistics(walk: RecordedTrajectory, size: tuple[int, int]) -> dict[str, Any]:
     """Return statistics per channel of values in [0, 1], from up to a hundred images. ValueError if
     any image of the episode cannot be read, or has another size.

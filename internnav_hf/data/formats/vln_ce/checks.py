@@ -1,6 +1,5 @@
 """Checks of an episode before sampling. Each failure is one ValueError from `broken`."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,17 +20,17 @@ from internnav_hf.data.checks.depth import depth_problems
 from internnav_hf.data.checks.images import check_images
 from internnav_hf.data.checks.poses import (
     check_camera_axes,
+    check_finite,
     check_heading,
     check_matrices,
     check_moves,
     check_positions,
     check_standing,
 )
-from internnav_hf.data.episode import Episode, frame_folder, frame_name, parquet_path
+from internnav_hf.data.episode import Episode, frame_folder, frame_name
 from internnav_hf.data.formats.vln_ce.names import DatasetName
 from internnav_hf.data.formats.vln_ce.reader import EpisodeRecord, read_episode
-from internnav_hf.data.readers.errors import broken
-from internnav_hf.data.readers.folders import state_of
+from internnav_hf.data.readers.errors import broken, problems_of
 from internnav_hf.data.readers.images import open_depth_units
 from internnav_hf.geometry import Action, robot_poses
 
@@ -40,69 +39,44 @@ SHIFTS = {-1: AT_FRAME, 1: TOO_LATE}
 """Meaning of a shift: the action of the frame before, or after, is what led to a frame."""
 
 
-class FrameFiles:
-    """The image files of one scene; each folder is listed once."""
-
-    def __init__(self, scene: Path):
-        self.scene = scene
-        self._names: dict[Path, frozenset[str]] = {}
-
-    def names(self, folder: Path) -> frozenset[str]:
-        """Return all names in a folder; empty if there is no such folder."""
-        if folder not in self._names:
-            self._names[folder] = frozenset(os.listdir(folder) if folder.is_dir() else ())
-        return self._names[folder]
-
-    def check(
-        self, episode: Episode, kind: str, setting: str, size: tuple[int, int] | None = None
-    ) -> tuple[int, int]:
-        """Check that each frame has an image of the right mode; return the common size."""
-        folder = frame_folder(self.scene, episode.episode_index, kind, setting)
-        there = self.names(folder)
-        names = [frame_name(episode.episode_index, kind, frame) for frame in range(episode.length)]
-        for name in names:
-            if name not in there:
-                expected = f"an image for each of {episode.length} frames"
-                raise broken(folder / name, "file", state_of(folder / name), expected)
-        return check_images([f"{folder}/{name}" for name in names], kind, size)
-
-    def has_landmarks(self, episode: Episode, setting: str) -> bool:
-        """Return whether the simulator wrote masks of the named object for this episode."""
-        folder = frame_folder(self.scene, episode.episode_index, "landmark", setting)
-        return frame_name(episode.episode_index, "landmark", 0) in self.names(folder)
+def check_frames(
+    episode: Episode, kind: str, setting: str, size: tuple[int, int] | None = None
+) -> tuple[int, int]:
+    """Check that each frame has an image of the right mode; return the common size."""
+    number = episode.episode_index
+    folder = frame_folder(episode.root, number, kind, setting)
+    names = [frame_name(number, kind, frame) for frame in range(episode.length)]
+    return check_images([f"{folder}/{name}" for name in names], kind, size)
 
 
 def check_episode(
-    record: EpisodeRecord, name: DatasetName, files: FrameFiles, needs_depth: bool = False
+    record: EpisodeRecord, name: DatasetName, needs_depth: bool = False
 ) -> tuple[Episode, tuple[int, int], bool]:
     """Return the episode, its image size (width, height), and whether it has landmark masks."""
     episode = read_episode(record, [name.look_down_setting])
-    path = parquet_path(episode.root, episode.episode_index)
-    check_values(episode, name, path)
-    size = files.check(episode, "rgb", name.look_down_setting)
+    check_values(episode, name)
+    size = check_frames(episode, "rgb", name.look_down_setting)
     if name.setting != name.look_down_setting:
-        files.check(episode, "rgb", name.setting, size)
-    has_landmarks = files.has_landmarks(episode, name.look_down_setting)
+        check_frames(episode, "rgb", name.setting, size)
+    has_landmarks = episode.frame_path("landmark", name.look_down_setting, 0).exists()
     if has_landmarks:
-        files.check(episode, "landmark", name.look_down_setting)
+        check_frames(episode, "landmark", name.look_down_setting)
     if needs_depth:
-        files.check(episode, "depth", name.look_down_setting, size)
-    check_goals(episode, name.look_down_setting, size, path)
+        check_frames(episode, "depth", name.look_down_setting, size)
+    check_goals(episode, name.look_down_setting, size)
     return episode, size, has_landmarks
 
 
-def check_values(episode: Episode, name: DatasetName, path: Path) -> None:
+def check_values(episode: Episode, name: DatasetName) -> None:
     """Check that the robot goes where it faces, that the camera has the right pitch, and that it
     reaches the waypoints within the episode.
     """
+    path = episode.path
     if episode.length == 0:
         raise broken(path, "length", "0 rows", "at least one frame")
     field = f"pose.{name.look_down_setting}"
     pose = episode.columns[field]
-    infinite = np.flatnonzero(~np.isfinite(pose).all(axis=(1, 2)))
-    if len(infinite):
-        found = f"nan or infinity at frame {infinite[0]}"
-        raise broken(path, field, found, "finite numbers")
+    check_finite(pose, path, field)
     pose = pose.astype(np.float64)
     check_positions(pose[:, :3, 3], path, field)
     check_matrices(pose, path, field)
@@ -111,11 +85,12 @@ def check_values(episode: Episode, name: DatasetName, path: Path) -> None:
     check_moves(action, poses[:, :2], path, field)
     check_standing(poses, int(np.isin(action, MOVES).sum()), path, field)
     check_heading(poses, path, field)
-    check_relative_goals(episode, name.look_down_setting, path)
+    check_relative_goals(episode, name.look_down_setting)
 
 
-def check_actions(action: np.ndarray, poses: np.ndarray, done: Transitions, path: Path) -> None:
-    """Check that actions (T,) can lead to a frame, and agree with the poses (T, 3)."""
+def check_actions(episode: Episode, poses: np.ndarray, done: Transitions) -> None:
+    """Check that actions can lead to a frame, and agree with the poses (T, 3)."""
+    action, path = episode.columns["action"], episode.path
     wrong = np.flatnonzero(~np.isin(action[1:], LEADING)) + 1
     if len(wrong):
         frame = wrong[0]
@@ -135,13 +110,8 @@ def sound_walks(
     poses = {e: robot_poses(e.columns[f"pose.{setting}"]) for e in episodes}
     walks = {e: Transitions.of(e.columns["action"], poses[e]) for e in episodes}
     wrong = wrong_together(walks, SHIFTS, scene / "data", "action")
-    for episode in episodes:
-        try:
-            path = parquet_path(episode.root, episode.episode_index)
-            if episode not in wrong:
-                check_actions(episode.columns["action"], poses[episode], walks[episode], path)
-        except ValueError as error:
-            wrong[episode] = str(error)
+    rest = [episode for episode in episodes if episode not in wrong]
+    wrong |= problems_of(rest, lambda e: check_actions(e, poses[e], walks[e]))
     return [episode for episode in episodes if episode not in wrong], list(wrong.values())
 
 
@@ -155,12 +125,7 @@ def scene_problems(
     """Return problems by episode, from their image sizes (width, height): the recorded `camera` is
     not that of their images, or, if depth is needed, it is not in millimetres.
     """
-    problems = {}
-    for episode, size in sizes.items():
-        try:
-            check_recorded_size(scene, camera, size)
-        except ValueError as error:
-            problems[episode] = str(error)
+    problems = problems_of(sizes, lambda e: check_recorded_size(scene, camera, sizes[e]))
     sound = [episode for episode in sizes if episode not in problems]
     if not needs_depth or not sound:
         return problems
@@ -170,10 +135,8 @@ def scene_problems(
         path = episode.frame_path("depth", setting, frame)
         return path, open_depth_units(path, CameraSpec.depth_scale)
 
-    told = {key: camera[key] for key in ("hfov_deg", "depth_scale") if key in camera}
-    told |= {"height_m": name.height_cm / 100}
     views = {
-        size: floor_view(CameraSpec(*size, **told), name.look_down_pitch_deg)
+        size: floor_view(look_down_camera(name, camera, size))
         for size in {sizes[episode] for episode in sound}
     }
     where = sound[0].frame_path("depth", setting, 0).parent
@@ -182,7 +145,15 @@ def scene_problems(
     return problems | depth_problems(sound, lengths, seen, read, where, CameraSpec.depth_scale)
 
 
-def check_relative_goals(episode: Episode, setting: str, path: Path) -> None:
+def look_down_camera(
+    name: DatasetName, camera: dict[str, float], size: tuple[int, int]
+) -> CameraSpec:
+    """Return the camera of poses, goals and depth; `camera` are the recorded fields."""
+    hfov_deg = camera.get("hfov_deg", CameraSpec.hfov_deg)
+    return CameraSpec(*size, hfov_deg, name.height_cm / 100, name.look_down_pitch_deg)
+
+
+def check_relative_goals(episode: Episode, setting: str) -> None:
     """Check for -1, or a number of frames that stays inside the episode."""
     name = f"relative_goal_frame_id.{setting}"
     ahead = episode.columns[name]
@@ -190,10 +161,10 @@ def check_relative_goals(episode: Episode, setting: str, path: Path) -> None:
     if len(outside):
         frame = outside[0]
         found = f"{ahead[frame]} at frame {frame} of {len(ahead)}"
-        raise broken(path, name, found, "-1 or a frame inside the episode")
+        raise broken(episode.path, name, found, "-1 or a frame inside the episode")
 
 
-def check_goals(episode: Episode, setting: str, size: tuple[int, int], path: Path) -> None:
+def check_goals(episode: Episode, setting: str, size: tuple[int, int]) -> None:
     """Check that the pixel of every waypoint lies inside the image."""
     name = f"goal.{setting}"
     goal = episode.columns[name]
@@ -202,4 +173,4 @@ def check_goals(episode: Episode, setting: str, size: tuple[int, int], path: Pat
     if len(outside):
         frame = outside[0]
         found = f"{goal[frame].tolist()} at frame {frame}"
-        raise broken(path, name, found, f"a pixel [u, v] inside {size[0]}x{size[1]}")
+        raise broken(episode.path, name, found, f"a pixel [u, v] inside {size[0]}x{size[1]}")

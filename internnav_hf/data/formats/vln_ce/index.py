@@ -15,70 +15,45 @@ import pyarrow as pa
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data.checks.cameras import recorded_values
-from internnav_hf.data.episode import (
-    INFO_FILE,
-    Episode,
-    frame_folder,
-    frame_pattern,
-)
+from internnav_hf.data.episode import INFO_FILE, Episode, frame_folder, frame_pattern
 from internnav_hf.data.formats.vln_ce.checks import (
-    FrameFiles,
     check_episode,
+    look_down_camera,
     scene_problems,
     sound_walks,
 )
-from internnav_hf.data.formats.vln_ce.names import DatasetName, check_depth_folders, scene_folders
+from internnav_hf.data.formats.vln_ce.names import DatasetName, scene_folders
 from internnav_hf.data.formats.vln_ce.reader import EPISODES_FILE, read_records
-from internnav_hf.data.index import COLUMNS, FolderRows, Reading, Source
+from internnav_hf.data.index import FolderRows, Reading, Source, episode_schema
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.folders import unlisted
 from internnav_hf.data.rows import camera_columns
-from internnav_hf.data.tables import described, folder_stamps, stamp
+from internnav_hf.data.tables import data_stamps, described, stamp
 from internnav_hf.geometry import robot_poses
 
 READER_VERSION = 5  # part of the cache's name; raise it when checks or columns change
 
-_SHARED = (
-    *("unit", "rgb_file", "ordinary_file", "depth_file", "landmark_file", "depth_scale"),
-    *("focal", "center", "height_m", "pitch", "actions", "goal_frames", "goals", "poses"),
-)
-EPISODE_SCHEMA = pa.schema(
-    [
-        described("scene", pa.string(), "folder below the dataset's"),
-        described("episode_index", pa.int32(), "number in the file names"),
-        described("length", pa.int32(), "frames"),
-        described("width", pa.int16(), "of the images, px"),
-        described("height", pa.int16(), "of the images, px"),
-        described("has_landmarks", pa.bool_(), "whether masks of the named object exist"),
-        described("instructions", pa.list_(pa.string()), "as written, verbatim"),
-        described("hfov_deg", pa.float64(), "as the scene records it, if it does", False),
-        described(
-            "camera_poses",
-            pa.list_(pa.float32()),
-            "camera to world, the 3 upper rows of each frame's matrix in a row",
-            False,
-        ),
-        *(COLUMNS[name] for name in _SHARED),
-    ]
+EPISODE_SCHEMA = episode_schema(
+    described("scene", pa.string(), "folder below the dataset's"),
+    *("episode_index", "length", "width", "height"),
+    described("has_landmarks", pa.bool_(), "whether masks of the named object exist"),
+    "instructions",
+    described("hfov_deg", pa.float64(), "as the scene records it, if it does", False),
+    described(
+        "camera_poses",
+        pa.list_(pa.float32()),
+        "camera to world, the 3 upper rows of each frame's matrix in a row",
+        False,
+    ),
+    uncounted="unit rgb_file ordinary_file depth_file landmark_file depth_scale focal center"
+    " height_m pitch actions goal_frames goals poses",
 )
 
 
-def vln_ce(
-    data_root: Path,
-    name: DatasetName,
-    needs_depth: bool = False,
-    scenes: Sequence[Path] | None = None,
-) -> Source:
-    """Return the dataset `name` below `data_root`; `scenes` are some of its folders. Episodes
-    without depth images of the look-down view are broken if `needs_depth`.
+def vln_ce(data_root: Path, name: DatasetName, needs_depth: bool = False) -> Source:
+    """Return the dataset `name` below `data_root`. Episodes without depth images of the look-down
+    view are broken if `needs_depth`.
     """
-
-    def find_folders() -> Sequence[Path]:
-        found = scenes if scenes is not None else scene_folders(data_root, name)
-        if needs_depth:
-            check_depth_folders(found, name)
-        return found
-
     return Source(
         root=data_root / name.folder,
         format="vln_ce",
@@ -86,7 +61,7 @@ def vln_ce(
         label=str(name),
         key=[READER_VERSION, str(name), needs_depth],
         schema=EPISODE_SCHEMA,
-        find_folders=find_folders,
+        find_folders=lambda: scene_folders(data_root, name, needs_depth),
         read_folder=lambda scene: read_scene(scene, name, needs_depth),
         stamps=lambda scene: scene_stamps(scene, (name.setting, name.look_down_setting)),
         agree=lambda parts: of_one_camera(parts, name),
@@ -95,10 +70,7 @@ def vln_ce(
 
 def scene_stamps(scene: Path, settings: Iterable[str]) -> Iterator[str]:
     """Yield stamps of a scene's files and image folders, not of images."""
-    for file in (EPISODES_FILE, INFO_FILE):
-        yield stamp(scene.name, scene / file)
-    for chunk in sorted((scene / "data").glob("chunk-*")):
-        yield from folder_stamps(chunk)
+    yield from data_stamps(scene, (EPISODES_FILE, INFO_FILE))
     for chunk in sorted((scene / "videos").glob("chunk-*")):
         for setting in settings:
             for kind in ("rgb", "landmark", "depth"):
@@ -110,15 +82,11 @@ def read_scene(scene: Path, name: DatasetName, needs_depth: bool) -> Iterator[Re
     """Check every episode of a scene, and all together."""
     records, wrong = read_records(scene)
     camera = recorded_values(scene)
-    yield from wrong
-    if not records:
-        return
-    numbers = [record.episode_index for record in records]
-    yield from unlisted(scene, numbers, EPISODES_FILE, len(wrong))
-    files, checked = FrameFiles(scene), {}
+    yield from (*wrong, *unlisted(scene, records, EPISODES_FILE, len(wrong)))
+    checked = {}
     for record in records:
         try:
-            episode, size, has_landmarks = check_episode(record, name, files, needs_depth)
+            episode, size, has_landmarks = check_episode(record, name, needs_depth)
             checked[episode] = size, has_landmarks
         except ValueError as error:
             yield error
@@ -142,8 +110,6 @@ def _row(
 ) -> dict[str, Any]:
     setting, scene = name.look_down_setting, episode.root
     T_world_camera = episode.columns[f"pose.{setting}"]
-    lens = {key: camera[key] for key in ("hfov_deg",) if key in camera}
-    spec = CameraSpec(*size, height_m=name.height_cm / 100, **lens)
 
     def files(kind: str, setting: str) -> str:
         number = episode.episode_index
@@ -165,7 +131,7 @@ def _row(
         "depth_file": files("depth", setting) if has_depth else None,
         "landmark_file": files("landmark", setting) if has_landmarks else None,
         "depth_scale": CameraSpec.depth_scale,
-        **camera_columns(spec, name.look_down_pitch_deg),
+        **camera_columns(look_down_camera(name, camera, size)),
         "actions": episode.actions,
         "goal_frames": episode.columns[f"relative_goal_frame_id.{setting}"],
         "goals": episode.columns[f"goal.{setting}"].ravel(),

@@ -79,9 +79,9 @@ def parse_dataset_names(names: str | Iterable[str]) -> list[DatasetName]:
     return [DatasetName.parse(word) for word in words]
 
 
-def scene_folders(data_root: Path, name: DatasetName) -> list[Path]:
-    """Return the sorted scenes of a dataset, after checking that root, dataset, scenes and camera
-    setting exist.
+def scene_folders(data_root: Path, name: DatasetName, needs_depth: bool = False) -> list[Path]:
+    """Return the sorted scenes of a dataset, after checking that root, dataset, scenes, camera
+    setting and, if needed, depth of the look-down view exist.
     """
     if not data_root.is_dir():
         raise ValueError(
@@ -106,11 +106,12 @@ def scene_folders(data_root: Path, name: DatasetName) -> list[Path]:
             f" missing in {names}{', ...' if scenes[5:] else ''}"
         )
     _check_camera(folder, scenes, name)
+    if needs_depth:
+        _check_depth_folders(scenes, name)
     return scenes
 
 
-def check_depth_folders(scenes: list[Path], name: DatasetName) -> None:
-    """Raise one ValueError, with a hint, if no scene has depth images."""
+def _check_depth_folders(scenes: list[Path], name: DatasetName) -> None:
     setting = name.look_down_setting
     if not any(setting in camera_settings(scene, "depth") for scene in scenes):
         raise ValueError(

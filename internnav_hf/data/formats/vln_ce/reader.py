@@ -13,28 +13,21 @@ Differs from LeRobot: no video files, no `stats`, and `action` is the one that l
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from internnav_hf.data.episode import Episode, parquet_path
 from internnav_hf.data.readers.columns import (
-    ORDER_COLUMNS,
     Column,
     archive_hint,
-    check_row_order,
     column_names,
+    read_arrays,
     read_columns,
-    to_numpy,
 )
 from internnav_hf.data.readers.errors import broken, shown
 from internnav_hf.data.readers.folders import each_once, walk_folders
-from internnav_hf.data.readers.json_files import (
-    LARGEST_NUMBER,
-    check_text,
-    numbered_lines,
-    one_of_each,
-    parse_object,
-)
+from internnav_hf.data.readers.json_files import LARGEST_NUMBER, check_text, episode_lines
 
 EPISODES_FILE = "meta/episodes.jsonl"
 INSTRUCTION_SEPARATOR = "<INSTRUCTION_SEP>"
@@ -118,20 +111,13 @@ def read_records(scene: Path) -> tuple[list[EpisodeRecord], list[ValueError]]:
     """Return the episodes in `meta/episodes.jsonl`, and the error of each broken line."""
     if not (scene / EPISODES_FILE).is_file():
         raise ValueError(f"{scene}: empty scene folder: {EPISODES_FILE} is missing")
-    rows, wrong = [], []
-    for where, line in numbered_lines(scene / EPISODES_FILE):
-        try:
-            record = parse_record(scene, where, line)
-            rows.append((where, record.episode_index, record))
-        except ValueError as error:
-            wrong.append(error)
-    records, twice = one_of_each("episode_index", rows)
-    return records, wrong + twice
+    return episode_lines(
+        scene / EPISODES_FILE, lambda where, _, record: parse_record(scene, where, record)
+    )
 
 
-def parse_record(scene: Path, where: str, line: bytes) -> EpisodeRecord:
+def parse_record(scene: Path, where: str, record: dict[str, Any]) -> EpisodeRecord:
     """Check one line of `meta/episodes.jsonl`."""
-    record = parse_object(where, line)
     for field in ("episode_index", "length"):
         value = record.get(field)
         if type(value) is not int or not 0 <= value <= LARGEST_NUMBER:
@@ -162,13 +148,14 @@ def read_episode(
     for setting in settings:
         for name in SETTING_COLUMNS:
             wanted[name.replace(".S", f".{setting}")] = COLUMNS[name]
-    table = read_columns(path, [*wanted, *extra_columns], ORDER_COLUMNS)
-    check_row_order(table, path)
-    if table.num_rows != record.length:
+    columns = read_arrays(path, wanted)
+    length = len(columns["action"])
+    if length != record.length:
         expected = f"{record.length} as in {EPISODES_FILE}"
-        raise broken(path, "length", f"{table.num_rows} rows", expected)
-    columns = {name: to_numpy(table[name], kind, path, name) for name, kind in wanted.items()}
-    columns |= {name: table[name].to_numpy() for name in extra_columns}
+        raise broken(path, "length", f"{length} rows", expected)
+    if extra_columns:
+        extra = read_columns(path, extra_columns)
+        columns |= {name: extra[name].to_numpy() for name in extra_columns}
     return Episode(record.root, record.episode_index, record.instructions, columns)
 
 

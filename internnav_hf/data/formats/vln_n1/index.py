@@ -5,37 +5,35 @@ its point cloud into an obstacle field. What is wrong with a scene's depth or po
 of its episodes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from internnav_hf.data.checks.cameras import check_intrinsics
 from internnav_hf.data.checks.depth import FloorView, depth_problems
 from internnav_hf.data.checks.images import check_aspect, check_images
-from internnav_hf.data.episode import parquet_path
 from internnav_hf.data.formats.vln_n1.ranges import STATS_FILE, FrameRange, misplaced, read_ranges
 from internnav_hf.data.formats.vln_n1.reader import (
     CLOUD_FILE,
+    DEPTH_SCALE,
+    FRAME_ORDERS,
     INTRINSIC,
     POSE,
     FrameFiles,
-    check_frame_order,
     cloud_file,
     find_units,
     read_episode_columns,
     view_of,
 )
-from internnav_hf.data.index import COLUMNS, Reading, Source
+from internnav_hf.data.index import Reading, Source, episode_schema
 from internnav_hf.data.obstacles import ObstacleField, field_name, open_field
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.folders import unlisted
 from internnav_hf.data.readers.images import open_depth_units
-from internnav_hf.data.rows import View
-from internnav_hf.data.tables import described, folder_stamps, stamp
+from internnav_hf.data.tables import data_stamps, stamp
 from internnav_hf.geometry import robot_poses
 
 INDEX_VERSION = 6  # part of the cache's name; raise it when checks or columns change
@@ -44,25 +42,10 @@ DEPTH_MEDIAN_M = (0.4, 20.0)
 floor nearer than a metre, the lower limit shrinks as much."""
 FARTHEST_FROM_CLOUD_M = 20.0
 
-EPISODE_SCHEMA = pa.schema(
-    [
-        described("unit", pa.string(), "folder below the root: group/scene or .../trajectory"),
-        described("episode_index", pa.int32(), "number of the parquet file"),
-        described("length", pa.int32(), "frames"),
-        described("rgb_file", pa.string(), "below the unit; # is the frame's number"),
-        described("depth_file", pa.string(), "below the unit; # is the frame's number"),
-        described("frames", pa.list_(pa.int32()), "their numbers, by row"),
-        described("width", pa.int16(), "of the colour images, px"),
-        described("height", pa.int16(), "of the colour images, px"),
-        described("focal", pa.list_(pa.float64()), "fx, fy, px"),
-        described("center", pa.list_(pa.float64()), "cx, cy, px"),
-        described("height_m", pa.float64(), "of the camera above the floor"),
-        described("pitch", pa.float64(), "rad; positive looks down"),
-        described("cloud", pa.string(), "file of the point cloud, below the unit"),
-        described("field", pa.string(), "cache folder of the scene's obstacles"),
-        COLUMNS["poses"],
-        COLUMNS["depth_scale"],
-    ]
+EPISODE_SCHEMA = episode_schema(
+    *("unit", "episode_index", "length", "rgb_file", "depth_file", "frames", "width", "height"),
+    *("focal", "center", "height_m", "pitch", "cloud", "field"),
+    uncounted="poses depth_scale",
 )
 
 
@@ -72,25 +55,18 @@ class ReadingRules:
 
     groups: tuple[str, ...] | None = None
     frame_order: str = "numeric"
-    depth_scale: float = 10_000.0
+    depth_scale: float = DEPTH_SCALE
 
     def __post_init__(self) -> None:
-        check_frame_order(self.frame_order)
+        if self.frame_order not in FRAME_ORDERS:
+            expected = f"one of {FRAME_ORDERS}"
+            raise ValueError(f"frame_order: found {self.frame_order!r}, expected {expected}")
 
 
-def vln_n1(
-    data_root: Path,
-    rules: ReadingRules,
-    cache_dir: Path,
-    units: Sequence[Path] | None = None,
-) -> Source:
-    """Return all groups below `data_root`, or those of the rules; `units` are some of its folders.
-    Obstacle fields are built in `cache_dir`.
+def vln_n1(data_root: Path, rules: ReadingRules, cache_dir: Path) -> Source:
+    """Return all groups below `data_root`, or those of the rules. Obstacle fields are built in
+    `cache_dir`.
     """
-
-    def find_folders() -> Sequence[Path]:
-        return units if units is not None else find_units(data_root, rules.groups)
-
     return Source(
         root=data_root,
         format="vln_n1",
@@ -98,7 +74,7 @@ def vln_n1(
         label="vln_n1",
         key=[INDEX_VERSION, asdict(rules)],
         schema=EPISODE_SCHEMA,
-        find_folders=find_folders,
+        find_folders=lambda: find_units(data_root, rules.groups),
         read_folder=lambda unit: read_unit(data_root, unit, rules, cache_dir),
         stamps=unit_stamps,
     )
@@ -112,22 +88,18 @@ def read_unit(
     records, wrong = read_ranges(unit)
     scene = _scene_columns(data_root, unit, rules)
     cloud = open_field(unit / scene["cloud"], cache_dir / scene["field"])
+    wrong += unlisted(unit, records, STATS_FILE, len(wrong))
     yield from wrong
-    if not records:
-        return
-    numbers = [record.episode_index for record in records]
-    unknown = unlisted(unit, numbers, STATS_FILE, len(wrong))
-    yield from unknown
-    rows, views, is_suspect = {}, {}, bool(wrong or unknown)
+    rows, views, is_suspect = {}, {}, bool(wrong)
     for record in records:
         try:
             columns = read_episode_columns(record)
-            path = parquet_path(unit, record.episode_index)
+            path = record.path
             _check_near(cloud, columns[POSE][:, :2, 3], path)
             view, size = view_of(columns, path), _image_size(record, files)
             check_intrinsics(view.focal, view.center, size, path, INTRINSIC)
-            row = _row(record, view, size, files)
-            rows[record] = scene | row | {"poses": robot_poses(columns[POSE]).ravel()}
+            poses = {"poses": robot_poses(columns[POSE]).ravel()}
+            rows[record] = scene | _row(record, size, files) | asdict(view) | poses
             views[record] = FloorView(
                 view.height_m, view.pitch, view.focal[1] / size[1], view.center[1] / size[1]
             )
@@ -172,9 +144,7 @@ def _image_size(record: FrameRange, files: FrameFiles) -> tuple[int, int]:
     return size
 
 
-def _row(
-    record: FrameRange, view: View, size: tuple[int, int], files: FrameFiles
-) -> dict[str, Any]:
+def _row(record: FrameRange, size: tuple[int, int], files: FrameFiles) -> dict[str, Any]:
     return {
         "episode_index": record.episode_index,
         "length": record.length,
@@ -183,10 +153,6 @@ def _row(
         "frames": files.numbers(record, "rgb"),
         "width": size[0],
         "height": size[1],
-        "focal": view.focal,
-        "center": view.center,
-        "height_m": view.height_m,
-        "pitch": view.pitch,
     }
 
 
@@ -205,9 +171,6 @@ def _depth_problems(
 
 def unit_stamps(unit: Path) -> Iterator[str]:
     """Yield stamps of all files but images, and of image folders."""
-    for file in (STATS_FILE, CLOUD_FILE):
-        yield stamp(unit.name, unit / file)
-    for chunk in sorted(unit.glob("data/chunk-*")):
-        yield from folder_stamps(chunk)
+    yield from data_stamps(unit, (STATS_FILE, CLOUD_FILE))
     for folder in sorted(unit.glob("videos/chunk-*/observation.images.*")):
         yield stamp(f"{folder.parent.name}/{folder.name}", folder)

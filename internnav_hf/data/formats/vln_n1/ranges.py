@@ -7,17 +7,15 @@ counts from zero in every episode, gives an episode the images of another with i
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from internnav_hf.data.episode import parquet_path
 from internnav_hf.data.readers.columns import open_parquet
 from internnav_hf.data.readers.errors import broken, shown
 from internnav_hf.data.readers.folders import parquet_files
-from internnav_hf.data.readers.json_files import (
-    numbered_lines,
-    one_of_each,
-    parse_object,
-    whole_number,
-)
+from internnav_hf.data.readers.json_files import episode_lines, whole_number
 
 STATS_FILE = "meta/episodes_stats.jsonl"
 
@@ -32,6 +30,11 @@ class FrameRange:
     last: int
 
     @property
+    def path(self) -> Path:
+        """Its parquet file."""
+        return parquet_path(self.unit, self.episode_index)
+
+    @property
     def length(self) -> int:
         """Number of frames."""
         return self.last - self.first + 1
@@ -39,20 +42,11 @@ class FrameRange:
 
 def read_ranges(unit: Path) -> tuple[list[FrameRange], list[ValueError]]:
     """Return the episodes in `meta/episodes_stats.jsonl`, and the errors of broken lines."""
-    rows, wrong = [], []
-    for number, (where, line) in enumerate(numbered_lines(unit / STATS_FILE)):
-        try:
-            record = parse_range(unit, where, number, line)
-            rows.append((where, record.episode_index, record))
-        except ValueError as error:
-            wrong.append(error)
-    records, twice = one_of_each("episode_index", rows)
-    return records, wrong + twice
+    return episode_lines(unit / STATS_FILE, partial(_parse_range, unit))
 
 
-def parse_range(unit: Path, where: str, number: int, line: bytes) -> FrameRange:
+def _parse_range(unit: Path, where: str, number: int, record: dict[str, Any]) -> FrameRange:
     """Line i is episode i, unless it has an `episode_index`; min and max are numbers or lists."""
-    record = parse_object(where, line)
     try:
         index = record["stats"]["image_index"]
         first, last = (whole_number(index[key]) for key in ("min", "max"))

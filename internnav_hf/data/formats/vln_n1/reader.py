@@ -21,7 +21,7 @@ broken. `frame_order="lexicographic"` reads what it reads.
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,30 +32,22 @@ from internnav_hf.data.checks.poses import (
     BACKWARDS,
     LARGEST_MOTION_M,
     check_camera_axes,
+    check_finite,
     check_heading,
     check_matrices,
     check_positions,
     check_standing,
 )
-from internnav_hf.data.episode import Episode, parquet_path
-from internnav_hf.data.formats.vln_n1.ranges import STATS_FILE, FrameRange, read_ranges
+from internnav_hf.data.formats.vln_n1.ranges import STATS_FILE, FrameRange
 from internnav_hf.data.obstacles import has_cloud
-from internnav_hf.data.readers.columns import (
-    ORDER_COLUMNS,
-    Column,
-    archive_hint,
-    check_row_order,
-    read_columns,
-    to_numpy,
-)
+from internnav_hf.data.readers.columns import Column, archive_hint, read_arrays
 from internnav_hf.data.readers.errors import broken, printable
 from internnav_hf.data.readers.folders import (
-    did_you_mean,
-    folders_and_dead_links,
     is_foreign,
-    nearest_folder,
+    named_folders,
     parquet_files,
     subfolders,
+    units_of,
 )
 from internnav_hf.data.rows import View, frame_file
 from internnav_hf.geometry import robot_poses
@@ -89,19 +81,6 @@ WITH_CAMERA = re.compile(r"(.+)_\d+cm_\d+_\d+")
 _NUMBER = re.compile(r"(\d+)\.(?:jpe?g|png)$", re.IGNORECASE)
 
 
-def read_vln_n1(root: str | Path, frame_order: str = "numeric") -> Iterator[Episode]:
-    """Yield episodes of all groups below `root`, in sorted order; the first broken one raises."""
-    for unit in find_units(Path(root)):
-        files = FrameFiles(unit, frame_order)
-        records, wrong = read_ranges(unit)
-        if wrong:
-            raise wrong[0]
-        for record in records:
-            columns = read_episode_columns(record)
-            paths = {kind: files.paths(record, kind) for kind in ("rgb", "depth")}
-            yield Episode(unit, record.episode_index, (), columns, paths)
-
-
 def training_groups(
     root: str | Path, groups: Sequence[str] | None, held_out: Sequence[str] | None
 ) -> list[str] | None:
@@ -123,38 +102,14 @@ def group_folder(data_root: Path, group: str) -> str:
 
 def find_units(root: Path, groups: Sequence[str] | None = None) -> list[Path]:
     """Return the sorted unit folders, scenes (v0.5) or trajectories (v0.1), of `groups` or all."""
-    if not root.is_dir():
-        hint = nearest_folder(root)
-        raise ValueError(
-            f"{root}: no such folder. It should hold a folder per group of scenes.{hint}"
-        )
-    there = [folder.name for folder in subfolders(root)]
-    missing = [group for group in groups or () if group not in there]
-    if missing:
-        hint = did_you_mean(missing[0], there)
-        raise ValueError(f"{root}: found no group {', '.join(missing)}; there is {there}.{hint}")
-    units = [unit for group in groups or there for unit in _units_of(root / group)]
+    folders = named_folders(root, groups, "group of scenes")
+    units = [unit for folder in folders for unit in units_of(folder, STATS_FILE, True)]
     if not units:
         raise ValueError(
             f"{root}: found no episodes, expected <group>/<scene>/data and"
             f" <group>/<scene>/{STATS_FILE}.{archive_hint(root)}"
         )
     return units
-
-
-def _units_of(group: Path) -> list[Path]:
-    """Return nothing if no folder in it is a unit; else all that should be, to report errors."""
-    units, found = [], False
-    for scene in folders_and_dead_links(group):
-        inside = [] if _is_unit(scene) or not scene.is_dir() else folders_and_dead_links(scene)
-        are_units = any(map(_is_unit, inside))
-        units += inside if are_units else [scene]
-        found = found or are_units or _is_unit(scene)
-    return units if found else []
-
-
-def _is_unit(folder: Path) -> bool:
-    return (folder / "data").is_dir() or (folder / STATS_FILE).is_file()
 
 
 def cloud_file(unit: Path) -> Path:
@@ -168,20 +123,15 @@ def read_episode_columns(record: FrameRange) -> dict[str, np.ndarray]:
     """The columns of `COLUMNS`, checked: as many rows as frames, finite, a camera that stands
     upright.
     """
-    path = parquet_path(record.unit, record.episode_index)
-    table = read_columns(path, list(COLUMNS), ORDER_COLUMNS)
-    check_row_order(table, path)
-    wanted = record.last - record.first + 1
-    if table.num_rows != wanted:
-        expected = f"{wanted}, frames {record.first} to {record.last} of {STATS_FILE}"
-        raise broken(path, "length", f"{table.num_rows} rows", expected)
-    if table.num_rows < SHORTEST_EPISODE:
-        raise broken(path, "length", f"{table.num_rows} rows", f"at least {SHORTEST_EPISODE}")
-    columns = {name: to_numpy(table[name], kind, path, name) for name, kind in COLUMNS.items()}
+    path = record.path
+    columns = read_arrays(path, COLUMNS)
     poses = columns[POSE]
-    infinite = np.flatnonzero(~np.isfinite(poses).all(axis=(1, 2)))
-    if len(infinite):
-        raise broken(path, POSE, f"nan or infinity at frame {infinite[0]}", "finite numbers")
+    if len(poses) != record.length:
+        expected = f"{record.length}, frames {record.first} to {record.last} of {STATS_FILE}"
+        raise broken(path, "length", f"{len(poses)} rows", expected)
+    if len(poses) < SHORTEST_EPISODE:
+        raise broken(path, "length", f"{len(poses)} rows", f"at least {SHORTEST_EPISODE}")
+    check_finite(poses, path, POSE)
     tilted = np.flatnonzero((np.abs(poses[:, 2, 0]) > LEVEL) | (poses[:, 2, 1] <= 0))
     if len(tilted):
         found = f"axes {np.round(poses[tilted[0], :3, :3], 2).tolist()} at frame {tilted[0]}"
@@ -216,17 +166,10 @@ def view_of(columns: dict[str, np.ndarray], path: Path) -> View:
     )
 
 
-def check_frame_order(frame_order: str) -> None:
-    """Raise ValueError if the frame order is not a known one."""
-    if frame_order not in FRAME_ORDERS:
-        raise ValueError(f"frame_order: found {frame_order!r}, expected one of {FRAME_ORDERS}")
-
-
 class FrameFiles:
     """Image files of a unit by number; each folder is listed once."""
 
     def __init__(self, unit: Path, frame_order: str = "numeric"):
-        check_frame_order(frame_order)
         self.unit = unit
         self.frame_order = frame_order
         self._names: dict[str, dict[int, str]] = {}
@@ -278,12 +221,10 @@ class FrameFiles:
                 below = folder.relative_to(self.unit)
                 for name in sorted(os.listdir(folder)):
                     if _NUMBER.search(name) and not is_foreign(name) and printable(name) == name:
-                        self._add(kind, str(below / name), int(_digits(name)))
+                        number, path = int(_digits(name)), str(below / name)
+                        if self._names[kind].setdefault(number, path) != path:
+                            self._twice[kind][number] = path
         return self._names[kind]
-
-    def _add(self, kind: str, path: str, number: int) -> None:
-        if self._names[kind].setdefault(number, path) != path:
-            self._twice[kind][number] = path
 
     def places(self, kind: str) -> list[int]:
         """Return what a range counts: frame numbers, or positions among the sorted names."""

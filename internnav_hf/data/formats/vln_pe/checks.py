@@ -4,7 +4,7 @@ and depth in the expected unit, for each episode and for all of a folder togethe
 T frames.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,6 @@ from internnav_hf.data.checks.poses import (
     check_standing,
     check_yaw,
 )
-from internnav_hf.data.episode import parquet_path
 from internnav_hf.data.formats.vln_pe.frames import FrameRules, RecordedFrames
 from internnav_hf.data.formats.vln_pe.reader import (
     ACTION,
@@ -41,7 +40,7 @@ from internnav_hf.data.formats.vln_pe.reader import (
     YAW,
     WholeWalk,
 )
-from internnav_hf.data.readers.errors import broken
+from internnav_hf.data.readers.errors import broken, problems_of
 from internnav_hf.geometry import Action
 
 SHIFTS = {-1: TOO_EARLY, 1: LED_TO_FRAME}
@@ -69,17 +68,14 @@ class CheckedWalk:
     def of(cls, walk: WholeWalk, rules: FrameRules) -> "CheckedWalk":
         """Check an episode; ValueError if a value or a file is broken."""
         check_walk(walk)
-        frames = walk.frames(rules)
+        record, unit = walk.record, walk.record.unit
+        place = (unit.parents[1], "/".join(unit.parts[-2:]), record.episode_index, walk.length)
+        frames = RecordedFrames(*place, rules)
         size = frames.check()
         try:
             return cls(walk, frames, size, frames.check_depth_unit(), "")
         except ValueError as error:
             return cls(walk, frames, size, None, str(error))
-
-    @property
-    def path(self) -> Path:
-        """Path of its parquet file."""
-        return parquet_path(self.walk.root, self.walk.episode_index)
 
     @property
     def reach_m(self) -> float:
@@ -108,14 +104,16 @@ Problems = dict[CheckedWalk, str]
 
 
 def _sizes(unit: Path, walks: Sequence[CheckedWalk], camera: dict[str, float]) -> Problems:
-    return _each(walks, lambda walk: check_recorded_size(unit, camera, walk.size))
+    return problems_of(walks, lambda walk: check_recorded_size(unit, camera, walk.size))
 
 
 def _actions(unit: Path, walks: Sequence[CheckedWalk], camera: dict[str, float]) -> Problems:
     """Check the action convention of all together, then of each."""
     wrong = wrong_together({w: w.transitions for w in walks}, SHIFTS, unit / "data", ACTION)
     rest = [walk for walk in walks if walk not in wrong]
-    return wrong | _each(rest, lambda w: check_agreement(w.transitions, SHIFTS, w.path, ACTION))
+    return wrong | problems_of(
+        rest, lambda w: check_agreement(w.transitions, SHIFTS, w.walk.record.path, ACTION)
+    )
 
 
 def _units(unit: Path, walks: Sequence[CheckedWalk], camera: dict[str, float]) -> Problems:
@@ -126,7 +124,7 @@ def _units(unit: Path, walks: Sequence[CheckedWalk], camera: dict[str, float]) -
     arrays = [walk for walk in walks if walk.metres is not None and not walk.wrong]
     if not arrays:
         return wrong
-    wrong |= _each([walk for walk in arrays if walk.reach_m >= FAR_M], _check_farthest)
+    wrong |= problems_of([walk for walk in arrays if walk.reach_m >= FAR_M], _check_farthest)
     rest = [walk for walk in arrays if walk not in wrong] or arrays
     try:
         metres = np.concatenate([walk.metres for walk in rest])
@@ -151,28 +149,18 @@ def _images(unit: Path, walks: Sequence[CheckedWalk], camera: dict[str, float]) 
 
     tells_floor = {"hfov_deg", "height_m", "pitch_deg", "width", "height"} <= camera.keys()
     spec = CameraSpec.from_dict(camera) if tells_floor else None
-    views = [floor_view(spec, spec.pitch_deg) if spec else None] * len(walks)
+    views = [floor_view(spec) if spec else None] * len(walks)
     lengths = [walk.walk.length for walk in walks]
     return depth_problems(walks, lengths, views, read, unit, walks[0].frames.units_per_m)
 
 
-def _each(walks: Sequence[CheckedWalk], check: Callable[[CheckedWalk], None]) -> Problems:
-    wrong = {}
-    for walk in walks:
-        try:
-            check(walk)
-        except ValueError as error:
-            wrong[walk] = str(error)
-    return wrong
-
-
 def check_walk(walk: WholeWalk) -> None:
     """Check that a robot goes where it faces, in metres and radians, and stops once, at the end."""
-    path, columns = parquet_path(walk.root, walk.episode_index), walk.columns
+    path, columns = walk.record.path, walk.columns
     position, led = columns[POSITION], columns[PREVIOUS_ACTION]
     check_positions(position, path, POSITION)
     check_yaw(columns[YAW], path, YAW)
-    if walk.finish_status == SUCCESS:
+    if walk.record.finish_status == SUCCESS:
         check_moves(led, position[:, :2], path, POSITION)
         check_standing(position, int((led == Action.FORWARD).sum()), path, POSITION)
         _check_progress(columns[PROGRESS], path)

@@ -3,11 +3,8 @@
 T frames. Arrays are never unpickled.
 """
 
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 
@@ -15,8 +12,8 @@ from internnav_hf.data.checks.depth import NUM_PROBES, known
 from internnav_hf.data.checks.images import check_aspect, check_images
 from internnav_hf.data.episode import FRAME_SUFFIX, chunk_name
 from internnav_hf.data.readers.errors import broken
-from internnav_hf.data.readers.folders import state_of
-from internnav_hf.data.readers.images import open_depth, open_image
+from internnav_hf.data.readers.images import open_array, open_depth
+from internnav_hf.data.rows import ARRAY_SUFFIX
 
 KINDS = ("rgb", "depth")
 SUFFIXES = {"rgb": (FRAME_SUFFIX["rgb"], ".png"), "depth": (FRAME_SUFFIX["depth"],)}
@@ -29,17 +26,6 @@ ODD_SHARE = 0.01  # of the pixels may have any value
 STRIDES = 16, 4  # of rows and columns of a frame, for checking the unit
 SPLAT_MARKER = "3dgs"
 SPLAT_DEPTH_UNIT_M = 100.0
-_ARRAY_ERRORS = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    EOFError,
-    MemoryError,
-    RecursionError,
-    TokenError,
-)
 
 
 @dataclass(frozen=True)
@@ -68,33 +54,6 @@ class RecordedFrames:
         self.is_splat = rules.is_splat(unit)
         self.depth_unit_m = SPLAT_DEPTH_UNIT_M if self.is_splat else rules.depth_unit_m
         self._files: dict[str, list[Path]] = {}
-        self._arrays: dict[str, Path | None] = {}
-
-    def rgb(self, stop: int | None = None) -> np.ndarray:
-        """(T, rows, columns, 3) uint8, the frames before `stop`."""
-        if (path := self._array_path("rgb")) is not None:
-            rgb = np.asarray(self._array(path, "rgb")[:stop])
-        else:
-            rgb = _stacked(self.files("rgb")[:stop], lambda path: np.asarray(open_image(path)))
-        return rgb[..., ::-1] if self.is_splat else rgb
-
-    def depth(self, stop: int | None = None) -> np.ndarray:
-        """(T, rows, columns) float32 metres, the frames before `stop`; 0 is unknown."""
-        if (path := self._array_path("depth")) is None:
-            return _stacked(self.files("depth")[:stop], open_depth)
-        depth = np.asarray(self._array(path, "depth")[:stop], dtype=np.float32)
-        metres = depth.reshape(depth.shape[:3]) * np.float32(self.depth_unit_m)
-        is_known = np.isfinite(metres)
-        if not is_known.all():
-            metres[~is_known] = 0
-        return metres
-
-    def files(self, kind: str) -> list[Path]:
-        """Return the array of one kind of frames, or the files of all, which exist."""
-        if kind not in self._files:
-            path = self._array_path(kind)
-            self._files[kind] = [path] if path is not None else self._frame_files(kind)
-        return self._files[kind]
 
     def check(self) -> tuple[int, int]:
         """Check that every frame exists, in arrays or images of the right form and of one size;
@@ -105,19 +64,19 @@ class RecordedFrames:
         return sizes[0]
 
     def _size(self, kind: str) -> tuple[int, int]:
-        path = self._array_path(kind)
-        if path is None:
+        array = self._array(kind)
+        if array is None:
             return check_images(self.files(kind), kind)
-        rows, columns = self._array(path, kind).shape[1:3]
+        rows, columns = array.shape[1:3]
         return columns, rows
 
     def check_depth_unit(self) -> np.ndarray | None:
         """Check that an array can be in the expected unit; return (N,) metres of some pixels of
         some frames, None if frames are images.
         """
-        if (path := self._array_path("depth")) is None:
+        array, path = self._array("depth"), self.files("depth")[0]
+        if array is None:
             return None
-        array = self._array(path, "depth")
         some = np.unique(np.linspace(0, self.length - 1, NUM_PROBES).astype(int))
         rows, columns = STRIDES
         values = known(np.asarray(array[some, ::rows, ::columns], np.float32))
@@ -135,36 +94,41 @@ class RecordedFrames:
 
     def depth_image(self, frame: int) -> np.ndarray:
         """Return (rows, columns) metres of one frame; values that are not finite are unknown."""
-        if (path := self._array_path("depth")) is None:
+        array = self._array("depth")
+        if array is None:
             return open_depth(self.files("depth")[frame])
-        array = self._array(path, "depth")
         image = np.asarray(array[frame], np.float32).reshape(array.shape[1:3])
         return image * np.float32(self.depth_unit_m)
 
     @property
     def units_per_m(self) -> float:
         """Return the units per metre of depth, in an array or in images."""
-        return MM_PER_M if self._array_path("depth") is None else 1 / self.depth_unit_m
+        return MM_PER_M if self._array("depth") is None else 1 / self.depth_unit_m
 
-    def _folder(self, kind: str) -> Path:
-        chunk = chunk_name(self.episode_index)
-        return self.root / self.unit / "videos" / chunk / f"observation.images.{kind}"
+    def files(self, kind: str) -> list[Path]:
+        """Return the array of one kind of frames, or the files of all; the first exists."""
+        if kind not in self._files:
+            self._files[kind] = self._find(kind)
+        return self._files[kind]
 
-    def _array_path(self, kind: str) -> Path | None:
-        if kind not in self._arrays:
-            folder = self._folder(kind)
-            names = (f"episode_{self.episode_index:06d}.npy", f"{kind}.npy")
-            paths = (folder / name for name in names)
-            self._arrays[kind] = next((path for path in paths if path.is_file()), None)
-        return self._arrays[kind]
+    def _find(self, kind: str) -> list[Path]:
+        videos = self.root / self.unit / "videos" / chunk_name(self.episode_index)
+        folder, stem = videos / f"observation.images.{kind}", f"episode_{self.episode_index:06d}"
+        for name in (stem, kind):
+            if (path := folder / f"{name}{ARRAY_SUFFIX}").is_file():
+                return [path]
+        for suffix in SUFFIXES[kind]:
+            if (folder / f"{stem}_0{suffix}").is_file():
+                return [folder / f"{stem}_{frame}{suffix}" for frame in range(self.length)]
+        expected = f"{stem}.npy, {kind}.npy or {stem}_0{SUFFIXES[kind][0]}"
+        raise broken(folder, kind, "no frames", expected)
 
-    def _array(self, path: Path, kind: str) -> np.ndarray:
-        try:  # an archive or a pickle is no array, whatever its name
-            array = np.lib.format.open_memmap(str(path), mode="r")  # a Path would be resolved
-        except _ARRAY_ERRORS as error:
-            raise broken(
-                path, "file", f"{state_of(path)} ({error})", "an array of numbers"
-            ) from error
+    def _array(self, kind: str) -> np.ndarray | None:
+        """Map the array of one kind of frames; None if they are images."""
+        path = self.files(kind)[0]
+        if path.suffix != ARRAY_SUFFIX:
+            return None
+        array = open_array(path)
         colours = (3,) if kind == "rgb" else ()
         shape = array.shape[:3] if kind == "depth" and array.shape[3:] == (1,) else array.shape
         fits = len(shape) == 3 + len(colours) and shape[3:] == colours and 0 not in shape
@@ -173,36 +137,3 @@ class RecordedFrames:
             expected = f"{np.dtype(DTYPES[kind][0])} of shape ({axes})"
             raise broken(path, kind, f"{array.dtype} of shape {array.shape}", expected)
         return array
-
-    def _frame_files(self, kind: str) -> list[Path]:
-        folder = self._folder(kind)
-        stem = f"episode_{self.episode_index:06d}"
-        for suffix in SUFFIXES[kind]:
-            if (folder / f"{stem}_0{suffix}").is_file():
-                break
-        else:
-            expected = f"{stem}.npy, {kind}.npy or {stem}_0{SUFFIXES[kind][0]}"
-            raise broken(folder, kind, "no frames", expected)
-        paths = [folder / f"{stem}_{frame}{suffix}" for frame in range(self.length)]
-        for path in paths:
-            if not _bytes_of(path):
-                raise broken(path, "file", state_of(path), f"{self.length} images")
-        return paths
-
-
-def _bytes_of(path: Path) -> int:
-    """Return the size of a file; 0 if there is none."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return 0
-    return status.st_size if stat.S_ISREG(status.st_mode) else 0
-
-
-def _stacked(paths: list[Path], read) -> np.ndarray:
-    images = [read(path) for path in paths]
-    for path, image in zip(paths, images, strict=True):
-        if image.shape != images[0].shape:
-            found, expected = image.shape, f"{images[0].shape} as in the first frame"
-            raise broken(path, "size", found, expected)
-    return np.stack(images)

@@ -5,7 +5,7 @@ published rules.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from internnav_hf.data.features import frames_key
 from internnav_hf.data.formats.vln_pe.checks import CheckedWalk, sound_walks
 from internnav_hf.data.formats.vln_pe.frames import KINDS, FrameRules, RecordedFrames
 from internnav_hf.data.formats.vln_pe.reader import (
+    ACTION,
     EPISODES_FILE,
     EXPERT_ACTIONS,
     EXPERT_STEPS,
@@ -33,36 +34,30 @@ from internnav_hf.data.formats.vln_pe.reader import (
     read_records,
     read_walk,
 )
-from internnav_hf.data.index import COLUMNS, LeftOut, Reading, Source
+from internnav_hf.data.index import LeftOut, Reading, Source, episode_schema
 from internnav_hf.data.readers.folders import unlisted
 from internnav_hf.data.rows import ARRAY_SUFFIX, camera_columns
-from internnav_hf.data.tables import described, folder_stamps, stamp
+from internnav_hf.data.tables import data_stamps, described, folder_stamps
 
 INDEX_VERSION = 7  # part of the cache's name; raise it when checks or columns change
 
-_SHARED = (
-    *("width", "height", "rgb_file", "depth_file", "depth_scale", "is_bgr"),
-    *("focal", "center", "height_m", "pitch"),
-)
-EPISODE_SCHEMA = pa.schema(
-    [
-        described("unit", pa.string(), "folder below the root: scan/scene or scan/trajectory"),
-        described("episode_index", pa.int32(), "number of the parquet file"),
-        described("num_recorded", pa.int32(), "frames on disk"),
-        described("length", pa.int32(), "frames that are used"),
-        described("instructions", pa.list_(pa.string()), "verbatim"),
-        described("instruction_tokens", pa.list_(pa.list_(pa.int32())), "stored word ids, if any"),
-        described("finish_status", pa.string(), "how the walk ended: success or another word"),
-        described("fail_reason", pa.string(), "fall, stuck, ... or nothing"),
-        described("actions", pa.list_(pa.int8()), "the expert's, at each used frame"),
-        described("previous_actions", pa.list_(pa.int8()), "what led to each used frame"),
-        described("plans", pa.list_(pa.int8()), "the expert's next 8 from each, if stored"),
-        described("steps_left", pa.list_(pa.int32()), "that it needs from each, if stored"),
-        described("progress", pa.list_(pa.float64()), "share of the way, at each used frame"),
-        described("poses", pa.list_(pa.float64()), "x, y, yaw of each used frame in a row"),
-        described("frames_key", pa.string(), "changes when the frames on disk do"),
-        *(COLUMNS[name] for name in _SHARED),
-    ]
+EPISODE_SCHEMA = episode_schema(
+    "unit",
+    "episode_index",
+    described("num_recorded", pa.int32(), "frames on disk; the other columns have the used ones"),
+    "length",
+    "instructions",
+    described("instruction_tokens", pa.list_(pa.list_(pa.int32())), "stored word ids, if any"),
+    described("finish_status", pa.string(), "how the walk ended: success or another word"),
+    described("fail_reason", pa.string(), "fall, stuck, ... or nothing"),
+    "actions",
+    described("previous_actions", pa.list_(pa.int8()), "what led to each frame"),
+    described("plans", pa.list_(pa.int8()), "the expert's next 8 from each, if stored"),
+    described("steps_left", pa.list_(pa.int32()), "that it needs from each, if stored"),
+    described("progress", pa.list_(pa.float64()), "share of the way, at each frame"),
+    "poses",
+    described("frames_key", pa.string(), "changes when the frames on disk do"),
+    uncounted="width height rgb_file depth_file depth_scale is_bgr focal center height_m pitch",
 )
 
 
@@ -79,9 +74,10 @@ class FailureRules:
 
     def used_frames(self, walk: WholeWalk) -> int:
         """Return the number of frames to use from the first; 0 leaves the episode out."""
-        if walk.finish_status != SUCCESS and walk.length < self.shortest_failure:
+        ends = (walk.record.finish_status, walk.record.fail_reason)
+        if ends[0] != SUCCESS and walk.length < self.shortest_failure:
             return 0
-        is_stuck = STUCK in (walk.finish_status, walk.fail_reason)
+        is_stuck = STUCK in ends
         return max(walk.length - self.stuck_tail, 0) if is_stuck else walk.length
 
 
@@ -94,12 +90,8 @@ class ReadingRules:
     failures: FailureRules = field(default_factory=FailureRules)
 
 
-def vln_pe(data_root: Path, rules: ReadingRules, units: Sequence[Path] | None = None) -> Source:
-    """All scans below `data_root`, or those of the rules; `units` are some of their folders."""
-
-    def find_folders() -> Sequence[Path]:
-        return units if units is not None else find_units(data_root, rules.scans)
-
+def vln_pe(data_root: Path, rules: ReadingRules) -> Source:
+    """Return all scans below `data_root`, or those of the rules."""
     return Source(
         root=data_root,
         format="vln_pe",
@@ -107,7 +99,7 @@ def vln_pe(data_root: Path, rules: ReadingRules, units: Sequence[Path] | None = 
         label="vln_pe",
         key=[INDEX_VERSION, asdict(rules)],
         schema=EPISODE_SCHEMA,
-        find_folders=find_folders,
+        find_folders=lambda: find_units(data_root, rules.scans),
         read_folder=lambda unit: read_unit(unit, rules),
         stamps=unit_stamps,
     )
@@ -117,11 +109,7 @@ def read_unit(unit: Path, rules: ReadingRules) -> Iterator[Reading]:
     """Check every episode of a unit, and all together; failed episodes may be left out."""
     records, wrong = read_records(unit)
     camera = recorded_values(unit)
-    yield from wrong
-    if not records:
-        return
-    numbers = [record.episode_index for record in records]
-    yield from unlisted(unit, numbers, STATS_FILE, len(wrong))
+    yield from (*wrong, *unlisted(unit, records, STATS_FILE, len(wrong)))
     walks: list[CheckedWalk] = []
     for record in records:
         try:
@@ -131,25 +119,27 @@ def read_unit(unit: Path, rules: ReadingRules) -> Iterator[Reading]:
     sound, contradicted = sound_walks(unit, walks)
     yield from map(ValueError, contradicted)
     for checked in sound:
+        record = checked.walk.record
         if length := rules.failures.used_frames(checked.walk):
             yield _row(checked, length) | _camera_columns(camera, checked.size)
         else:
-            yield LeftOut(checked.walk.fail_reason or checked.walk.finish_status)
+            yield LeftOut(record.fail_reason or record.finish_status)
 
 
 def _row(checked: CheckedWalk, length: int) -> dict[str, Any]:
     walk, frames = checked.walk, checked.frames
-    columns, none = walk.columns, walk.actions[:0]
+    record, columns = walk.record, walk.columns
+    none = columns[ACTION][:0]
     return {
         "unit": frames.unit,
-        "episode_index": walk.episode_index,
+        "episode_index": record.episode_index,
         "num_recorded": walk.length,
         "length": length,
-        "instructions": walk.instructions,
-        "instruction_tokens": walk.instruction_tokens,
-        "finish_status": walk.finish_status,
-        "fail_reason": walk.fail_reason,
-        "actions": walk.actions[:length],
+        "instructions": record.instructions,
+        "instruction_tokens": record.instruction_tokens,
+        "finish_status": record.finish_status,
+        "fail_reason": record.fail_reason,
+        "actions": columns[ACTION][:length],
         "previous_actions": columns[PREVIOUS_ACTION][:length],
         "plans": columns.get(EXPERT_ACTIONS, none)[:length].ravel(),
         "steps_left": columns.get(EXPERT_STEPS, none)[:length],
@@ -158,7 +148,7 @@ def _row(checked: CheckedWalk, length: int) -> dict[str, Any]:
         "frames_key": _frames_key(frames),
         "width": checked.size[0],
         "height": checked.size[1],
-        **{f"{kind}_file": _pattern(frames, kind, walk.root) for kind in KINDS},
+        **{f"{kind}_file": _pattern(frames, kind, record.unit) for kind in KINDS},
         "depth_scale": frames.units_per_m,
         "is_bgr": frames.is_splat,
     }
@@ -188,10 +178,7 @@ def _frames_key(frames: RecordedFrames) -> str:
 
 def unit_stamps(unit: Path) -> Iterator[str]:
     """Yield stamps of all files, images included, since their features are cached."""
-    for file in (TASKS_FILE, STATS_FILE, EPISODES_FILE, INFO_FILE):
-        yield stamp(unit.name, unit / file)
-    for chunk in sorted(unit.glob("data/chunk-*")):
-        yield from folder_stamps(chunk)
+    yield from data_stamps(unit, (TASKS_FILE, STATS_FILE, EPISODES_FILE, INFO_FILE))
     for folder in sorted(unit.glob("videos/chunk-*/observation.images.*")):
         yield folder.parent.name
         yield from folder_stamps(folder)

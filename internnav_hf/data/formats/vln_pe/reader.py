@@ -20,39 +20,31 @@ stands; an episode may have any number of them; names may hold any characters; `
 which is that of another part, is not read for what a walk is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from internnav_hf.data.episode import Episode, parquet_path
-from internnav_hf.data.formats.vln_pe.frames import FrameRules, RecordedFrames
-from internnav_hf.data.readers.columns import (
-    ORDER_COLUMNS,
-    Column,
-    archive_hint,
-    check_row_order,
-    read_columns,
-    to_numpy,
-)
+from internnav_hf.data.checks.poses import check_finite
+from internnav_hf.data.episode import parquet_path
+from internnav_hf.data.readers.columns import Column, archive_hint, read_arrays, read_columns
 from internnav_hf.data.readers.errors import broken, shown
 from internnav_hf.data.readers.folders import (
-    did_you_mean,
-    folders_and_dead_links,
-    nearest_folder,
+    named_folders,
     open_file,
     parquet_files,
     subfolders,
+    units_of,
 )
 from internnav_hf.data.readers.json_files import (
-    LARGEST_NUMBER,
     check_text,
+    episode_lines,
     numbered_lines,
-    one_of_each,
     parse_object,
     whole_number,
+    word_ids,
 )
 from internnav_hf.geometry import Action, wrap_angle
 
@@ -107,7 +99,9 @@ LABELS = [int(action) for action in Action if action <= Action.TURN_RIGHT]
 
 @dataclass(frozen=True)
 class WalkRecord:
-    """An episode in the meta files; `instruction_tokens` is empty if there are none."""
+    """An episode in the meta files. `instruction_tokens` are the stored word ids, one tuple per
+    instruction, or none at all.
+    """
 
     unit: Path
     episode_index: int
@@ -116,18 +110,20 @@ class WalkRecord:
     finish_status: str
     fail_reason: str
 
+    @property
+    def path(self) -> Path:
+        """Its parquet file."""
+        return parquet_path(self.unit, self.episode_index)
+
 
 @dataclass(frozen=True, eq=False)
-class WholeWalk(Episode):
-    """`columns` are those of `COLUMNS`, `PREVIOUS_ACTION` always among them, `EXPERT_ACTIONS` and
-    `EXPERT_STEPS` where they are stored.
-
-    `instruction_tokens` are the stored word ids, one tuple per instruction, or none at all.
+class WholeWalk:
+    """An episode with its `columns`: those of `COLUMNS`, `PREVIOUS_ACTION` always among them,
+    `EXPERT_ACTIONS` and `EXPERT_STEPS` if they are stored.
     """
 
-    instruction_tokens: tuple[tuple[int, ...], ...] = ()
-    finish_status: str = SUCCESS
-    fail_reason: str = ""
+    record: WalkRecord
+    columns: dict[str, np.ndarray]
 
     @property
     def length(self) -> int:
@@ -135,60 +131,24 @@ class WholeWalk(Episode):
         return len(self.columns[ACTION])
 
     @property
-    def actions(self) -> np.ndarray:
-        """(T,) the expert's action at each frame."""
-        return self.columns[ACTION]
-
-    @property
     def poses(self) -> np.ndarray:
         """(T, 3) x, y, yaw of the robot in the world, the yaw in [-pi, pi)."""
-        return walk_poses(self.columns)
-
-    def frames(self, rules: FrameRules | None = None) -> RecordedFrames:
-        """Return its images, which are read on demand."""
-        unit = "/".join(self.root.parts[-2:])
-        place = (self.root.parents[1], unit, self.episode_index, self.length)
-        return RecordedFrames(*place, rules or FrameRules())
-
-
-def read_vln_pe(root: str | Path, scans: Sequence[str] | None = None) -> Iterator[WholeWalk]:
-    """Yield episodes of all scans below `root`, in sorted order; the first broken one raises."""
-    for unit in find_units(Path(root), scans):
-        records, wrong = read_records(unit)
-        if wrong:
-            raise wrong[0]
-        yield from map(read_walk, records)
+        return np.column_stack([self.columns[POSITION][:, :2], wrap_angle(self.columns[YAW])])
 
 
 def find_units(root: Path, scans: Sequence[str] | None = None) -> list[Path]:
     """Return the sorted unit folders, scenes (v0.5) or trajectories (v0.1), of `scans` or all."""
-    if not root.is_dir():
-        hint = nearest_folder(root)
-        raise ValueError(
-            f"{root}: no such folder. It should hold a folder per scan (r2r, ...).{hint}"
-        )
-    there = [folder.name for folder in subfolders(root)]
-    for scan in scans or ():
-        if scan not in there:
-            raise ValueError(f"{root}: found no scan {scan!r}.{did_you_mean(scan, there)}")
-        if not _units_of(root / scan):
-            raise _no_episodes(root / scan, "<scene>", archive_hint(root / scan))
-    found = [unit for scan in scans or there for unit in _units_of(root / scan)]
+    found = []
+    for scan in named_folders(root, scans, "scan (r2r, ...)"):
+        units = units_of(scan, TASKS_FILE)
+        if scans and not units:
+            raise _no_episodes(scan, "<scene>", archive_hint(scan))
+        found += units
     if not found:
         hints = [archive_hint(folder) for folder in (root, *subfolders(root))]
-        inside = f" Pass the folder above it: {root.parent}." if _units_of(root) else ""
+        inside = f" Pass the folder above it: {root.parent}." if units_of(root, TASKS_FILE) else ""
         raise _no_episodes(root, "<scan>/<scene>", inside or "".join(hints))
     return found
-
-
-def _units_of(scan: Path) -> list[Path]:
-    """Return nothing if no folder in it is a unit; else all that should be, to report errors."""
-    folders = folders_and_dead_links(scan)
-    return folders if any(map(_is_unit, folders)) else []
-
-
-def _is_unit(folder: Path) -> bool:
-    return (folder / "data").is_dir() or (folder / TASKS_FILE).is_file()
 
 
 def _no_episodes(folder: Path, place: str, hint: str) -> ValueError:
@@ -230,15 +190,9 @@ def read_records(unit: Path) -> tuple[list[WalkRecord], list[ValueError]]:
     if not ((unit / STATS_FILE).is_file() or (unit / TASKS_FILE).is_file()):
         return [_parse_trajectory(unit)], []
     tasks = _read_tasks(unit)
-    rows, wrong = [], []
-    for where, line in numbered_lines(unit / STATS_FILE):
-        try:
-            record = _parse_walk(unit, tasks, where, parse_object(where, line))
-            rows.append((where, record.episode_index, record))
-        except ValueError as error:
-            wrong.append(error)
-    records, twice = one_of_each("episode_index", rows)
-    return records, wrong + twice
+    return episode_lines(
+        unit / STATS_FILE, lambda where, _, row: _parse_walk(unit, tasks, where, row)
+    )
 
 
 def _read_tasks(unit: Path) -> dict[int | None, dict[str, Any] | ValueError]:
@@ -306,7 +260,7 @@ def _record(unit: Path, index: int, text_key: str, rows: list[dict[str, Any]]) -
     """Build a record. The last line holds the finish status; if absent, the episode succeeded."""
     for row in rows:
         check_text(row["where"], text_key, row.get(text_key))
-    tokens = [_tokens(row) for row in rows]
+    tokens = [tuple(np.trim_zeros(word_ids(row["where"], row), "b")) for row in rows]
     if not all(tokens) and any(tokens):
         found = f"lists in {sum(map(bool, tokens))} of {len(rows)} lines"
         raise broken(rows[0]["where"], "instruction_tokens", found, "all of them or none")
@@ -328,33 +282,14 @@ def _word(row: dict[str, Any], field: str) -> str:
     return str(word)
 
 
-def _tokens(row: dict[str, Any]) -> tuple[int, ...]:
-    """Return word ids without trailing zeros; empty if none are stored."""
-    tokens = row.get("instruction_tokens") or []
-    if not isinstance(tokens, list) or not all(
-        type(token) is int and 0 <= token <= LARGEST_NUMBER for token in tokens
-    ):
-        raise broken(row["where"], "instruction_tokens", shown(tokens), "a list of word ids")
-    return tuple(np.trim_zeros(tokens, "b"))
-
-
 def read_walk(record: WalkRecord) -> WholeWalk:
     """Read and check the columns of one episode."""
-    path = parquet_path(record.unit, record.episode_index)
-    wanted = [name for name in COLUMNS if name not in OPTIONAL_COLUMNS]
-    table = read_columns(path, wanted, (*OPTIONAL_COLUMNS, *ORDER_COLUMNS))
-    check_row_order(table, path)
-    columns = {
-        name: to_numpy(table[name], column, path, name)
-        for name, column in COLUMNS.items()
-        if name in table.column_names
-    }
-    if table.num_rows == 0:
+    path = record.path
+    columns = read_arrays(path, COLUMNS, OPTIONAL_COLUMNS)
+    if not len(columns[ACTION]):
         raise broken(path, "length", "0 rows", "at least one frame")
     for name in (PROGRESS, POSITION, YAW):
-        wrong = np.flatnonzero(~np.isfinite(columns[name]).reshape(table.num_rows, -1).all(axis=1))
-        if len(wrong):
-            raise broken(path, name, f"nan or infinity at frame {wrong[0]}", "finite numbers")
+        check_finite(columns[name], path, name)
     columns.setdefault(PREVIOUS_ACTION, previous_actions(columns[ACTION]))
     _check_actions(columns[ACTION], LABELS, path, ACTION)
     _check_actions(columns[PREVIOUS_ACTION], [-1, *LABELS], path, PREVIOUS_ACTION)
@@ -364,20 +299,7 @@ def read_walk(record: WalkRecord) -> WholeWalk:
         if few.any():
             found = "none, or less than 1"
             raise broken(path, EXPERT_STEPS, found, "a positive number at each frame")
-    return WholeWalk(
-        record.unit,
-        record.episode_index,
-        record.instructions,
-        columns,
-        instruction_tokens=record.instruction_tokens,
-        finish_status=record.finish_status,
-        fail_reason=record.fail_reason,
-    )
-
-
-def walk_poses(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """(T, 3) x, y, yaw of the robot in the world, the yaw in [-pi, pi)."""
-    return np.column_stack([columns[POSITION][:, :2], wrap_angle(columns[YAW])])
+    return WholeWalk(record, columns)
 
 
 def _check_actions(actions: np.ndarray, known: list[int], path: Path, name: str) -> None:

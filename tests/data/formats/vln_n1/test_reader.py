@@ -1,13 +1,15 @@
 import json
+import re
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from internnav_hf.data import read_vln_n1
-from internnav_hf.data.formats.vln_n1.ranges import parse_range, read_ranges
+from internnav_hf.data.formats.vln_n1.index import ReadingRules
+from internnav_hf.data.formats.vln_n1.ranges import read_ranges
 from internnav_hf.data.formats.vln_n1.reader import (
+    EXTRINSIC,
     INTRINSIC,
     FrameFiles,
     find_units,
@@ -22,6 +24,7 @@ from tests.data.vln_n1 import (
     extrinsic,
     frame_of,
     parquet_of,
+    read_walks,
     walk,
     write_root,
     write_unit,
@@ -34,24 +37,23 @@ def root(tmp_path):
 
 
 def test_one_folder_a_scene(root):
-    episodes = list(read_vln_n1(root))
-    assert [episode.episode_index for episode in episodes] == [0, 1, 2]
-    assert [episode.length for episode in episodes] == [40, 44, 48]
-    assert episodes[0].instructions == ()
-    assert_allclose(episodes[1].columns["action"], walk(44, turn=0.0), atol=1e-12)
-    second = episodes[1].frame_path("rgb", "", 3)
-    assert second == frame_of(episodes[1].root, 43)
-    assert episodes[1].frame_path("depth", "", 0).is_file()
+    records, columns = zip(*read_walks(root), strict=True)
+    assert [record.episode_index for record in records] == [0, 1, 2]
+    assert [record.length for record in records] == [40, 44, 48]
+    assert_allclose(columns[1]["action"], walk(44, turn=0.0), atol=1e-12)
+    unit, files = records[1].unit, FrameFiles(records[1].unit)
+    assert unit / files.paths(records[1], "rgb")[3] == frame_of(unit, 43)
+    assert (unit / files.paths(records[1], "depth")[0]).is_file()
 
 
 def test_one_folder_a_trajectory(tmp_path):
     for number in range(3):
         unit = tmp_path / "gibson_zed" / "scene" / f"trajectory_{number}"
         write_unit(unit, [walk(30 + number)])
-    episodes = list(read_vln_n1(tmp_path))
-    assert [episode.length for episode in episodes] == [30, 31, 32]
-    assert [episode.episode_index for episode in episodes] == [0, 0, 0]
-    assert episodes[2].root == tmp_path / "gibson_zed" / "scene" / "trajectory_2"
+    records = [record for record, _ in read_walks(tmp_path)]
+    assert [record.length for record in records] == [30, 31, 32]
+    assert [record.episode_index for record in records] == [0, 0, 0]
+    assert records[2].unit == tmp_path / "gibson_zed" / "scene" / "trajectory_2"
 
 
 @pytest.mark.parametrize("name", ["{}", "{:06d}", "{:02d}", "episode_000003_{}", "rgb-1_{:03d}"])
@@ -70,18 +72,27 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path, name):
 def test_the_published_order_is_by_text(tmp_path):
     unit = write_unit(tmp_path / "g" / "s", [walk(12)])
     (record,) = read_ranges(unit)[0]
-    numbers = FrameFiles(unit, "lexicographic").numbers(record, "rgb")
-    assert numbers == [0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9]
-    (episode,) = read_vln_n1(tmp_path, frame_order="lexicographic")
-    assert episode.frame_path("rgb", "", 2) == frame_of(unit, 10)
+    files = FrameFiles(unit, "lexicographic")
+    assert files.numbers(record, "rgb") == [0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert unit / files.paths(record, "rgb")[2] == frame_of(unit, 10)
     with pytest.raises(ValueError, match="frame_order: found 'sorted', expected one of"):
-        FrameFiles(unit, "sorted")
+        ReadingRules(frame_order="sorted")
+
+
+def ranges_of(unit, line: str):
+    """The records of a file whose line 5 is `line`, and what is wrong with the others."""
+    path = unit / "meta" / "episodes_stats.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    known = json.dumps({"stats": {"image_index": {"min": 0, "max": 2}}})
+    path.write_text("\n".join([*[known] * 4, line]))
+    records, wrong = read_ranges(unit)
+    return records[4:], wrong
 
 
 def test_ranges_are_numbers_or_lists(tmp_path):
     for first, last in ((3, 9), ([3], [9]), (3.0, [[9.0]])):
         line = json.dumps({"stats": {"image_index": {"min": first, "max": last}}})
-        record = parse_range(tmp_path, "stats:5", 4, line.encode())
+        ((record,), _) = ranges_of(tmp_path, line)
         assert (record.first, record.last, record.episode_index) == (3, 9, 4)
 
 
@@ -99,11 +110,10 @@ def test_ranges_are_numbers_or_lists(tmp_path):
     ],
 )
 def test_a_line_that_is_no_range_is_named(tmp_path, line):
-    with pytest.raises(ValueError, match=r"stats:7: line: found .*expected"):
-        parse_range(tmp_path, "stats:7", 6, line.encode())
-    backwards = b'{"stats": {"image_index": {"min": 5, "max": 2}}}'
-    with pytest.raises(ValueError, match="image_index: found 5 to 2, expected 0 <= min <= max"):
-        parse_range(tmp_path, "stats:7", 6, backwards)
+    _, (error,) = ranges_of(tmp_path, line)
+    assert re.search(r"stats\.jsonl:5: line: found .*expected", str(error))
+    _, (error,) = ranges_of(tmp_path, '{"stats": {"image_index": {"min": 5, "max": 2}}}')
+    assert "image_index: found 5 to 2, expected 0 <= min <= max" in str(error)
 
 
 def test_the_robot_stands_below_the_camera():
@@ -114,22 +124,20 @@ def test_the_robot_stands_below_the_camera():
 
 
 def test_the_view_comes_from_the_first_row(root):
-    episode = next(read_vln_n1(root))
-    view = view_of(episode.columns, episode.root)
+    record, given = next(read_walks(root))
+    view = view_of(given, record.unit)
     assert (view.focal, view.center) == ((50.0, 50.0), (32.0, 18.0))
     assert_allclose([view.height_m, view.pitch], [HEIGHT_M, PITCH])
-    columns = dict(episode.columns)
-    columns["observation.camera_extrinsic"] = extrinsic()[None] @ np.diag([-1.0, -1, 1, 1])
+    turned = extrinsic()[None] @ np.diag([-1.0, -1, 1, 1])
     with pytest.raises(ValueError, match="camera_extrinsic: found .*a rotation about the right"):
-        view_of(columns, episode.root)
-    columns = dict(episode.columns) | {INTRINSIC: np.zeros((1, 3, 3))}
+        view_of(given | {EXTRINSIC: turned}, record.unit)
     with pytest.raises(ValueError, match="camera_intrinsic: found .*positive focal lengths"):
-        view_of(columns, episode.root)
+        view_of(given | {INTRINSIC: np.zeros((1, 3, 3))}, record.unit)
 
 
 def test_folders_and_groups_are_named(root, tmp_path):
     assert [unit.name for unit in find_units(root, ["simulated_zed"])] == ["scene_0"]
-    with pytest.raises(ValueError, match=r"no group hm3d_zed; there is \['simulated_zed'\]"):
+    with pytest.raises(ValueError, match="no group 'hm3d_zed'. It has simulated_zed. Did you mean"):
         find_units(root, ["hm3d_zed"])
     with pytest.raises(ValueError, match="no such folder"):
         find_units(tmp_path / "nowhere")
@@ -154,11 +162,11 @@ def test_what_is_held_out_is_not_trained_on(tmp_path):
 def test_the_first_broken_episode_raises(root):
     parquet_of(root / "simulated_zed" / "scene_0", 1).unlink()
     with pytest.raises(ValueError, match="episode_000001.parquet: file: found no file"):
-        list(read_vln_n1(root))
+        list(read_walks(root))
 
 
 def test_two_files_of_one_number_are_refused(root):
     unit = root / "simulated_zed" / "scene_0"
     Image.new("RGB", (4, 4)).save(frame_of(unit, 7, name="{:04d}"))
     with pytest.raises(ValueError, match="name: found the number of .*expected each number once"):
-        list(read_vln_n1(root))
+        FrameFiles(unit).paths(read_ranges(unit)[0][0], "rgb")

@@ -3,7 +3,6 @@ import pytest
 
 from internnav_hf.data.formats.vln_pe.checks import CheckedWalk, check_walk, sound_walks
 from internnav_hf.data.formats.vln_pe.frames import FrameRules
-from internnav_hf.data.formats.vln_pe.reader import read_vln_pe
 from tests.data import vln_pe
 
 ACTIONS = [1, 1, 2, 1, 1, 3, 3, 1, 2, 1, 1, 1, 2, 2, 1, 1, 3, 1, 1, 0]
@@ -20,12 +19,12 @@ def written(tmp_path, **changes):
 
 
 def walks_of(root):
-    return list(read_vln_pe(root))
+    return list(vln_pe.read_walks(root))
 
 
 def judged(root):
     walks = [CheckedWalk.of(walk, FrameRules()) for walk in walks_of(root)]
-    return sound_walks(walks[0].walk.root, walks)
+    return sound_walks(walks[0].walk.record.unit, walks)
 
 
 def test_a_sound_walk_passes(tmp_path):

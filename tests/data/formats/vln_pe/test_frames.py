@@ -2,6 +2,11 @@ import numpy as np
 import pytest
 
 from internnav_hf.data.formats.vln_pe.frames import FrameRules, RecordedFrames
+from internnav_hf.data.formats.vln_pe.index import ReadingRules
+from internnav_hf.data.formats.vln_pe.index import vln_pe as source
+from internnav_hf.data.formats.vln_pe.reader import find_units
+from internnav_hf.data.index import index_folders
+from internnav_hf.data.rows import EpisodeRow
 from tests.data import vln_pe
 
 LENGTH = 5
@@ -17,22 +22,34 @@ def frames_of(tmp_path, images=False, name="r2r/a_b", **rules) -> RecordedFrames
     return RecordedFrames(tmp_path, name, 0, LENGTH, FrameRules(**rules))
 
 
+def row_of(tmp_path, **rules) -> EpisodeRow:
+    """The one episode, as tasks read it."""
+    table = index_folders(
+        source(tmp_path, ReadingRules(frames=FrameRules(**rules))), find_units(tmp_path)
+    )
+    assert not table.broken_episodes
+    return EpisodeRow(table.episodes, 0, tmp_path)
+
+
 def test_frames_are_read_from_arrays_and_from_images(tmp_path, images):
     frames = frames_of(tmp_path, images)
     frames.check()
     frames.check_depth_unit()
-    np.testing.assert_array_equal(frames.rgb(), vln_pe.rgb_of(LENGTH))
-    np.testing.assert_allclose(frames.depth(), 10 * vln_pe.depth_of(LENGTH), atol=1e-3)
-    assert frames.depth().dtype == np.float32
-    assert len(frames.rgb(2)) == len(frames.depth(2)) == 2
+    expected = 10 * vln_pe.depth_of(LENGTH)
+    np.testing.assert_allclose(frames.depth_image(3), expected[3], atol=1e-3)
     assert len(frames.files("rgb")) == (LENGTH if images else 1)
+    row = row_of(tmp_path)
+    np.testing.assert_array_equal(row.images(LENGTH), vln_pe.rgb_of(LENGTH))
+    np.testing.assert_allclose(row.depths(LENGTH), expected, atol=1e-3)
+    assert row.depths(LENGTH).dtype == np.float32
+    assert len(row.images(2)) == len(row.depths(2)) == 2
 
 
 def test_the_older_names_are_read(tmp_path):
     vln_pe.write_trajectory(tmp_path / "r2r" / "t", vln_pe.some_actions(LENGTH))
     frames = RecordedFrames(tmp_path, "r2r/t", 0, LENGTH, FrameRules())
-    np.testing.assert_array_equal(frames.rgb(), vln_pe.rgb_of(LENGTH))
     assert frames.files("depth")[0].name == "depth.npy"
+    np.testing.assert_array_equal(row_of(tmp_path).images(LENGTH), vln_pe.rgb_of(LENGTH))
 
 
 def test_a_depth_with_one_channel_is_read(tmp_path):
@@ -40,17 +57,18 @@ def test_a_depth_with_one_channel_is_read(tmp_path):
     path = vln_pe.array_of(tmp_path / "r2r/a_b", 0, vln_pe.DEPTH)
     np.save(path, vln_pe.depth_of(LENGTH)[..., None].astype(np.float16))
     frames.check()
-    np.testing.assert_allclose(frames.depth(), 10 * vln_pe.depth_of(LENGTH), atol=0.01)
+    expected = 10 * vln_pe.depth_of(LENGTH)
+    np.testing.assert_allclose(row_of(tmp_path).depths(LENGTH), expected, atol=0.01)
 
 
 def test_scans_of_splats_are_turned_round(tmp_path):
     name = "r2r/3dgs_7"
     splats = frames_of(tmp_path, name=name)
     splats.check_depth_unit()
-    np.testing.assert_array_equal(splats.rgb(), vln_pe.rgb_of(LENGTH)[..., ::-1])
-    np.testing.assert_allclose(splats.depth(), 100 * vln_pe.depth_of(LENGTH))
-    plain = frames_of(tmp_path, name=name, splat_marker=None)
-    np.testing.assert_array_equal(plain.rgb(), vln_pe.rgb_of(LENGTH))
+    row, plain = row_of(tmp_path), row_of(tmp_path, splat_marker=None)
+    np.testing.assert_array_equal(row.images(LENGTH), vln_pe.rgb_of(LENGTH)[..., ::-1])
+    np.testing.assert_allclose(row.depths(LENGTH), 100 * vln_pe.depth_of(LENGTH), rtol=1e-6)
+    np.testing.assert_array_equal(plain.images(LENGTH), vln_pe.rgb_of(LENGTH))
 
 
 def test_depth_in_metres_is_noticed(tmp_path):
@@ -62,7 +80,7 @@ def test_depth_in_metres_is_noticed(tmp_path):
     metres = frames_of(tmp_path, depth_unit_m=1.0)
     np.save(path, 10 * vln_pe.depth_of(LENGTH))
     metres.check_depth_unit()
-    np.testing.assert_allclose(metres.depth(), 10 * vln_pe.depth_of(LENGTH))
+    np.testing.assert_allclose(metres.depth_image(2), 10 * vln_pe.depth_of(LENGTH)[2])
 
 
 @pytest.mark.parametrize(
@@ -104,13 +122,12 @@ def test_no_frames_and_a_missing_one_are_named(tmp_path):
     for path in missing.parent.iterdir():
         path.unlink()
     with pytest.raises(ValueError, match="observation.images.rgb: rgb: found no frames"):
-        frames.check()
+        RecordedFrames(tmp_path, "r2r/a_b", 0, LENGTH, FrameRules()).check()
 
 
 def test_images_of_different_sizes_are_named(tmp_path):
     frames = frames_of(tmp_path, images=True)
     path = frames.files("rgb")[2]
     vln_pe.Image.new("RGB", (8, 8)).save(path)
-    with pytest.raises(ValueError, match=r"size: found \(8, 8, 3\), expected \(12, 16, 3\)"):
-        frames.rgb()
-    assert len(frames.rgb(2)) == 2
+    with pytest.raises(ValueError, match=r"size: found \(8, 8\), expected \(16, 12\)"):
+        frames.check()

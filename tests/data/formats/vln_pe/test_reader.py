@@ -3,8 +3,6 @@ import json
 import numpy as np
 import pytest
 
-from internnav_hf.data import read_vln_pe
-from internnav_hf.data.formats.vln_pe.frames import FrameRules
 from internnav_hf.data.formats.vln_pe.reader import find_units, is_vln_pe
 from tests.data import vln_n1, vln_pe
 
@@ -17,7 +15,7 @@ def unit(tmp_path):
 
 @pytest.fixture
 def read(unit):
-    return lambda: list(read_vln_pe(unit.parents[1]))
+    return lambda: list(vln_pe.read_walks(unit.parents[1]))
 
 
 def lines_of(path):
@@ -27,36 +25,36 @@ def lines_of(path):
 def test_walks_are_read_with_their_instructions(read, unit):
     first, second = read()
     assert (first.length, second.length) == (6, 9)
-    assert first.instructions == second.instructions == vln_pe.INSTRUCTIONS
-    assert first.actions.tolist() == vln_pe.some_actions(6)  # at each frame, not the next one
-    assert first.instruction_tokens[1] == (9, 10, 7, 2)
-    assert (first.finish_status, first.fail_reason) == ("success", "")
-    assert first.root == unit
-    np.testing.assert_array_equal(second.frames().rgb(), vln_pe.rgb_of(9, 1))
-    assert second.frames(FrameRules(1.0)).depth(2).max() < 1
+    assert first.record.instructions == second.record.instructions == vln_pe.INSTRUCTIONS
+    actions = first.columns["observation.action"].tolist()
+    assert actions == vln_pe.some_actions(6)  # at each frame, not the next one
+    assert first.record.instruction_tokens[1] == (9, 10, 7, 2)
+    assert (first.record.finish_status, first.record.fail_reason) == ("success", "")
+    assert first.record.unit == unit
     np.testing.assert_allclose(first.poses[:, :2], vln_pe.poses_of(vln_pe.some_actions(6))[:, :2])
     assert (np.abs(second.poses[:, 2]) <= np.pi).all()
 
 
 def test_the_older_layout_is_read(tmp_path):
     unit = vln_pe.write_trajectory(tmp_path / "r2r" / "trajectory_0", vln_pe.some_actions(7))
-    (walk,) = read_vln_pe(tmp_path)
+    (walk,) = vln_pe.read_walks(tmp_path)
     assert walk.length == 7
-    assert walk.instructions == vln_pe.INSTRUCTIONS
-    assert walk.root == unit
+    assert walk.record.instructions == vln_pe.INSTRUCTIONS
+    assert walk.record.unit == unit
 
 
 def test_instructions_go_by_their_number_and_not_by_their_line(read, unit):
     path = unit / "meta" / "tasks.jsonl"
     vln_pe.write_lines(path, lines_of(path)[::-1])
-    assert [walk.instructions for walk in read()] == [vln_pe.INSTRUCTIONS] * 2
+    assert [walk.record.instructions for walk in read()] == [vln_pe.INSTRUCTIONS] * 2
 
 
 def test_an_episode_may_have_any_number_of_instructions(tmp_path):
     for number in (1, 2, 5):
         texts = [f"walk {i}" for i in range(number)]
         vln_pe.write_scene(tmp_path / "r2r" / f"{number}", [vln_pe.some_actions()], texts)
-    assert [len(walk.instructions) for walk in read_vln_pe(tmp_path)] == [1, 2, 5]
+    found = [walk.record.instructions for walk in vln_pe.read_walks(tmp_path)]
+    assert [len(instructions) for instructions in found] == [1, 2, 5]
 
 
 def test_stats_may_be_in_lerobots_own_form(read, unit):
@@ -76,7 +74,7 @@ def test_ids_of_nothing_but_padding_are_none(read, unit):
     path = unit / "meta" / "tasks.jsonl"
     rows = lines_of(path)
     vln_pe.write_lines(path, [row | {"instruction_tokens": [0] * 200} for row in rows])
-    assert read()[0].instruction_tokens == ()
+    assert read()[0].record.instruction_tokens == ()
 
 
 def test_what_led_to_a_frame_may_be_another_action(read, unit):
@@ -233,4 +231,4 @@ def test_marks_that_look_like_new_lines_stay_in_an_instruction(read, unit):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     lines = [json.dumps(row | {"task": text}, ensure_ascii=False) for row in rows]
     path.write_text("\r\n".join(lines), encoding="utf-8")
-    assert set(read()[0].instructions) == {text}
+    assert set(read()[0].record.instructions) == {text}
