@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from internnav_hf.command_line import LineParser
+from internnav_hf.models.navdp.config import NavDPActionExpertConfig
 from internnav_hf.models.navdp.expert import NavDPActionExpert
-from internnav_hf.models.navdp.expert_config import NavDPActionExpertConfig
 from internnav_hf.models.navdp.trunk import Denoiser
 
 TARGET = 1.6

@@ -27,7 +27,7 @@ from internnav_hf.command_line import LineParser
 from internnav_hf.data import FeatureStore, VLNCollator, VLNDataset
 from internnav_hf.data.features import DTYPES, cache_features
 from internnav_hf.models.vln.cma import CMAModel
-from internnav_hf.models.vln.cma_config import CMAConfig
+from internnav_hf.models.vln.config import CMAConfig
 from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
 from internnav_hf.sim.writers.vln_pe import RecordedEpisode, vln_pe_folder
 

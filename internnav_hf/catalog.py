@@ -10,6 +10,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -18,10 +19,6 @@ from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, Pre
 
 PACKAGE = __name__.partition(".")[0]
 PROCESSOR_REGISTRY = "transformers.models.auto.processing_auto"
-DUAL_VLN = ("DualVLN", "2512.08186")
-NAVDP = ("NavDP", "2505.08712")
-VLN_PE = ("VLN-PE", "2507.13019")
-SYSTEM2_PROCESSOR = "system2.processor.System2Processor"
 VLN_PROCESSOR = "vln.processor.VLNProcessor"
 NON_COMMERCIAL, MIT = "cc-by-nc-sa-4.0", "mit"
 
@@ -74,84 +71,59 @@ class Family:
         return self.load("config").model_type
 
 
+_DualVLN = partial(
+    Family,
+    benchmark="vln",
+    processor="system2.processor.System2Processor",
+    paper=("DualVLN", "2512.08186"),
+    licence=NON_COMMERCIAL,
+)
+_VLNPE = partial(
+    Family,
+    benchmark="vln",
+    processor=VLN_PROCESSOR,
+    paper=("VLN-PE", "2507.13019"),
+    licence=MIT,
+    released="vln.released.is_released",
+)
 # A checkpoint belongs to the first family that recognises it: a dual system contains a System2.
 FAMILIES: tuple[Family, ...] = (
-    Family(
-        name="DualSystem",
-        folder="dual_system",
-        benchmark="vln",
-        processor=SYSTEM2_PROCESSOR,
-        paper=DUAL_VLN,
-        licence=NON_COMMERCIAL,
+    _DualVLN(
+        "DualSystem",
+        "dual_system",
         released="dual_system.config.is_released",
         others=("models.dual_system.model.DualSystemOutput",),
     ),
-    Family(
-        name="System2",
-        folder="system2",
-        benchmark="vln",
-        processor=SYSTEM2_PROCESSOR,
-        paper=DUAL_VLN,
-        licence=NON_COMMERCIAL,
+    _DualVLN(
+        "System2",
+        "system2",
         released="system2.config.is_released",
         others=("models.system2.model.System2Output", "policies.decisions.Decision"),
     ),
     Family("NextDiT", "nextdit", model="model.NextDiTActionExpert", licence=NON_COMMERCIAL),
+    Family("NavDPActionExpert", "navdp", model="expert.{name}", licence=NON_COMMERCIAL),
     Family(
-        name="NavDPActionExpert",
-        folder="navdp",
-        config="expert_config.NavDPActionExpertConfig",
-        model="expert.NavDPActionExpert",
-        licence=NON_COMMERCIAL,
-    ),
-    Family(
-        name="NavDP",
-        folder="navdp",
+        "NavDP",
+        "navdp",
         benchmark="visual_navigation",
-        paper=NAVDP,
+        paper=("NavDP", "2505.08712"),
         licence=NON_COMMERCIAL,
         released="navdp.released.is_released",
         others=("models.navdp.model.NavDPOutput", "models.navdp.model.NavDPSamples"),
     ),
-    Family(
-        name="RDP",
-        folder="rdp",
-        benchmark="vln",
-        processor=VLN_PROCESSOR,
-        paper=VLN_PE,
-        licence=MIT,
-        released="vln.released.is_released",
-        others=(
-            "models.rdp.model.RDPAction",
-            "models.rdp.model.RDPOutput",
-            "models.rdp.model.RDPPrediction",
-        ),
+    _VLNPE(
+        "RDP",
+        "rdp",
+        others=tuple(f"models.rdp.model.RDP{name}" for name in ("Action", "Output", "Prediction")),
     ),
-    Family(
-        name="Seq2Seq",
-        folder="vln",
-        benchmark="vln",
-        processor=VLN_PROCESSOR,
-        config="seq2seq_config.Seq2SeqConfig",
-        model="seq2seq.Seq2SeqModel",
+    _VLNPE(
+        "Seq2Seq",
+        "vln",
+        model="seq2seq.{name}Model",
         policy="vln.VLNPolicy",
-        paper=VLN_PE,
-        licence=MIT,
-        released="vln.released.is_released",
         others=("models.vln.base.VLNAction", "models.vln.losses.VLNOutput"),
     ),
-    Family(
-        name="CMA",
-        folder="vln",
-        benchmark="vln",
-        processor=VLN_PROCESSOR,
-        config="cma_config.CMAConfig",
-        model="cma.CMAModel",
-        policy="vln.VLNPolicy",
-        paper=VLN_PE,
-        licence=MIT,
-        released="vln.released.is_released",
-    ),
+    _VLNPE("CMA", "vln", model="cma.{name}Model", policy="vln.VLNPolicy"),
 )
 # Public names that belong to no family.
 OTHERS = (

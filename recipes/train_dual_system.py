@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from transformers import set_seed
 
-from internnav_hf import DualSystemPolicy
+from internnav_hf import DualSystemPolicy, System2Processor
 from internnav_hf.arguments.data import DATASET_NAMES, DialogueArguments
 from internnav_hf.arguments.training import NavTrainingArguments, option, run_recipe
 from internnav_hf.camera import stored_cameras
@@ -110,7 +110,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
     )
 
     # ---------------------------------- data ----------------------------------
-    processor = start.load_processor(model_args.model or model_args.system2)
+    processor = System2Processor.from_pretrained(model_args.model or model_args.system2)
     shared = {
         "data_root": data_args.data_root,
         "processor": processor,

@@ -13,11 +13,9 @@ from internnav_hf.policies.goals import (
 )
 from internnav_hf.policies.loading import (
     family_of_checkpoint,
-    is_dual_system,
     load_policy,
     load_vln_policy,
     policy_settings,
-    vln_kind,
 )
 from internnav_hf.policies.navdp import NavDPEpisode, NavDPPolicy, NavDPStep
 from internnav_hf.policies.policy import GoalPolicy, InstructionPolicy
@@ -50,9 +48,7 @@ __all__ = [
     "VLNPolicy",
     "VLNStep",
     "family_of_checkpoint",
-    "is_dual_system",
     "load_policy",
     "load_vln_policy",
     "policy_settings",
-    "vln_kind",
 ]

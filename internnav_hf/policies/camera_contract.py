@@ -8,11 +8,10 @@ are reported once, too.
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
-from internnav_hf.camera import CameraSpec, cameras_of, difference_from_all
+from internnav_hf.camera import CameraSpec, difference_from_all
 from internnav_hf.policies.observations import (
     Frame,
     depth_doubts,
@@ -26,22 +25,6 @@ logger = logging.getLogger(__name__)
 UNKNOWN = "the model does not say which camera it was trained with; yours is not compared."
 TWO_VIEWS = ("depth_scale",)
 ONE_VIEW = ("look_down_pitch_deg", "depth_scale")  # depth comes in metres
-
-
-class KnowsItsCameras:
-    """Base of a policy whose `processor` stores the cameras that its model was trained with."""
-
-    processor: Any
-
-    @property
-    def cameras(self) -> tuple[CameraSpec, ...]:
-        """The cameras that the model was trained with; empty if they are not stored."""
-        return cameras_of(self.processor.camera)
-
-    @property
-    def camera(self) -> CameraSpec | None:
-        """The first of `cameras`."""
-        return next(iter(self.cameras), None)
 
 
 class CameraContract:

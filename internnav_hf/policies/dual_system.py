@@ -30,10 +30,11 @@ from torch import Tensor
 from internnav_hf.camera import CameraSpec, resize_view
 from internnav_hf.data.tasks.dual_system import LARGEST_DEPTH_M
 from internnav_hf.geometry import Action
+from internnav_hf.models.dual_system.action_expert import ActionExpert
 from internnav_hf.models.dual_system.config import DualSystemConfig
 from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.models.system2.processor import System2Processor
-from internnav_hf.policies.camera_contract import TWO_VIEWS, CameraContract, KnowsItsCameras
+from internnav_hf.policies.camera_contract import TWO_VIEWS, CameraContract
 from internnav_hf.policies.decisions import Decision
 from internnav_hf.policies.episodes import (
     FrameHistory,
@@ -53,6 +54,7 @@ from internnav_hf.policies.observations import (
     checked_keys,
     place_of,
 )
+from internnav_hf.policies.policy import InstructionPolicy
 from internnav_hf.policies.system2 import VIEWS, AnswerWith, System2Policy
 from internnav_hf.trajectory import follow, path_of
 from internnav_hf.weights.checkpoints import hub_arguments, stored_config
@@ -102,7 +104,7 @@ class DualSystemEpisode:
         self.age += 1
 
 
-class DualSystemPolicy(KnowsItsCameras):
+class DualSystemPolicy(InstructionPolicy):
     """See the module; for one robot (`reset`, `act`, `observe`) or many (`start`, `steps`).
 
     An observation has `rgb`, and `rgb_look_down` unless the camera has one pitch; for experts that
@@ -110,8 +112,6 @@ class DualSystemPolicy(KnowsItsCameras):
     episode determine its noise, whatever runs in the same batch. `camera`, `strict_camera`, errors
     and STOP are as with `System2Policy`; a bad observation of one robot changes nothing for any.
     """
-
-    episode: DualSystemEpisode | None = None
 
     def __init__(
         self,
@@ -137,13 +137,13 @@ class DualSystemPolicy(KnowsItsCameras):
         self.processor = processor
         self.system2 = System2Policy(model.system2, processor, answer_with, planner=model.plan)
         self.expert: Any = model.action_expert
-        self.num_samples = num_samples
-        self.seed = seed
+        self.num_samples, self.seed = num_samples, seed
         self.max_steps_per_plan = max_steps_per_plan
         self.actions_per_trajectory = actions_per_trajectory
         given = {"guidance_scale": guidance_scale, "num_inference_steps": num_inference_steps}
         self.sampling = {name: value for name, value in given.items() if value is not None}
-        known = inspect.signature(self.expert.sample).parameters
+        is_ours = isinstance(self.expert, ActionExpert)
+        known = inspect.signature(self.expert.denoise if is_ours else self.expert.sample).parameters
         for setting in self.sampling:
             if setting not in known:
                 raise ValueError(f"{setting}: {type(self.expert).__name__} samples without it.")
@@ -174,14 +174,6 @@ class DualSystemPolicy(KnowsItsCameras):
         model = DualSystemModel.from_pretrained(path, **kwargs)
         processor = System2Processor.from_pretrained(path, **style, **hub)
         return cls(model, processor, **settings)
-
-    def reset(self, instruction: str) -> None:
-        """Start an episode of one robot."""
-        self.episode = self.start(instruction)
-
-    def act(self, observation: dict[str, Any]) -> DualSystemStep:
-        """The next step of the single robot, given `observation`."""
-        return self.steps([self.episode], [observation])[0]
 
     def observe(self, rgb: Frame) -> None:
         """Add a frame between two actions of the last answer, which the robot still executes."""

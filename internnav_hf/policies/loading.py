@@ -101,18 +101,6 @@ def family_of_checkpoint(path: Any, **hub: Any) -> Family | None:
     return ours or _released(stored, cache(lambda: weight_names(path, **hub)))
 
 
-def vln_kind(path: Any, **hub: Any) -> str | None:
-    """ "seq2seq", "cma" or "rdp"; None for a checkpoint of another family."""
-    family = family_of_checkpoint(path, **hub)
-    return _word(family) if family is not None and family.folder in ("vln", "rdp") else None
-
-
-def is_dual_system(path: Any, **hub: Any) -> bool:
-    """Whether a checkpoint is a dual system, ours or a released one."""
-    family = family_of_checkpoint(path, **hub)
-    return family is not None and family.name == "DualSystem"
-
-
 def _released(stored: dict[str, Any], names: Any) -> Family | None:
     known = ((family, family.load("released")) for family in catalog.FAMILIES)
     return next((one for one, is_it in known if is_it and is_it(one.name, stored, names)), None)

@@ -24,14 +24,14 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers.utils import CONFIG_NAME
 
-from internnav_hf.camera import CameraSpec, cameras_of
+from internnav_hf.camera import CameraSpec
 from internnav_hf.models.navdp.config import NavDPConfig
 from internnav_hf.models.navdp.letterbox import goal_mask, letterbox, letterbox_depth
 from internnav_hf.policies.camera_contract import CameraContract
@@ -41,15 +41,7 @@ from internnav_hf.policies.episodes import (
     episode_generator,
     undone_on_error,
 )
-from internnav_hf.policies.goals import (
-    Goal,
-    ImageGoal,
-    NoGoal,
-    PixelGoal,
-    PointGoal,
-    PointImageGoal,
-    checked_goal,
-)
+from internnav_hf.policies.goals import Goal, checked_goal
 from internnav_hf.policies.loading import split_settings
 from internnav_hf.policies.observations import (
     Frame,
@@ -61,6 +53,7 @@ from internnav_hf.policies.observations import (
     place_of,
     size_of,
 )
+from internnav_hf.policies.policy import GoalPolicy
 from internnav_hf.weights.weight_files import read_json
 
 if TYPE_CHECKING:
@@ -107,7 +100,7 @@ class NavDPEpisode:
     frames: deque[_Frame]
 
 
-class NavDPPolicy:
+class NavDPPolicy(GoalPolicy):
     """See the module; for one robot (`reset`, `act`) or many (`start`, `steps`, `observe`).
 
     An observation has `rgb` (H, W, 3) uint8 and `depth` (H, W) in metres. Settings:
@@ -126,8 +119,7 @@ class NavDPPolicy:
         camera: the robot's. Differences from the training's (`cameras`) are reported once.
         strict_camera: such a difference is a ValueError.
 
-    An invalid observation or goal is a ValueError that changes nothing for any robot: the corrected
-    call gives the same answer as without the error. A new policy has begun its first episode.
+    A new policy has begun its first episode.
     """
 
     def __init__(
@@ -144,8 +136,8 @@ class NavDPPolicy:
         strict_camera: bool = False,
     ):
         check_parts(type(self).__name__, model, [NavDPConfig.model_type], "none is needed")
-        for name, count in {"num_samples": num_samples, "memory_stride": memory_stride}.items():
-            check_count(name, count)
+        check_count("num_samples", num_samples)
+        check_count("memory_stride", memory_stride)
         if num_inference_steps is not None:
             most = model.config.num_diffusion_steps
             check_count("num_inference_steps", num_inference_steps, most)
@@ -155,10 +147,8 @@ class NavDPPolicy:
             raise ValueError(f"{', '.join(lengths)}: found None, expected metres; 0 is no limit.")
         check_numbers(seed, stop_threshold=stop_threshold, **lengths)
         self.model = model.eval()
-        self.num_samples = num_samples
-        self.num_inference_steps = num_inference_steps
-        self.seed = seed
-        self.memory_stride = memory_stride
+        self.num_samples, self.num_inference_steps = num_samples, num_inference_steps
+        self.seed, self.memory_stride = seed, memory_stride
         self.shortest_path_m = shortest_path_m
         self.shortest_exploration_m = shortest_exploration_m
         self.stop_threshold = stop_threshold
@@ -186,27 +176,9 @@ class NavDPPolicy:
         return cls(NavDPModel.from_pretrained(path, **kwargs), **settings)
 
     @property
-    def cameras(self) -> tuple[CameraSpec, ...]:
-        """The cameras that the model was trained with; empty if they are not stored."""
-        return cameras_of(self.model.config.camera)
-
-    @property
-    def camera(self) -> CameraSpec | None:
-        """The first of `cameras`."""
-        return next(iter(self.cameras), None)
-
-    @property
     def goal_kinds(self) -> tuple[str, ...]:
         """Kinds of goals that the model was trained for."""
         return tuple(self.model.config.goal_kinds)
-
-    def reset(self) -> None:
-        """Start an episode of one robot."""
-        self.episode = self.start()
-
-    def act(self, observation: dict[str, Any], goal: Goal) -> NavDPStep:
-        """The single robot's path towards `goal`, given `observation`."""
-        return self.steps([self.episode], [observation], [goal])[0]
 
     def start(self, name: str = "") -> NavDPEpisode:
         """A new episode; `name` seeds its random numbers, together with `seed`."""
@@ -276,7 +248,7 @@ class NavDPPolicy:
         for row, (observation, goal) in enumerate(zip(observations, goals, strict=True)):
             where, kinds = place_of(self.contract.policy, row, count), self.goal_kinds
             checked.append(checked_goal(goal, kinds, where.replace("observation", "goal")))
-            marks_this_view = isinstance(goal, PixelGoal) and goal.view is None
+            marks_this_view = goal.kind == "pixel" and goal.view is None
             needed = ("depth",) if observed and not marks_this_view else ("rgb", "depth")
             seen.append(self._checked(observation, where, needed))
             if observed and not episodes[row].frames:
@@ -303,14 +275,14 @@ class NavDPPolicy:
 
     def _asked(self, goal: Goal, observation: dict[str, Any], current: Tensor) -> dict[str, Tensor]:
         """A goal as `NavDPModel.sample` takes it; `current` (3, S, S) is the current view."""
-        asked = {}
-        if isinstance(goal, PointGoal | PointImageGoal):
+        asked, kinds = {}, goal.kind.split("+")
+        if "point" in kinds:
             x = min(max(goal.xy[0], 0.0), FARTHEST_POINT_M)
             y = min(max(goal.xy[1], -FARTHEST_POINT_M), FARTHEST_POINT_M)
             asked["point"] = torch.tensor([x, y, 0.0])
-        if isinstance(goal, ImageGoal | PointImageGoal):
+        if "image" in kinds:
             asked["image"] = torch.cat([self._seen(goal.image), current])
-        if isinstance(goal, PixelGoal):
+        if "pixel" in kinds:
             marked = observation["rgb"] if goal.view is None else goal.view
             view = current if goal.view is None else self._seen(goal.view)
             mask = goal_mask(goal.pixel, size_of(marked)[::-1], view.shape[-1])
@@ -349,7 +321,7 @@ class NavDPPolicy:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Short trajectories stay in place or, exploring, lose value; the best come first."""
         ends = np.linalg.norm(trajectories[:, -1], axis=-1)
-        if isinstance(goal, NoGoal):
+        if goal.kind == "none":
             too_short = (ends < self.shortest_exploration_m).astype(values.dtype)
             values = values - EXPLORATION_PENALTY * too_short
         else:
@@ -357,9 +329,9 @@ class NavDPPolicy:
         order = np.argsort(-values, kind="stable")
         return trajectories[order], values[order]
 
-    def _is_behind(self, goal: Goal) -> TypeGuard[PointGoal | PointImageGoal]:
+    def _is_behind(self, goal: Goal) -> bool:
         """Whether `goal` is behind: the model clamps goals to x >= 0, so it would look reached."""
-        is_point = isinstance(goal, PointGoal | PointImageGoal)
+        is_point = "point" in goal.kind
         return is_point and goal.xy[0] < 0 and np.hypot(*goal.xy) >= self.shortest_path_m
 
     def _turn(self, trajectories: np.ndarray, values: np.ndarray) -> int:

@@ -111,8 +111,7 @@ def checked_picture(value: Any, where: str) -> Frame:
     """Colours as an upright RGB image, or as a uint8 array (H, W, 3); a tensor becomes an array."""
     if isinstance(value, Image.Image):
         return _checked_image(value, where)
-    if isinstance(value, torch.Tensor):
-        value = _as_array(value)
+    value = _as_array(value)
     if not isinstance(value, np.ndarray):
         raise ValueError(f"{where}: found {described(value)}, {EXPECTED_COLOURS}.")
     if value.dtype != np.uint8 or value.ndim != 3 or value.shape[-1] != 3 or not value.size:
@@ -144,9 +143,7 @@ def checked_depth(
     """Depth (H, W) in metres, of the aspect ratio of `view`; ValueError if its numbers show another
     unit. Non-finite and a few negative numbers count as unknown later on.
     """
-    if isinstance(value, torch.Tensor):
-        value = _as_array(value)
-    expected = "expected metres, float32 (H, W)"
+    value, expected = _as_array(value), "expected metres, float32 (H, W)"
     if isinstance(value, Image.Image):
         value = _decoded(value, where, expected)
     if not isinstance(value, np.ndarray) or not value.size:
@@ -205,16 +202,7 @@ def depth_doubts(depth: np.ndarray) -> Iterator[tuple[str, str]]:
 
 def checked_pose(value: Any, where: str) -> np.ndarray:
     """(3,) x, y, yaw; float64."""
-    expected = "expected x, y, yaw: metres, metres, radians"
-    if isinstance(value, torch.Tensor):
-        value = _as_array(value)
-    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
-        raise ValueError(f"{where}: found {described(value)}, {expected}.")
-    pose = _as_numbers(value)
-    if pose is None or pose.shape != (3,) or not np.isfinite(pose).all():
-        shown = described(value) if pose is None or pose.size > 3 else reprlib.repr(tuple(value))
-        raise ValueError(f"{where}: found {shown}, {expected}.")
-    return pose
+    return _checked_numbers(value, 3, where, "x, y, yaw: metres, metres, radians")
 
 
 def pose_doubts(pose: np.ndarray, before: np.ndarray | None) -> Iterator[tuple[str, str]]:
@@ -238,15 +226,8 @@ def checked_action(value: Any, where: str) -> int:
 
 def checked_place(value: Any, where: str) -> tuple[float, float]:
     """Two finite numbers: metres of a point, or a pixel (u, v)."""
-    if isinstance(value, torch.Tensor):
-        value = _as_array(value)
-    place = None
-    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes):
-        place = _as_numbers(value)
-    if place is None or place.shape != (2,) or not np.isfinite(place).all():
-        shown = described(value) if place is None or place.size > 3 else reprlib.repr(tuple(value))
-        raise ValueError(f"{where}: found {shown}, expected two finite numbers.")
-    return float(place[0]), float(place[1])
+    first, second = _checked_numbers(value, 2, where, "two finite numbers").tolist()
+    return first, second
 
 
 def checked_instruction(text: Any, where: str) -> str:
@@ -277,8 +258,7 @@ def described(value: Any) -> str:
     """A few words about `value` for messages: never the content of a picture."""
     if isinstance(value, Image.Image):
         return f"a PIL image of mode {value.mode}, {value.size[0]}x{value.size[1]}"
-    if isinstance(value, torch.Tensor):
-        value = _as_array(value)
+    value = _as_array(value)
     if isinstance(value, torch.Tensor):
         return f"a tensor on {value.device}, {value.layout} of {value.dtype}"
     if isinstance(value, np.ndarray):
@@ -330,13 +310,15 @@ def _colour_hint(value: np.ndarray) -> str:
     return ""
 
 
-def _as_array(tensor: torch.Tensor) -> Any:
-    """`tensor` as an array, from any device; unchanged if it holds no plain numbers."""
+def _as_array(value: Any) -> Any:
+    """A tensor of plain numbers, on any device, as an array; anything else is unchanged."""
+    if not isinstance(value, torch.Tensor):
+        return value
     try:
-        tensor = tensor.detach().cpu()
+        tensor = value.detach().cpu()
         return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     except (TypeError, RuntimeError):  # sparse, on no device, or a dtype that NumPy lacks
-        return tensor
+        return value
 
 
 def _decoded(image: Image.Image, where: str, expected: str) -> np.ndarray:
@@ -345,6 +327,17 @@ def _decoded(image: Image.Image, where: str, expected: str) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         found = f"{described(image)} ({error})"
         raise ValueError(f"{where}: found {found}, {expected}.") from error
+
+
+def _checked_numbers(value: Any, count: int, where: str, expected: str) -> np.ndarray:
+    """(count,) finite numbers."""
+    value, found = _as_array(value), None
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes):
+        found = _as_numbers(value)
+    if found is None or found.shape != (count,) or not np.isfinite(found).all():
+        shown = described(value) if found is None or found.size > 3 else reprlib.repr(tuple(value))
+        raise ValueError(f"{where}: found {shown}, expected {expected}.")
+    return found
 
 
 def _as_numbers(value: Any) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""Interfaces of policies: two protocols, one for each benchmark.
+"""The bases of policies, one for each benchmark.
 
     InstructionPolicy    follows a text: `start(instruction)`, then `steps(episodes, observations)`
     GoalPolicy           drives to a goal: `start()`, then `steps(episodes, observations, goals)`
@@ -6,41 +6,47 @@
 `steps` answers for any number of robots, each with its episode, in one call of the model; `reset`
 and `act` are the same for a single robot. An observation is a dict: `rgb` (H, W, 3) uint8 always,
 `depth` (H, W) in metres, `pose` (x, y, yaw) and look-down views if a policy uses them. A bad
-observation, instruction or goal of one robot is a ValueError that changes nothing for any robot.
+observation, instruction or goal of one robot is a ValueError that changes nothing for any robot:
+the corrected call gives the same answer as without the error.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from internnav_hf.camera import CameraSpec
+from internnav_hf.camera import CameraSpec, cameras_of
 from internnav_hf.policies.goals import Goal
 
 Observation = dict[str, Any]
 
 
-class Policy(Protocol):
-    """Common part of both kinds. `model` is the network, already in evaluation mode."""
+class Policy(ABC):
+    """Common part of both kinds. `model` is the network, already in evaluation mode; its
+    `processor`, or without one its configuration, stores the cameras of the training.
+    """
 
     model: Any
+    processor: Any = None
+    episode: Any = None
 
     @classmethod
+    @abstractmethod
     def from_pretrained(cls, path: Any, **kwargs: Any) -> Any:
         """Load from a folder, Hub name or released file; `kwargs` are settings of the policy and
         arguments for loading the model.
         """
-        ...
 
     @property
     def cameras(self) -> tuple[CameraSpec, ...]:
-        """The cameras that the model was trained with; empty if they are not known."""
-        ...
+        """The cameras that the model was trained with; empty if they are not stored."""
+        return cameras_of((self.model.config if self.processor is None else self.processor).camera)
 
     @property
     def camera(self) -> CameraSpec | None:
         """The first of `cameras`."""
-        ...
+        return next(iter(self.cameras), None)
 
 
 class InstructionStep(Protocol):
@@ -54,26 +60,24 @@ class InstructionStep(Protocol):
         ...
 
 
-class InstructionPolicy(Policy, Protocol):
+class InstructionPolicy(Policy):
     """Follows an instruction."""
 
+    @abstractmethod
     def start(self, instruction: str, name: str = "") -> Any:
         """A new episode of one robot; `name` seeds its random numbers, if the policy draws any."""
-        ...
 
-    def steps(
-        self, episodes: Sequence[Any], observations: Sequence[Observation]
-    ) -> Sequence[InstructionStep]:
-        """The next step of each robot."""
-        ...
+    @abstractmethod
+    def steps(self, episodes: Sequence[Any], observations: Sequence[Observation]) -> Sequence[Any]:
+        """The next step of each robot, an `InstructionStep`."""
 
     def reset(self, instruction: str) -> None:
         """Start the episode of a single robot."""
-        ...
+        self.episode = self.start(instruction)
 
-    def act(self, observation: Observation) -> InstructionStep:
-        """The next step of the single robot."""
-        ...
+    def act(self, observation: Observation) -> Any:
+        """The next step of the single robot, given its observation."""
+        return self.steps([self.episode], [observation])[0]
 
 
 class GoalStep(Protocol):
@@ -95,30 +99,30 @@ class GoalStep(Protocol):
         ...
 
 
-class GoalPolicy(Policy, Protocol):
+class GoalPolicy(Policy):
     """Drives to a goal."""
 
     @property
+    @abstractmethod
     def goal_kinds(self) -> Collection[str]:
         """The `kind` of each goal that the model was trained for: "point", "image", "pixel", "none"
         (exploration).
         """
-        ...
 
+    @abstractmethod
     def start(self, name: str = "") -> Any:
         """A new episode of one robot; `name` seeds its random numbers, if the policy draws any."""
-        ...
 
+    @abstractmethod
     def steps(
         self, episodes: Sequence[Any], observations: Sequence[Observation], goals: Sequence[Goal]
-    ) -> Sequence[GoalStep]:
-        """The next path of each robot."""
-        ...
+    ) -> Sequence[Any]:
+        """The next path of each robot, a `GoalStep`."""
 
     def reset(self) -> None:
         """Start the episode of a single robot."""
-        ...
+        self.episode = self.start()
 
-    def act(self, observation: Observation, goal: Goal) -> GoalStep:
-        """The next path of the single robot."""
-        ...
+    def act(self, observation: Observation, goal: Goal) -> Any:
+        """The single robot's path towards `goal`, given its observation."""
+        return self.steps([self.episode], [observation], [goal])[0]

@@ -27,7 +27,7 @@ from internnav_hf.models.system2.image_tokens import ImageTokens
 from internnav_hf.models.system2.model import System2Model, is_plain_vlm
 from internnav_hf.models.system2.processor import System2Processor
 from internnav_hf.models.system2.session import System2Session
-from internnav_hf.policies.camera_contract import TWO_VIEWS, CameraContract, KnowsItsCameras
+from internnav_hf.policies.camera_contract import TWO_VIEWS, CameraContract
 from internnav_hf.policies.decisions import Decision, decision_of, first_decision
 from internnav_hf.policies.episodes import FrameHistory, check_count, undone_on_error
 from internnav_hf.policies.loading import split_settings
@@ -43,6 +43,7 @@ from internnav_hf.policies.observations import (
     place_of,
     size_of,
 )
+from internnav_hf.policies.policy import InstructionPolicy
 from internnav_hf.weights.checkpoints import hub_arguments
 
 VIEWS = ("rgb", "rgb_look_down")
@@ -65,21 +66,18 @@ class System2Episode:
     waiting: System2Session | None = None
 
 
-class System2Policy(KnowsItsCameras):
+class System2Policy(InstructionPolicy):
     """System2 through the look-down protocol, for one robot (`reset`, `act`) or many (`start`,
-    `steps`; or `decide`, which keeps nothing).
+    `steps`; or `decide`, which keeps nothing). An observation has `rgb`; after a decision of kind
+    LOOK_DOWN the next one has `rgb_look_down`. If it has both views, one call is enough.
 
     `answer_with` is the source of goals: the pixel-goal head (the default if the model has one) or
     the text. With `planner`, every pixel goal has a plan, made on the same key-value cache; for it
     the head's goal is appended as System2's answer, in the text format of training.
 
     `camera` is the robot's: differences from the training's (`cameras`) are reported once, and are
-    a ValueError with `strict_camera`. A ValueError for an invalid input changes nothing: the
-    corrected call gives the same answer as without the error. An episode may go on after STOP,
-    which is advice.
+    a ValueError with `strict_camera`. An episode may go on after STOP, which is advice.
     """
-
-    episode: Any = None
 
     def __init__(
         self,
@@ -107,9 +105,7 @@ class System2Policy(KnowsItsCameras):
         self.contract = CameraContract(name, self.cameras, camera, strict_camera, TWO_VIEWS)
 
     @classmethod
-    def from_pretrained(
-        cls, path, answer_with: AnswerWith | None = None, **kwargs
-    ) -> "System2Policy":
+    def from_pretrained(cls, path, **kwargs) -> "System2Policy":
         """Model and processor from a folder or Hub repository; `kwargs` are settings of the policy
         and arguments of the model's loading.
 
@@ -120,24 +116,12 @@ class System2Policy(KnowsItsCameras):
         processor = System2Processor.from_pretrained(path, **style, **hub)
         settings, kwargs = split_settings(cls, kwargs)
         model = System2Model.from_pretrained(path, **kwargs)
-        return cls(model, processor, answer_with, **settings)
-
-    def reset(self, instruction: str) -> None:
-        """Start an episode of one robot: forget all frames."""
-        self.episode = self.start(instruction)
+        return cls(model, processor, **settings)
 
     def observe(self, rgb: Frame) -> None:
         """Store a frame without a decision; history is sampled from all frames of the episode."""
         checked_batch(self.contract.policy, System2Episode, [self.episode])
         self.episode.history.append(self.prepare(rgb))
-
-    def act(self, observation: dict[str, Frame]) -> Decision:
-        """Decide from `observation["rgb"]`; on kind LOOK_DOWN call again with
-        `observation["rgb_look_down"]`.
-
-        If the observation has both views, one call is enough.
-        """
-        return self.steps([self.episode], [observation])[0]
 
     def start(self, instruction: str, name: str = "") -> System2Episode:
         """A new episode; System2 draws no random numbers, whatever the `name`."""
@@ -146,9 +130,7 @@ class System2Policy(KnowsItsCameras):
     def steps(
         self, episodes: Sequence[System2Episode], observations: Sequence[dict[str, Frame]]
     ) -> list[Decision]:
-        """`act` for each robot, one decision each; robots whose observations have both views share
-        a batch.
-        """
+        """A decision for each robot; robots whose observations have both views share a batch."""
         name, count = self.contract.policy, len(observations)
         checked_batch(name, System2Episode, episodes, observations=observations)
         pairs = enumerate(zip(episodes, observations, strict=True))

@@ -26,7 +26,7 @@ from transformers.utils import PROCESSOR_NAME
 from internnav_hf.camera import CameraSpec
 from internnav_hf.catalog import families_of
 from internnav_hf.models.vln.processor import VLNProcessor
-from internnav_hf.policies.camera_contract import CameraContract, KnowsItsCameras
+from internnav_hf.policies.camera_contract import CameraContract
 from internnav_hf.policies.episodes import undone_on_error
 from internnav_hf.policies.loading import family_for, split_settings
 from internnav_hf.policies.observations import (
@@ -40,6 +40,7 @@ from internnav_hf.policies.observations import (
     checked_picture,
     place_of,
 )
+from internnav_hf.policies.policy import InstructionPolicy
 from internnav_hf.weights.checkpoints import hub_arguments
 
 
@@ -72,19 +73,17 @@ class VLNEpisode:
     previous_action: int = NO_ACTION
 
 
-class VLNPolicy(KnowsItsCameras):
+class VLNPolicy(InstructionPolicy):
     """See the module; for one robot (`reset`, `act`) or many (`start`, `steps`).
 
     An observation has `rgb` (H, W, 3) uint8 and `depth` (H, W) in metres, 0 where unknown, and, if
     the robot did not take the last step's action, `previous_action`. `camera` is the robot's:
     differences from the training's (`cameras`) are reported once, and are a ValueError with
-    `strict_camera`. A bad observation of one robot is a ValueError that changes nothing for any:
-    the corrected call gives the same answer as without the error. An episode may go on after STOP.
+    `strict_camera`. An episode may go on after STOP.
     """
 
     episode_class: type[VLNEpisode] = VLNEpisode
     optional_keys: tuple[str, ...] = ("previous_action",)
-    episode: Any = None
 
     def __init__(
         self,
@@ -121,14 +120,6 @@ class VLNPolicy(KnowsItsCameras):
             processor = VLNProcessor.from_pretrained(path, **hub_arguments(kwargs))
         settings, kwargs = split_settings(cls, kwargs)
         return cls(family.load("model").from_pretrained(path, **kwargs), processor, **settings)
-
-    def reset(self, instruction: str) -> None:
-        """Start an episode of one robot."""
-        self.episode = self.start(instruction)
-
-    def act(self, observation: dict[str, Any]) -> VLNStep:
-        """The next step of the single robot, given `observation`."""
-        return self.steps([self.episode], [observation])[0]
 
     @torch.no_grad()
     def start(self, instruction: str, name: str = "") -> VLNEpisode:

@@ -24,7 +24,7 @@ from internnav_hf.data.vocabulary import learn_words, read_vocabulary
 from internnav_hf.models.rdp.config import RDPConfig
 from internnav_hf.models.rdp.model import RDPModel
 from internnav_hf.models.vln.cma import CMAModel
-from internnav_hf.models.vln.cma_config import CMAConfig
+from internnav_hf.models.vln.config import CMAConfig
 from internnav_hf.models.vln.processor import WORD_LENGTH, VLNProcessor, word_tokenizer
 from internnav_hf.models.vln.seq2seq import Seq2SeqModel
 from internnav_hf.models.vln.start import RANDOM, start_vln

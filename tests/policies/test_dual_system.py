@@ -11,7 +11,7 @@ from PIL import Image
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import Action
 from internnav_hf.models.system2.dialogue import AnswerKind
-from internnav_hf.policies import Decision, DualSystemPolicy, is_dual_system
+from internnav_hf.policies import Decision, DualSystemPolicy, family_of_checkpoint
 from internnav_hf.policies.dual_system import depth_view, rgb_view
 from tests.tiny.dual_system import SYSTEM1, tiny_dual_system
 from tests.tiny.system2 import tiny_processor
@@ -309,7 +309,8 @@ def _event(event: dict) -> tuple:
 )
 def test_a_dual_system_is_known_by_its_configuration(tmp_path, stored, expected):
     (tmp_path / "config.json").write_text(json.dumps(stored))
-    assert is_dual_system(tmp_path) == expected
+    family = family_of_checkpoint(tmp_path)
+    assert (family is not None and family.name == "DualSystem") == expected
 
 
 @pytest.mark.parametrize("name", ["num_samples", "max_steps_per_plan", "actions_per_trajectory"])

@@ -205,7 +205,7 @@ def _plan_of_whole_pass(model, processor, text, images, answer=(), closing="") -
     del inputs["mm_token_type_ids"]
     assert not model.system2_is_frozen
     with torch.no_grad():
-        return model.latent_plan(**inputs)[0]
+        return model(**inputs).plan[0]
 
 
 @pytest.mark.parametrize("style", ["training", "inference"])

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoProcessor
 
 from internnav_hf.models.vln.cma import CMAModel
-from internnav_hf.policies import VLNPolicy, load_vln_policy, vln_kind
+from internnav_hf.policies import VLNPolicy, family_of_checkpoint, load_vln_policy
 from tests.policies.views import SENTENCES, views
 from tests.tiny.navdp import tiny_navdp_model
 from tests.tiny.vln import tiny_cma, tiny_seq2seq
@@ -91,7 +91,7 @@ def test_a_folder_is_all_that_is_needed(tmp_path, kind):
     assert load_vln_policy(tmp_path, processor).processor is processor
     processor.save_pretrained(tmp_path)
     loaded = load_vln_policy(tmp_path)
-    assert vln_kind(tmp_path) == kind
+    assert family_of_checkpoint(tmp_path).name.lower() == kind
     assert loaded.camera is not None
     assert loaded.camera.height_m == 0.5
     assert type(AutoProcessor.from_pretrained(tmp_path)) is type(processor)
@@ -102,7 +102,6 @@ def test_a_folder_is_all_that_is_needed(tmp_path, kind):
 
 def test_a_folder_with_another_model_is_an_error(tmp_path):
     tiny_navdp_model().save_pretrained(tmp_path)
-    assert vln_kind(tmp_path) is None
     with pytest.raises(ValueError, match="found navdp, expected rdp, seq2seq or cma"):
         load_vln_policy(tmp_path)
     with pytest.raises(ValueError, match="nowhere: there is no such folder"):
@@ -121,16 +120,16 @@ def test_released_weights_tell_what_they_are_where_no_configuration_does(
     monkeypatch.setattr(CMAModel, "from_pretrained", lambda path: opened.append(path) or tiny)
     torch.save({f"net.{key}": value for key, value in keys.items()}, path)
     for place in (path, tmp_path):
-        assert vln_kind(place) == "cma"
+        assert family_of_checkpoint(place).name == "CMA"
         with pytest.raises(ValueError, match="found no processor_config.json; pass a VLNProcessor"):
             VLNPolicy.from_pretrained(place)
         assert load_vln_policy(place, tiny_vln_processor()).model is tiny
     assert opened == [path, tmp_path]
     del keys["second_state_encoder.rnn.weight_hh_l0"]
     torch.save(keys, path)
-    assert vln_kind(path) == "seq2seq"
+    assert family_of_checkpoint(path).name == "Seq2Seq"
     torch.save({"weight": torch.zeros(1)}, path)
-    assert vln_kind(tmp_path) is None
+    assert family_of_checkpoint(tmp_path) is None
 
 
 def test_a_processor_of_another_size_is_an_error():

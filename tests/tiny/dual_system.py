@@ -4,7 +4,7 @@ import torch
 from transformers import Dinov2Config
 
 from internnav_hf.models.dual_system.model import DualSystemModel
-from internnav_hf.models.navdp.expert_config import NavDPActionExpertConfig
+from internnav_hf.models.navdp.config import NavDPActionExpertConfig
 from internnav_hf.models.nextdit.config import NextDiTConfig
 from tests.tiny.system2 import tiny_system2
 

@@ -2,9 +2,8 @@
 
 import torch
 
-from internnav_hf.models.navdp.config import NavDPConfig
+from internnav_hf.models.navdp.config import NavDPActionExpertConfig, NavDPConfig
 from internnav_hf.models.navdp.expert import NavDPActionExpert
-from internnav_hf.models.navdp.expert_config import NavDPActionExpertConfig
 from internnav_hf.models.navdp.model import NavDPModel
 
 VISION = {

@@ -7,7 +7,7 @@ import torch
 from internnav_hf.models.rdp.config import RDPConfig
 from internnav_hf.models.rdp.model import RDPModel
 from internnav_hf.models.vln.cma import CMAModel
-from internnav_hf.models.vln.cma_config import CMAConfig
+from internnav_hf.models.vln.config import CMAConfig
 
 SIZES = {
     "text_config": {

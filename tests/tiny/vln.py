@@ -3,9 +3,8 @@
 import torch
 
 from internnav_hf.models.vln.cma import CMAModel
-from internnav_hf.models.vln.cma_config import CMAConfig
+from internnav_hf.models.vln.config import CMAConfig, Seq2SeqConfig
 from internnav_hf.models.vln.seq2seq import Seq2SeqModel
-from internnav_hf.models.vln.seq2seq_config import Seq2SeqConfig
 
 RGB = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
 

@@ -25,8 +25,8 @@ from internnav_hf.data import (
 )
 from internnav_hf.models.rdp.config import RDPConfig
 from internnav_hf.models.rdp.model import RDPModel
+from internnav_hf.models.vln.config import Seq2SeqConfig
 from internnav_hf.models.vln.seq2seq import Seq2SeqModel
-from internnav_hf.models.vln.seq2seq_config import Seq2SeqConfig
 from internnav_hf.training.trainer import NavTrainer, NavTrainingArguments
 from internnav_hf.training.vln import StartArguments, start
 from tests.data import vln_n1

@@ -7,7 +7,7 @@ import torch
 from internnav_hf.arguments.training import NavTrainingArguments
 from internnav_hf.models.dual_system.model import DualSystemModel
 from internnav_hf.models.dual_system.released import dual_system_keys
-from internnav_hf.models.navdp.expert_config import NavDPActionExpertConfig
+from internnav_hf.models.navdp.config import NavDPActionExpertConfig
 from internnav_hf.models.nextdit.config import NextDiTConfig
 from internnav_hf.training.tuning import (
     DualTuningArguments,

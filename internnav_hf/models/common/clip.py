@@ -20,6 +20,7 @@ from transformers import CLIPModel, CLIPTextConfig, CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPVisionModel
 
 from internnav_hf.models.common.clip_config import GRID, NUM_IMAGE_TOKENS
+from internnav_hf.models.common.dino import to_unit
 from internnav_hf.weights.inert_pickle import read_tensors
 from internnav_hf.weights.loading import fill, load_published
 from internnav_hf.weights.renaming import Names, below, in_three, renamed, without
@@ -70,12 +71,12 @@ class ClipImageEncoder(CLIPVisionModel):
     def __init__(self, config: CLIPVisionConfig):
         super().__init__(config)
         self.post_layernorm = nn.Identity()
+        self.feature_shape = (NUM_IMAGE_TOKENS, config.hidden_size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Tokens (N, 5, C) for normalised `images` (N, 3, S, S); N may be 0."""
         if not len(images):
-            width = self.config.hidden_size
-            return torch.empty(0, NUM_IMAGE_TOKENS, width, device=images.device, dtype=self.dtype)
+            return torch.empty(0, *self.feature_shape, device=images.device, dtype=self.dtype)
         output: Any = super().forward(pixel_values=images.to(self.dtype))
         tokens = output.last_hidden_state
         patches = tokens[:, 1:]
@@ -88,7 +89,7 @@ def normalise_images(
     rgb: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> Tensor:
     """`rgb` (..., 3, S, S), bytes or floats in [0, 1], as floats minus `mean`, divided by `std`."""
-    images = rgb if rgb.is_floating_point() else rgb.float() / 255
+    images = to_unit(rgb)
     if mean is None or std is None:
         return images
     shift, scale = (images.new_tensor(values)[:, None, None] for values in (mean, std))

@@ -1,9 +1,11 @@
-"""Checks that every configuration of ours makes."""
+"""The base of our configurations, and of those of action experts."""
 
 import copy
 import difflib
+from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from operator import attrgetter
+from typing import Any, ClassVar
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import Dinov2Config, GenerationConfig, PreTrainedConfig
@@ -42,25 +44,62 @@ _BROKEN = (TypeError, AttributeError, LookupError, ArithmeticError, RecursionErr
 _BROKEN = (*_BROKEN, StrictDataclassError)
 
 
-class OwnFieldsWin:
-    """To be listed before `PreTrainedConfig` among a configuration's bases. Fields given to
-    `from_pretrained` replace stored ones before anything is checked or derived; the stored
-    configuration of another kind of model is a ValueError.
+class NavConfig(PreTrainedConfig):
+    """Fields given to `from_pretrained` replace stored ones before anything is checked or derived;
+    an unknown field, or the stored configuration of another kind of model, is a ValueError. Lists
+    for fields whose default is a tuple become tuples.
     """
+
+    sub_configs: ClassVar[dict[str, Any]] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __post_init__(self, **kwargs):
+        refuse_unknown(type(self), kwargs)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, tuple) and value is not None:
+                setattr(self, field.name, tuple(value))
+        super().__post_init__(**kwargs)
+        self.check()
+
+    def check(self) -> None:
+        """Raise ValueError for invalid values and for sizes that do not fit each other."""
+
+    def expect(self, name: str, holds: bool, expected: str) -> None:
+        """Raise ValueError unless `holds`; `name` is the field, or that of a sub-configuration
+        after a dot.
+        """
+        if not holds:
+            found = attrgetter(name)(self)
+            raise ValueError(
+                f"{type(self).__name__}: {name}: found {found!r}, expected {expected}."
+            )
+
+    def expect_positive(self, *names: str) -> None:
+        """Raise ValueError unless the fields `names` are at least 1."""
+        for name in names:
+            self.expect(name, getattr(self, name) >= 1, "1 or more")
+
+    def expect_multiple(self, name: str, factor: str) -> None:
+        """Raise ValueError unless field `name` is a multiple of field `factor`."""
+        found, by = attrgetter(name, factor)(self)
+        self.expect(name, found % by == 0, f"a multiple of {factor}={by}")
+
+    def expect_one_of(self, **choices: tuple) -> None:
+        """Raise ValueError unless each field has one of its `choices`."""
+        for name, allowed in choices.items():
+            self.expect(name, getattr(self, name) in allowed, f"one of {allowed}")
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
         """As for every config; ValueError if there is none, or none that makes a model."""
         stored_config(pretrained_model_name_or_path, **hub_arguments(kwargs))
-        parent: Any = super()
-        return parent.get_config_dict(pretrained_model_name_or_path, **kwargs)
+        return super().get_config_dict(pretrained_model_name_or_path, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         """As for every config; an invalid one is one ValueError that names the folder."""
-        parent: Any = super()
         try:
-            return parent.from_pretrained(pretrained_model_name_or_path, **kwargs)
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         except (*_BROKEN, ValueError) as error:
             told = " ".join(str(error).split()) or type(error).__name__
             path = str(pretrained_model_name_or_path)
@@ -69,33 +108,34 @@ class OwnFieldsWin:
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
         """As for every config; our own fields among `kwargs` win over the dict's."""
-        expected: str = getattr(cls, "model_type")  # noqa: B009
-        found = config_dict.get("model_type", expected)
-        if found != expected:
-            raise ValueError(f"Found a checkpoint of {found}, expected {expected}.")
+        found = config_dict.get("model_type", cls.model_type)
+        if found != cls.model_type:
+            raise ValueError(f"Found a checkpoint of {found}, expected {cls.model_type}.")
         own, kwargs = own_fields(cls, kwargs)
-        parent: Any = super()
-        return parent.from_dict({**config_dict, **own}, **kwargs)
+        return super().from_dict({**config_dict, **own}, **kwargs)
 
 
-def check_divides(config: PreTrainedConfig, size: str, heads: str) -> None:
-    """Raise ValueError unless field `size` is a multiple of field `heads`."""
-    found, by = getattr(config, size), getattr(config, heads)
-    if found % by:
-        raise ValueError(f"{size}={found} must be a multiple of {heads}={by}.")
+class ActionExpertConfig(NavConfig):
+    """The fields of every action expert.
 
+    Fields:
+        plan_hidden_size: width of the plans, that of System2.
+        action_horizon: steps of a trajectory.
+        image_size: height and width in pixels of the frames.
+        action_scale: factors of (dx, dy, dyaw) before diffusion.
+    """
 
-def check_positive(config: PreTrainedConfig, name: str) -> None:
-    """Raise ValueError unless field `name` is at least 1."""
-    found = getattr(config, name)
-    if found < 1:
-        raise ValueError(f"{type(config).__name__}: {name}: found {found}, expected 1 or more.")
+    uses_depth = False
+
+    plan_hidden_size: int = 3584
+    action_horizon: int = 32
+    image_size: int = 224
+    action_scale: tuple[float, ...] | list[float] = (4.0, 4.0, 1.0)
 
 
 def refuse_unknown(config_class: type, kwargs: dict) -> None:
-    """Raise ValueError for a key of `kwargs` that is neither a field nor transformers' own.
-
-    To be called in `__post_init__(self, **kwargs)`: transformers keeps unknown fields silently.
+    """Raise ValueError for a key of `kwargs` that is neither a field nor transformers' own, which
+    keeps unknown fields silently.
     """
     known = _KEYS_OF_TRANSFORMERS | set(GenerationConfig._get_default_generation_params())
     names = [field.name for field in fields(config_class)]
@@ -108,39 +148,16 @@ def refuse_unknown(config_class: type, kwargs: dict) -> None:
         raise ValueError(f"{config_class.__name__} has no field {key!r}.{hint}")
 
 
-def read_dino_config(given: dict | PreTrainedConfig | None) -> PreTrainedConfig:
-    """Configuration of a DINOv2 encoder; the small one if nothing is given."""
+def read_sub_config(
+    kind: Callable[..., Any], given: dict | PreTrainedConfig | None, defaults: dict
+) -> Any:
+    """A copy of `given`, or a `kind` of the dict; `defaults` are for fields missing from that."""
     if isinstance(given, PreTrainedConfig):
         # A copy: the base class writes its attention implementation into sub-configurations.
         return copy.deepcopy(given)
-    return Dinov2Config(**(VIT_SMALL if given is None else given))
+    return kind(**(defaults | (given or {})))
 
 
-def check_tiles(config: PreTrainedConfig, name: str) -> None:
-    """Raise ValueError unless patches of the encoder `name` tile frames of `image_size`."""
-    patch_size = getattr(config, name).patch_size
-    if config.image_size % patch_size:
-        raise ValueError(
-            f"image_size={config.image_size} must be a multiple of {name}.patch_size={patch_size}."
-        )
-
-
-def check_navdp_trunk(config: PreTrainedConfig) -> None:
-    """Raise ValueError for sizes from which NavDP's trunk cannot be built."""
-    for name in ("action_horizon", "image_size", "num_rgbd_queries", "num_diffusion_steps"):
-        check_positive(config, name)
-    if len(config.action_scale) != 3 or min(config.action_scale) <= 0:
-        raise ValueError(
-            f"{type(config).__name__}: action_scale: found {config.action_scale}, expected three "
-            "positive factors, of dx, dy and dyaw."
-        )
-    check_divides(config, "hidden_size", "num_attention_heads")
-    check_divides(config, "hidden_size", "num_rgbd_attention_heads")
-    for name in ("vision_config", "depth_vision_config"):
-        check_tiles(config, name)
-        width = getattr(config, name).hidden_size
-        if width != config.hidden_size:
-            raise ValueError(
-                f"{type(config).__name__}: {name}.hidden_size is {width}, but hidden_size is "
-                f"{config.hidden_size}; they must be equal."
-            )
+def read_dino_config(given: dict | PreTrainedConfig | None) -> PreTrainedConfig:
+    """Configuration of a DINOv2 encoder; the small one if nothing is given."""
+    return read_sub_config(Dinov2Config, given, VIT_SMALL if given is None else {})

@@ -1,4 +1,4 @@
-"""Base of models whose losses are means over the items of a whole optimisation step."""
+"""Base of models whose losses are means over the valid items of a whole optimisation step."""
 
 from typing import Any
 
@@ -42,3 +42,8 @@ class CountedLosses:
                 "expected its sum over the whole optimisation step, which transformers' Trainer "
                 "does not know: train with internnav_hf.NavTrainer, which is exact."
             )
+
+
+def masked(values: Tensor, mask: Tensor) -> Tensor:
+    """`values` (..., *) with zeros outside `mask` (...), where they may be anything, even NaN."""
+    return values.where(mask.reshape(*mask.shape, *(1,) * (values.dim() - mask.dim())), 0)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from transformers import BertConfig
+from transformers import BertConfig, PreTrainedConfig
 from transformers import initialization as init
 from transformers.models.bert.modeling_bert import BertAttention, BertIntermediate, BertOutput
 
@@ -23,25 +23,20 @@ _HIDDEN = -10000.0  # added to masked logits
 class CrossModalEncoder(nn.Module):
     """Layers in which tokens attend to their own sequence, then to the other modality."""
 
-    def __init__(
-        self,
-        hidden_size: int,
-        num_layers: int,
-        num_attention_heads: int,
-        intermediate_size: int,
-        dropout: float,
-    ):
+    def __init__(self, config: PreTrainedConfig):
+        """`config` has `hidden_size` and the fields `cross_modal_*` and `num_cross_modal_*`."""
         super().__init__()
-        config = BertConfig(
-            hidden_size=hidden_size,
-            num_attention_heads=num_attention_heads,
-            intermediate_size=intermediate_size,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
+        bert = BertConfig(
+            hidden_size=config.hidden_size,
+            num_attention_heads=config.num_cross_modal_attention_heads,
+            intermediate_size=config.cross_modal_intermediate_size,
+            hidden_dropout_prob=config.cross_modal_dropout,
+            attention_probs_dropout_prob=config.cross_modal_dropout,
             layer_norm_eps=1e-5,
             attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]
         )
-        self.layers = nn.ModuleList(CrossModalLayer(config) for _ in range(num_layers))
+        layers = range(config.num_cross_modal_layers)
+        self.layers = nn.ModuleList(CrossModalLayer(bert) for _ in layers)
 
     def read_text(self, tokens: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
         """(B, T, Q, C): `tokens` (B, T, Q, C) after attending to their instruction `text`

@@ -7,7 +7,7 @@
 - "always": as "training", but each image's own in evaluation. Released Seq2Seq weights were trained
   and evaluated this way.
 
-Legend: F frames, S image size, C channels of the last stage.
+Legend: F frames, S image size, C channels of the last stage, G cells in a row.
 """
 
 from collections.abc import Mapping
@@ -32,18 +32,27 @@ _CLASSIFIER = ("fc.weight", "fc.bias")
 
 
 class RGBResNet(ResNetModel):
-    """Features of the last stage. Images are floats; any normalisation is the caller's."""
+    """Features of the last stage, pooled to `feature_shape`: (C, G, G) for a `grid` of G, else
+    (C,), the mean over the image. Images are floats; any normalisation is the caller's.
+    """
 
-    def __init__(self, config: ResNetConfig, batch_norm_mode: str = "running"):
+    def __init__(
+        self, config: ResNetConfig, batch_norm_mode: str = "running", grid: int | None = None
+    ):
         super().__init__(config)
+        channels = config.hidden_sizes[-1]
+        self.feature_shape = (channels,) if grid is None else (channels, grid, grid)
         for module in list(self.modules()):
             for name, child in module.named_children():
                 if isinstance(child, nn.BatchNorm2d):
                     setattr(module, name, _BatchNorm(child.num_features, batch_norm_mode))
 
     def forward(self, rgb: Tensor) -> Tensor:
-        """Features (F, C, h, w) of `rgb` (F, 3, S, S)."""
-        return self.encoder(self.embedder(rgb)).last_hidden_state
+        """Pooled features (F, *feature_shape) of `rgb` (F, 3, S, S)."""
+        features = self.encoder(self.embedder(rgb)).last_hidden_state
+        if len(self.feature_shape) == 1:
+            return features.mean((2, 3))
+        return F.adaptive_avg_pool2d(features, self.feature_shape[-1])
 
 
 class _BatchNorm(nn.BatchNorm2d):

@@ -4,14 +4,13 @@ Apart from the model's file so that `import internnav_hf` can register it withou
 modelling code.
 """
 
-import copy
 from collections.abc import Callable, Collection
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
 from internnav_hf.catalog import FAMILIES
-from internnav_hf.models.common.config import OwnFieldsWin, refuse_unknown
+from internnav_hf.models.common.config import NavConfig, read_sub_config
 from internnav_hf.models.system2.config import System2Config
 from internnav_hf.weights.checkpoints import hub_arguments, open_weights, weight_names
 
@@ -45,7 +44,7 @@ def action_experts() -> dict[str, dict[str, Any]]:
     return SYSTEM1 | {name: own[name] for name in own if own[name]["model_type"] not in published}
 
 
-class DualSystemConfig(OwnFieldsWin, PreTrainedConfig):
+class DualSystemConfig(NavConfig):
     """System2 + `num_queries` latent queries + an action expert.
 
     Fields:
@@ -58,31 +57,29 @@ class DualSystemConfig(OwnFieldsWin, PreTrainedConfig):
     """
 
     model_type = "internnav_dual_system"
-    sub_configs = {"system2_config": System2Config, "action_expert_config": AutoConfig}  # pyright: ignore[reportAssignmentType]
+    sub_configs = {"system2_config": System2Config, "action_expert_config": AutoConfig}
 
     system2_config: dict | PreTrainedConfig | None = None
     action_expert_config: dict | PreTrainedConfig | None = None
     num_queries: int = 4
 
     def __post_init__(self, **kwargs):
-        refuse_unknown(type(self), kwargs)
-        system2 = self.system2_config if self.system2_config is not None else {}
-        system2 = System2Config(**system2) if isinstance(system2, dict) else copy.deepcopy(system2)
-        self.system2_config = system2
-        width = system2.get_text_config().hidden_size
+        self.system2_config = read_sub_config(System2Config, self.system2_config, {})
         expert = self.action_expert_config
         if expert is None:
+            width = self.system2_config.get_text_config().hidden_size
             expert = SYSTEM1["nextdit_async"] | {"plan_hidden_size": width}
-        if isinstance(expert, dict):
-            expert = AutoConfig.for_model(**expert)
-        self.action_expert_config = copy.deepcopy(expert)
+        self.action_expert_config = read_sub_config(AutoConfig.for_model, expert, {})
         super().__post_init__(**kwargs)
-        if self.num_queries < 1:
-            raise ValueError(f"num_queries: found {self.num_queries}, expected 1 or more.")
-        if expert.plan_hidden_size != width:
+
+    def check(self) -> None:
+        """Raise ValueError for invalid values, and for an expert that takes other plans."""
+        self.expect_positive("num_queries")
+        found, expected = self.action_expert_config.plan_hidden_size, self.hidden_size
+        if found != expected:
             raise ValueError(
-                f"The action expert's plan_hidden_size is {expert.plan_hidden_size}, but System2's "
-                f"hidden_size is {width}."
+                f"The action expert's plan_hidden_size is {found}, but System2's hidden_size is "
+                f"{expected}."
             )
 
     @property

@@ -65,6 +65,8 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     loss_count_keys = {"frame_mask": "num_frames_in_batch"}
+    loss_weights = {"action_loss": 1.0}
+    """Weight of each named loss in `loss`."""
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
@@ -87,11 +89,9 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
         self._no_split_modules = self.system2._no_split_modules
         width = config.get_text_config().hidden_size
         self.latent_queries = LatentQueries(config.num_queries, width)
-        self.action_expert = (
-            AutoModel.from_config(config.action_expert_config)
-            if action_expert is None
-            else action_expert
-        )
+        if action_expert is None:
+            action_expert = AutoModel.from_config(config.action_expert_config)
+        self.action_expert = action_expert
         self._told_full_pass = False
         self.post_init()
 
@@ -155,11 +155,6 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
         """Whether the plan depends on no trainable weights other than the queries."""
         return not any(parameter.requires_grad for parameter in self.system2.vlm.parameters())
 
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """Weight of each named loss in `loss`."""
-        return {"action_loss": 1.0}
-
     def get_input_embeddings(self):
         """The VLM's token embeddings."""
         return self.system2.get_input_embeddings()
@@ -191,14 +186,14 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
         `plan_position` (B, K) requests several plans of a sample, each after that many columns of
         `input_ids`; then the expert's arguments have a dimension K after B.
         """
-        plan = self.latent_plan(
-            input_ids,
-            attention_mask,
-            pixel_values,
-            image_grid_thw,
-            mm_token_type_ids,
-            plan_position,
-        )
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if mm_token_type_ids is None:
+            image_token = self.config.system2_config.vlm_config.image_token_id
+            mm_token_type_ids = (input_ids == image_token).long()
+        images = {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw}
+        words = (input_ids, attention_mask, mm_token_type_ids)
+        plan = self._latent_plan(*words, images, plan_position)
         if actions is None:
             return DualSystemOutput(plan=plan)
         self.check_counts(num_frames_in_batch=num_frames_in_batch)
@@ -209,42 +204,23 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
         output = self.action_expert(
             *arguments, num_frames_in_batch=num_frames_in_batch, noise=noise, timesteps=timesteps
         )
-        return DualSystemOutput(
-            loss=output.loss,
-            action_loss=output.action_loss,
-            loss_counts=output.loss_counts,
-            plan=plan,
-        )
+        return DualSystemOutput(**output, plan=plan)
 
-    def latent_plan(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        pixel_values: Tensor | None = None,
-        image_grid_thw: Tensor | None = None,
-        mm_token_type_ids: Tensor | None = None,
-        plan_position: Tensor | None = None,
+    def _latent_plan(
+        self, input_ids, attention_mask, mm_token_type_ids, images, plan_position
     ) -> Tensor:
         """The plan (B, Q, D), or (B, K, Q, D) for `plan_position` (B, K); see `forward`."""
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        if mm_token_type_ids is None:
-            image_token = self.config.system2_config.vlm_config.image_token_id
-            mm_token_type_ids = (input_ids == image_token).long()
         positions, _ = self.system2.vlm.model.get_rope_index(
             input_ids,
             mm_token_type_ids=mm_token_type_ids.int(),
-            image_grid_thw=image_grid_thw,
+            image_grid_thw=images["image_grid_thw"],
             attention_mask=attention_mask,
         )
         layout = _Layout(attention_mask, positions, plan_position, self.config.num_queries)
         queries = self.latent_queries.weight
         queries = queries.expand(*layout.ends.shape, -1, -1).flatten(1, 2)
-        images = {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw}
-        if self.system2_is_frozen:
-            hidden = self._read_frozen(input_ids, queries, layout, images)
-        else:
-            hidden = self._read_whole(input_ids, queries, layout, images)
+        read = self._read_frozen if self.system2_is_frozen else self._read_whole
+        hidden = read(input_ids, queries, layout, images)
         if plan_position is None:
             return hidden
         return rearrange(hidden, "b (k q) d -> b k q d", q=self.config.num_queries)
@@ -305,13 +281,7 @@ class _Layout:
     before its plan's end and to the earlier queries of the same plan.
     """
 
-    def __init__(
-        self,
-        attention_mask: Tensor,
-        positions: Tensor,
-        plan_position: Tensor | None,
-        num_queries: int,
-    ):
+    def __init__(self, attention_mask, positions, plan_position: Tensor | None, num_queries: int):
         """`attention_mask` (B, L), M-RoPE `positions` (3, B, L), `plan_position` (B, K) in columns;
         None is one plan after all of them.
         """

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
-from transformers import MODEL_MAPPING, PreTrainedConfig
+from transformers import MODEL_MAPPING
 
 from internnav_hf.models.dual_system.config import DualSystemConfig
 from internnav_hf.models.system2.released import system2_keys
@@ -19,14 +19,6 @@ _EXPERT_PREFIX = re.compile(
 )
 
 
-def action_expert_keys(
-    state_dict: Mapping[str, Tensor], config: PreTrainedConfig
-) -> dict[str, Tensor]:
-    """Rename a released expert or NavDP, without the prefix it has in a whole model."""
-    expert: Any = MODEL_MAPPING[type(config)]
-    return expert.released_keys(state_dict, config)
-
-
 def dual_system_keys(
     state_dict: Mapping[str, Tensor], config: DualSystemConfig
 ) -> dict[str, Tensor]:
@@ -35,7 +27,8 @@ def dual_system_keys(
     rest = state_dict.keys() - expert - {_QUERIES}
     system2 = system2_keys({key: state_dict[key] for key in rest}, config.system2_config)
     experts = {_EXPERT_PREFIX.sub("", key): state_dict[key] for key in expert}
-    experts = action_expert_keys(experts, config.action_expert_config)
+    expert_class: Any = MODEL_MAPPING[type(config.action_expert_config)]
+    experts = expert_class.released_keys(experts, config.action_expert_config)
     converted = under("system2.", system2) | under("action_expert.", experts)
     if _QUERIES in state_dict:
         converted["latent_queries.weight"] = state_dict[_QUERIES].flatten(0, 1)

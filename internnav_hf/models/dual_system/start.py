@@ -8,7 +8,6 @@ from transformers import AutoConfig, PreTrainedConfig
 from internnav_hf.field_files import read_fields
 from internnav_hf.models.dual_system.config import DualSystemConfig, action_experts
 from internnav_hf.models.system2.config import System2Config
-from internnav_hf.models.system2.processor import System2Processor
 from internnav_hf.weights.loading import check_is_checkpoint
 
 if TYPE_CHECKING:
@@ -114,11 +113,6 @@ def parents_of(
         return [system2]
     published = _COLOUR_ENCODERS[name][1]
     return [system2, published if vision_encoder == "published" else vision_encoder]
-
-
-def load_processor(path: str) -> System2Processor:
-    """The processor of a System2 or dual system; ValueError if there is none."""
-    return System2Processor.from_pretrained(path)
 
 
 def _expert_config(

@@ -17,16 +17,15 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from einops import rearrange
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from internnav_hf.models.common.counted_losses import CountedLosses
+from internnav_hf.models.common.counted_losses import CountedLosses, masked
 from internnav_hf.models.common.diffusion import NUM_ACTION_CHANNELS, noise_schedule
-from internnav_hf.models.common.steady_draws import SteadyDraws
+from internnav_hf.models.common.draws import Draws
 from internnav_hf.models.navdp.config import NavDPConfig
 from internnav_hf.models.navdp.goals import NUM_POINT_CHANNELS, NUM_SLOTS, Goal, GoalEncoder
 from internnav_hf.models.navdp.losses import DRAWS, NavDPOutput, loss_weights, navdp_losses
 from internnav_hf.models.navdp.released import find_released, released_fields, released_keys
-from internnav_hf.models.navdp.trunk import Denoiser, RGBDEncoder, denoise
+from internnav_hf.models.navdp.trunk import Denoiser, RGBDEncoder, TrunkModel, denoise
 from internnav_hf.publishing.pushing import PushesWithCard
 from internnav_hf.weights.inert_pickle import read_tensors
 from internnav_hf.weights.loading import Release, StrictLoading
@@ -47,18 +46,14 @@ class NavDPSamples(NamedTuple):
     actions: Tensor
 
 
-class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
+class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, TrunkModel):
     """See the module."""
 
     config_class = NavDPConfig
     config: NavDPConfig
     base_model_prefix = ""
     main_input_name = "rgb"
-    supports_gradient_checkpointing = True
     loss_count_keys = {"sample_mask": "num_samples_in_batch"}
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _no_split_modules = ["Dinov2Layer", "DenoiserLayer"]
     opens_files = True
     released_keys = staticmethod(released_keys)
 
@@ -86,12 +81,6 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         weights = read_tensors(file)
         fields = released_fields(weights, file)
         return Release(file, fields, lambda model: released_keys(weights, model.config))
-
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            module.reset_parameters()  # torch's own, as published
-        else:
-            super()._init_weights(module)
 
     def forward(
         self,
@@ -140,8 +129,8 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         batch |= {"noise": noise, "timesteps": timesteps}
         if sample_mask is None:
             sample_mask = torch.ones(len(rgb), dtype=torch.bool, device=rgb.device)
-        else:  # masked samples may hold anything, even NaN
-            batch = {name: _masked(tensor, sample_mask) for name, tensor in batch.items()}
+        else:
+            batch = {name: masked(tensor, sample_mask) for name, tensor in batch.items()}
         batch["sample_mask"] = sample_mask
         if self.goal_encoder.encoders:
             published = self.goal_encoder.published_slots(len(actions), actions.device)
@@ -206,15 +195,8 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         if noise is None:
             shape = (len(goal), num_samples, config.action_horizon, NUM_ACTION_CHANNELS)
             noise = randn_tensor(shape, generator, self.device, torch.float32)
-        scaled = denoise(
-            self.denoiser,
-            condition,
-            noise,
-            noise_schedule(config.num_diffusion_steps),
-            config.num_diffusion_steps if num_inference_steps is None else num_inference_steps,
-            generator,
-            step_noise,
-        )
+        steps = config.num_diffusion_steps, num_inference_steps
+        scaled = denoise(self.denoiser, condition, noise, *steps, generator, step_noise)
         values = self._values(scaled, condition[..., NUM_SLOTS:, :])
         values, order = values.sort(dim=1, descending=True, stable=True)
         actions = scaled / scaled.new_tensor(config.action_scale)
@@ -297,18 +279,11 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         self, actions: Tensor, noise: Tensor | None, timesteps: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Noise (B, 2, H, 3) and diffusion steps (B, 2), the given ones or drawn."""
-        # Seeded by the targets in evaluation, so that losses are comparable.
-        draws = None if self.training else SteadyDraws(actions)
-        shape, device = (len(DRAWS), *actions.shape[1:]), actions.device
+        draws, device = Draws(actions, self.training), actions.device
         if noise is None:
-            size = (len(actions), *shape)
-            noise = torch.randn(size, device=device) if draws is None else draws.normal(*shape)
+            noise = draws.normal(len(DRAWS), *actions.shape[1:])
         if timesteps is None:
-            num_steps, size = self.config.num_diffusion_steps, (len(actions), len(DRAWS))
-            if draws is None:
-                timesteps = torch.randint(num_steps, size, device=device)
-            else:
-                timesteps = draws.below(num_steps, len(DRAWS))
+            timesteps = draws.below(self.config.num_diffusion_steps, len(DRAWS))
         return noise.to(device), timesteps.to(device)
 
     def _checked(self, **tensors: Tensor | None) -> dict[str, Tensor]:
@@ -359,8 +334,3 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         for kind, shape in self.goal_encoder.shapes.items():
             inputs[_GOAL_KEYS[kind]] = rand(*shape)
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
-
-
-def _masked(tensor: Tensor, mask: Tensor) -> Tensor:
-    """`tensor` (B, ...) with zeros outside `mask` (B,)."""
-    return tensor.where(mask.view(-1, *(1,) * (tensor.dim() - 1)), 0)

@@ -14,8 +14,7 @@ from torch import Tensor
 from transformers.utils import CONFIG_NAME
 
 from internnav_hf.models.common.dino import released_dino_keys
-from internnav_hf.models.navdp.config import NavDPConfig
-from internnav_hf.models.navdp.expert_config import NavDPActionExpertConfig
+from internnav_hf.models.navdp.config import NavDPActionExpertConfig, NavDPConfig
 from internnav_hf.models.navdp.goals import NUM_SLOTS
 from internnav_hf.weights.renaming import Names, below, count_layers, renamed, sizes, under, without
 from internnav_hf.weights.weight_files import released_file

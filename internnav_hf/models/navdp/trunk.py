@@ -7,7 +7,7 @@ reaches the denoiser as keys and values, so that sampling computes once what ste
 share; learned tables start small and random instead of at zero, at which all queries of the encoder
 would be identical but for dropout.
 
-Every part reads its sizes from a configuration with the fields of `NavDPActionExpertConfig`.
+Every part reads its sizes from a `NavDPTrunkConfig`.
 
 Legend: B decisions, S samples of each, R rows to denoise (B of them, or B * S), H horizon, N tokens
 of a condition, C width, F frames, P patch tokens of a frame, Q queries, L layers, T diffusion
@@ -16,15 +16,34 @@ steps.
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.utils.torch_utils import randn_tensor
 from einops import rearrange, repeat
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedModel
 
-from internnav_hf.models.common.diffusion import NUM_ACTION_CHANNELS
+from internnav_hf.models.common.diffusion import (
+    NUM_ACTION_CHANNELS,
+    ancestral_step,
+    noise_schedule,
+)
 from internnav_hf.models.common.dino import DinoEncoder, to_unit
+from internnav_hf.models.navdp.config import NavDPTrunkConfig
+
+
+class TrunkModel(PreTrainedModel):
+    """The base of both models. Linear layers start as torch's own, as published."""
+
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _no_split_modules = ["Dinov2Layer", "DenoiserLayer"]
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            module.reset_parameters()
+        else:
+            super()._init_weights(module)
 
 
 class RGBDEncoder(nn.Module):
@@ -33,7 +52,7 @@ class RGBDEncoder(nn.Module):
     Unless `config.train_rgb_encoder`, the colour encoder is frozen and runs without gradient.
     """
 
-    def __init__(self, config: PreTrainedConfig, num_rgb_frames: int, num_depth_frames: int):
+    def __init__(self, config: NavDPTrunkConfig, num_rgb_frames: int, num_depth_frames: int):
         super().__init__()
         width, size = config.hidden_size, config.image_size
         self.train_rgb_encoder = config.train_rgb_encoder
@@ -43,13 +62,8 @@ class RGBDEncoder(nn.Module):
         num_tokens += num_depth_frames * (size // config.depth_vision_config.patch_size) ** 2
         self.positions = nn.Embedding(num_tokens, width)
         self.queries = nn.Embedding(config.num_rgbd_queries, width)
-        layer = nn.TransformerDecoderLayer(
-            width,
-            config.num_rgbd_attention_heads,
-            config.rgbd_intermediate_size,
-            config.dropout,
-            batch_first=True,
-        )
+        sizes = (config.num_rgbd_attention_heads, config.rgbd_intermediate_size, config.dropout)
+        layer = nn.TransformerDecoderLayer(width, *sizes, batch_first=True)
         self.decoder = nn.TransformerDecoder(layer, config.num_rgbd_layers)
         self.projection = nn.Linear(width, width)
 
@@ -79,33 +93,22 @@ class RGBDEncoder(nn.Module):
 
 
 class TokenCompressor(nn.Module):
-    """Attends from learned queries, one by default, to at most `num_positions` tokens."""
+    """Attends from a learned query to at most `num_positions` tokens."""
 
-    def __init__(
-        self,
-        hidden_size: int,
-        num_attention_heads: int,
-        num_positions: int = 5000,
-        num_queries: int = 1,
-    ):
+    def __init__(self, hidden_size: int, num_attention_heads: int, num_positions: int = 5000):
         super().__init__()
-        self.queries = nn.Embedding(num_queries, hidden_size)
+        self.queries = nn.Embedding(1, hidden_size)
         self.query_positions = nn.Embedding(num_positions, hidden_size)
         self.token_positions = nn.Embedding(num_positions, hidden_size)
         self.attention = nn.MultiheadAttention(hidden_size, num_attention_heads, batch_first=True)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, Q, C) from `tokens` (B, N, C); `mask` (B, N) is True at valid tokens."""
-        queries = self.queries.weight + self.query_positions.weight[: len(self.queries.weight)]
+        """(B, 1, C) from `tokens` (B, N, C); `mask` (B, N) is True at valid tokens."""
+        queries = self.queries.weight + self.query_positions.weight[:1]
         tokens = tokens + self.token_positions.weight[: tokens.shape[1]]
-        ignored = None if mask is None else ~mask
-        return self.attention(
-            queries.expand(len(tokens), -1, -1),
-            tokens,
-            tokens,
-            key_padding_mask=ignored,
-            need_weights=False,
-        )[0]
+        queries, ignored = queries.expand(len(tokens), -1, -1), None if mask is None else ~mask
+        settings = {"key_padding_mask": ignored, "need_weights": False}
+        return self.attention(queries, tokens, tokens, **settings)[0]
 
 
 class Denoiser(nn.Module):
@@ -114,23 +117,16 @@ class Denoiser(nn.Module):
     The first token of a condition is the code of the diffusion step.
     """
 
-    def __init__(self, config: PreTrainedConfig, num_condition_tokens: int):
+    def __init__(self, config: NavDPTrunkConfig, num_condition_tokens: int):
         super().__init__()
         width = config.hidden_size
         self.action_embedding = nn.Linear(NUM_ACTION_CHANNELS, width)
         self.action_positions = nn.Embedding(config.action_horizon, width)
         self.condition_positions = nn.Embedding(num_condition_tokens, width)
+        sizes = (width, config.num_attention_heads, config.intermediate_size, config.dropout)
+        kind = {"activation": "gelu", "batch_first": True, "norm_first": True}
         self.layers = nn.ModuleList(
-            DenoiserLayer(
-                width,
-                config.num_attention_heads,
-                config.intermediate_size,
-                config.dropout,
-                activation="gelu",
-                batch_first=True,
-                norm_first=True,
-            )
-            for _ in range(config.num_hidden_layers)
+            DenoiserLayer(*sizes, **kind) for _ in range(config.num_hidden_layers)
         )
         self.norm = nn.LayerNorm(width)
         self.action_head = nn.Linear(width, NUM_ACTION_CHANNELS)
@@ -249,18 +245,22 @@ def denoise(
     denoiser: Denoiser,
     condition: Tensor,
     noise: Tensor,
-    schedule: DDIMScheduler,
-    num_inference_steps: int,
+    num_diffusion_steps: int,
+    num_inference_steps: int | None = None,
     generator: torch.Generator | list[torch.Generator] | None = None,
     step_noise: Tensor | None = None,
 ) -> Tensor:
     """Scaled actions (B, S, H, 3) denoised from `noise` (B, S, H, 3).
 
     `condition` are the keys and values of all but the time token, `denoiser.read(tokens, start=1)`.
+    `num_diffusion_steps` is the length of the noise schedule, of which all steps are taken, or
+    `num_inference_steps`.
     `generator` may be a list with one for each of the B. `step_noise` (steps - 1, B, S, H, 3)
     replaces the noise that `generator` draws between the steps.
     """
-    schedule.set_timesteps(num_inference_steps, device=noise.device)
+    num_steps = num_diffusion_steps if num_inference_steps is None else num_inference_steps
+    schedule = noise_schedule(num_diffusion_steps)
+    schedule.set_timesteps(num_steps, device=noise.device)
     timesteps = schedule.timesteps
     times = denoiser.read(denoiser.time_tokens(timesteps))  # (L, 2, T, heads, 1, C / heads)
     sample, num_samples = noise, noise.shape[1]
@@ -275,12 +275,5 @@ def denoise(
             between = step_noise[index]
         else:
             between = randn_tensor(sample.shape, generator, sample.device, sample.dtype)
-        sample = schedule.step(
-            predicted,
-            timestep,
-            sample,
-            eta=1.0,
-            use_clipped_model_output=True,
-            variance_noise=between,
-        ).prev_sample
+        sample = ancestral_step(schedule, predicted, timestep, sample, between)
     return sample

@@ -6,23 +6,13 @@ modelling code.
 
 from transformers import Dinov2Config, PreTrainedConfig
 
-from internnav_hf.models.common.config import (
-    OwnFieldsWin,
-    check_divides,
-    check_tiles,
-    read_dino_config,
-    refuse_unknown,
-)
+from internnav_hf.models.common.config import ActionExpertConfig, read_dino_config
 
 
-class NextDiTConfig(OwnFieldsWin, PreTrainedConfig):
+class NextDiTConfig(ActionExpertConfig):
     """NextDiT: denoiser, view encoder, memory. The defaults are DualVLN's.
 
-    Fields:
-        plan_hidden_size: width of System2, whose plan the expert reads.
-        action_horizon: steps of a trajectory.
-        image_size: pixels on each side of the square views.
-        action_scale: factors of (dx, dy, dyaw) before diffusion.
+    Fields, in addition to those of `ActionExpertConfig`:
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: sizes of the
             denoiser.
         condition_size: width of the tokens that the denoiser attends to. With images it is twice
@@ -40,13 +30,8 @@ class NextDiTConfig(OwnFieldsWin, PreTrainedConfig):
     """
 
     model_type = "internnav_nextdit"
-    uses_depth = False
-    sub_configs = {"vision_config": Dinov2Config}  # pyright: ignore[reportAssignmentType]
+    sub_configs = {"vision_config": Dinov2Config}
 
-    plan_hidden_size: int = 3584
-    action_horizon: int = 32
-    image_size: int = 224
-    action_scale: tuple[float, ...] | list[float] = (4.0, 4.0, 1.0)
     hidden_size: int = 384
     num_hidden_layers: int = 12
     num_attention_heads: int = 6
@@ -66,15 +51,15 @@ class NextDiTConfig(OwnFieldsWin, PreTrainedConfig):
     guidance_scale: float = 1.0
 
     def __post_init__(self, **kwargs):
-        refuse_unknown(type(self), kwargs)
         self.vision_config = read_dino_config(self.vision_config)
         super().__post_init__(**kwargs)
-        check_divides(self, "hidden_size", "num_attention_heads")
+
+    def check(self) -> None:
+        """Raise ValueError for sizes that do not fit each other."""
+        self.expect_multiple("hidden_size", "num_attention_heads")
         if self.use_images:
-            check_tiles(self, "vision_config")
-            if self.condition_size != 2 * self.vision_config.hidden_size:
-                raise ValueError(
-                    f"condition_size={self.condition_size} must be twice "
-                    f"vision_config.hidden_size={self.vision_config.hidden_size}."
-                )
-            check_divides(self, "condition_size", "num_resampler_heads")
+            self.expect_multiple("image_size", "vision_config.patch_size")
+            width = self.vision_config.hidden_size
+            is_twice = self.condition_size == 2 * width
+            self.expect("condition_size", is_twice, f"twice vision_config.hidden_size={width}")
+            self.expect_multiple("condition_size", "num_resampler_heads")

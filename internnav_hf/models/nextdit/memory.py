@@ -10,9 +10,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from internnav_hf.models.dual_system.action_expert import NUM_VIEWS
 from internnav_hf.models.nextdit.config import NextDiTConfig
-
-NUM_VIEWS = 2  # the view of the decision, then the current one
 
 
 class MemoryEncoder(nn.Module):
@@ -23,13 +22,8 @@ class MemoryEncoder(nn.Module):
         width = config.vision_config.hidden_size
         num_tokens = NUM_VIEWS * (config.image_size // config.vision_config.patch_size) ** 2
         self.positions = nn.Parameter(torch.randn(num_tokens, width))
-        layer = nn.TransformerEncoderLayer(
-            width,
-            config.num_memory_heads,
-            config.memory_intermediate_size,
-            config.dropout,
-            batch_first=True,
-        )
+        sizes = (width, config.num_memory_heads, config.memory_intermediate_size, config.dropout)
+        layer = nn.TransformerEncoderLayer(*sizes, batch_first=True)
         self.encoder = nn.TransformerEncoder(
             layer, config.num_memory_layers, enable_nested_tensor=False
         )
@@ -47,13 +41,8 @@ class QueryResampler(nn.Module):
         width = config.condition_size
         self.queries = nn.Parameter(torch.randn(config.num_resampler_queries, width))
         self.positions = nn.Parameter(torch.randn(config.num_resampler_queries, width))
-        layer = nn.TransformerDecoderLayer(
-            width,
-            config.num_resampler_heads,
-            config.resampler_intermediate_size,
-            config.dropout,
-            batch_first=True,
-        )
+        sizes = (config.num_resampler_heads, config.resampler_intermediate_size, config.dropout)
+        layer = nn.TransformerDecoderLayer(width, *sizes, batch_first=True)
         self.decoder = nn.TransformerDecoder(layer, config.num_resampler_layers)
 
     def forward(self, tokens: Tensor) -> Tensor:

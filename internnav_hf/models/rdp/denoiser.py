@@ -15,7 +15,11 @@ from diffusers.models.embeddings import get_timestep_embedding
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from internnav_hf.models.common.diffusion import NUM_ACTION_CHANNELS, noise_schedule
+from internnav_hf.models.common.diffusion import (
+    NUM_ACTION_CHANNELS,
+    ancestral_step,
+    noise_schedule,
+)
 from internnav_hf.models.navdp.trunk import DenoiserLayer
 from internnav_hf.models.rdp.config import RDPConfig
 from internnav_hf.models.rdp.draws import num_chains
@@ -140,12 +144,5 @@ def denoise_guided(
         added = torch.zeros_like(chains)
         if not is_last:
             added = rearrange(step_noise[index], "s b h c -> (s b) h c")
-        chains = schedule.step(
-            predicted,
-            time,
-            chains,
-            eta=1.0,
-            use_clipped_model_output=True,
-            variance_noise=added,
-        ).prev_sample
+        chains = ancestral_step(schedule, predicted, time, chains, added)
     return chains

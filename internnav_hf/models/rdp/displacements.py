@@ -42,12 +42,13 @@ def discrete_actions(
     turns = displacements[..., 2].sign()
     turning = torch.where(turns > 0, LEFT, torch.where(turns < 0, RIGHT, NO_ACTION))
     actions = torch.where(is_still[..., :2].all(-1), turning, FORWARD)
-    if stop_progress is None and progress is None:
-        return actions
     if stop_progress is not None:
-        stops = (stop_progress > STOP_THRESHOLD)[:, None].expand(actions.shape).clone()
+        has_arrived = stop_progress > STOP_THRESHOLD
+    elif progress is not None:
+        has_arrived = progress > PROGRESS_THRESHOLD
     else:
-        stops = (progress > PROGRESS_THRESHOLD)[:, None].expand(actions.shape).clone()  # pyright: ignore[reportOptionalOperand]
+        return actions
+    stops = has_arrived[:, None].expand(actions.shape).clone()
     if actions.shape[1] > NUM_STILL_STEPS:
         windows = is_still.all(-1).unfold(1, NUM_STILL_STEPS, 1).all(-1)
         # As published, the last window of the horizon is not checked.

@@ -11,39 +11,29 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from internnav_hf.models.common.diffusion import NUM_ACTION_CHANNELS
-from internnav_hf.models.common.steady_draws import SteadyDraws
+from internnav_hf.models.common.draws import Draws
 from internnav_hf.models.rdp.config import RDPConfig
 
 
 def draw_for_training(
-    config: RDPConfig,
-    shape: tuple[int, int],
-    device: torch.device,
-    given: dict[str, Tensor | None],
-    targets: Tensor | None = None,
+    config: RDPConfig, targets: Tensor, given: dict[str, Tensor | None], training: bool
 ) -> dict[str, Tensor]:
     """`noise` (B, T, H, 3), `timesteps`, `image_drop` and `condition_drop` (B, T): the given ones,
-    or drawn; see `RDPModel.forward`. In evaluation the steps' `targets` (B, T, ...) are given: they
-    seed the draws, so that losses depend on neither chance nor the batch, and nothing is dropped.
+    or drawn; see `RDPModel.forward`. If not `training`, the steps' `targets` (B, T, ...) seed the
+    draws, so that losses depend on neither chance nor the batch, and nothing is dropped.
     """
-    steady = None if targets is None else SteadyDraws(targets.flatten(0, 1))
+    shape, device = targets.shape[:2], targets.device
+    steps = Draws(targets.flatten(0, 1), training)
     draws: dict[str, Any] = dict(given)
     if draws["noise"] is None:
-        size = (config.action_horizon, NUM_ACTION_CHANNELS)
-        drawn = (
-            torch.randn(*shape, *size, device=device) if steady is None else steady.normal(*size)
-        )
-        draws["noise"] = drawn.view(*shape, *size)
+        drawn = steps.normal(config.action_horizon, NUM_ACTION_CHANNELS)
+        draws["noise"] = drawn.view(*shape, *drawn.shape[1:])
     if draws["timesteps"] is None:
-        num_steps = config.num_diffusion_steps
-        if steady is None:
-            draws["timesteps"] = torch.randint(num_steps, shape, device=device)
-        else:
-            draws["timesteps"] = steady.below(num_steps).view(shape)
+        draws["timesteps"] = steps.below(config.num_diffusion_steps).view(shape)
     shares = {"image_drop": config.view_drop_share, "condition_drop": config.condition_drop_share}
     for name, share in shares.items():
         if draws[name] is None:
-            draws[name] = torch.rand(shape, device=device) < (share if steady is None else 0)
+            draws[name] = torch.rand(shape, device=device) < (share if training else 0)
     return {name: value.to(device) for name, value in draws.items()}
 
 

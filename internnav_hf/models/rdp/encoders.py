@@ -15,15 +15,14 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from internnav_hf.models.common.clip import ClipImageEncoder, ClipTextEncoder, normalise_images
 from internnav_hf.models.common.clip_config import NUM_IMAGE_TOKENS
-from internnav_hf.models.common.depth_resnet import DepthResNet, depth_grid_size
+from internnav_hf.models.common.depth_resnet import depth_grid_size
 from internnav_hf.models.common.diffusion import NUM_ACTION_CHANNELS
 from internnav_hf.models.common.recurrent import StateEncoder, reset_mask_of
 from internnav_hf.models.rdp.config import RDPConfig
 from internnav_hf.models.rdp.displacements import scale
 from internnav_hf.models.rdp.released import released_rdp_fields, released_rdp_keys
-from internnav_hf.models.vln.loading import ReleasedModel, check_frames
+from internnav_hf.models.vln.follower import FollowerModel
 from internnav_hf.models.vln.released import VLNRelease, check_variant
 
 POSITION_SIZE = 64  # channels of the position code of a depth cell
@@ -40,7 +39,7 @@ class RDPScene(NamedTuple):
     relative_pose: Tensor
 
 
-class RDPEncoders(ReleasedModel):
+class RDPEncoders(FollowerModel):
     """The part of `RDPModel` up to its recurrent state."""
 
     config: RDPConfig
@@ -48,17 +47,12 @@ class RDPEncoders(ReleasedModel):
     def __init__(self, config: RDPConfig):
         super().__init__(config)
         hidden, vision = config.hidden_size, config.vision_config
-        self.text_encoder = ClipTextEncoder(config.text_config)  # pyright: ignore[reportArgumentType]
-        self.rgb_encoder = ClipImageEncoder(vision)  # pyright: ignore[reportArgumentType]
-        self.depth_encoder = DepthResNet(
-            config.depth_base_planes, config.depth_num_blocks, config.depth_feature_channels
-        )
         num_cells = depth_grid_size(config.depth_size, len(config.depth_num_blocks)) ** 2
         depth_size = num_cells * (config.depth_feature_channels + POSITION_SIZE)
         self.depth_positions = nn.Embedding(num_cells, POSITION_SIZE)
         self.depth_linear = nn.Linear(depth_size, config.depth_hidden_size)
         self.depth_projection = nn.Linear(config.depth_hidden_size, hidden)
-        self.rgb_projection = nn.Linear(vision.hidden_size, hidden)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+        self.rgb_projection = nn.Linear(vision.hidden_size, hidden)
         self.feature_dropout = nn.Dropout(config.feature_dropout)
         self.image_dropout = nn.Dropout(config.image_dropout)
         self.previous_embedding = nn.Linear(NUM_ACTION_CHANNELS, config.previous_displacement_size)
@@ -69,48 +63,10 @@ class RDPEncoders(ReleasedModel):
 
     @classmethod
     def convert_release(cls, release: VLNRelease, unused: tuple[str, ...]):
-        """See `ReleasedModel`."""
+        """See `FollowerModel`."""
         check_variant(release, "RDP")
         weights = released_rdp_keys(release.weights, unused)
         return weights, released_rdp_fields(weights, release.settings)
-
-    def train(self, mode: bool = True):
-        """As usual, and freeze the parts that the configuration freezes: loading unfroze them."""
-        super().train(mode)
-        for name in ("text", "rgb", "depth"):
-            if not getattr(self.config, f"train_{name}_encoder"):
-                self.get_submodule(f"{name}_encoder").requires_grad_(False).eval()
-        return self
-
-    @property
-    def has_fixed_features(self) -> bool:
-        """Whether features of a frame are constant in training, so that they can be cached."""
-        return not (self.config.train_rgb_encoder or self.config.train_depth_encoder)
-
-    @property
-    def feature_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the cached features of a frame's "rgb" and "depth"."""
-        config = self.config
-        width: int = config.vision_config.hidden_size  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
-        grid = depth_grid_size(config.depth_size, len(config.depth_num_blocks))
-        depth = (config.depth_feature_channels, grid, grid)
-        return {"rgb": (NUM_IMAGE_TOKENS, width), "depth": depth}
-
-    def encode_instruction(self, instruction_ids: Tensor) -> Tensor:
-        """Tokens (B, L, C) of ids (B, L), zeros at padding; `sample` and `act` accept them too.
-
-        L is the longest instruction: columns that are padding in all rows are cut off.
-        """
-        with torch.set_grad_enabled(self.config.train_text_encoder and torch.is_grad_enabled()):
-            return self.text_encoder(instruction_ids)
-
-    def encode_rgb(self, rgb: Tensor) -> Tensor:
-        """(F, 5, V) from `rgb` (F, 3, S, S), bytes or floats in [0, 1], each frame by itself."""
-        return self._encode("rgb", rgb)
-
-    def encode_depth(self, depth: Tensor) -> Tensor:
-        """(F, channels, G, G) from `depth` (F, D, D) in metres, each frame by itself."""
-        return self._encode("depth", depth)
 
     def advance(
         self,
@@ -155,15 +111,6 @@ class RDPEncoders(ReleasedModel):
         tokens = self.image_dropout(self.rgb_projection(self.feature_dropout(rgb)))
         return torch.cat([tokens[:, :, :1] + seen[:, :, None], tokens[:, :, 1:]], dim=2)
 
-    def _encode(self, name: str, frames: Tensor) -> Tensor:
-        config, learns = self.config, getattr(self.config, f"train_{name}_encoder")
-        if name == "rgb":
-            frames = normalise_images(frames, config.image_mean, config.image_std)
-        else:
-            frames = frames.clamp(0, config.max_depth) / config.max_depth
-        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            return self.get_submodule(f"{name}_encoder")(frames.to(self.dtype))
-
     def _features(
         self,
         name: str,
@@ -173,12 +120,7 @@ class RDPEncoders(ReleasedModel):
         counted: Tensor,
     ) -> Tensor:
         """(B, T, ...): features of the frames in `is_seen`, elsewhere those of zeros."""
-        check_frames(self, name, frames, features, is_seen.shape)
-        if features is not None:
-            seen = features[is_seen].to(self.dtype)
-        else:
-            assert frames is not None  # just checked
-            seen = self._encode(name, frames[is_seen])
+        seen = self.features_at(name, frames, features, is_seen)
         if (counted & ~is_seen).any():
             unseen = self._blank_features(name).to(seen.dtype)  # mixed precision has two dtypes
         else:
@@ -222,7 +164,7 @@ class RDPEncoders(ReleasedModel):
         def rand(*shape: int) -> Tensor:
             return torch.rand(2, 3, *shape, generator=generator)
 
-        vocab_size = config.text_config.vocab_size  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+        vocab_size = config.text_config.vocab_size
         words = torch.randint(1, vocab_size, (2, 4), generator=generator)
         words[1, 2:] = 0
         channels = NUM_ACTION_CHANNELS

@@ -10,30 +10,23 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.utils import ModelOutput
 
 from internnav_hf.models.rdp.config import RDPConfig
+from internnav_hf.models.vln.losses import FollowerOutput
 
 
 @dataclass
-class RDPOutput(ModelOutput):
+class RDPOutput(FollowerOutput):
     """Output of `RDPModel.forward`. Each named loss is a mean over the valid steps, and `loss` is
     action_loss + progress_loss_weight * progress_loss + stop_loss_weight * stop_loss.
 
     `predicted_noise` (B, T, H, 3) are displacements without diffusion; `progress` and
-    `stop_progress` (B, T) lie in 0..1. `recurrent_state` (B, 1, H) is the one after each episode's
-    last step.
+    `stop_progress` (B, T) lie in 0..1.
     """
 
-    loss: Tensor | None = None
-    action_loss: Tensor | None = None
-    progress_loss: Tensor | None = None
     stop_loss: Tensor | None = None
-    loss_counts: dict[str, Tensor] | None = None
     predicted_noise: Tensor | None = None
-    progress: Tensor | None = None
     stop_progress: Tensor | None = None
-    recurrent_state: Tensor | None = None
 
 
 class ProgressHead(nn.Sequential):
@@ -71,7 +64,7 @@ def rdp_losses(
     num_valid = step_mask.sum()
     counted = torch.ones_like(step_mask) if config.padded_loss else step_mask
     divisor = (counted.sum() + config.loss_epsilon * counted.numel()).clamp(min=1)
-    means = {name: reduce_steps(error, counted, divisor) for name, error in errors.items()}
+    means = {k: torch.where(counted, v, 0).sum() / divisor for k, v in errors.items()}
     weights = {"progress": config.progress_loss_weight, "stop": config.stop_loss_weight}
     total = torch.stack([weights.get(name, 1) * mean for name, mean in means.items()]).sum()
     share = 1 if num_steps_in_batch is None else num_valid / num_steps_in_batch
@@ -84,8 +77,3 @@ def rdp_losses(
         progress=predicted["progress"].detach(),
         stop_progress=predicted["stop"].detach(),
     )
-
-
-def reduce_steps(error: Tensor, counted: Tensor, divisor: Tensor) -> Tensor:
-    """Sum of `error` (B, T) over the steps in `counted`, divided by `divisor`."""
-    return torch.where(counted, error, 0).sum() / divisor

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from internnav_hf.models.common.clip_config import NUM_IMAGE_TOKENS
-from internnav_hf.models.common.counted_losses import CountedLosses
+from internnav_hf.models.common.counted_losses import masked
 from internnav_hf.models.common.cross_modal import CrossModalEncoder, init_small
 from internnav_hf.models.common.diffusion import NUM_ACTION_CHANNELS, noise_schedule
 from internnav_hf.models.common.instruction_encoder import check_words
@@ -29,7 +29,6 @@ from internnav_hf.models.rdp.draws import draw_for_sampling, draw_for_training
 from internnav_hf.models.rdp.encoders import RDPEncoders, RDPScene
 from internnav_hf.models.rdp.losses import ProgressHead, RDPOutput, rdp_losses
 
-POSITION_SIZE = 64  # channels of the position code of a depth cell
 NUM_KINDS = 10  # of condition tokens; a released table has unused rows
 KIND_FUSED, KIND_TEXT, KIND_STATE, KIND_POSE, KIND_PREVIOUS = 0, 1, 2, 4, 5
 NUM_FUSED_TOKENS = NUM_IMAGE_TOKENS + 1
@@ -58,13 +57,11 @@ class RDPAction(NamedTuple):
     recurrent_state: Tensor
 
 
-class RDPModel(CountedLosses, RDPEncoders):
+class RDPModel(RDPEncoders):
     """See the module. `rgb_features` are (B, T, 5, V), `depth_features` (B, T, channels, G, G)."""
 
     config_class = RDPConfig
     config: RDPConfig
-    base_model_prefix = ""
-    main_input_name = "instruction_ids"
     supports_gradient_checkpointing = True
     loss_count_keys = {"step_mask": "num_steps_in_batch"}
     _supports_sdpa = True
@@ -73,15 +70,8 @@ class RDPModel(CountedLosses, RDPEncoders):
     def __init__(self, config: RDPConfig):
         super().__init__(config)
         hidden = config.hidden_size
-        cross_modal = (
-            hidden,
-            config.num_cross_modal_layers,
-            config.num_cross_modal_attention_heads,
-            config.cross_modal_intermediate_size,
-            config.cross_modal_dropout,
-        )
-        self.image_reader = CrossModalEncoder(*cross_modal)
-        self.text_reader = CrossModalEncoder(*cross_modal)
+        self.image_reader = CrossModalEncoder(config)
+        self.text_reader = CrossModalEncoder(config)
         self.previous_tokens = nn.Linear(NUM_ACTION_CHANNELS, hidden)
         self.pose_token = nn.Linear(NUM_ACTION_CHANNELS, hidden)
         kinds = [KIND_FUSED] * NUM_FUSED_TOKENS + [KIND_TEXT, KIND_STATE, KIND_POSE]
@@ -158,12 +148,10 @@ class RDPModel(CountedLosses, RDPEncoders):
         shape = batch["progress"].shape
         if step_mask is None:
             step_mask = torch.ones(shape, dtype=torch.bool, device=instruction_ids.device)
-        # masked steps may hold anything, even NaN
-        batch = {name: _masked(value, step_mask) for name, value in batch.items()}
+        batch = {name: masked(value, step_mask) for name, value in batch.items()}
         given = {"noise": noise, "timesteps": timesteps}
         given |= {"image_drop": image_drop, "condition_drop": condition_drop}
-        fixed = None if self.training else _targets(batch)
-        draws = draw_for_training(self.config, shape, step_mask.device, given, fixed)
+        draws = draw_for_training(self.config, _targets(batch), given, self.training)
         self.check_counts(num_steps_in_batch=num_steps_in_batch)
         counted = torch.ones_like(step_mask) if self.config.padded_loss else step_mask
         is_seen = step_mask & ~draws["image_drop"]
@@ -327,7 +315,7 @@ class RDPModel(CountedLosses, RDPEncoders):
 
     @property
     def _vocab_size(self) -> int:
-        return self.config.text_config.vocab_size  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+        return self.config.text_config.vocab_size
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -367,12 +355,6 @@ def _targets(batch: dict[str, Tensor]) -> Tensor:
     """(B, T, ...): targets that distinguish steps, even if the robot stands still."""
     moves, progress = batch["displacements"].flatten(2), batch["progress"][..., None]
     return torch.cat([moves, progress], dim=-1)
-
-
-def _masked(values: Tensor, step_mask: Tensor) -> Tensor:
-    """`values` (B, T, ...), zero outside `step_mask` (B, T)."""
-    mask = step_mask.reshape(*step_mask.shape, *[1] * (values.ndim - 2))
-    return torch.where(mask, values, 0)
 
 
 def _spread(rows: Tensor, step_mask: Tensor, padding: float = 0) -> Tensor:

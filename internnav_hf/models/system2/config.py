@@ -4,18 +4,17 @@ Apart from the model's file so that `import internnav_hf` can register it withou
 modelling code.
 """
 
-import copy
 import re
 from collections.abc import Callable, Collection
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
-from internnav_hf.models.common.config import OwnFieldsWin, refuse_unknown
+from internnav_hf.models.common.config import NavConfig, read_sub_config
 
 _DUAL_TYPES = ("internnav_dual_system", "internvla_n1")
 
 
-class System2Config(OwnFieldsWin, PreTrainedConfig):
+class System2Config(NavConfig):
     """System2 = `vlm_config` (Qwen2-VL, Qwen2.5-VL or Qwen3-VL) + a pixel-goal head.
 
     Fields:
@@ -36,7 +35,7 @@ class System2Config(OwnFieldsWin, PreTrainedConfig):
     """
 
     model_type = "internnav_system2"
-    sub_configs = {"vlm_config": AutoConfig}  # pyright: ignore[reportAssignmentType]
+    sub_configs = {"vlm_config": AutoConfig}
 
     # what is not of one size for every sample, or none of a sample
     keys_to_ignore_at_inference = ["logits", "heatmap"]
@@ -51,20 +50,11 @@ class System2Config(OwnFieldsWin, PreTrainedConfig):
     tie_word_embeddings: bool = False  # set from the VLM's
 
     def __post_init__(self, **kwargs):
-        refuse_unknown(type(self), kwargs)
-        vlm_config = (
-            self.vlm_config if self.vlm_config is not None else {"model_type": "qwen2_5_vl"}
-        )
-        if isinstance(vlm_config, dict):
-            vlm_config = dict(vlm_config)
-            vlm_config = AutoConfig.for_model(
-                vlm_config.pop("model_type", "qwen2_5_vl"), **vlm_config
-            )
-        _check_is_qwen_vl(vlm_config)
-        # A copy: the base class writes its attention implementation into sub-configurations.
-        self.vlm_config = copy.deepcopy(vlm_config)
+        default = {"model_type": "qwen2_5_vl"}
+        self.vlm_config = read_sub_config(AutoConfig.for_model, self.vlm_config, default)
+        _check_is_qwen_vl(self.vlm_config)
         super().__post_init__(**kwargs)
-        self.tie_word_embeddings = vlm_config.tie_word_embeddings
+        self.tie_word_embeddings = self.vlm_config.tie_word_embeddings
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):

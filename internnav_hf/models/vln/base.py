@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from internnav_hf.models.common.counted_losses import CountedLosses
-from internnav_hf.models.common.depth_resnet import DepthResNet, depth_grid_size
+from internnav_hf.models.common.clip import normalise_images
 from internnav_hf.models.common.dino import to_unit
 from internnav_hf.models.common.instruction_encoder import InstructionEncoder, check_words
 from internnav_hf.models.common.recurrent import last_states, reset_mask_of
 from internnav_hf.models.common.rgb_resnet import RGBResNet
 from internnav_hf.models.vln.config import RecurrentVLNConfig
-from internnav_hf.models.vln.loading import ReleasedModel, check_frames
+from internnav_hf.models.vln.follower import FollowerModel
 from internnav_hf.models.vln.losses import VLNOutput, vln_losses
 from internnav_hf.models.vln.released import (
     VLNRelease,
@@ -63,25 +62,21 @@ class Steps(NamedTuple):
         return steps.masked_scatter(self.step_mask[..., None], frames)
 
 
-class RecurrentVLNModel(CountedLosses, ReleasedModel):
-    """The base of both. A model adds `advance`, and the features of colours that it caches."""
+class RecurrentVLNModel(FollowerModel):
+    """The base of both. A model adds `advance`, and `rgb_grid` unless colours are one mean."""
 
     config: RecurrentVLNConfig
-    base_model_prefix = ""
-    main_input_name = "instruction_ids"
     loss_count_keys = {"episode_mask": "num_episodes_in_batch"}
     released_variant = ""
     num_recurrent_layers = 1
     has_bidirectional_instruction = False
     sees_previous_action = True
+    rgb_grid: int | None = None
+    """Cells in a row of the colour features."""
     previous_action_embedding: nn.Embedding
 
     def __init__(self, config: Any):
         super().__init__(config)
-        self.add_encoders(config)
-        self.depth_encoder = DepthResNet(
-            config.depth_base_planes, config.depth_num_blocks, config.depth_feature_channels
-        )
         self.action_head = nn.Linear(config.hidden_size, NUM_ACTIONS)
         self.progress_head = (
             nn.Linear(config.hidden_size, 1) if config.has_progress_monitor else None
@@ -96,11 +91,11 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
             self.has_bidirectional_instruction,
             config.instruction_rnn_type,
         )
-        self.rgb_encoder = RGBResNet(config.rgb_config, config.batch_norm_mode)
+        self.rgb_encoder = RGBResNet(config.rgb_config, config.batch_norm_mode, self.rgb_grid)
 
     @classmethod
     def convert_release(cls, release: VLNRelease, unused: tuple[str, ...]):
-        """See `ReleasedModel`."""
+        """See `FollowerModel`."""
         check_variant(release, cls.released_variant)
         weights = released_keys(release, unused)
         return weights, released_fields(release, weights)
@@ -108,18 +103,9 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
     def train(self, mode: bool = True):
         """As usual, and freeze the parts that the configuration freezes: loading unfroze them."""
         super().train(mode)
-        config = self.config
-        if not config.train_rgb_encoder:
-            self.rgb_encoder.requires_grad_(False)
-        if not config.train_depth_encoder:
-            self.depth_encoder.requires_grad_(False)
-        self.freeze_words()
-        return self
-
-    def freeze_words(self) -> None:
-        """Freeze the parts of the instruction's encoder that the configuration freezes."""
-        if not self.config.train_word_embeddings:
+        if not self.config.train_word_embeddings and "instruction_encoder" in self._modules:
             self.instruction_encoder.word_embeddings.requires_grad_(False)
+        return self
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise as published."""
@@ -137,9 +123,7 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
     @property
     def has_fixed_features(self) -> bool:
         """Whether features of a frame are constant in training, so that they can be cached."""
-        config = self.config
-        learns = config.train_rgb_encoder or config.train_depth_encoder
-        return not learns and config.batch_norm_mode == "running"
+        return super().has_fixed_features and self.config.batch_norm_mode == "running"
 
     def forward(
         self,
@@ -178,8 +162,8 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
             shape = (1, 1) if frames is None else frames.shape[:2]
             step_mask = instruction_ids.new_ones(shape, dtype=torch.bool)
         frames = {
-            "rgb": self._frames("rgb", rgb, rgb_features, step_mask),
-            "depth": self._frames("depth", depth, depth_features, step_mask),
+            "rgb": self.features_at("rgb", rgb, rgb_features, step_mask),
+            "depth": self.features_at("depth", depth, depth_features, step_mask),
         }
         row_mask = step_mask.any(1)
         check_words(instruction_ids, self.config.vocab_size, row_mask)
@@ -231,8 +215,8 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
         resets = reset_mask_of(starts, recurrent_state, mask.shape, mask)
         steps = Steps(
             instruction,
-            self._frames("rgb", rgb[:, None], None, mask),
-            self._frames("depth", depth[:, None], None, mask),
+            self.features_at("rgb", rgb[:, None], None, mask),
+            self.features_at("depth", depth[:, None], None, mask),
             self._previous(previous_actions[:, None], resets),
             mask,
             resets,
@@ -248,40 +232,14 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
 
     def encode_rgb(self, rgb: Tensor) -> Tensor:
         """Features of `rgb` (F, 3, S, S), bytes or floats in [0, 1], each frame by itself."""
-        config, rgb = self.config, to_unit(rgb).to(self.dtype)
-        if config.image_mean is not None:
-            mean, std = (
-                rgb.new_tensor(v)[:, None, None] for v in (config.image_mean, config.image_std)
-            )
-            rgb = (rgb - mean) / std
-        return self.pool_rgb(self.rgb_encoder(rgb))
-
-    def encode_depth(self, depth: Tensor) -> Tensor:
-        """Features (F, C, G, G) of `depth` (F, D, D) in metres, each frame by itself."""
-        max_depth = self.config.max_depth
-        return self.depth_encoder((depth.clamp(0, max_depth) / max_depth).to(self.dtype))
+        images = to_unit(rgb).to(self.dtype)
+        images = normalise_images(images, self.config.image_mean, self.config.image_std)
+        return self._encode("rgb_encoder", images)
 
     @property
     def loss_weights(self) -> dict[str, float]:
         """Weight of each named loss in `loss`."""
         return {"action_loss": 1.0, "progress_loss": self.config.progress_loss_weight}
-
-    @property
-    def feature_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the cached features of a frame's "rgb" and "depth"."""
-        config = self.config
-        grid = depth_grid_size(config.depth_size, len(config.depth_num_blocks))
-        depth = (config.depth_feature_channels, grid, grid)
-        return {"rgb": self.rgb_feature_shape, "depth": depth}
-
-    @property
-    @abstractmethod
-    def rgb_feature_shape(self) -> tuple[int, ...]:
-        """Shape of the features of a frame from `pool_rgb`."""
-
-    @abstractmethod
-    def pool_rgb(self, features: Tensor) -> Tensor:
-        """Pool the ResNet's `features` (F, C, h, w) to those that are cached."""
 
     @abstractmethod
     def advance(self, steps: Steps, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -311,17 +269,6 @@ class RecurrentVLNModel(CountedLosses, ReleasedModel):
             name = type(self).__name__
             raise ValueError(f"{name}: previous_actions: found None, expected (B, T), -1 for none.")
         return self.previous_action_embedding((previous_actions + 1).masked_fill(is_none, 0))
-
-    def _frames(
-        self, name: str, frames: Tensor | None, features: Tensor | None, step_mask: Tensor
-    ) -> Tensor:
-        """Features of the F frames in `step_mask`: cached ones or those of `frames` (B, T, ...)."""
-        check_frames(self, name, frames, features, step_mask.shape)
-        if features is not None:
-            return features[step_mask].to(self.dtype)
-        assert frames is not None  # just checked
-        encode = self.encode_rgb if name == "rgb" else self.encode_depth
-        return encode(frames[step_mask])
 
     @property
     def dummy_inputs(self) -> dict[str, Tensor]:

@@ -6,15 +6,11 @@ differences from the published code.
 Legend as in `base`, and K cells of a grid of features, C channels.
 """
 
-from typing import Any
-
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from internnav_hf.models.common.clip import ClipImageEncoder, ClipTextEncoder
-from internnav_hf.models.common.clip_config import NUM_IMAGE_TOKENS
 from internnav_hf.models.common.depth_resnet import depth_grid_size
 from internnav_hf.models.common.recurrent import StateEncoder
 from internnav_hf.models.vln.base import NUM_ACTIONS, RecurrentVLNModel, Steps
@@ -23,7 +19,8 @@ from internnav_hf.models.vln.cma_clip_released import (
     released_cma_clip_fields,
     released_cma_clip_keys,
 )
-from internnav_hf.models.vln.cma_config import CMAConfig
+from internnav_hf.models.vln.config import CMAConfig
+from internnav_hf.models.vln.follower import FollowerModel
 from internnav_hf.models.vln.released import CLIP_VARIANT, VLNRelease
 
 RGB_GRID = 4  # cells in a row of the colour features
@@ -38,6 +35,7 @@ class CMAModel(RecurrentVLNModel):
     released_variant = "CMA"
     num_recurrent_layers = 2
     has_bidirectional_instruction = True
+    rgb_grid = RGB_GRID
 
     def __init__(self, config: CMAConfig):
         super().__init__(config)
@@ -69,7 +67,7 @@ class CMAModel(RecurrentVLNModel):
 
     @classmethod
     def convert_release(cls, release: VLNRelease, unused: tuple[str, ...]):
-        """See `ReleasedModel`."""
+        """See `FollowerModel`."""
         if release.variant != CLIP_VARIANT:
             return super().convert_release(release, unused)
         weights = released_cma_clip_keys(release.weights, unused)
@@ -77,39 +75,12 @@ class CMAModel(RecurrentVLNModel):
 
     def add_encoders(self, config: CMAConfig) -> None:
         """Add the encoders of instruction and colours."""
-        if not config.use_clip:
-            super().add_encoders(config)
-            return
-        self.text_encoder = ClipTextEncoder(config.text_config)  # pyright: ignore[reportArgumentType]
-        self.rgb_encoder = ClipImageEncoder(config.vision_config)  # pyright: ignore[reportArgumentType]
-
-    def freeze_words(self) -> None:
-        """Freeze the parts of the instruction's encoder that the configuration freezes."""
-        if not self.config.use_clip:
-            super().freeze_words()
-            return
-        if not self.config.train_text_encoder:
-            self.text_encoder.requires_grad_(False).eval()
-        if not self.config.train_rgb_encoder:
-            self.rgb_encoder.eval()  # a tower may have dropout
+        (FollowerModel if config.use_clip else RecurrentVLNModel).add_encoders(self, config)
 
     def encode_instruction(self, instruction_ids: Tensor) -> Tensor:
         """Encode ids (B, L) once per episode; `act` accepts the result in their place."""
-        if not self.config.use_clip:
-            return super().encode_instruction(instruction_ids)
-        return self.text_encoder(instruction_ids)
-
-    @property
-    def rgb_feature_shape(self) -> tuple[int, ...]:
-        """Shape of the features of a frame from `pool_rgb`."""
-        config: Any = self.config
-        if config.use_clip:
-            return (NUM_IMAGE_TOKENS, config.vision_config.hidden_size)
-        return (config.rgb_config.hidden_sizes[-1], RGB_GRID, RGB_GRID)
-
-    def pool_rgb(self, features: Tensor) -> Tensor:
-        """(F, C, 4, 4) from `features` (F, C, h, w); CLIP's are tokens and are unchanged."""
-        return features if self.config.use_clip else F.adaptive_avg_pool2d(features, RGB_GRID)
+        base = FollowerModel if self.config.use_clip else RecurrentVLNModel
+        return base.encode_instruction(self, instruction_ids)
 
     def advance(self, steps: Steps, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, H) for the heads, and all states (B, T, 2, H), from `state` (B, 2, H)."""

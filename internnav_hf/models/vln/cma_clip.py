@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from internnav_hf.models.common.cross_modal import CrossModalEncoder
 from internnav_hf.models.vln.base import Steps
-from internnav_hf.models.vln.cma_config import CMAConfig
+from internnav_hf.models.vln.config import CMAConfig
 
 
 class ClipReader(nn.Module):
@@ -21,19 +21,12 @@ class ClipReader(nn.Module):
 
     def __init__(self, config: CMAConfig, depth_channels: int):
         super().__init__()
-        sizes = (
-            config.hidden_size,
-            config.num_cross_modal_layers,
-            config.num_cross_modal_attention_heads,
-            config.cross_modal_intermediate_size,
-            config.cross_modal_dropout,
-        )
-        vision_size = config.vision_config.hidden_size  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+        vision_size = config.vision_config.hidden_size
         self.rgb_tokens = nn.Linear(vision_size, config.hidden_size)
         self.depth_tokens = nn.Linear(depth_channels, config.hidden_size)
-        self.state_reader = CrossModalEncoder(*sizes)
-        self.rgb_reader = CrossModalEncoder(*sizes)
-        self.depth_reader = CrossModalEncoder(*sizes)
+        self.state_reader = CrossModalEncoder(config)
+        self.rgb_reader = CrossModalEncoder(config)
+        self.depth_reader = CrossModalEncoder(config)
 
     def project(self, rgb: Tensor) -> Tensor:
         """(F, 5, H) from features `rgb` (F, 5, V)."""

@@ -11,21 +11,30 @@ from transformers.utils import ModelOutput
 
 
 @dataclass
-class VLNOutput(ModelOutput):
-    """Output of `forward`. Each named loss is a mean over episodes of means over their steps,
-    weighted by `inflection_weights`; `loss` is action_loss + progress_loss_weight * progress_loss.
+class FollowerOutput(ModelOutput):
+    """Common part of the outputs of Seq2Seq, CMA and RDP; `loss` is to be minimised.
 
-    `logits` (B, T, 4) are log-probabilities, `progress` (B, T) is None without a monitor, and
-    `recurrent_state` (B, layers, H) is the one after each episode's last step.
+    `progress` (B, T) is the predicted one, None without a monitor, and `recurrent_state`
+    (B, layers, H) is the one after each episode's last step.
     """
 
     loss: Tensor | None = None
     action_loss: Tensor | None = None
     progress_loss: Tensor | None = None
     loss_counts: dict[str, Tensor] | None = None
-    logits: Tensor | None = None
     progress: Tensor | None = None
     recurrent_state: Tensor | None = None
+
+
+@dataclass
+class VLNOutput(FollowerOutput):
+    """Output of `forward`. Each named loss is a mean over episodes of means over their steps,
+    weighted by `inflection_weights`; `loss` is action_loss + progress_loss_weight * progress_loss.
+
+    `logits` (B, T, 4) are log-probabilities.
+    """
+
+    logits: Tensor | None = None
 
 
 def vln_losses(

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from internnav_hf.models.common.depth_resnet import depth_grid_size
 from internnav_hf.models.common.recurrent import StateEncoder
 from internnav_hf.models.vln.base import NUM_ACTIONS, RecurrentVLNModel, Steps
-from internnav_hf.models.vln.seq2seq_config import Seq2SeqConfig
+from internnav_hf.models.vln.config import Seq2SeqConfig
 
 
 class Seq2SeqModel(RecurrentVLNModel):
@@ -36,15 +36,6 @@ class Seq2SeqModel(RecurrentVLNModel):
         self.state_encoder = StateEncoder(width, config.hidden_size)
         self.post_init()
         self.train(self.training)  # freezes the parts that the configuration freezes
-
-    @property
-    def rgb_feature_shape(self) -> tuple[int, ...]:
-        """Shape of the features of a frame from `pool_rgb`."""
-        return (self.config.rgb_config.hidden_sizes[-1],)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
-
-    def pool_rgb(self, features: Tensor) -> Tensor:
-        """Means (F, C) of `features` (F, C, h, w)."""
-        return features.mean((2, 3))
 
     def advance(self, steps: Steps, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, H) for the heads, and all states (B, T, 1, H), from `state` (B, 1, H)."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, ResNetModel
 from transformers.utils import CONFIG_NAME
 
+from internnav_hf.models.common.clip import load_clip
 from internnav_hf.models.common.depth_resnet import DepthResNet
 from internnav_hf.models.common.rgb_resnet import RGBResNet, torchvision_resnet_keys
 from internnav_hf.weights.checkpoints import published_type
@@ -112,8 +113,6 @@ def load_part(name: str, module: Any, source: str | Path) -> None:
     elif isinstance(module, RGBResNet):
         load_rgb_encoder(module, source)
     else:
-        from internnav_hf.models.common.clip import load_clip  # Seq2Seq and CMA need no CLIP
-
         towers = (module, None) if name == "text_encoder" else (None, module)
         load_clip(*towers, source)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.testing import assert_close
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from internnav_hf.models.common.clip import (
     ClipImageEncoder,
@@ -14,8 +14,8 @@ from internnav_hf.models.common.clip import (
 from internnav_hf.models.common.clip_config import (
     CLIP_MEAN,
     CLIP_STD,
-    read_clip_text_config,
-    read_clip_vision_config,
+    LONG_CLIP_TEXT,
+    LONG_CLIP_VISION,
 )
 from tests.tiny.rdp_golden import SMALL, SMALL_FIELDS, released_weights
 
@@ -24,10 +24,14 @@ TEXT_PREFIX = "instruction_encoder.text_transformer."
 IMAGE_PREFIX = "image_encoder.image_transformer."
 
 
+def configs(**text_fields) -> tuple[CLIPTextConfig, CLIPVisionConfig]:
+    vision = CLIPVisionConfig(**LONG_CLIP_VISION | VISION | {"image_size": 64})
+    return CLIPTextConfig(**LONG_CLIP_TEXT | TEXT | text_fields), vision
+
+
 def towers(**text_fields) -> tuple[ClipTextEncoder, ClipImageEncoder]:
     torch.manual_seed(0)
-    text = read_clip_text_config(TEXT | text_fields)
-    vision = read_clip_vision_config(VISION | {"image_size": 64})
+    text, vision = configs(**text_fields)
     return ClipTextEncoder(text).eval(), ClipImageEncoder(vision).eval()
 
 
@@ -57,8 +61,7 @@ def test_long_clip_loads_with_its_two_tables_of_positions(tmp_path):
 
 
 def clip_folder(tmp_path, num_positions: int) -> str:
-    text = read_clip_text_config(TEXT | {"max_position_embeddings": num_positions}).to_dict()
-    vision = read_clip_vision_config(VISION | {"image_size": 64}).to_dict()
+    text, vision = (config.to_dict() for config in configs(max_position_embeddings=num_positions))
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision))
     model.save_pretrained(tmp_path / "clip")
     return str(tmp_path / "clip")

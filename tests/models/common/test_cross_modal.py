@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.testing import assert_close
+from transformers import PreTrainedConfig
 
 from internnav_hf.models.common.cross_modal import CrossModalEncoder, init_small
 
@@ -13,7 +14,9 @@ MASK = torch.tensor([[True] * 5, [True, True, True, False, False]])
 @pytest.fixture(params=[1, 2])
 def encoder(request) -> CrossModalEncoder:
     torch.manual_seed(0)
-    return CrossModalEncoder(C, request.param, 2, 24, 0.1).eval()
+    sizes = {"num_cross_modal_layers": request.param, "num_cross_modal_attention_heads": 2}
+    sizes |= {"cross_modal_intermediate_size": 24, "cross_modal_dropout": 0.1}
+    return CrossModalEncoder(PreTrainedConfig(hidden_size=C, **sizes)).eval()
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from transformers import AutoConfig, AutoModel
 from internnav_hf.models.dual_system.config import action_experts
 from internnav_hf.models.dual_system.model import DualSystemModel
 from internnav_hf.models.dual_system.start import (
-    load_processor,
     start_dual_system,
     starting_config,
     system1_of,
 )
+from internnav_hf.models.system2.processor import System2Processor
 from internnav_hf.training.lora import adapted_model
 from tests.recipes.dual import EXPERTS
 from tests.tiny.system2 import tiny_processor, tiny_system2
@@ -112,9 +112,9 @@ def test_training_heads_stay_behind(system2, tmp_path):
 
 def test_a_folder_without_processor_is_one_clear_error(system2, tmp_path):
     with pytest.raises(ValueError, match="has no processor"):
-        load_processor(system2)
+        System2Processor.from_pretrained(system2)
     tiny_processor().save_pretrained(tmp_path)
-    assert load_processor(str(tmp_path)).num_history == 2
+    assert System2Processor.from_pretrained(tmp_path).num_history == 2
 
 
 @pytest.mark.parametrize("path", ["outputs/nowhere/model", "./nowhere", "tests/nowhere"])

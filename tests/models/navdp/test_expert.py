@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.navdp import PlainLoop
+from internnav_hf.models.navdp.config import NavDPActionExpertConfig
 from internnav_hf.models.navdp.expert import NavDPActionExpert
-from internnav_hf.models.navdp.expert_config import NavDPActionExpertConfig
 from internnav_hf.models.navdp.released import released_expert_keys
 from tests.golden import GOLDEN
 from tests.tiny.navdp import VISION, tiny_navdp, tiny_navdp_config
@@ -181,5 +181,5 @@ def test_gradient_checkpointing_changes_no_gradient():
 def test_config_refuses_unknown_fields_and_encoders_of_another_width():
     with pytest.raises(ValueError, match="Did you mean 'num_rgbd_queries'"):
         tiny_navdp_config(num_rgbd_query=3)
-    with pytest.raises(ValueError, match="depth_vision_config.hidden_size is 16"):
+    with pytest.raises(ValueError, match="depth_vision_config.hidden_size: found 16"):
         tiny_navdp_config(depth_vision_config=VISION | {"hidden_size": 16})

@@ -254,7 +254,7 @@ def test_gradient_checkpointing_changes_no_gradient():
         ({"goal_kinds": ()}, "goal_kinds: found"),
         ({"goal_kinds": ("points",)}, "goal_kinds: found"),
         ({"goal_vision_config": VISION | {"patch_size": 5}}, "multiple of goal_vision_config"),
-        ({"vision_config": VISION | {"hidden_size": 16}}, "vision_config.hidden_size is 16"),
+        ({"vision_config": VISION | {"hidden_size": 16}}, "vision_config.hidden_size: found 16"),
     ],
 )
 def test_config_refuses(fields, error):

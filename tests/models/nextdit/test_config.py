@@ -37,10 +37,13 @@ def test_round_trip(tmp_path):
     ("fields", "message"),
     [
         ({"hiden_size": 3}, "Did you mean 'hidden_size'"),
-        ({"image_size": 225}, "image_size=225 must be a multiple of vision_config.patch_size=14"),
-        ({"condition_size": 700}, "condition_size=700 must be twice vision_config.hidden_size=384"),
-        ({"hidden_size": 100}, "hidden_size=100 must be a multiple of num_attention_heads=6"),
-        ({"num_resampler_heads": 7}, "condition_size=768 .* num_resampler_heads=7"),
+        ({"image_size": 225}, "image_size: found 225, .* multiple of vision_config.patch_size=14"),
+        (
+            {"condition_size": 700},
+            "condition_size: found 700, .*twice vision_config.hidden_size=384",
+        ),
+        ({"hidden_size": 100}, "hidden_size: found 100, .* multiple of num_attention_heads=6"),
+        ({"num_resampler_heads": 7}, "condition_size: found 768, .*num_resampler_heads=7"),
     ],
 )
 def test_fields_that_do_not_fit_are_refused(fields, message):

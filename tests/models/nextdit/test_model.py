@@ -1,5 +1,3 @@
-import inspect
-
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
@@ -7,7 +5,6 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from benchmarks.nextdit import PlainLoop
-from internnav_hf.models.dual_system.action_expert import ActionExpert
 from internnav_hf.models.nextdit.model import NextDiTActionExpert
 from tests.tiny.nextdit import tiny
 
@@ -35,13 +32,6 @@ def frozen_draws(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def rows(batch: dict[str, Tensor], chosen: slice) -> dict[str, Tensor]:
     return {key: value[chosen] for key, value in batch.items()}
-
-
-def test_signatures_are_the_contract():
-    for name in ("forward", "encode_views", "sample"):
-        ours = list(inspect.signature(getattr(NextDiTActionExpert, name)).parameters)
-        asked = list(inspect.signature(getattr(ActionExpert, name)).parameters)
-        assert ours[: len(asked)] == asked
 
 
 @pytest.mark.parametrize("use_images", [True, False])
@@ -246,12 +236,12 @@ def test_plan_and_views_and_guidance_and_steps_matter():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"plan": torch.zeros(2, 4, 9)}, "plan is 9 wide; expected plan_hidden_size=12"),
-        ({"rgb": None}, "rgb is missing"),
-        ({"rgb": torch.zeros(2, 3, 3, 42, 42)}, "42 pixels wide; expected image_size=28"),
-        ({"actions": torch.zeros(2, 3, 4, 3)}, "expected .B, T, action_horizon=5, 3"),
-        ({"actions": None}, "forward needs actions"),
-        ({"frame_mask": torch.zeros(2, 3, dtype=torch.bool)}, "frame_mask must be True at frame 0"),
+        ({"plan": torch.zeros(2, 4, 9)}, r"plan: found \(2, 4, 9\), expected \(..., 12\)"),
+        ({"rgb": None}, r"rgb: found None, expected \(..., 3, 28, 28\)"),
+        ({"rgb": torch.zeros(2, 3, 3, 42, 42)}, "rgb: found .*42, 42"),
+        ({"actions": torch.zeros(2, 3, 4, 3)}, r"actions: found .*, expected \(..., 5, 3\)"),
+        ({"actions": None}, "NextDiTActionExpert: actions: found None"),
+        ({"frame_mask": torch.zeros(2, 3, dtype=torch.bool)}, "frame_mask: found no valid frame"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(change, message):
@@ -262,7 +252,7 @@ def test_inputs_that_do_not_fit_are_refused(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rgb": None}, "rgb is missing"),
+        ({"rgb": None}, "rgb: found None"),
         ({"rgb": torch.zeros(2, 3, 3, 28, 28)}, "There are 3 views; expected 2"),
         ({"views": torch.zeros(2, 1, 4, 16)}, "There are 1 views; expected 2"),
         ({"num_inference_steps": 0}, "num_inference_steps is 0; expected at least 1"),

@@ -35,22 +35,21 @@ def test_published_guidance_has_two_chains(scale, expected):
 def test_training_drops_its_share_and_evaluation_nothing():
     config = tiny_rdp_config(view_drop_share=0.25, condition_drop_share=1.0)
     torch.manual_seed(0)
-    draws = draw_for_training(config, (100, 100), CPU, NONE)
+    draws = draw_for_training(config, torch.zeros(100, 100, 1), NONE, training=True)
     assert draws["image_drop"].float().mean().item() == pytest.approx(0.25, abs=0.02)
     assert draws["condition_drop"].all()
     assert draws["timesteps"].unique().tolist() == list(range(10))
     targets = torch.arange(16.0).view(4, 4, 1)
-    draws = draw_for_training(config, (4, 4), CPU, NONE, targets)
+    draws = draw_for_training(config, targets, NONE, training=False)
     assert not draws["image_drop"].any()
     assert not draws["condition_drop"].any()
-    alone = draw_for_training(config, (1, 2), CPU, NONE, targets[2:3, 1:3])
+    alone = draw_for_training(config, targets[2:3, 1:3], NONE, training=False)
     assert_close(draws["noise"][2:3, 1:3], alone["noise"])
     assert_close(draws["timesteps"][2:3, 1:3], alone["timesteps"])
 
 
 def test_what_is_given_is_not_drawn():
     given = torch.ones(2, 2, dtype=torch.bool)
-    draws = draw_for_training(
-        tiny_rdp_config(), (2, 2), CPU, NONE | {"image_drop": given}, torch.zeros(2, 2, 1)
-    )
+    told = NONE | {"image_drop": given}
+    draws = draw_for_training(tiny_rdp_config(), torch.zeros(2, 2, 1), told, training=False)
     assert_close(draws["image_drop"], given)

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from internnav_hf.models.vln.cma import CMAModel
 from internnav_hf.models.vln.cma_clip_released import released_cma_clip_keys
-from internnav_hf.models.vln.cma_config import CMAConfig
+from internnav_hf.models.vln.config import CMAConfig
 from internnav_hf.models.vln.seq2seq import Seq2SeqModel
 from internnav_hf.models.vln.start import start_vln
 from internnav_hf.weights.loading import check_fit

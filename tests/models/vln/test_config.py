@@ -3,8 +3,7 @@
 import pytest
 from transformers import AutoConfig, ResNetConfig
 
-from internnav_hf.models.vln.cma_config import CMAConfig
-from internnav_hf.models.vln.seq2seq_config import Seq2SeqConfig
+from internnav_hf.models.vln.config import CMAConfig, Seq2SeqConfig
 
 CONFIGS = [Seq2SeqConfig, CMAConfig]
 

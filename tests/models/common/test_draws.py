@@ -1,13 +1,13 @@
 import torch
 from torch.testing import assert_close
 
-from internnav_hf.models.common.steady_draws import SteadyDraws
+from internnav_hf.models.common.draws import Draws
 
 TARGETS = torch.arange(12.0).view(4, 3)
 
 
 def drawn(targets):
-    draws = SteadyDraws(targets)
+    draws = Draws(targets, training=False)
     return draws.normal(2, 5), draws.uniform(), draws.below(1000, 2)
 
 
@@ -27,4 +27,4 @@ def test_rows_draw_differently_and_in_their_range():
 
 
 def test_no_row_draws_nothing():
-    assert SteadyDraws(torch.zeros(0, 3)).normal(2).shape == (0, 2)
+    assert Draws(torch.zeros(0, 3), training=False).normal(2).shape == (0, 2)

@@ -3,7 +3,7 @@
 import pytest
 
 from internnav_hf.models.rdp.model import RDPModel
-from internnav_hf.models.vln.loading import ReleasedModel
+from internnav_hf.models.vln.follower import FollowerModel
 from internnav_hf.models.vln.seq2seq import Seq2SeqModel
 from tests.tiny.rdp import tiny_rdp
 from tests.tiny.vln import tiny_seq2seq
@@ -18,5 +18,5 @@ def test_a_checkpoint_of_ours_has_all_and_nothing_else(make, model, given, tmp_p
 
 
 def test_it_is_the_base_of_all_three():
-    assert issubclass(RDPModel, ReleasedModel)
-    assert issubclass(Seq2SeqModel, ReleasedModel)
+    assert issubclass(RDPModel, FollowerModel)
+    assert issubclass(Seq2SeqModel, FollowerModel)
