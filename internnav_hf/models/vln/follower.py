@@ -16,6 +16,7 @@ from internnav_hf.models.common.clip import ClipImageEncoder, ClipTextEncoder, n
 from internnav_hf.models.common.counted_losses import CountedLosses
 from internnav_hf.models.common.depth_resnet import DepthResNet, depth_grid_size
 from internnav_hf.models.common.rgb_resnet import RGBResNet
+from internnav_hf.models.vln.config import ClipFollowerConfig
 from internnav_hf.models.vln.released import VLNRelease, read_release
 from internnav_hf.models.vln.start import encoder_weights
 from internnav_hf.publishing.pushing import PushesWithCard
@@ -75,11 +76,21 @@ class FollowerModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMode
         """As usual, and freeze the parts that the configuration freezes: loading unfroze them."""
         super().train(mode)
         for name, part in self.named_children():
-            if not getattr(self.config, f"train_{name}", True):
+            if not self._trained.get(name, True):
                 part.requires_grad_(False)
                 if not isinstance(part, RGBResNet):  # which has its own modes
                     part.eval()
         return self
+
+    @property
+    def _trained(self) -> dict[str, bool]:
+        """Encoders, and whether the configuration trains them."""
+        config = self.config
+        trained = {"rgb_encoder": config.train_rgb_encoder}
+        trained["depth_encoder"] = config.train_depth_encoder
+        if isinstance(config, ClipFollowerConfig):
+            trained["text_encoder"] = config.train_text_encoder
+        return trained
 
     @property
     def has_fixed_features(self) -> bool:
@@ -133,6 +144,6 @@ class FollowerModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMode
 
     def _encode(self, name: str, inputs: Tensor) -> Tensor:
         """Output of the encoder `name`, without gradient if the configuration freezes it."""
-        learns = getattr(self.config, f"train_{name}")
+        learns = self._trained[name]
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             return self.get_submodule(name)(inputs)
