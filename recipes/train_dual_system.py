@@ -15,7 +15,6 @@ too, its depth encoder learns, as does NextDiT's DINOv2. --published documented 
 steps that gave the best result, 15,000 of nextdit_async or 30,000 of navdp_async; executed takes
 three epochs, as the published script does. With fewer GPUs keep 128 samples a step by accumulation.
 If System2 learns too (--lora_rank, ...), `latent_drift` is logged; --distillation_weight holds it.
-
 Not taken over: subsets and orders that differed by rank, checkpoints that no run could go on from.
 """
 
@@ -123,13 +122,11 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
         "max_broken_fraction": data_args.max_broken_fraction,
         "cache_dir": data_args.cache_dir,
     }
-    names, augment = data_args.datasets, data_args.augment
-    train_dataset = DualSystemDataset(datasets=names, augment=augment, **shared)
-    held_out = None
+    augment, held_out = data_args.augment, None
+    train_dataset = DualSystemDataset(datasets=data_args.datasets, augment=augment, **shared)
+    processor.camera = stored_cameras(train_dataset.cameras)
     if data_args.eval_datasets:
         held_out = DualSystemDataset(datasets=data_args.eval_datasets, augment=False, **shared)
-    processor.camera = stored_cameras(train_dataset.cameras)
-    if held_out:
         check_cameras(processor.camera, held_out.cameras)
     collator = DualSystemCollator(processor.pad_token_id)
 
