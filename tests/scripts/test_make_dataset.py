@@ -117,7 +117,7 @@ def test_the_same_walks_in_another_format(data, followed):
 
 
 def test_followers_of_instructions_are_trained_on_what_is_written(followed, tmp_path):
-    texts = read_texts(followed, cache_dir=tmp_path / "texts")[0]
+    texts = read_texts(followed, cache_dir=tmp_path / "texts")
     processor = VLNProcessor(word_tokenizer(learn_words(texts)), image_size=32, depth_size=32)
     small = tmp_path / "files"
     make_dataset.main(arguments(small, **FOLLOWED, image_files=True))
