@@ -10,6 +10,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from internnav_hf.weights.pickled_modules import state_dict_of
 from internnav_hf.weights.torch_files import StoredTensor, TorchFile
 from internnav_hf.weights.weight_files import (
     BROKEN,
@@ -25,7 +26,7 @@ _EXPECTED = ", expected a dict of names and tensors"
 
 
 def read_tensors(file: str | Path) -> dict[str, Tensor]:
-    """The state dict in `file`, by itself or as its `state_dict`; safetensors too.
+    """The state dict in `file`, in any form that `pickled_modules` knows; safetensors too.
 
     Objects of other kinds next to it stay unread. Raises ValueError if there is none.
     """
@@ -44,9 +45,7 @@ def read_tensors(file: str | Path) -> dict[str, Tensor]:
 
 def _named_tensors(file: Path) -> dict[str, Tensor]:
     opened = TorchFile(file)
-    content = opened.content
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    content = state_dict_of(opened.content)
     if not isinstance(content, dict):
         raise ValueError(f"found {_kind(content)}{_EXPECTED}")
     kinds = {_kind(value) for value in content.values()} | {_kind(name) for name in content} - {
