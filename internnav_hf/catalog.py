@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, Pre
 PACKAGE = __name__.partition(".")[0]
 PROCESSOR_REGISTRY = "transformers.models.auto.processing_auto"
 VLN_PROCESSOR = "vln.processor.VLNProcessor"
-NON_COMMERCIAL, MIT = "cc-by-nc-sa-4.0", "mit"
+NON_COMMERCIAL, MIT, BSD = "cc-by-nc-sa-4.0", "mit", "bsd-3-clause"
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,25 @@ FAMILIES: tuple[Family, ...] = (
         licence=NON_COMMERCIAL,
         released="navdp.released.is_released",
         others=("models.navdp.model.NavDPOutput", "models.navdp.model.NavDPSamples"),
+    ),
+    Family(
+        name="iPlanner",
+        folder="planners",
+        benchmark="visual_navigation",
+        policy="planners.iPlannerPolicy",
+        paper=("iPlanner", "2302.11434"),
+        licence=MIT,
+        released="planners.released.is_released",
+        others=("models.planners.model.PlannerOutput",),
+    ),
+    Family(
+        name="ViPlanner",
+        folder="planners",
+        benchmark="visual_navigation",
+        policy="planners.ViPlannerPolicy",
+        paper=("ViPlanner", "2310.00982"),
+        licence=BSD,
+        released="planners.released.is_released",
     ),
     _VLNPE(
         "RDP",

@@ -18,6 +18,12 @@ from internnav_hf.policies.loading import (
     policy_settings,
 )
 from internnav_hf.policies.navdp import NavDPEpisode, NavDPPolicy, NavDPStep
+from internnav_hf.policies.planners import (
+    PlannerEpisode,
+    PlannerStep,
+    ViPlannerPolicy,
+    iPlannerPolicy,
+)
 from internnav_hf.policies.policy import GoalPolicy, InstructionPolicy
 from internnav_hf.policies.rdp import RDPEpisode, RDPPolicy
 from internnav_hf.policies.system2 import AnswerWith, System2Episode, System2Policy
@@ -38,6 +44,8 @@ __all__ = [
     "NavDPStep",
     "NoGoal",
     "PixelGoal",
+    "PlannerEpisode",
+    "PlannerStep",
     "PointGoal",
     "PointImageGoal",
     "RDPEpisode",
@@ -47,7 +55,9 @@ __all__ = [
     "VLNEpisode",
     "VLNPolicy",
     "VLNStep",
+    "ViPlannerPolicy",
     "family_of_checkpoint",
+    "iPlannerPolicy",
     "load_policy",
     "load_vln_policy",
     "policy_settings",

@@ -61,26 +61,27 @@ class CameraContract:
     def check_views(self, views: Iterable[tuple[str, Frame]]) -> None:
         """Check the current views, each with its key: the size, and suspicious values."""
         if not self.trained:
-            self._tell_once("unknown", UNKNOWN)
+            self.tell_once("unknown", UNKNOWN)
         for key, frame in views:
             size = size_of(frame)
             if (key, size) not in self._sizes:
                 self._check_size(key, size)
                 self._sizes.add((key, size))
             for kind, told in picture_doubts(frame):
-                self._tell_once(f"{key} {kind}", f"{key}: {told}")
+                self.tell_once(f"{key} {kind}", f"{key}: {told}")
 
     def check_depth(self, key: str, depth: np.ndarray) -> None:
         """Report suspicious values of `depth`."""
         for kind, told in depth_doubts(depth):
-            self._tell_once(f"{key} {kind}", f"{key}: {told}")
+            self.tell_once(f"{key} {kind}", f"{key}: {told}")
 
     def check_pose(self, pose: np.ndarray, before: np.ndarray | None) -> None:
         """Report suspicious values of `pose`, which follows the pose `before`."""
         for kind, told in pose_doubts(pose, before):
-            self._tell_once(kind, f"pose: {told}")
+            self.tell_once(kind, f"pose: {told}")
 
-    def _tell_once(self, kind: str, told: str) -> None:
+    def tell_once(self, kind: str, told: str) -> None:
+        """Warn of `told`, once for each `kind`."""
         if kind not in self._told:
             self._told.add(kind)
             logger.warning("%s: %s", self.policy, told)
@@ -99,7 +100,7 @@ class CameraContract:
     def _differs(self, told: str) -> None:
         if self.strict:
             raise ValueError(f"{self.policy}: strict_camera: {told}.")
-        self._tell_once(told, f"{told}.")
+        self.tell_once(told, f"{told}.")
 
 
 def _nearest(size: tuple[int, int], known: Collection[tuple[int, int]]) -> str:

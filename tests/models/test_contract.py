@@ -55,7 +55,8 @@ def padded(batch: Batch) -> Batch:
     if "sample_mask" in batch:
         batch = {key: torch.cat([tensor, tensor[-1:]]) for key, tensor in batch.items()}
         batch["sample_mask"][-1] = False
-        batch["actions"][-1] = torch.nan
+        for key in {"actions", "cost_map"} & batch.keys():
+            batch[key][-1] = torch.nan
     if "step_mask" in batch:
         batch = {key: torch.cat([tensor, tensor[-1:]]) for key, tensor in batch.items()}
         batch.get("episode_mask", batch["step_mask"])[-1] = False
@@ -191,7 +192,8 @@ def test_padding_does_not_change_the_loss(model, batch):
 @pytest.mark.parametrize("size", [1, 2])
 def test_small_batches_with_the_whole_ones_counts_add_up_to_it(model, batch, size):
     whole, given = model(**batch).loss, counts(model, batch)
-    indices = list(range(len(batch["input_ids" if "input_ids" in batch else "rgb"])))
+    counted = next(key for key in ("input_ids", "rgb", "depth") if key in batch)
+    indices = list(range(len(batch[counted])))
     parts = [
         model(**rows(batch, indices[start : start + size]), **given).loss
         for start in indices[::size]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.models.planners.semantics import class_colours
 from internnav_hf.policies import (
     DualSystemPolicy,
     NavDPPolicy,
@@ -65,6 +66,8 @@ class Case:
         for key in self.keys:
             is_depth = key.startswith("depth")
             picture = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+            if key == "semantics":
+                picture = class_colours()[rng.integers(0, 30, (HEIGHT, WIDTH))]
             depth = rng.uniform(0.5, 4.0, (HEIGHT, WIDTH)).astype(np.float32)
             seen.setdefault(key, depth if is_depth else picture)
         return {key: seen[key] for key in self.keys}

@@ -14,6 +14,13 @@ from internnav_hf.models.dual_system.model import DualSystemModel
 from tests.tiny.batch import tiny_batch
 from tests.tiny.navdp import tiny_navdp, tiny_navdp_model
 from tests.tiny.nextdit import tiny as tiny_nextdit
+from tests.tiny.planners import (
+    iplanner_policy,
+    planner_batch,
+    tiny_iplanner,
+    tiny_viplanner,
+    viplanner_policy,
+)
 from tests.tiny.rdp import tiny_cma_clip, tiny_rdp
 from tests.tiny.system2 import tiny_system2
 from tests.tiny.vln import tiny_cma, tiny_seq2seq
@@ -106,6 +113,10 @@ CASES = {
     "nextdit": Case(tiny_nextdit, expert_batch),
     "navdp": Case(tiny_navdp, expert_batch),
     "navdp-system1": Case(tiny_navdp_model, navdp_batch),
+    "iplanner": Case(tiny_iplanner, planner_batch, iplanner_policy),
+    "viplanner": Case(
+        tiny_viplanner, planner_batch, viplanner_policy, ("rgb", "depth", "semantics")
+    ),
     "seq2seq": Case(tiny_seq2seq, vln_batch),
     "cma": Case(tiny_cma, vln_batch),
     "cma-clip": Case(tiny_cma_clip, vln_batch),
