@@ -161,6 +161,8 @@ smoke: $(ENV)  ## run each recipe for two steps on a tiny dataset
 	$(BIN)/python scripts/make_dataset.py --format vln_n1 --out $(SMOKE)/vln_n1 --scenes 2 --episodes 2 --seed 0 --width 128 --height 96
 	$(LAUNCH) --num_processes 1 recipes/train_navdp.py recipes/demo_navdp.yaml \
 	  --data_root $(SMOKE)/vln_n1 --output_dir $(SMOKE)/navdp --max_steps 2 --num_eval_samples 8
+	$(LAUNCH) --num_processes 1 recipes/train_planner.py recipes/demo_planner.yaml \
+	  --data_root $(SMOKE)/vln_n1 --output_dir $(SMOKE)/planner --cache_dir $(SMOKE)/cache --max_steps 2 --num_eval_samples 8
 	$(BIN)/python scripts/make_dataset.py --format vln_pe --out $(SMOKE)/vln_pe --scenes 2 --episodes 4 --seed 0 --width 128 --height 96
 	encoder=random; for model in cma seq2seq rdp; do \
 	  $(LAUNCH) --num_processes 1 recipes/train_vln.py recipes/demo_vln_$$model.yaml \

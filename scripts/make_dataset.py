@@ -9,9 +9,10 @@ vln_ce, instruction following in discrete steps: train scenes go to DATA/r2r, he
 DATA/r2r_val_unseen. Train with `--data_root DATA --datasets r2r_125cm_0_30 --eval_datasets
 r2r_val_unseen_125cm_0_30`.
 
-vln_pe: the same with one view at each step, for Seq2Seq, CMA and RDP. vln_n1: continuous paths for
-NavDP. Train scenes go to DATA/simulated_train, held-out ones to DATA/simulated_val_unseen: the
-scans, or groups, of `--data_root DATA`. The published images are 256x256 and 480x270.
+vln_pe: the same with one view at each step, for Seq2Seq, CMA and RDP. vln_n1: continuous paths, for
+NavDP and the planners. Train scenes go to DATA/simulated_train, held-out ones to
+DATA/simulated_val_unseen: the scans, or groups, of `--data_root DATA`. The published images are
+256x256 and 480x270.
 
 A killed run continues where it stopped when it is started again.
 """
@@ -55,7 +56,9 @@ FOLDERS = {
     "vln_n1": SIMULATED,
 }
 DISCRETE_OPTIONS = ("instructions", "exploration", "near_fraction")
-CONTINUOUS_OPTIONS = ("frame_spacing", "distance", "heading_noise", "trajectory_folders")
+CONTINUOUS_OPTIONS = (
+    *("frame_spacing", "distance", "heading_noise", "trajectory_folders", "semantics"),
+)
 WITHOUT_EFFECT = {
     "vln_ce": (*CONTINUOUS_OPTIONS, "image_files"),
     "vln_pe": (*CONTINUOUS_OPTIONS, "depth", "landmarks"),
@@ -132,6 +135,9 @@ class DatasetArguments:
     )
     heading_noise: float = option(
         8.0, "vln_n1: standard deviation of the heading, in degrees.", low=0, high=180
+    )
+    semantics: bool = field(
+        default=False, metadata={"help": "vln_n1: write images of ViPlanner's classes."}
     )
     trajectory_folders: bool = field(
         default=False, metadata={"help": "vln_n1: one folder for each trajectory, as in v0.1."}
@@ -303,7 +309,7 @@ def _write_vln_n1(job: SceneJob, scene: Scene, space: NavigableSpace) -> tuple[i
     parts = (Renderer(scene), point_cloud(scene), arguments.camera, job.info(scene))
 
     def write(folder: Path, some: list[np.ndarray]) -> None:
-        with vln_n1_folder(folder, *parts) as writer:
+        with vln_n1_folder(folder, *parts, arguments.semantics) as writer:
             for poses in some:
                 writer.add(poses)
 

@@ -7,6 +7,7 @@ from internnav_hf.data.formats.vln_ce.reader import read_lerobot
 from internnav_hf.data.tasks.dual_system import DualSystemCollator, DualSystemDataset
 from internnav_hf.data.tasks.navdp import NavDPDataset
 from internnav_hf.data.tasks.navdp_collator import NavDPCollator
+from internnav_hf.data.tasks.planner import PlannerCollator, PlannerDataset
 from internnav_hf.data.tasks.system2 import System2Collator, System2Dataset
 from internnav_hf.data.tasks.vln import VLNDataset
 from internnav_hf.data.tasks.vln_collator import VLNCollator
@@ -18,6 +19,8 @@ __all__ = [
     "FeatureStore",
     "NavDPCollator",
     "NavDPDataset",
+    "PlannerCollator",
+    "PlannerDataset",
     "System2Collator",
     "System2Dataset",
     "VLNCollator",

@@ -176,8 +176,14 @@ def make_field(xy: np.ndarray) -> ObstacleField:
 
 
 def read_obstacles(path: Path) -> np.ndarray:
-    """Return (N, 2) world x, y of the points with the obstacles' colour, from a PLY file or from
-    the columns of a parquet file.
+    """Return (N, 2) world x, y of the points with the obstacles' colour, see `read_cloud`."""
+    points, is_obstacle = read_cloud(path)
+    return points[is_obstacle, :2]
+
+
+def read_cloud(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return world points (N, 3) from a PLY file or from the columns of a parquet file, and (N,)
+    whether they have the obstacles' colour; there are some, all finite and near each other.
     """
     xyz, colors = (_read_ply if path.suffix == ".ply" else _read_path_columns)(path)
     if colors.shape[:1] != xyz.shape[:1] or not len(xyz):
@@ -200,7 +206,7 @@ def read_obstacles(path: Path) -> np.ndarray:
     if extent_m > LARGEST_SCENE_M:
         expected = f"a scene of at most {LARGEST_SCENE_M:g} m"
         raise broken(path, "points", f"obstacles {extent_m:.0f} m apart", expected)
-    return found
+    return xyz, is_obstacle
 
 
 def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -212,6 +212,10 @@ def describe(config: Any) -> list[str]:
         size = f"{config.image_size}x{config.image_size}"
         name = _title(config).removesuffix("Model")
         return [f"A {name}: RGB images of {size} pixels, depth and an instruction in, actions out."]
+    if kind in ("internnav_iplanner", "internnav_viplanner"):
+        size, name = f"{config.image_width}x{config.image_height}", _title(config)
+        seen = "depth and semantic" if getattr(config, "use_semantics", False) else "depth"
+        return [f"{name.removesuffix('Model')}: {seen} images of {size} pixels in, paths out."]
     if kind not in ("internnav_system2", "internnav_dual_system"):
         return [f"A {kind}."]
     is_dual = kind == "internnav_dual_system"

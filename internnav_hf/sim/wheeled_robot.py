@@ -13,6 +13,7 @@ from internnav_hf.geometry import camera_pose, wrap_angle
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer, Rendering
 from internnav_hf.sim.scenes import Scene
+from internnav_hf.sim.semantic_views import class_colours_of
 
 _LONGEST_CHORD_TURN = 0.1  # rad; arcs are checked for obstacles in straight pieces
 
@@ -83,10 +84,15 @@ class WheeledRobot:
         """(4, 4) at the current position and the camera's ordinary pitch."""
         return self._camera_pose(self.pose)
 
-    def observe(self) -> dict[str, np.ndarray]:
-        """The current view: rgb (H, W, 3) uint8, depth (H, W) float32 in metres, 0 unknown."""
+    def observe(self, semantics: bool = False) -> dict[str, np.ndarray]:
+        """The current view: rgb (H, W, 3) uint8, depth (H, W) float32 in metres, 0 unknown; if
+        asked for, semantics (H, W, 3) uint8, colours of classes.
+        """
         view = self.render_at(self.pose)
-        return {"rgb": view.rgb, "depth": view.depth}
+        seen = {"rgb": view.rgb, "depth": view.depth}
+        if semantics:
+            seen["semantics"] = class_colours_of(view, self.T_world_camera, self.camera)
+        return seen
 
     def render_at(self, pose: tuple[float, float, float] | np.ndarray) -> Rendering:
         """The robot's view from any (x, y, yaw), for example a goal's image."""

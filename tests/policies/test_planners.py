@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.evaluation.visual_navigation.benchmark import System1Arguments, evaluate_system1
+from internnav_hf.evaluation.visual_navigation.benchmark import (
+    VisualNavigationArguments,
+    evaluate_visual_navigation,
+)
 from internnav_hf.evaluation.visual_navigation.drive import DrivingRules
 from internnav_hf.evaluation.visual_navigation.episodes import EpisodeRules
 from internnav_hf.models.planners.model import PlannerPath
@@ -152,10 +155,10 @@ def test_it_is_in_the_table_of_the_task_that_it_can_do(tmp_path):
     camera = CameraSpec(width=64, height=48).to_dict()
     tiny_iplanner(camera=camera).save_pretrained(tmp_path / "model")
     small = {"scenes": 1, "episodes": 1, "density": "easy", "baselines": ["none"]}
-    args = System1Arguments(
+    args = VisualNavigationArguments(
         task=["point-goal"], model=str(tmp_path / "model"), out=str(tmp_path), **small
     )
     near = EpisodeRules(min_distance=2.0, max_distance=5.0)
-    evaluate_system1(args, near, DrivingRules(time_limit=3.0))
+    evaluate_visual_navigation(args, near, DrivingRules(time_limit=3.0))
     tasks = json.loads((tmp_path / "metrics.json").read_text())["tasks"]
     assert tasks["point-goal"]["iplanner"]["num_episodes"] == 1

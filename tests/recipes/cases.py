@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from internnav_hf.arguments.training import parse_arguments
-from tests.recipes import dual, fixed_noise, navdp, system2, vln
+from tests.recipes import dual, fixed_noise, navdp, planner, system2, vln
 
 
 class Case(NamedTuple):
@@ -90,6 +90,22 @@ CASES = {
         collator=("NavDPCollator", fixed_noise.FixedNavDPCollator),
         tolerance=1e-4,
     ),
+    "iplanner": Case(
+        planner,
+        planner.LOSSES,
+        planner.METRICS,
+        planner.held_out("iplanner") | _EVALUATED,
+        name="iplanner",
+        resumed=_ACCUMULATED | {"per_device_train_batch_size": 4},
+        moving={"max_steps": 4},
+    ),
+    "viplanner": Case(
+        planner,
+        planner.LOSSES,
+        planner.METRICS,
+        planner.held_out("viplanner") | _EVALUATED,
+        name="viplanner",
+    ),
     "seq2seq": Case(
         vln,
         vln.LOSSES["seq2seq"],
@@ -119,6 +135,7 @@ CASES = {
     ),
 }
 HELPERS: dict[str, ModuleType] = {"system2": system2, "dual": dual, "navdp": navdp, "vln": vln}
+HELPERS["planner"] = planner
 """By the middle of the demos' file names."""
 
 

@@ -62,17 +62,21 @@ def golden(name: str) -> dict[str, Tensor]:
     return load_file(GOLDEN / f"{name}.safetensors")
 
 
+def golden_text(name: str) -> dict:
+    """The numbers and words of a golden."""
+    return json.loads((GOLDEN / f"{name}.json").read_text())
+
+
 def released_shapes(name: str) -> dict[str, list[int]]:
     """Of every tensor, under its released name."""
-    return json.loads((GOLDEN / f"keys_{name}.json").read_text())["keys"]
+    return golden_text(f"keys_{name}")["keys"]
 
 
 def small_decoder_shapes() -> dict[str, list[int]]:
     """As `released_shapes`, of ViPlanner with its small decoder."""
     shapes = released_shapes("viplanner")
     encoders = {key: shape for key, shape in shapes.items() if not key.startswith("decoder.")}
-    told = json.loads((GOLDEN / "viplanner_forward.json").read_text())
-    return encoders | told["keys_small_decoder"]
+    return encoders | golden_text("viplanner_forward")["keys_small_decoder"]
 
 
 def released_weights(shapes: dict[str, list[int]]) -> dict[str, Tensor]:

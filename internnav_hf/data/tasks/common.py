@@ -113,9 +113,10 @@ _PATHS = ("poses", "focal", "height_m", "pitch")
 DUAL_SYSTEM = replace(SYSTEM2, name="the dual system", needed=(*SYSTEM2.needed, *_PATHS))
 DEPTH = ("depth_file", "depth_scale")
 NAVDP = Task("NavDP", "vln_n1", ("poses", "rgb_file", *DEPTH, "width", "focal", *_PATHS[2:]))
+PLANNER = Task("iPlanner or ViPlanner", "vln_n1", ("poses", *DEPTH, "width", "focal", *_PATHS[2:]))
 VLN = Task("Seq2Seq or CMA", "vln_pe", ("instructions", "actions", "rgb_file", *DEPTH))
 RDP = replace(VLN, name="RDP", needed=(*VLN.needed, "poses"))
-TASKS = (SYSTEM2, DUAL_SYSTEM, NAVDP, VLN, RDP)
+TASKS = (SYSTEM2, DUAL_SYSTEM, NAVDP, PLANNER, VLN, RDP)
 
 
 def check_groups(

@@ -84,9 +84,9 @@ class DrivingRun:
         self.ending: str | None = None
         self._explored: set[int] = set()
 
-    def observe(self) -> dict[str, np.ndarray]:
-        """rgb and depth from here; what they show is explored."""
-        observation = self.robot.observe()
+    def observe(self, semantics: bool = False) -> dict[str, np.ndarray]:
+        """rgb and depth from here, and `semantics` if asked for; what they show is explored."""
+        observation = self.robot.observe(semantics)
         if self.episode.goal is None:
             self._explore(observation["depth"])
         return observation

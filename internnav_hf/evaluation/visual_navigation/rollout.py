@@ -12,7 +12,7 @@ from PIL import Image
 from internnav_hf.evaluation.drawing import jpeg
 from internnav_hf.evaluation.records import PLAN, DecisionRecord, StoredRollout
 from internnav_hf.evaluation.rollout import run_in_lockstep
-from internnav_hf.evaluation.visual_navigation.agents import DrivingAgent, Plan
+from internnav_hf.evaluation.visual_navigation.agents import DrivingAgent, Plan, PolicyAgent
 from internnav_hf.evaluation.visual_navigation.drive import TIME_LIMIT, DrivingRun
 from internnav_hf.evaluation.visual_navigation.episodes import DrivingEpisode
 from internnav_hf.geometry import robot_to_world
@@ -97,7 +97,9 @@ def run_agent(
     def advance(runs: dict[int, DrivingRun]) -> Iterator[int]:
         # Exploration is scored from the observed depth.
         sees = [agent.needs_images or run.episode.goal is None for run in runs.values()]
-        views = [d.observe() if s else {} for d, s in zip(runs.values(), sees, strict=True)]
+        semantics = isinstance(agent, PolicyAgent) and agent.needs_semantics
+        pairs = zip(runs.values(), sees, strict=True)
+        views = [run.observe(semantics) if is_seen else {} for run, is_seen in pairs]
         goals = [run.goal() for run in runs.values()]
         plans = agent.plan([*runs], views, goals)
         for (index, run), plan, *given in zip(runs.items(), plans, goals, views, strict=True):

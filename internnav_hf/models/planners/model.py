@@ -22,10 +22,16 @@ from transformers.utils import ModelOutput
 
 from internnav_hf.models.common.counted_losses import CountedLosses
 from internnav_hf.models.planners.config import PlannerConfig, ViPlannerConfig, iPlannerConfig
-from internnav_hf.models.planners.cost import CostMap, fear_labels, measured_costs, path_costs
+from internnav_hf.models.planners.cost import (
+    CostMap,
+    PathCosts,
+    fear_labels,
+    measured_costs,
+    path_costs,
+)
 from internnav_hf.models.planners.network import PlannerDecoder, PlannerEncoder
 from internnav_hf.models.planners.released import find_released, released_fields, released_keys
-from internnav_hf.models.planners.spline import spline
+from internnav_hf.models.planners.spline import PIECES, spline, straight_path
 from internnav_hf.models.planners.training_settings import SETTINGS, fields_of
 from internnav_hf.publishing.pushing import PushesWithCard
 from internnav_hf.weights.inert_pickle import read_tensors
@@ -82,6 +88,8 @@ class PlannerModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
     released_keys = staticmethod(released_keys)
     encoders: tuple[str, ...] = ("encoder",)
     """Names of the encoders, of depth first."""
+    statistics_are_frozen = False
+    """Whether batch norm uses its stored statistics in training, too."""
 
     def __init__(self, config: PlannerConfig):
         super().__init__(config)
@@ -112,6 +120,14 @@ class PlannerModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
             module.reset_parameters()  # torch's own, as published
         else:
             super()._init_weights(module)
+
+    def train(self, mode: bool = True):
+        """As usual; see `statistics_are_frozen`."""
+        super().train(mode)
+        for module in self.modules():
+            if self.statistics_are_frozen and isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -174,16 +190,32 @@ class PlannerModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
         waypoints = path.waypoints * side[:, None]
         costs = CostMap(*(batch[name] for name in ("costs", "origin", "resolution", "ground")))
         found = path_costs(waypoints, batch["goal"], batch["pose"], costs, self.config)
-        label = fear_labels(found.obstacles, waypoints, self.config)
+        output = self._judged(waypoints, found)
+        label = output.fear_label
         fear = F.binary_cross_entropy_with_logits(path.fear, label, reduction="none")
-        names = [f"{name}_loss" for name in LOSSES]
-        errors = dict(zip(names, (*found[:4], fear), strict=True))
+        errors = {
+            f"{name}_loss": term for name, term in zip(LOSSES, (*found[:4], fear), strict=True)
+        }
+        for name, value in self._losses(errors, mask.sum(), num_samples_in_batch).items():
+            output[name] = value
+        output.fear = path.fear.detach().sigmoid()
+        return output
+
+    def judge_straight(self, batch: dict[str, Tensor]) -> PlannerOutput:
+        """Costs of the straight line to the goal for a `batch` of `forward`, without losses."""
+        goal = batch["goal_point"]
+        costs = (batch[name] for name in ("cost_map", "map_origin", "map_resolution"))
+        costs = CostMap(*costs, batch.get("ground_map"))
+        waypoints = straight_path(goal, PIECES * self.config.num_keypoints + 1)
+        found = path_costs(waypoints, goal, batch["T_world_robot"], costs, self.config)
+        return self._judged(waypoints, found)
+
+    def _judged(self, waypoints: Tensor, found: PathCosts) -> PlannerOutput:
+        """What the map says of paths, without gradients."""
         mean_cost, largest_cost = measured_costs(found.obstacles, self.config.traversable_cost)
         return PlannerOutput(
-            **self._losses(errors, mask.sum(), num_samples_in_batch),
             waypoints=waypoints.detach(),
-            fear=path.fear.detach().sigmoid(),
-            fear_label=label,
+            fear_label=fear_labels(found.obstacles, waypoints.detach(), self.config),
             mean_cost=mean_cost.detach(),
             largest_cost=largest_cost.detach(),
         )

@@ -63,7 +63,7 @@ def released_fields(
     name = config_class.__name__.removesuffix("Config")
     kind = released_kind(state_dict)
     if kind != name:
-        raise ValueError(f"{source}: found {kind or 'no planner'}, expected an {name}.")
+        raise ValueError(f"{source}: found {kind or 'no planner'}, expected {name}.")
     convolutions = _widths(state_dict, "conv")
     linear, fear = _widths(state_dict, "fc"), _widths(state_dict, "frc")
     fields = {

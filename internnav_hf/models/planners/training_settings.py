@@ -25,11 +25,11 @@ _FIELDS = {
 _NEGATIVE_REWARD = 0.5
 
 
-class _PlainLoader(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):
     """Reads tagged nodes as if they had no tag."""
 
 
-def _plain(loader: _PlainLoader, suffix: str, node: yaml.Node) -> Any:
+def _plain(loader: PlainLoader, suffix: str, node: yaml.Node) -> Any:
     if isinstance(node, yaml.MappingNode):
         return loader.construct_mapping(node, deep=True)
     if isinstance(node, yaml.SequenceNode):
@@ -37,7 +37,7 @@ def _plain(loader: _PlainLoader, suffix: str, node: yaml.Node) -> Any:
     return loader.construct_scalar(node)
 
 
-_PlainLoader.add_multi_constructor("", _plain)
+PlainLoader.add_multi_constructor("", _plain)
 
 
 def read_settings(file: str | Path) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def read_settings(file: str | Path) -> dict[str, Any]:
     if size > _LARGEST:
         raise ValueError(f"{file}: found {size} bytes, expected {_WHAT}, at most {_LARGEST}.")
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), _PlainLoader)
+        content = yaml.load(file.read_text(encoding="utf-8"), PlainLoader)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
         told = " ".join(str(error).split())[:200]
         raise ValueError(f"{file}: found {told}, expected YAML, {_WHAT}.") from error

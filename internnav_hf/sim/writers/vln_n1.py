@@ -4,6 +4,7 @@ each scene (v0.5) or for each trajectory (v0.1).
     SCENE/meta/{info.json, episodes.jsonl, tasks.jsonl, episodes_stats.jsonl, pointcloud.ply}
     SCENE/data/chunk-000/episode_000000.parquet
     SCENE/videos/chunk-000/observation.images.{rgb,depth}/000000.{jpg,png}
+    SCENE/videos/chunk-000/observation.images.semantics/000000.png    if asked for: classes
 
 All frames of a scene lie in one folder and are numbered consecutively; `image_index` in
 episodes_stats.jsonl holds the first and the last of each episode. Numbers are padded, so that
@@ -26,6 +27,7 @@ from internnav_hf.geometry import camera_pose
 from internnav_hf.sim.navigation import FLOOR_TOLERANCE_M, ROBOT_HEIGHT_M, sample_surface
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.scenes import Scene
+from internnav_hf.sim.semantic_views import class_colours_of
 from internnav_hf.sim.writers.lerobot_folder import MATRIX, LeRobotFolder, lerobot_folder
 from internnav_hf.sim.writers.vln_ce import JPEG_QUALITY
 
@@ -43,10 +45,13 @@ def vln_n1_folder(
     cloud: tuple[np.ndarray, np.ndarray],
     camera: CameraSpec,
     info: dict,
+    semantics: bool = False,
 ) -> Iterator["TrajectoryWriter"]:
-    """Yields a writer; `folder`, with the point `cloud`, appears only if the block succeeds."""
+    """Yields a writer, also of `semantics` if asked for; `folder`, with the point `cloud`, appears
+    only if the block succeeds.
+    """
     with lerobot_folder(folder, camera, info) as lerobot:
-        yield TrajectoryWriter(lerobot, renderer)
+        yield TrajectoryWriter(lerobot, renderer, semantics)
         meta = lerobot.folder / "meta"
         meta.mkdir()
         write_cloud(meta / "pointcloud.ply", *cloud)
@@ -58,11 +63,12 @@ class TrajectoryWriter:
 
     lerobot: LeRobotFolder
     renderer: Renderer
+    semantics: bool = False
 
     def add(self, poses: np.ndarray) -> None:
         """Render and write one trajectory: (T, 3) as x, y, yaw."""
         camera, first = self.lerobot.camera, self.lerobot.num_frames
-        for kind in ("rgb", "depth"):
+        for kind in ("rgb", "depth", *["semantics"] * self.semantics):
             self._images(kind).mkdir(parents=True, exist_ok=True)
         pitch = np.radians(camera.pitch_deg)
         T_world_camera = [camera_pose(x, y, yaw, camera.height_m, pitch) for x, y, yaw in poses]
@@ -87,6 +93,10 @@ class TrajectoryWriter:
         rgb, depth = Image.fromarray(view.rgb), Image.fromarray(units)
         rgb.save(self._images("rgb") / f"{frame:06d}.jpg", quality=JPEG_QUALITY)
         depth.save(self._images("depth") / f"{frame:06d}.png", compress_level=1)
+        if self.semantics:
+            colours = class_colours_of(view, T_world_camera, self.lerobot.camera)
+            file = self._images("semantics") / f"{frame:06d}.png"
+            Image.fromarray(colours).save(file, compress_level=1)
 
 
 def extrinsic(camera: CameraSpec) -> np.ndarray:

@@ -13,6 +13,7 @@ from torch.utils.data import ConcatDataset, Subset
 
 from internnav_hf.data.episode import is_simulated
 from internnav_hf.data.tasks.common import EpisodeDataset
+from internnav_hf.data.tasks.planner import PlannerDataset
 from internnav_hf.publishing.licences import (
     NON_COMMERCIAL,
     SCANS,
@@ -40,7 +41,7 @@ def data_origins(dataset: Any) -> list[Origin]:
         return list(dict.fromkeys(found))
     if isinstance(dataset, Subset):
         return data_origins(dataset.dataset)
-    is_ours = isinstance(dataset, EpisodeDataset)
+    is_ours = isinstance(dataset, EpisodeDataset | PlannerDataset)
     groups = dataset.scenes() if is_ours else {type(dataset).__name__: []}
     return [_origin(name, scenes) for name, scenes in sorted(groups.items())]
 

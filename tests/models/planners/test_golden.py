@@ -1,7 +1,5 @@
 """The planners are the published networks, with the published splines and costs."""
 
-import json
-
 import pytest
 import torch
 from torch import Tensor
@@ -17,9 +15,9 @@ from internnav_hf.models.planners.cost import (
 )
 from internnav_hf.models.planners.model import ViPlannerModel, iPlannerModel
 from internnav_hf.models.planners.spline import spline, straight_path
-from tests.golden import GOLDEN
 from tests.tiny.planners import (
     golden,
+    golden_text,
     released_model,
     released_shapes,
     released_weights,
@@ -83,7 +81,7 @@ def pose_matrices(poses: Tensor) -> Tensor:
 
 def costs_of(name: str, config, keypoints: Tensor) -> tuple[PathCosts, Tensor]:
     """Costs of a golden's paths, and the labels of fear (B,)."""
-    found, told = golden(name), json.loads((GOLDEN / f"{name}.json").read_text())
+    found, told = golden(name), golden_text(name)
     count = len(keypoints)
     start = told["coord"] if name.startswith("i") else told["start"]
     resolution = told["voxel_size"] if name.startswith("i") else told["resolution"]

@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from internnav_hf.hub import convert_released
 from internnav_hf.models.planners.model import PlannerModel, ViPlannerModel, iPlannerModel
 from internnav_hf.models.planners.released import released_fields
 from internnav_hf.policies.loading import family_of_checkpoint
@@ -19,6 +18,7 @@ from tests.tiny.planners import (
     tiny_iplanner,
     tiny_viplanner,
 )
+from tests.tiny.released import convert_released
 
 ENCODER = {name: SIZES[name] for name in ("embedding_size", "hidden_sizes", "depths")}
 FIELDS = ENCODER | {name: SIZES[name] for name in ("image_height", "image_width")}
@@ -123,10 +123,10 @@ def test_the_released_sizes_are_the_published():
 
 def test_the_other_planner_is_named(tmp_path):
     torch.save(released(tiny_viplanner()), tmp_path / "model.pt")
-    with pytest.raises(ValueError, match=r"model.pt: found ViPlanner, expected an iPlanner"):
+    with pytest.raises(ValueError, match=r"model.pt: found ViPlanner, expected iPlanner"):
         iPlannerModel.from_pretrained(tmp_path)
     torch.save({"weight": torch.zeros(1)}, tmp_path / "model.pt")
-    with pytest.raises(ValueError, match=r"model.pt: found no planner, expected an ViPlanner"):
+    with pytest.raises(ValueError, match=r"model.pt: found no planner, expected ViPlanner"):
         ViPlannerModel.from_pretrained(tmp_path)
 
 

@@ -1,0 +1,1 @@
+"""Maps of what it costs to drive somewhere, from point clouds: the planners learn through them."""

@@ -1,0 +1,270 @@
+"""A planner's samples: a view, a goal, and the map around.
+
+    scene (views, poses, map) -> pairs of frame and goal -> depth, goal in the robot's frame, pose,
+    a piece of the map
+
+Nothing is labelled: the model learns what its paths cost on the map.
+
+H and W rows and columns of images, X and Y cells of a piece of the map.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.data.cost_maps.geometric import GeometricSettings
+from internnav_hf.data.cost_maps.semantic import SemanticSettings
+from internnav_hf.data.formats.planners.iplanner import POSES, IPlannerScene, environments
+from internnav_hf.data.formats.planners.recorded import RecordedScene
+from internnav_hf.data.formats.planners.scene import PlannerScene
+from internnav_hf.data.formats.planners.viplanner import (
+    EXTRINSICS,
+    ViPlannerScene,
+    viplanner_folders,
+)
+from internnav_hf.data.formats.vln_n1.reader import training_groups as groups_to_train_on
+from internnav_hf.data.index import DEFAULT_CACHE
+from internnav_hf.data.readers.errors import broken
+from internnav_hf.data.readers.folders import subfolders
+from internnav_hf.data.rows import EpisodeRow
+from internnav_hf.data.tasks.common import PLANNER
+from internnav_hf.data.tasks.planner_pairs import PairRules, pairs_ahead, pairs_of_graph
+from internnav_hf.models.planners.semantics import class_colours
+from internnav_hf.models.planners.views import depth_view, semantic_view, without_unknown_colours
+
+
+class PlannerDataset(Dataset):
+    """Samples of all scenes below `data_root` as a map-style dataset: environments of iPlanner or
+    ViPlanner, or recorded walks of any format; `groups` are some of its environments, or groups of
+    walks.
+
+    `uses_semantics`: items have semantic images, and maps of recorded walks are made of classes.
+    `pairs`: "ahead", of which `frame_stride` frames are a step, or "graph", by `pair_rules`.
+    `held_out_fraction` of the pairs are those of a dataset with `training=False`, the rest those of
+    one for training, drawn by `seed`; with 0 both have all. `map_reach_m`: the map of an item ends
+    so far from its robot, and the values of its edge go on; None for all of it.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        image_height: int = 360,
+        image_width: int = 640,
+        max_depth_m: float = 10.0,
+        uses_semantics: bool = False,
+        groups: Sequence[str] | None = None,
+        pairs: str = "ahead",
+        frame_stride: int = 1,
+        pair_rules: PairRules | None = None,
+        map_settings: GeometricSettings | SemanticSettings | None = None,
+        map_reach_m: float | None = 12.0,
+        held_out_fraction: float = 0.0,
+        training: bool = True,
+        seed: int = 0,
+        max_broken_fraction: float = 0.01,
+        cache_dir: str | Path | None = None,
+    ):
+        self.data_root = Path(data_root)
+        self.image_height, self.image_width = image_height, image_width
+        self.max_depth_m, self.uses_semantics = max_depth_m, uses_semantics
+        self.map_reach_m = map_reach_m
+        if pairs not in ("ahead", "graph"):
+            raise ValueError(f"pairs: found {pairs!r}, expected 'ahead' or 'graph'")
+        default = SemanticSettings() if uses_semantics else GeometricSettings()
+        self.places = open_scenes(
+            self.data_root,
+            groups,
+            map_settings or default,
+            Path(cache_dir or DEFAULT_CACHE),
+            max_broken_fraction,
+        )
+        rows = []
+        for number, scene in enumerate(self.places):
+            rng = np.random.default_rng([seed, number])
+            try:
+                rules = pair_rules or PairRules()
+                is_graph = pairs == "graph"
+                found = (
+                    pairs_of_graph(scene, rules, rng)
+                    if is_graph
+                    else pairs_ahead(scene, frame_stride)
+                )
+            except ValueError as error:
+                raise broken(
+                    scene.name, "poses", str(error), "poses that a robot can be at"
+                ) from error
+            if held_out_fraction:
+                found = found[_share(len(found), held_out_fraction, not training, rng)]
+            rows.append(np.column_stack([np.full(len(found), number), found]))
+        self.pairs = np.concatenate(rows)
+        """(P, 4) scene, frame, goal's frame, whether mirrored"""
+        if not len(self.pairs):
+            raise ValueError(
+                f"{self.data_root}: found no pair of a frame and a goal, expected some"
+            )
+
+    @property
+    def cameras(self) -> list[CameraSpec]:
+        """All different cameras."""
+        return list(dict.fromkeys(scene.camera for scene in self.places))
+
+    def scenes(self) -> dict[str, list[Path]]:
+        """Folders of the scenes, by their group."""
+        groups: dict[str, list[Path]] = {}
+        for scene in self.places:
+            group = Path(scene.name).parts[0]
+            groups.setdefault(group, []).append(self.data_root / scene.name)
+        return groups
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def where(self, index: int) -> str:
+        """Origin of a sample, for messages."""
+        scene, frame, goal, _ = self.pairs[index].tolist()
+        return f"{self.data_root / self.places[scene].name}, frame {frame} to {goal}"
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        number, frame, goal, is_mirrored = self.pairs[index].tolist()
+        scene = self.places[number]
+        T_world_robot = scene.poses[frame]
+        offset = scene.poses[goal][:3, 3] - T_world_robot[:3, 3]
+        grid = scene.grid
+        if self.map_reach_m is not None:
+            grid = grid.around(T_world_robot[:2, 3], self.map_reach_m)
+        size = (self.image_height, self.image_width)
+        item = {
+            "depth": depth_view(scene.depth(frame), *size, self.max_depth_m),
+            "goal_point": _float(offset @ T_world_robot[:3, :3]),
+            "T_world_robot": _float(T_world_robot),
+            "cost_map": _float(grid.costs),
+            "map_origin": _float(grid.origin),
+            "map_resolution": torch.tensor(grid.resolution_m, dtype=torch.float32),
+            "is_mirrored": torch.tensor(bool(is_mirrored)),
+        }
+        if grid.ground is not None:
+            item["ground_map"] = _float(grid.ground)
+        if self.uses_semantics:
+            item["semantics"] = semantic_view(self._colours(scene, frame), *size)
+        if is_mirrored:
+            item |= {key: item[key].flip(-1) for key in ("depth", "semantics") if key in item}
+        return item
+
+    def _colours(self, scene: PlannerScene, frame: int) -> np.ndarray:
+        colours = scene.semantics(frame)
+        if colours is None:
+            raise broken(
+                self.data_root / scene.name, "semantics", f"none of frame {frame}", "an image"
+            )
+        known, share = without_unknown_colours(colours, class_colours())
+        if share > 0:
+            found = f"{share:.0%} of the pixels of frame {frame} in colours of no class"
+            expected = "colours of ViPlanner's table"
+            raise broken(self.data_root / scene.name, "semantics", found, expected)
+        return known
+
+
+class PlannerCollator:
+    """Samples to one batch, the arguments of a planner's `forward`.
+
+    Two samples of 360x640 pixels:
+
+        depth            (2, 360, 640)     float32  metres, 0.2 to 10; 0 unknown
+        semantics        (2, 3, 360, 640)  uint8    the classes' colours, if it has any
+        goal_point       (2, 3)            float32  [[2.1, 0.4, 0], [5.0, -1.2, 0]] m
+        T_world_robot    (2, 4, 4)         float32  poses, m
+        cost_map         (2, 481, 300)     float32  0 on free floor, to about 4; [x, y]
+        ground_map       (2, 481, 300)     float32  m, if it has any
+        map_origin       (2, 2)            float32  m
+        map_resolution   (2,)              float32  [0.05, 0.05] m
+        is_mirrored      (2,)              bool     [False, False]
+        sample_mask      (2,)              bool     True
+
+    Maps of several sizes are continued by their edges, which changes no cost.
+    """
+
+    def __call__(self, samples: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """See the class."""
+        if any("ground_map" in sample for sample in samples):
+            samples = [{"ground_map": torch.zeros_like(s["cost_map"])} | s for s in samples]
+        size = np.max([sample["cost_map"].shape for sample in samples], axis=0).tolist()
+        batch = {}
+        for key in samples[0]:
+            values = [sample[key] for sample in samples]
+            values = [_grown(v, size) for v in values] if key.endswith("_map") else values
+            batch[key] = torch.stack(values)
+        return batch | {"sample_mask": torch.ones(len(samples), dtype=torch.bool)}
+
+
+def open_scenes(
+    root: Path,
+    groups: Sequence[str] | None,
+    settings: GeometricSettings | SemanticSettings,
+    cache_dir: Path,
+    max_broken_fraction: float = 0.01,
+) -> list[PlannerScene]:
+    """All scenes below `root`, in the layout that their folders show."""
+    if not root.is_dir():
+        raise broken(root, "folder", "none", "a folder of environments or of recorded walks")
+    folders = subfolders(root)
+    if any((folder / POSES).exists() for folder in folders):
+        wanted = settings if isinstance(settings, GeometricSettings) else None
+        return [IPlannerScene(one, cache_dir, wanted) for one in environments(root, groups)]
+    if any(list(folder.glob(EXTRINSICS)) for folder in folders):
+        return [ViPlannerScene(one) for one in viplanner_folders(root, groups)]
+    return [*recorded_scenes(root, groups, cache_dir, settings, max_broken_fraction)]
+
+
+def recorded_scenes(
+    root: Path,
+    groups: Sequence[str] | None,
+    cache_dir: Path,
+    settings: GeometricSettings | SemanticSettings,
+    max_broken_fraction: float = 0.01,
+) -> list[RecordedScene]:
+    """All scenes below a data root of any format, or those of some of its groups."""
+    scenes = []
+    for table in PLANNER.below(root, groups, cache_dir, max_broken_fraction):
+        assert table.folder is not None
+        rows_of: dict[str, list[EpisodeRow]] = {}
+        for number, unit in enumerate(table.episodes["unit"].to_pylist()):
+            rows_of.setdefault(unit, []).append(EpisodeRow(table.episodes, number, root))
+        for unit, rows in rows_of.items():
+            scenes.append(RecordedScene(unit, rows, cache_dir, table.folder.name, settings))
+    return scenes
+
+
+def training_groups(
+    root: str | Path, groups: Sequence[str] | None, held_out: Sequence[str] | None
+) -> list[str] | None:
+    """`groups`, or environments, by default all below `root`, without those held out."""
+    root = Path(root)
+    if not groups and held_out and root.is_dir():
+        for find in (environments, viplanner_folders):
+            marks = {environments: POSES, viplanner_folders: EXTRINSICS}
+            if any(root.glob(f"*/{marks[find]}")):
+                groups = [folder.name for folder in find(root)]
+    return groups_to_train_on(root, groups, held_out)
+
+
+def _grown(values: Tensor, size: Sequence[int]) -> Tensor:
+    """A map (X, Y), continued by its edge to (X, Y) of `size`."""
+    x, y = (
+        torch.arange(wanted).clamp(max=n - 1) for wanted, n in zip(size, values.shape, strict=True)
+    )
+    return values[x[:, None], y]
+
+
+def _share(count: int, fraction: float, held_out: bool, rng: np.random.Generator) -> np.ndarray:
+    """Sorted indices of the held-out share of `count`, or of the rest."""
+    order, num_held_out = rng.permutation(count), round(fraction * count)
+    return np.sort(order[:num_held_out] if held_out else order[num_held_out:])
+
+
+def _float(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, np.float32))

@@ -1,0 +1,147 @@
+"""Goals that a planner is asked for: pairs of a frame, and another at whose place the goal is.
+
+    ahead    iPlanner: 1, 6, 11, 16 and 21 frames ahead on the same walk; the last frame beyond it
+    graph    ViPlanner: any pose that a graph of free, straight steps reaches, by distance and
+             bearing; rare kinds are filled up with mirrored copies of what there is
+
+Differs from the published code: the field of view is that of the camera (there `2 atan(fx / cx)`,
+the inverse), and draws depend on the seed and the scene alone.
+
+Legend: T frames, P pairs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import dijkstra
+from scipy.spatial import KDTree
+
+from internnav_hf.data.formats.planners.scene import PlannerScene
+
+AHEAD = (1, 6, 11, 16, 21)
+KINDS = ("view", "front", "behind")  # of bearings: in the camera's view, before the robot, or not
+
+
+@dataclass(frozen=True)
+class PairRules:
+    """Rules of `graph`; the defaults are published.
+
+    Fields:
+        largest_cost: on the map, of poses that count; None for all, as in iPlanner.
+        farthest_m, nearest_m: along the graph, and straight.
+        bins_m, bin_shares: ends of ranges of straight distance, and their shares of all pairs.
+        kind_shares: of goals in view, in front outside of it, and behind.
+        goals_per_bin: of one pose.
+        pairs_per_pose: in all.
+        pose_spacing_m: poses nearer to each other than that are left out; published recordings are
+            sparse, walks are not.
+    """
+
+    largest_cost: float | None = 1.5
+    farthest_m: float = 15.0
+    nearest_m: float = 0.5
+    bins_m: tuple[float, ...] = (1.0, 3.0, 5.0, 7.5, 10.0)
+    bin_shares: tuple[float, ...] = (0.2, 0.35, 0.25, 0.15, 0.05)
+    kind_shares: tuple[float, ...] = (0.96, 0.03, 0.01)
+    goals_per_bin: int = 3
+    pairs_per_pose: float = 4.0
+    pose_spacing_m: float = 0.0
+
+
+def pairs_ahead(scene: PlannerScene, stride: int = 1, offsets: tuple[int, ...] = AHEAD):
+    """(P, 3) frame, goal's frame, 0; `stride` frames make a step."""
+    pairs = [
+        (frame, min(frame + stride * offset, walk[-1]), 0)
+        for walk in scene.walks
+        for offset in offsets
+        for frame in walk
+    ]
+    return np.array(pairs, np.int32).reshape(-1, 3)
+
+
+def pairs_of_graph(scene: PlannerScene, rules: PairRules, rng: np.random.Generator) -> np.ndarray:
+    """(P, 3) frame, goal's frame, whether both are to be mirrored; ValueError if no pose counts."""
+    frames = chosen_frames(scene, rules)
+    xy = scene.poses[frames, :2, 3]
+    lengths = dijkstra(free_steps(scene, xy), directed=False, limit=rules.farthest_m)
+    offsets = xy[None] - xy[:, None]
+    distance = np.linalg.norm(offsets, axis=-1)
+    heading = np.arctan2(scene.poses[frames, 1, 0], scene.poses[frames, 0, 0])
+    bearing = np.abs(
+        np.angle(np.exp(1j * (np.arctan2(offsets[..., 1], offsets[..., 0]).T - heading).T))
+    )
+    kind = np.where(
+        bearing <= np.radians(scene.camera.hfov_deg) / 2, 0, np.where(bearing <= np.pi / 2, 1, 2)
+    )
+    is_goal = np.isfinite(lengths) & (distance >= rules.nearest_m)
+    total = rules.pairs_per_pose * len(frames)
+    lows, pairs = (0.0, *rules.bins_m[:-1]), []
+    for low, high, share in zip(lows, rules.bins_m, rules.bin_shares, strict=True):
+        for number, kind_share in enumerate(rules.kind_shares):
+            fits = is_goal & (kind == number) & (low < distance) & (distance <= high)
+            wanted = round(total * share * kind_share)
+            pairs.append(_some(fits, wanted, rules.goals_per_bin, rng))
+    found = np.concatenate(pairs)
+    if not len(found):
+        raise ValueError(
+            f"no goal for {len(frames)} poses, expected some within {rules.bins_m[-1]:g} m"
+        )
+    return np.column_stack([frames[found[:, :2]], found[:, 2]]).astype(np.int32)
+
+
+def chosen_frames(scene: PlannerScene, rules: PairRules) -> np.ndarray:
+    """(T,) frames whose poses count."""
+    frames = np.concatenate([np.array(walk) for walk in scene.walks])
+    if rules.largest_cost is not None:
+        costs = scene.grid.at(scene.poses[frames, :2, 3])
+        if costs.min() >= rules.largest_cost:
+            raise ValueError(
+                f"poses of {costs.min():.2f} and more on the map, expected some below"
+                f" {rules.largest_cost:g}: do map and poses belong together?"
+            )
+        frames = frames[costs < rules.largest_cost]
+    if not rules.pose_spacing_m:
+        return frames
+    kept, last = [], None
+    for frame in frames.tolist():
+        place = scene.poses[frame, :2, 3]
+        if last is None or np.linalg.norm(place - last) >= rules.pose_spacing_m:
+            kept, last = [*kept, frame], place
+    return np.array(kept)
+
+
+def free_steps(scene: PlannerScene, xy: np.ndarray, largest_cost: float = 1.5, neighbours: int = 3):
+    """A sparse matrix of the lengths of straight steps between near places (N, 2), at whose inner
+    quarters the map is free.
+    """
+    count = min(neighbours + 1, len(xy))
+    distance, nearest = (np.reshape(v, (len(xy), -1)) for v in KDTree(xy).query(xy, count))
+    start = np.repeat(np.arange(len(xy)), nearest.shape[1])
+    end, length = nearest.ravel(), distance.ravel()
+    inner = [xy[start] + share * (xy[end] - xy[start]) for share in (0.25, 0.5, 0.75)]
+    is_free = np.all([scene.grid.at(points) < largest_cost for points in inner], axis=0)
+    is_free &= start != end
+    # two robots at one place are a step of no length, which a sparse matrix would not keep
+    step = (np.maximum(length, 1e-6)[is_free], (start[is_free], end[is_free]))
+    return coo_matrix(step, (len(xy), len(xy))).tocsr()
+
+
+def _some(
+    fits: np.ndarray, wanted: int, goals_per_pose: int, rng: np.random.Generator
+) -> np.ndarray:
+    """(P, 3) about `wanted` pairs of those that fit (N, N), at most a few of each pose; mirrored
+    copies where there are too few.
+    """
+    starts, goals = np.nonzero(fits)
+    order = rng.permutation(len(starts))
+    starts, goals = starts[order], goals[order]
+    rank = np.zeros(len(starts), int)
+    by_start = np.argsort(starts, kind="stable")
+    _, first, count = np.unique(starts[by_start], return_index=True, return_counts=True)
+    rank[by_start] = np.arange(len(starts)) - np.repeat(first, count)
+    pairs = np.column_stack([starts, goals, np.zeros(len(starts), int)])[rank < goals_per_pose]
+    pairs = pairs[:wanted]
+    missing = min(wanted - len(pairs), len(pairs))
+    copies = pairs[rng.choice(len(pairs), missing, replace=False)] if missing > 0 else pairs[:0]
+    return np.concatenate([pairs, copies + np.array([0, 0, 1])])

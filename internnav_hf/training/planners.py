@@ -1,0 +1,111 @@
+"""What training a planner needs besides `NavTrainer`: published schedules and a published slip."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from transformers import TrainerCallback
+
+from internnav_hf.arguments.data import DataArguments
+from internnav_hf.arguments.training import option, read_fields
+from internnav_hf.data.cost_maps.geometric import VIPLANNER, GeometricSettings
+from internnav_hf.data.cost_maps.semantic import SemanticSettings
+from internnav_hf.data.tasks.planner_pairs import PairRules
+from internnav_hf.models.planners.model import PlannerModel, ViPlannerModel, iPlannerModel
+from internnav_hf.training.trainer import NavTrainer
+from internnav_hf.weights.loading import check_is_checkpoint
+from internnav_hf.weights.weight_files import is_weight_file
+
+
+@dataclass
+class PairArguments(DataArguments):
+    """Goals that a planner is asked for."""
+
+    pairs: str | None = option(
+        None, "Goals: ahead or graph; default: as the planner's.", choices=("ahead", "graph")
+    )
+    frame_stride: int = option(1, "ahead: frames of a step.", low=1)
+    farthest_goal: float = option(15.0, "graph: metres along it.", above=0)
+    pose_spacing: float = option(0.0, "graph: metres between two poses that count.", low=0)
+    pairs_per_pose: float = option(4.0, "graph: goals of a pose, in the mean.", above=0)
+    kind_shares: list[float] = field(
+        default_factory=lambda: list(PairRules.kind_shares),
+        metadata={"help": "graph: of goals in view, in front outside of it, and behind."},
+    )
+
+    @property
+    def rules(self) -> PairRules:
+        """Of the graph."""
+        return PairRules(
+            farthest_m=self.farthest_goal,
+            pose_spacing_m=self.pose_spacing,
+            pairs_per_pose=self.pairs_per_pose,
+            kind_shares=tuple(self.kind_shares),
+        )
+
+
+PLANNERS: dict[str, type[PlannerModel]] = {"iplanner": iPlannerModel, "viplanner": ViPlannerModel}
+
+
+def start_planner(
+    planner: str, fields: dict[str, Any], model: str | None = None, sizes: str | None = None
+) -> PlannerModel:
+    """A planner with `fields` of its configuration: that of the checkpoint `model`, ours or
+    released, or a new one, with those of the file `sizes` besides.
+    """
+    kind = PLANNERS[planner]
+    fields = (read_fields(sizes) if sizes else {}) | fields
+    if model is None:
+        return kind(kind.config_class(**fields))
+    if not is_weight_file(model):
+        check_is_checkpoint("--model", model)
+    loaded: Any = kind.from_pretrained(model, **fields)
+    return loaded
+
+
+def map_settings(model: PlannerModel) -> GeometricSettings | SemanticSettings:
+    """How maps of recorded walks are made for a planner: published of each."""
+    if len(model.encoders) > 1:
+        return SemanticSettings()
+    return VIPLANNER if isinstance(model, ViPlannerModel) else GeometricSettings()
+
+
+class PlannerTrainer(NavTrainer):
+    """`NavTrainer` with SGD's momentum; ends when the rate cannot fall any more."""
+
+    def __init__(self, *args: Any, momentum: float = 0.0, freeze: bool = False, **kwargs: Any):
+        """`freeze`: batch norm keeps its statistics from the first evaluation on, as executed."""
+        self.momentum = momentum
+        super().__init__(*args, **kwargs)
+        self.add_callback(EndAtLowestRate())
+        if freeze:
+            self.add_callback(FreezeStatistics())
+
+    def get_optimizer_cls_and_kwargs(self, args: Any, model: Any = None) -> tuple[Any, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As of every trainer, with momentum for SGD."""
+        kind, options = NavTrainer.get_optimizer_cls_and_kwargs(args, model)
+        is_sgd = kind.__name__ == "SGD" and self.momentum
+        return kind, {**options, "momentum": self.momentum} if is_sgd else options
+
+
+class EndAtLowestRate(TrainerCallback):
+    """Ends a training when its plateau schedule would lower a rate that is the lowest already."""
+
+    def on_evaluate(self, args, state, control, lr_scheduler=None, **kwargs):
+        """The scheduler steps after it: it has counted the evaluations before."""
+        if not isinstance(lr_scheduler, ReduceLROnPlateau):
+            return
+        lowest = max(lr_scheduler.min_lrs)
+        rates = [group["lr"] for group in lr_scheduler.optimizer.param_groups]
+        is_lowest = all(math.isclose(rate, lowest, rel_tol=1e-6) for rate in rates)
+        if is_lowest and lr_scheduler.num_bad_epochs >= lr_scheduler.patience:
+            control.should_training_stop = True
+
+
+class FreezeStatistics(TrainerCallback):
+    """Freezes batch norm's statistics at the first evaluation."""
+
+    def on_evaluate(self, args, state, control, model=None, **kwargs):
+        """The model stays in training mode otherwise."""
+        model.statistics_are_frozen = True
