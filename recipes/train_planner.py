@@ -17,11 +17,11 @@ publications' (arXiv 2302.11434, 2310.00982; one GPU):
                   down to 1e-6; ends there            ends there
     goals         1, 6, ... 21 frames ahead           a graph of free steps, most of them in view
 
---published executed freezes batch norm's statistics from the second epoch on, as iPlanner's code
-does. Not taken over: environments one after the other (here they mix in a batch).
+--published executed freezes batch norm's statistics from the second epoch on, as iPlanner's code.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from transformers import set_seed
@@ -97,9 +97,6 @@ class PlannerTrainingArguments(NavTrainingArguments):
     per_device_train_batch_size: int | None = option(None, "Default: as the planner's.")  # pyright: ignore[reportIncompatibleVariableOverride]
     num_train_epochs: float | None = option(None, "Default: as the planner's.")  # pyright: ignore[reportIncompatibleVariableOverride]
     lr_scheduler_type: str = option("reduce_lr_on_plateau", "By the loss on what is held out.")
-    metric_for_best_model: str | None = option(
-        "loss", "What the schedule and the best model go by."
-    )
     load_best_model_at_end: bool = option(True, "Keep the best model, not the last.")
     output_dir: str = option("outputs/train_planner", "Checkpoints, logs and the final model.")
     save_strategy: str = option("epoch", "When to write a checkpoint.")
@@ -151,9 +148,6 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: PlannerTrai
     config.camera = stored_cameras(train_dataset.cameras)
 
     # -------------------------------- training --------------------------------
-    def open_loop(dataset: PlannerDataset, **drawn: Any) -> dict[str, float]:
-        return evaluate_planner_open_loop(model, dataset, **drawn)
-
     PlannerTrainer(
         model=model,
         args=args,
@@ -162,7 +156,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: PlannerTrai
         eval_dataset=held_out,
         num_eval_samples=data_args.num_eval_samples,
         data_collator=PlannerCollator(),
-        open_loop=open_loop,
+        open_loop=partial(evaluate_planner_open_loop, model),
         momentum=args.momentum,
         freeze=args.published == "executed",
     ).run(resume_from_checkpoint=checkpoint)

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data.cost_maps.geometric import GeometricSettings
 from internnav_hf.data.cost_maps.semantic import SemanticSettings
-from internnav_hf.data.formats.planners.iplanner import POSES, IPlannerScene, environments
+from internnav_hf.data.formats.planners.iplanner import LIST, POSES, IPlannerScene, environments
 from internnav_hf.data.formats.planners.recorded import RecordedScene
 from internnav_hf.data.formats.planners.scene import PlannerScene
 from internnav_hf.data.formats.planners.viplanner import (
@@ -243,12 +243,8 @@ def training_groups(
     root: str | Path, groups: Sequence[str] | None, held_out: Sequence[str] | None
 ) -> list[str] | None:
     """`groups`, or environments, by default all below `root`, without those held out."""
-    root = Path(root)
-    if not groups and held_out and root.is_dir():
-        for find in (environments, viplanner_folders):
-            marks = {environments: POSES, viplanner_folders: EXTRINSICS}
-            if any(root.glob(f"*/{marks[find]}")):
-                groups = [folder.name for folder in find(root)]
+    if not groups and held_out and Path(root, LIST).exists():
+        groups = [folder.name for folder in environments(Path(root))]
     return groups_to_train_on(root, groups, held_out)
 
 
