@@ -17,7 +17,8 @@ publications' (arXiv 2302.11434, 2310.00982; one GPU):
                   down to 1e-6; ends there            ends there
     goals         1, 6, ... 21 frames ahead           a graph of free steps, most of them in view
 
---published executed freezes batch norm's statistics from the second epoch on, as iPlanner's code.
+--published documented (default) trains batch norm; executed freezes its statistics from the second
+epoch on, as iPlanner's code does.
 """
 
 from dataclasses import dataclass, field

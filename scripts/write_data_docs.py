@@ -120,7 +120,9 @@ brackets; without `episode_index` line i is episode i.
 
 Colour images are JPEG of one size an episode (published 480x270), depth is 16-bit PNG of 0.1 mm
 (`depth_scale=` for others). A file's name may be padded and begin with anything, as long as an
-episode's begin alike. `{cloud_file}` has coloured points; of all but the obstacles nothing is read.
+episode's begin alike. `{cloud_file}` has coloured points; of all but the obstacles nothing is read,
+but by planners, for which those at the floor's height are free. Our simulator adds
+`observation.images.semantics`, PNG in the colours of ViPlanner's classes, if asked for.
 
 ## On disk: `vln_pe` folders
 

@@ -30,9 +30,9 @@ def write_model(folder, names=NAMES):
     )
     config = Mask2FormerConfig(
         backbone_config=swin,
-        feature_size=16,
-        mask_feature_size=16,
-        hidden_dim=16,
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=32,
         encoder_feedforward_dim=16,
         encoder_layers=1,
         decoder_layers=2,

@@ -72,7 +72,7 @@ def test_the_losses_fall(base, tmp_path, planner):
     train(options(base, tmp_path, planner, **run))
     for name in ("loss", "goal_loss"):
         losses = history(tmp_path, name)
-        assert losses[-1] < 0.8 * losses[0], name
+        assert losses[-1] < 0.9 * losses[0], name
 
 
 def test_a_checkpoint_can_be_trained_on(base, tmp_path):

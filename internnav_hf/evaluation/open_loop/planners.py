@@ -8,10 +8,10 @@ from internnav_hf.data import PlannerCollator, PlannerDataset
 from internnav_hf.evaluation.open_loop.common import (
     answer_samples,
     check_cameras,
-    evaluating,
     summarize_rows,
 )
 from internnav_hf.models.planners.model import PlannerModel
+from internnav_hf.training.evaluation import evaluating
 
 
 def evaluate_planner_open_loop(

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from internnav_hf.models.planners.config import ViPlannerConfig, iPlannerConfig
 from internnav_hf.models.planners.cost import CostMap, fear_labels, footprint, path_costs
 from internnav_hf.models.planners.spline import spline, straight_path
-from tests.tiny.planners import SIZES, planner_batch, tiny_iplanner, tiny_viplanner
+from tests.tiny.planners import SIZES, tiny_viplanner
 
 
 def level(costs, resolution=0.1) -> CostMap:
@@ -26,7 +26,7 @@ def test_a_spline_goes_through_its_keypoints():
 
 
 def test_equal_keypoints_poison_the_loss_only_as_published():
-    keypoints = torch.tensor([[[1.0, 0, 0], [1, 0, 0], [1, 0, 0], [2, 1, 0], [3, 1, 0]]])
+    keypoints = torch.tensor([[[1.0, 0, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0], [3, 1, 0]]])
     costs, pose = level(torch.rand(50, 50)), torch.eye(4)[None]
     for guarded in (True, False):
         config, given = ViPlannerConfig(guard_equal_keypoints=guarded), keypoints.clone()
@@ -79,21 +79,6 @@ def test_heights_are_compared_in_the_robots_frame_or_in_the_worlds():
     )
     assert_close(robot, waypoints[..., 2].sum(1))
     assert_close(world, waypoints[..., 0].sum(1))
-
-
-@pytest.mark.parametrize("make", [tiny_iplanner, tiny_viplanner])
-def test_learning_lowers_the_cost_of_paths(make):
-    model = make().train()
-    batch = planner_batch(model)
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    first = None
-    for _ in range(40):
-        output = model(**batch)
-        first = first or output.goal_loss.item()
-        output.loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    assert output.goal_loss.item() < 0.6 * first
 
 
 def test_semantics_matter_only_to_those_that_use_them():

@@ -39,7 +39,7 @@ def test_iplanners_layout(tmp_path):
 
 def test_a_map_is_built_of_depth_once(tmp_path, monkeypatch):
     folder = write_iplanner(tmp_path, with_map=False)
-    settings = GeometricSettings(resolution_m=0.1)
+    settings = GeometricSettings(resolution_m=0.1, margin_m=5.0)  # only one wall is seen
     scene = IPlannerScene(folder, tmp_path / "cache", settings)
     on_floor, in_wall = scene.grid.at(np.array([[2.0, 0.0], [WALL_X + 0.3, 0.0]]))
     assert on_floor == pytest.approx(0, abs=0.05)
