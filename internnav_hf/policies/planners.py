@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from internnav_hf.camera import CameraSpec, cameras_of
+from internnav_hf.camera import CameraSpec
 from internnav_hf.models.planners.config import ViPlannerConfig, iPlannerConfig
 from internnav_hf.models.planners.semantics import class_colours
 from internnav_hf.models.planners.views import depth_view, semantic_view, without_unknown_colours
@@ -33,6 +33,7 @@ from internnav_hf.policies.observations import (
     checked_picture,
     place_of,
 )
+from internnav_hf.policies.policy import GoalPolicy
 
 if TYPE_CHECKING:
     from internnav_hf.models.planners.model import PlannerModel
@@ -76,7 +77,7 @@ class PlannerEpisode:
         self.is_afraid &= self.fearful_frames > 0
 
 
-class PlannerPolicy:
+class PlannerPolicy(GoalPolicy):
     """See the module; for one robot (`reset`, `act`) or many (`start`, `steps`).
 
     An observation has `rgb` (H, W, 3) uint8, which is only compared with the rest, and `depth`
@@ -94,8 +95,6 @@ class PlannerPolicy:
         as_benchmarked: goals and depths as NavDP's servers treat them, see the module.
         camera: the robot's. Differences from the training's (`cameras`) are reported once.
         strict_camera: such a difference is a ValueError.
-
-    An invalid observation or goal is a ValueError that changes nothing for any robot.
     """
 
     goal_kinds = ("point",)
@@ -147,16 +146,6 @@ class PlannerPolicy:
         return cls(kind.from_pretrained(path, **kwargs), **settings)
 
     @property
-    def cameras(self) -> tuple[CameraSpec, ...]:
-        """The cameras that the model was trained with; empty if they are not stored."""
-        return cameras_of(self.model.config.camera)
-
-    @property
-    def camera(self) -> CameraSpec | None:
-        """The first of `cameras`."""
-        return next(iter(self.cameras), None)
-
-    @property
     def needs_semantics(self) -> bool:
         """Whether observations need `semantics`."""
         return len(self.model.encoders) > 1 and self.segmenter is None
@@ -164,14 +153,6 @@ class PlannerPolicy:
     def start(self, name: str = "") -> PlannerEpisode:
         """A new episode of one robot; nothing is drawn, so `name` does not matter."""
         return PlannerEpisode()
-
-    def reset(self) -> None:
-        """Start an episode of one robot."""
-        self.episode = self.start()
-
-    def act(self, observation: dict[str, Any], goal: Goal) -> PlannerStep:
-        """The single robot's path towards `goal`, given `observation`."""
-        return self.steps([self.episode], [observation], [goal])[0]
 
     @torch.no_grad()
     def steps(

@@ -4,16 +4,14 @@ Apart from the model's file so that `import internnav_hf` can register them with
 modelling code.
 """
 
-from transformers import PreTrainedConfig
-
-from internnav_hf.models.common.config import OwnFieldsWin, check_positive, refuse_unknown
+from internnav_hf.models.common.config import NavConfig
 
 HEIGHT_FRAMES = ("robot", "world")
 _SIZES = ("hidden_sizes", "depths", "decoder_conv_sizes", "decoder_hidden_sizes")
 _SEVERAL = (*_SIZES, "fear_hidden_sizes")
 
 
-class PlannerConfig(OwnFieldsWin, PreTrainedConfig):
+class PlannerConfig(NavConfig):
     """What both planners have; the defaults are iPlanner's.
 
     Fields:
@@ -70,24 +68,20 @@ class PlannerConfig(OwnFieldsWin, PreTrainedConfig):
     guard_equal_keypoints: bool = True
     camera: dict | list[dict] | None = None
 
-    def __post_init__(self, **kwargs):
-        refuse_unknown(type(self), kwargs)
-        for name in _SEVERAL:
-            setattr(self, name, tuple(getattr(self, name)))
-        super().__post_init__(**kwargs)
-        for name in ("num_keypoints", "num_goal_channels", "embedding_size"):
-            check_positive(self, name)
-        self._expect("max_depth_m", self.max_depth_m > 0, "metres, more than 0")
-        self._expect("robot_width_m", self.robot_width_m >= 0, "metres, at least 0")
+    def check(self) -> None:
+        """See `NavConfig.check`."""
+        self.expect_positive("num_keypoints", "num_goal_channels", "embedding_size")
+        self.expect_one_of(height_frame=HEIGHT_FRAMES)
+        self.expect("max_depth_m", self.max_depth_m > 0, "metres, more than 0")
+        self.expect("robot_width_m", self.robot_width_m >= 0, "metres, at least 0")
         for name in _SEVERAL:
             sizes = getattr(self, name)
             is_known = bool(sizes) or name not in _SIZES
-            self._expect(name, is_known and min(sizes, default=1) > 0, "sizes of 1 or more")
+            self.expect(name, is_known and min(sizes, default=1) > 0, "sizes of 1 or more")
         pairs = len(self.depths) == len(self.hidden_sizes)
-        self._expect("depths", pairs, f"as many as hidden_sizes, {len(self.hidden_sizes)}")
-        self._expect("height_frame", self.height_frame in HEIGHT_FRAMES, f"one of {HEIGHT_FRAMES}")
+        self.expect("depths", pairs, f"as many as hidden_sizes, {len(self.hidden_sizes)}")
         for name, size in zip(("image_height", "image_width"), self.decoded_size, strict=True):
-            self._expect(name, size > 0, f"more pixels for {len(self.decoder_conv_sizes)} layers")
+            self.expect(name, size > 0, f"more pixels for {len(self.decoder_conv_sizes)} layers")
 
     @property
     def decoded_size(self) -> tuple[int, int]:
@@ -97,13 +91,6 @@ class PlannerConfig(OwnFieldsWin, PreTrainedConfig):
             size = [(length + 1) // 2 for length in size]
         rows, columns = (length - 2 * len(self.decoder_conv_sizes) for length in size)
         return rows, columns
-
-    def _expect(self, name: str, holds: bool, expected: str) -> None:
-        if not holds:
-            found = getattr(self, name)
-            raise ValueError(
-                f"{type(self).__name__}: {name}: found {found!r}, expected {expected}."
-            )
 
 
 class iPlannerConfig(PlannerConfig):
