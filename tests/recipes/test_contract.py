@@ -219,7 +219,7 @@ WRONG = [
     ("navdp", {"dataloader_persistent_workers": True}, "do not see that a new epoch"),
     ("navdp", {"rgb_encoder": "./nowhere"}, "--rgb_encoder ./nowhere: there is no such folder"),
     ("iplanner", {"data_root": "nowhere"}, "nowhere"),
-    ("iplanner", {"groups": "hssd_zed"}, "found no group hssd_zed"),
+    ("iplanner", {"groups": "hssd_zed"}, "found no group 'hssd_zed'"),
     ("iplanner", {"eval_groups": "simulated_train"}, "all held out"),
     ("iplanner", {"model_config": "nowhere.yaml"}, "nowhere.yaml: there is no such file"),
     ("iplanner", {"model": "./nowhere"}, "--model ./nowhere: there is no such folder"),
