@@ -4,6 +4,7 @@
     python scripts/check_dataset.py data/vln_ce/traj_data/r2r --dataset r2r_125cm_0_30
     python scripts/check_dataset.py data/vln_n1
     python scripts/check_dataset.py data/vln_pe/traj_data
+    python scripts/check_dataset.py data/recon          # trajectories of GNM, ViNT and NoMaD
 
 Reads every episode anew, without the cache. Exit code 1 if something is broken or nothing readable
 is found.
@@ -22,6 +23,7 @@ from tqdm import tqdm
 
 from internnav_hf.command_line import LineParser, ends_in_one_line, positive_number, whole_number
 from internnav_hf.data.episode import parquet_path, read_info
+from internnav_hf.data.formats.trajectories import is_trajectory_root, trajectories
 from internnav_hf.data.formats.vln_ce.index import vln_ce
 from internnav_hf.data.formats.vln_ce.names import DatasetName, camera_settings, parse_dataset_names
 from internnav_hf.data.formats.vln_ce.reader import SETTING_COLUMNS, find_scenes, read_records
@@ -36,6 +38,7 @@ from internnav_hf.data.readers.columns import column_names
 from internnav_hf.data.readers.folders import walk_folders, with_siblings
 from internnav_hf.data.readers.images import open_image
 from internnav_hf.data.rows import EpisodeRow
+from internnav_hf.data.tasks.image_goal_targets import mean_spacing
 from internnav_hf.data.tasks.system2_sampling import SamplingRules, sample_table
 
 PUBLISHED_CAMERAS = ("125cm_0_30", "125cm_0_45", "60cm_15_15", "60cm_30_30")
@@ -50,6 +53,8 @@ def main() -> int:
         units = list(units_below(options.root, is_unit)) if options.root.is_dir() else []
         if units:
             return verdict(report(options, with_siblings(units, options.root)))
+    if is_trajectory_root(options.root):
+        return verdict(report_trajectories(options))
     try:
         scenes = with_siblings(find_scenes(options.root), options.root)
         wanted = parse_dataset_names(options.dataset) if options.dataset else []
@@ -267,6 +272,27 @@ def describe_vln_n1(table: EpisodeTable) -> None:
         print(f"  camera: {camera} ({count} episodes)")
     if len(cameras) > 5:
         print(f"  and {len(cameras) - 5} more cameras")
+
+
+def report_trajectories(options: argparse.Namespace) -> int:
+    """Check all trajectories, and say how far apart their frames are."""
+    source = trajectories(options.root)
+    table = index_folders(source, source.find_folders())
+    lengths = sorted(table.episodes["length"].to_pylist())
+    print(f"\n{options.root}: {table.num_episodes} trajectories")
+    print("  layout: of GNM, ViNT and NoMaD, for image goals")
+    print(f"  {len(lengths)} of them are whole, {sum(lengths)} frames")
+    if lengths:
+        rows = (EpisodeRow(table.episodes, row, options.root) for row in range(len(lengths)))
+        spacing_m = mean_spacing([row.poses for row in rows])
+        print(
+            f"  lengths: {lengths[0]} to {lengths[-1]} frames, on average {spacing_m:.3g} m apart"
+        )
+    problems = list(table.broken_episodes)
+    if options.verify_images:
+        problems += broken_images(table, options.root, ("rgb",))
+    list_broken(problems, options.max_listed)
+    return len(problems)
 
 
 def report_vln_pe(options: argparse.Namespace, units: list[Path]) -> int:

@@ -17,6 +17,8 @@ from internnav_hf.command_line import LineParser
 from internnav_hf.data import (
     DualSystemCollator,
     DualSystemDataset,
+    ImageGoalCollator,
+    ImageGoalDataset,
     NavDPCollator,
     NavDPDataset,
     System2Collator,
@@ -30,7 +32,7 @@ from internnav_hf.data import (
 )
 from internnav_hf.data.checks import actions as action_checks
 from internnav_hf.data.checks import depth as depth_checks
-from internnav_hf.data.formats import vlnce_episodes
+from internnav_hf.data.formats import trajectories, vlnce_episodes
 from internnav_hf.data.formats.registry import SCHEMAS
 from internnav_hf.data.formats.vln_ce import reader as lerobot
 from internnav_hf.data.formats.vln_ce.index import EPISODE_SCHEMA
@@ -45,7 +47,7 @@ from internnav_hf.data.formats.vln_n1 import reader as vln_n1
 from internnav_hf.data.formats.vln_pe import frames as vln_pe_frames
 from internnav_hf.data.formats.vln_pe import index as vln_pe_index
 from internnav_hf.data.formats.vln_pe import reader as vln_pe
-from internnav_hf.data.tasks import navdp_targets, vln_targets
+from internnav_hf.data.tasks import image_goal, navdp_targets, vln_targets
 from internnav_hf.data.tasks import system2_sampling as sampling
 from internnav_hf.data.tasks.common import SYSTEM2, TASKS
 from internnav_hf.data.tasks.system2_sampling import SAMPLE_SCHEMA
@@ -59,9 +61,10 @@ This page is written by `python scripts/write_data_docs.py`; a test keeps it in 
 See what a folder holds with `python scripts/check_dataset.py FOLDER`, and what System2 is shown
 with `python scripts/preview_dataset.py DATA_ROOT --dataset r2r_125cm_0_30`.
 
-Three formats are read: `vln_ce` (published for System2 and the dual system), `vln_n1` (for NavDP)
-and `vln_pe` (whole episodes, for Seq2Seq, CMA and RDP). A format of your own is one function:
-`CONTRIBUTING.md`. A task trains on every format, ours or yours, that has the columns it needs:
+Four formats are read: `vln_ce` (published for System2 and the dual system), `vln_n1` (for NavDP),
+`vln_pe` (whole episodes, for Seq2Seq, CMA and RDP) and `trajectories` (for GNM, ViNT and NoMaD). A
+format of your own is one function: `CONTRIBUTING.md`. A task trains on every format, ours or yours,
+that has the columns it needs:
 
 {tasks}
 
@@ -146,6 +149,12 @@ missing or all 0. Without `finish_status` a walk went well.
 
 Published, and not read: {vln_pe_others}. Scans whose name or scene contains `{splat_marker}` have
 colours in the order BGR, and depth in units of {splat_unit:g} m.
+
+## On disk: `trajectories`
+
+{trajectories}
+
+`scripts/export_trajectories.py` writes this layout from any data with poses.
 
 ## VLN-CE's raw episodes
 
@@ -256,6 +265,12 @@ How poses become goals and actions:
 
 {navdp_targets}
 
+### GNM, ViNT, NoMaD
+
+{image_goal}
+
+{image_goal_dataset}
+
 ### Seq2Seq, CMA, RDP
 
 {vln_dataset}
@@ -281,6 +296,10 @@ How a walk becomes targets:
 ### NavDP
 
 {navdp_collator}
+
+### GNM, ViNT, NoMaD
+
+{image_goal_collator}
 
 ### Seq2Seq, CMA, RDP
 
@@ -357,6 +376,10 @@ def of_vln_n1() -> dict[str, object]:
         "navdp_dataset": documentation(NavDPDataset),
         "navdp_targets": documentation(navdp_targets),
         "navdp_collator": documentation(NavDPCollator),
+        "trajectories": documentation(trajectories),
+        "image_goal": documentation(image_goal),
+        "image_goal_dataset": documentation(ImageGoalDataset),
+        "image_goal_collator": documentation(ImageGoalCollator),
     }
 
 

@@ -5,6 +5,11 @@ from internnav_hf.data.features import FeatureStore
 from internnav_hf.data.formats.registry import register_format
 from internnav_hf.data.formats.vln_ce.reader import read_lerobot
 from internnav_hf.data.tasks.dual_system import DualSystemCollator, DualSystemDataset
+from internnav_hf.data.tasks.image_goal import (
+    ImageGoalCollator,
+    ImageGoalDataset,
+    ImageGoalDatasets,
+)
 from internnav_hf.data.tasks.navdp import NavDPDataset
 from internnav_hf.data.tasks.navdp_collator import NavDPCollator
 from internnav_hf.data.tasks.planner import PlannerCollator, PlannerDataset
@@ -17,6 +22,9 @@ __all__ = [
     "DualSystemDataset",
     "Episode",
     "FeatureStore",
+    "ImageGoalCollator",
+    "ImageGoalDataset",
+    "ImageGoalDatasets",
     "NavDPCollator",
     "NavDPDataset",
     "PlannerCollator",

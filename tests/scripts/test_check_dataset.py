@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from scripts import check_dataset
-from tests.data import vln_n1, vln_pe
+from tests.data import trajectories, vln_n1, vln_pe
 from tests.data.vln_ce import DOWN, image_of, parquet_of, straight_episode, write_scene
 
 
@@ -151,3 +151,15 @@ def test_the_depth_of_whole_walks_may_be_in_metres(tmp_path, check):
     assert code == 1
     assert "depth_unit_m=1 if all" in text
     assert check(root, "--depth-unit-m", "1")[0] == 0
+
+
+def test_trajectories_are_described_and_their_broken_ones_named(tmp_path, check):
+    root = trajectories.write_root(tmp_path / "recon")
+    code, text = check(root, "--verify-images")
+    assert code == 0
+    assert "recon: 2 trajectories" in text
+    assert "lengths: 24 to 26 frames, on average 0.25 m apart" in text
+    (root / "two" / "5.jpg").unlink()
+    code, text = check(root)
+    assert code == 1
+    assert "found 25, without 5.jpg" in text

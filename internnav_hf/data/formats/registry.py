@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from internnav_hf.data.formats import trajectories as trajectory_format
+from internnav_hf.data.formats.trajectories import is_trajectory_root, trajectories
 from internnav_hf.data.formats.vln_ce import index as vln_ce_index
 from internnav_hf.data.formats.vln_ce.index import vln_ce
 from internnav_hf.data.formats.vln_ce.names import (
@@ -43,6 +45,7 @@ Row = Mapping[str, Any]
 FORMATS: dict[str, Callable[[Path, Sequence[str] | None], Source]] = {}
 SCHEMAS = {"vln_ce": vln_ce_index.EPISODE_SCHEMA, "vln_n1": vln_n1_index.EPISODE_SCHEMA}
 SCHEMAS["vln_pe"] = vln_pe_index.EPISODE_SCHEMA
+SCHEMAS["trajectories"] = trajectory_format.EPISODE_SCHEMA
 NUM_TRIED = 5  # folders with episodes that are inspected
 _SCHEMA = episode_schema(*COLUMNS)
 
@@ -175,9 +178,9 @@ class Reader:
 
     def below(self, data_root: Path, groups: Iterable[str] | None = None) -> list[Source]:
         """Return the data sets below a root of any format: `groups` are groups of `vln_n1`, scans
-        of `vln_pe`, top folders of a registered format, or datasets of `vln_ce`, with their camera
-        (`r2r_125cm_0_30`, whose look-down view is meant) or without, if there is depth of one
-        alone.
+        of `vln_pe`, names of `trajectories`, top folders of a registered format, or datasets of
+        `vln_ce`, with their camera (`r2r_125cm_0_30`, whose look-down view is meant) or without,
+        if there is depth of one alone.
         """
         groups = None if groups is None else tuple(groups)
         for source in (make(data_root, groups) for make in FORMATS.values()):
@@ -187,6 +190,8 @@ class Reader:
         if kind == "vln_ce":
             names = groups or [folder.name for folder in subfolders(data_root)]
             return [vln_ce(data_root, _depth_camera(data_root, name), True) for name in names]
+        if kind == "trajectories":
+            return [trajectories(data_root, groups)]
         if kind == "vln_pe":
             return [vln_pe(data_root, replace(self.vln_pe, scans=groups))]
         return [vln_n1(data_root, replace(self.vln_n1, groups=groups), self.cache_dir)]
@@ -201,6 +206,8 @@ def _has_folders(source: Source) -> bool:
 
 def kind_below(data_root: Path, groups: Sequence[str] | None) -> str | None:
     """Detect one of our formats by the first folders with episodes; None if undecided."""
+    if is_trajectory_root(data_root):
+        return "trajectories"
     tops = [data_root / group_folder(data_root, group) for group in groups or ("",)]
     folders = (
         folder

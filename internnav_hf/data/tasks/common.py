@@ -116,7 +116,8 @@ NAVDP = Task("NavDP", "vln_n1", ("poses", "rgb_file", *DEPTH, "width", "focal", 
 PLANNER = Task("iPlanner or ViPlanner", "vln_n1", ("poses", *DEPTH, "width", "focal", *_PATHS[2:]))
 VLN = Task("Seq2Seq or CMA", "vln_pe", ("instructions", "actions", "rgb_file", *DEPTH))
 RDP = replace(VLN, name="RDP", needed=(*VLN.needed, "poses"))
-TASKS = (SYSTEM2, DUAL_SYSTEM, NAVDP, PLANNER, VLN, RDP)
+IMAGE_GOAL = Task("GNM, ViNT or NoMaD", "vln_n1", ("poses", "rgb_file", "width"))
+TASKS = (SYSTEM2, DUAL_SYSTEM, NAVDP, PLANNER, VLN, RDP, IMAGE_GOAL)
 
 
 def check_groups(

@@ -1,0 +1,264 @@
+"""Samples of GNM, ViNT and NoMaD: past and current views, the view at a goal, and the path there.
+
+A sample is a current frame of an episode with poses. Its goal is a later frame, up to
+`rules.longest_goal` strides ahead; if that is none, the goal is a frame of any episode, which
+counts as `longest_goal` strides away. Waypoints are those of the recorded path, whatever the goal.
+
+Differs from the published loader: a sample depends on seed, epoch and index alone; images that
+cannot be read are an error; the index is made of episodes, and kept beside what it is made from;
+which goals are hidden is drawn with the sample. The published index omits horizon and spacing from
+its name, and is silently used again after they change.
+
+B batch, M memory frames, H horizon.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset
+
+from internnav_hf.camera import CameraSpec
+from internnav_hf.data.formats.trajectories import read_names
+from internnav_hf.data.index import DEFAULT_CACHE
+from internnav_hf.data.rows import EpisodeRow
+from internnav_hf.data.tasks.common import IMAGE_GOAL, EpisodeDataset, check_option
+from internnav_hf.data.tasks.image_goal_targets import SampleRules, mean_spacing, sized, waypoints
+
+
+@dataclass(frozen=True)
+class ImageGoalDraw:
+    """Frames of a sample: the current one, and the goal in row `goal_episode` of the episodes;
+    `distance` in strides.
+    """
+
+    episode: int
+    frame: int
+    goal_episode: int
+    goal_frame: int
+    distance: int
+    is_negative: bool
+
+
+@dataclass(eq=False, repr=False)
+class ImageGoalDataset(EpisodeDataset):
+    """Samples of one data set as a map-style dataset; `ImageGoalDatasets` joins several.
+
+    `data_root` holds trajectories in the published layout, or a data set with poses of any other
+    format. `groups` limits it to some of its groups, scans or trajectories, a comma separated
+    string or a list; `split`, in the published layout, to those in a file of names or in a folder
+    with `traj_names.txt`.
+
+    `image_size` is (width, height); images are cropped to 4 to 3 first, unless `crop` is False.
+    `waypoint_spacing_m` is measured by default: the mean metres between two frames.
+    `goal_drop_share` is the share of samples whose goal is hidden, None for models that do not know
+    that. Index i is the same sample on every process; in training `set_epoch` draws other goals,
+    otherwise every epoch has the same.
+
+    An item has one row of each key of `ImageGoalCollator`'s batch.
+    """
+
+    data_root: str | Path
+    rules: SampleRules = field(default_factory=SampleRules)
+    image_size: tuple[int, int] = (85, 64)
+    crop: bool = True
+    goal_drop_share: float | None = None
+    waypoint_spacing_m: float | None = None
+    groups: str | Iterable[str] | None = None
+    split: str | Path | None = None
+    seed: int = 0
+    training: bool = True
+    max_broken_fraction: float = 0.01
+    cache_dir: str | Path | None = None
+
+    def __post_init__(self):
+        self.data_root = Path(self.data_root)
+        self.data_roots = (self.data_root,)
+        self._check_options()
+        groups = self.groups if self.split is None else read_names(Path(self.split))
+        place = (self.data_root, groups, Path(self.cache_dir or DEFAULT_CACHE))
+        tables = IMAGE_GOAL.below(*place, self.max_broken_fraction)
+        self.num_broken_episodes = sum(len(table.broken_episodes) for table in tables)
+        self.episodes = pa.concat_tables(table.episodes for table in tables)
+        self._lengths = self.episodes["length"].to_numpy()
+        self._ends = np.cumsum(self.rules.counts(self._lengths))
+        self._frame_ends = np.cumsum(self._lengths)
+        self._check_lengths()
+        self.waypoint_spacing_m = self._spacing(self.waypoint_spacing_m)
+
+    @property
+    def spacings(self) -> dict[str, float]:
+        """Metres between two frames, by name of the data set."""
+        return {self.data_root.name: self.waypoint_spacing_m}
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        draw, rng = self._drawn(index)
+        item = self.item(draw)
+        if self.goal_drop_share is not None:
+            item["goal_mask"] = torch.tensor(rng.random() >= self.goal_drop_share)
+        return item
+
+    def item(self, draw: ImageGoalDraw) -> dict[str, Tensor]:
+        """Return the sample of a draw."""
+        rules, episode = self.rules, self._episode(draw.episode)
+        frames = draw.frame - rules.stride * np.arange(rules.num_memory_frames)[::-1]
+        seen = {frame: self._image(episode, frame) for frame in frames.tolist()}
+        goal = seen.get(draw.goal_frame) if draw.goal_episode == draw.episode else None
+        if goal is None:
+            goal = self._image(self._episode(draw.goal_episode), draw.goal_frame)
+        actions = waypoints(episode.poses, draw.frame, rules, self.waypoint_spacing_m)
+        counts = rules.action_counts(draw.distance, draw.is_negative)
+        return {
+            "rgb": torch.from_numpy(np.stack([seen[frame] for frame in frames.tolist()])),
+            "goal_image": torch.from_numpy(goal),
+            "actions": torch.as_tensor(actions, dtype=torch.float32),
+            "distance": torch.tensor(float(draw.distance)),
+            "action_mask": torch.tensor(counts),
+        }
+
+    def draw(self, index: int) -> ImageGoalDraw:
+        """Return the frames of sample `index` in this epoch."""
+        return self._drawn(index)[0]
+
+    def spacing_of(self, index: int) -> float:
+        """Metres of the unit of waypoints of sample `index`."""
+        return self.waypoint_spacing_m * self.rules.stride
+
+    def where(self, index: int) -> str:
+        """Origin of a sample, for messages."""
+        draw = self.draw(index)
+        episode = self._episode(draw.episode)
+        return f"{episode.folder}, episode {episode['episode_index']}, frame {draw.frame}"
+
+    def _drawn(self, index: int) -> tuple[ImageGoalDraw, np.random.Generator]:
+        position = self._position(index)
+        epoch = [1, self.epoch] if self.training else [0]
+        rng = np.random.default_rng([self.seed, *epoch, position])
+        episode, frame = _place(self._ends, position)
+        frame += self.rules.first()
+        farthest = self.rules.farthest_goal(frame, int(self._lengths[episode]))
+        distance = int(rng.integers(farthest + 1))
+        if distance:
+            goal = episode, frame + distance * self.rules.stride
+            return ImageGoalDraw(episode, frame, *goal, distance, False), rng
+        goal = _place(self._frame_ends, int(rng.integers(self._frame_ends[-1])))
+        return ImageGoalDraw(episode, frame, *goal, self.rules.longest_goal, True), rng
+
+    def _image(self, episode: EpisodeRow, frame: int) -> np.ndarray:
+        return sized(episode.image(frame), self.image_size, self.crop)
+
+    def _group(self, row: Mapping[str, str]) -> str:
+        """Of the published layout: the whole data set, not each trajectory."""
+        return super()._group(row) if "/" in row["unit"] else self.data_root.name
+
+    def _check_options(self) -> None:
+        for key in ("num_memory_frames", "action_horizon", "stride", "longest_goal"):
+            value = getattr(self.rules, key)
+            check_option(key, value, value >= 1, "at least 1")
+        slack, share = self.rules.end_slack, self.goal_drop_share
+        check_option("end_slack", slack, slack >= 0, "at least 0")
+        check_option("goal_drop_share", share, share is None or 0 <= share <= 1, "a share, 0 to 1")
+
+    def _check_lengths(self) -> None:
+        if not len(self):
+            rules = self.rules
+            needed = rules.first() + rules.action_horizon * rules.stride + rules.end_slack + 1
+            raise ValueError(
+                f"{self.data_root}: found no episode of {needed} frames (the longest has "
+                f"{self._lengths.max()}), expected some: {rules.num_memory_frames} frames of "
+                f"memory, {rules.action_horizon} waypoints and end_slack {rules.end_slack}"
+            )
+
+    def _spacing(self, given: float | None) -> float:
+        poses = (self._episode(episode).poses for episode in range(self.episodes.num_rows))
+        spacing = mean_spacing(list(poses)) if given is None else given
+        if not spacing > 0:
+            how = "measured" if given is None else "given"
+            raise ValueError(
+                f"{self.data_root}: waypoint_spacing_m: found {spacing:g} ({how}), expected metres "
+                "from one frame to the next, more than 0: they are the unit of waypoints"
+            )
+        return spacing
+
+
+class ImageGoalDatasets(ConcatDataset):
+    """Several `ImageGoalDataset`, each with its own spacing, one after the other; not balanced, as
+    published.
+    """
+
+    datasets: list[ImageGoalDataset]
+
+    @property
+    def spacings(self) -> dict[str, float]:
+        """Metres between two frames, by name of the data set."""
+        return {name: value for part in self.datasets for name, value in part.spacings.items()}
+
+    @property
+    def cameras(self) -> list[CameraSpec]:
+        """All different cameras."""
+        return list(dict.fromkeys(camera for part in self.datasets for camera in part.cameras))
+
+    def set_epoch(self, epoch: int) -> None:
+        """As for each of them."""
+        for part in self.datasets:
+            part.set_epoch(epoch)
+
+    @property
+    def rules(self) -> SampleRules:
+        """Those of the first."""
+        return self.datasets[0].rules
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(width, height), of the first."""
+        return self.datasets[0].image_size
+
+    def draw(self, index: int) -> ImageGoalDraw:
+        """As of the part in which the sample is; so are the two below."""
+        part, place = self._at(index)
+        return part.draw(place)
+
+    def spacing_of(self, index: int) -> float:
+        """Metres of the unit of waypoints of sample `index`."""
+        part, place = self._at(index)
+        return part.spacing_of(place)
+
+    def where(self, index: int) -> str:
+        """Origin of a sample, for messages."""
+        part, place = self._at(index)
+        return part.where(place)
+
+    def _at(self, index: int) -> tuple[ImageGoalDataset, int]:
+        part, place = _place(np.asarray(self.cumulative_sizes), index)
+        return self.datasets[part], place
+
+
+class ImageGoalCollator:
+    """Samples to one batch. Two samples of ViNT:
+
+    rgb          (2, 6, 3, 64, 85)  uint8    oldest first
+    goal_image   (2, 3, 64, 85)     uint8
+    actions      (2, 5, 4)          float32  [[0.9, 0.1, 1, 0.1], ...] spacings, cos, sin
+    distance     (2,)               float32  [4, 20] frames to the goal
+    action_mask  (2,)               bool     [True, False] if the waypoints count
+    goal_mask    (2,)               bool     False if the goal is hidden; NoMaD
+    sample_mask  (2,)               bool     True
+    """
+
+    def __call__(self, samples: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The keys are the arguments of the models' `forward`."""
+        batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+        return batch | {"sample_mask": torch.ones(len(samples), dtype=torch.bool)}
+
+
+def _place(ends: np.ndarray, position: int) -> tuple[int, int]:
+    """The part in which `position` lies, by the ends of all, and its place there."""
+    part = int(np.searchsorted(ends, position, side="right"))
+    return part, position - (int(ends[part - 1]) if part else 0)
