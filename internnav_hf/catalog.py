@@ -86,6 +86,13 @@ _VLNPE = partial(
     licence=MIT,
     released="vln.released.is_released",
 )
+_ImageGoal = partial(
+    Family,
+    folder="gnm",
+    benchmark="visual_navigation",
+    licence=MIT,
+    released="gnm.released.is_released",
+)
 # A checkpoint belongs to the first family that recognises it: a dual system contains a System2.
 FAMILIES: tuple[Family, ...] = (
     _DualVLN(
@@ -129,6 +136,14 @@ FAMILIES: tuple[Family, ...] = (
         paper=("ViPlanner", "2310.00982"),
         licence=BSD,
         released="planners.released.is_released",
+    ),
+    _ImageGoal("GNM", paper=("GNM", "2210.03370"), others=("models.gnm.losses.WaypointOutput",)),
+    _ImageGoal("ViNT", model="vint.{name}Model", paper=("ViNT", "2306.14846")),
+    _ImageGoal(
+        "NoMaD",
+        model="nomad.{name}Model",
+        paper=("NoMaD", "2310.07896"),
+        others=("models.gnm.losses.NoMaDOutput", "models.gnm.nomad.NoMaDSamples"),
     ),
     _VLNPE(
         "RDP",

@@ -216,6 +216,10 @@ def describe(config: Any) -> list[str]:
         size, name = f"{config.image_width}x{config.image_height}", _title(config)
         seen = "depth and semantic" if getattr(config, "use_semantics", False) else "depth"
         return [f"{name.removesuffix('Model')}: {seen} images of {size} pixels in, paths out."]
+    if kind in ("internnav_gnm", "internnav_vint", "internnav_nomad"):
+        size, name = f"{config.image_width}x{config.image_height}", _title(config)
+        inputs = f"{config.num_memory_frames} RGB images of {size} pixels and the view at the goal"
+        return [f"A {name.removesuffix('Model')}: {inputs} in, waypoints out."]
     if kind not in ("internnav_system2", "internnav_dual_system"):
         return [f"A {kind}."]
     is_dual = kind == "internnav_dual_system"

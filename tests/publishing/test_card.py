@@ -15,6 +15,7 @@ from internnav_hf.publishing.card import (
 )
 from internnav_hf.publishing.licences import NON_COMMERCIAL, QWEN_RESEARCH, UNRESTRICTED, Licence
 from internnav_hf.publishing.origins import Origin, made_from
+from tests.tiny.gnm import tiny_image_goal
 from tests.tiny.navdp import tiny_navdp_model
 from tests.tiny.rdp import tiny_rdp
 from tests.tiny.system2 import tiny_system2
@@ -186,3 +187,8 @@ def test_a_card_is_settled_by_what_follows(tmp_path):
             settle(text, tmp_path, origins)
     with pytest.raises(ValueError, match="no readable YAML head"):
         settle("---\nlicense: [\n---\n", tmp_path, [ROOMS])
+
+
+def test_an_image_goal_model_is_described():
+    card = render_card(CardFacts(tiny_image_goal("vint").config, [ROOMS]))
+    assert "3 RGB images of 40x32 pixels and the view at the goal in, waypoints out." in card

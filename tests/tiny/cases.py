@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from internnav_hf.models.dual_system.model import DualSystemModel
 from tests.tiny.batch import tiny_batch
+from tests.tiny.gnm import image_goal_policy, tiny_image_goal
 from tests.tiny.navdp import tiny_navdp, tiny_navdp_model
 from tests.tiny.nextdit import tiny as tiny_nextdit
 from tests.tiny.planners import (
@@ -83,6 +84,12 @@ def navdp_batch(model: PreTrainedModel) -> Batch:
     return batch | {"sample_mask": torch.arange(8) != 5}
 
 
+def image_goal_batch(model: PreTrainedModel) -> Batch:
+    """Four times the model's own two samples, one of which does not count."""
+    batch = {key: torch.cat([tensor] * 4) for key, tensor in model.dummy_inputs.items()}
+    return batch | {"sample_mask": torch.arange(8) != 5}
+
+
 def vln_batch(model: PreTrainedModel) -> Batch:
     """Four times the model's own two episodes, one of which does not count."""
     batch = {key: torch.cat([tensor] * 4) for key, tensor in model.dummy_inputs.items()}
@@ -117,6 +124,16 @@ CASES = {
     "viplanner": Case(
         tiny_viplanner, planner_batch, viplanner_policy, ("rgb", "depth", "semantics")
     ),
+    **{
+        name: Case(
+            partial(tiny_image_goal, name),
+            image_goal_batch,
+            partial(image_goal_policy, name),
+            ("rgb",),
+        )
+        for name in ("gnm", "vint", "nomad")
+    },
+    "vint-late-fusion": Case(partial(tiny_image_goal, "vint", late_fusion=True), image_goal_batch),
     "seq2seq": Case(tiny_seq2seq, vln_batch),
     "cma": Case(tiny_cma, vln_batch),
     "cma-clip": Case(tiny_cma_clip, vln_batch),
