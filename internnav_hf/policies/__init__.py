@@ -3,9 +3,17 @@
 from internnav_hf.policies.decisions import Decision
 from internnav_hf.policies.dual_system import DualSystemPolicy, DualSystemStep
 from internnav_hf.policies.episodes import FrameHistory
+from internnav_hf.policies.gnm import (
+    GNMPolicy,
+    ImageGoalEpisode,
+    ImageGoalStep,
+    NoMaDPolicy,
+    ViNTPolicy,
+)
 from internnav_hf.policies.goals import (
     Goal,
     ImageGoal,
+    MapGoal,
     NoGoal,
     PixelGoal,
     PointGoal,
@@ -35,14 +43,19 @@ __all__ = [
     "DualSystemPolicy",
     "DualSystemStep",
     "FrameHistory",
+    "GNMPolicy",
     "Goal",
     "GoalPolicy",
     "ImageGoal",
+    "ImageGoalEpisode",
+    "ImageGoalStep",
     "InstructionPolicy",
+    "MapGoal",
     "NavDPEpisode",
     "NavDPPolicy",
     "NavDPStep",
     "NoGoal",
+    "NoMaDPolicy",
     "PixelGoal",
     "PlannerEpisode",
     "PlannerStep",
@@ -55,6 +68,7 @@ __all__ = [
     "VLNEpisode",
     "VLNPolicy",
     "VLNStep",
+    "ViNTPolicy",
     "ViPlannerPolicy",
     "family_of_checkpoint",
     "iPlannerPolicy",

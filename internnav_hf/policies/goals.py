@@ -1,12 +1,14 @@
-"""Goals of a visual-navigation policy: the four tasks of NavDP, and two goals at once.
+"""Goals of a visual-navigation policy: the four tasks of NavDP, two goals at once, and a map.
 
 A goal belongs to its observation: a point is given in the robot's frame at that time, so that the
 caller must transform it as the robot moves; a pixel and an image do not change.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
+
+import numpy as np
 
 from internnav_hf.policies.observations import Frame, checked_picture, checked_place, described
 
@@ -57,7 +59,18 @@ class PointImageGoal:
     image: Picture
 
 
-Goal = PointGoal | ImageGoal | PixelGoal | NoGoal | PointImageGoal
+@dataclass(frozen=True, eq=False)
+class MapGoal:
+    """Drive along `images`, the views of a topological map, to the place of the last.
+
+    The policy remembers where it is on this very list of images, so pass the same one again.
+    """
+
+    kind: ClassVar[str] = "map"
+    images: Sequence[Picture]
+
+
+Goal = PointGoal | ImageGoal | PixelGoal | NoGoal | PointImageGoal | MapGoal
 
 
 def checked_goal(goal: Any, kinds: Collection[str], where: str) -> Goal:
@@ -68,7 +81,7 @@ def checked_goal(goal: Any, kinds: Collection[str], where: str) -> Goal:
         shown = repr(goal) if isinstance(goal, type | tuple | str | None) else described(goal)
         raise ValueError(
             f"{where}: found {shown[:60]}, expected a PointGoal, ImageGoal, PixelGoal, "
-            "PointImageGoal or NoGoal()."
+            "PointImageGoal, MapGoal or NoGoal()."
         )
     for kind in goal.kind.split("+"):
         if kind not in kinds:
@@ -76,7 +89,20 @@ def checked_goal(goal: Any, kinds: Collection[str], where: str) -> Goal:
     places = {name: getattr(goal, name) for name in ("xy", "pixel") if hasattr(goal, name)}
     pictures = {name: getattr(goal, name) for name in ("image", "view") if hasattr(goal, name)}
     checked: dict[str, Any] = {n: checked_place(v, where) for n, v in places.items()}
+    if isinstance(goal, MapGoal):
+        checked["images"] = _checked_images(goal.images, where)
     for name, picture in pictures.items():
         if picture is not None or name == "image":
             checked[name] = checked_picture(picture, f"{where}: {name}")
     return replace(goal, **checked)
+
+
+def _checked_images(images: Any, where: str) -> list[Picture]:
+    is_several = isinstance(images, Sequence | np.ndarray) and not isinstance(images, str | bytes)
+    if not is_several or len(images) < 2:
+        found = f"{len(images)}" if is_several else described(images)
+        raise ValueError(
+            f"{where}: images: found {found}, expected two or more views along a way; a single one "
+            "is an ImageGoal."
+        )
+    return [checked_picture(one, f"{where}: images[{i}]") for i, one in enumerate(images)]

@@ -105,8 +105,8 @@ class GoalPolicy(Policy):
     @property
     @abstractmethod
     def goal_kinds(self) -> Collection[str]:
-        """The `kind` of each goal that the model was trained for: "point", "image", "pixel", "none"
-        (exploration).
+        """The `kind` of each goal that the model was trained for: "point", "image", "pixel", "map",
+        "none" (exploration).
         """
 
     @abstractmethod

@@ -12,6 +12,7 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.models.planners.semantics import class_colours
 from internnav_hf.policies import (
     DualSystemPolicy,
+    ImageGoal,
     NavDPPolicy,
     PointGoal,
     RDPPolicy,
@@ -30,11 +31,17 @@ WIDTH, HEIGHT = 112, 84
 CAMERA = CameraSpec(width=WIDTH, height=HEIGHT, height_m=0.5, pitch_deg=0, look_down_pitch_deg=30)
 WORDS = "walk past the red table"
 GOAL = PointGoal((2.0, 0.5))
+IMAGE_GOAL = ImageGoal(np.random.default_rng(99).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))
 
 
 def drives_to_goals(policy: Any) -> bool:
     """Whether it honours `GoalPolicy`; else it follows instructions."""
     return hasattr(policy, "goal_kinds")
+
+
+def goal_for(policy: Any) -> Any:
+    """One that it drives to."""
+    return GOAL if "point" in policy.goal_kinds else IMAGE_GOAL
 
 
 @dataclass(frozen=True)
@@ -48,11 +55,11 @@ class Case:
         policy.reset() if drives_to_goals(policy) else policy.reset(WORDS)
 
     def act(self, policy: Any, observation: Any, **others: Any) -> Any:
-        given = {"goal": GOAL} | others if drives_to_goals(policy) else others
+        given = {"goal": goal_for(policy)} | others if drives_to_goals(policy) else others
         return policy.act(observation, **given)
 
     def steps(self, policy: Any, episodes: list, observations: list) -> list:
-        goals = [[GOAL] * len(observations)] if drives_to_goals(policy) else []
+        goals = [[goal_for(policy)] * len(observations)] if drives_to_goals(policy) else []
         return policy.steps(episodes, observations, *goals)
 
     def start(self, policy: Any, name: str) -> Any:

@@ -64,7 +64,8 @@ class VisualNavigationArguments(BenchmarkArguments):
     task: list[str] = option([*TASKS], f"Some of {', '.join(TASKS)}; several go in one table.")
     out: str = option("outputs/eval-system1", "Folder of metrics.json, metrics.md, report.html.")
     model: str | None = option(
-        None, f"Folder, released file or Hub name of a NavDP; or one of {', '.join(BASELINES)}."
+        None,
+        f"Model that drives to goals: folder, file, Hub name; or one of {', '.join(BASELINES)}.",
     )
     scenes: int = option(10, "Number of generated scenes (published: 10 or 20 of each kind).")
     episodes: int = option(10, "Episodes in each scene (published: 100).")
