@@ -163,6 +163,10 @@ smoke: $(ENV)  ## run each recipe for two steps on a tiny dataset
 	  --data_root $(SMOKE)/vln_n1 --output_dir $(SMOKE)/navdp --max_steps 2 --num_eval_samples 8
 	$(LAUNCH) --num_processes 1 recipes/train_planner.py recipes/demo_planner.yaml \
 	  --data_root $(SMOKE)/vln_n1 --output_dir $(SMOKE)/planner --cache_dir $(SMOKE)/cache --max_steps 2 --num_eval_samples 8
+	for model in gnm vint nomad; do \
+	  $(LAUNCH) --num_processes 1 recipes/train_image_goal.py recipes/demo_image_goal_$$model.yaml \
+	    --data_root $(SMOKE)/vln_n1 --output_dir $(SMOKE)/$$model --max_steps 2 --num_eval_samples 8 || exit $$?; \
+	done
 	$(BIN)/python scripts/make_dataset.py --format vln_pe --out $(SMOKE)/vln_pe --scenes 2 --episodes 4 --seed 0 --width 128 --height 96
 	encoder=random; for model in cma seq2seq rdp; do \
 	  $(LAUNCH) --num_processes 1 recipes/train_vln.py recipes/demo_vln_$$model.yaml \

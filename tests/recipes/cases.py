@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from internnav_hf.arguments.training import parse_arguments
-from tests.recipes import dual, fixed_noise, navdp, planner, system2, vln
+from tests.recipes import dual, fixed_noise, image_goal, navdp, planner, system2, vln
 
 
 class Case(NamedTuple):
@@ -47,6 +47,7 @@ _ACCUMULATED = {"max_steps": 6, "save_total_limit": None, "gradient_accumulation
 _EVALUATED = {"eval_strategy": "steps", "eval_steps": 2}
 _TEXT = {"eval_datasets": "r2r_val_unseen_125cm_0_30", **_EVALUATED}
 _POINTS = navdp.HELD_OUT | _EVALUATED
+_FRAMES = image_goal.HELD_OUT | _EVALUATED
 _EPISODES = {"eval_scans": [vln.SCANS[1]], **_EVALUATED}
 _MOVING = {"max_steps": 4, **dual.MOVING}
 
@@ -106,6 +107,32 @@ CASES = {
         planner.held_out("viplanner") | _EVALUATED,
         name="viplanner",
     ),
+    "gnm": Case(
+        image_goal,
+        ("action_loss", "distance_loss"),
+        ("eval_ade_m", "eval_heading_cosine", "eval_distance_error"),
+        _FRAMES,
+        name="gnm",
+    ),
+    "vint": Case(
+        image_goal,
+        ("action_loss", "distance_loss"),
+        ("eval_ade_m", "eval_path_cosine", "eval_distance_error"),
+        _FRAMES,
+        name="vint",
+        resumed=_ACCUMULATED | {"per_device_train_batch_size": 4},
+    ),
+    "nomad": Case(
+        image_goal,
+        ("diffusion_loss", "distance_loss"),
+        ("eval_ade_m", "eval_free_ade_m", "eval_constant_ade_m", "eval_distance_error"),
+        _FRAMES,
+        name="nomad",
+        resumed=_ACCUMULATED | {"per_device_train_batch_size": 4},
+        moving={"max_steps": 4},
+        collator=("ImageGoalCollator", fixed_noise.FixedImageGoalCollator),
+        tolerance=1e-4,
+    ),
     "seq2seq": Case(
         vln,
         vln.LOSSES["seq2seq"],
@@ -136,6 +163,7 @@ CASES = {
 }
 HELPERS: dict[str, ModuleType] = {"system2": system2, "dual": dual, "navdp": navdp, "vln": vln}
 HELPERS["planner"] = planner
+HELPERS["image_goal"] = image_goal
 """By the middle of the demos' file names."""
 
 

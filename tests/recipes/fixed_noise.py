@@ -4,7 +4,12 @@ samples out differently compare. The keys are still the arguments of `forward`.
 
 import torch
 
-from internnav_hf.data import DualSystemCollator, NavDPCollator, VLNCollator
+from internnav_hf.data import (
+    DualSystemCollator,
+    ImageGoalCollator,
+    NavDPCollator,
+    VLNCollator,
+)
 
 LONGEST = 12  # frames of a dual system's sample
 NUM_TIMESTEPS = 10  # of the tiny NavDP and RDP
@@ -25,6 +30,20 @@ class FixedDualSystemCollator(DualSystemCollator):
             times = torch.randint(1, 20, (LONGEST,), generator=generator)
             timesteps.append(times[:num_frames])
         return batch | {"noise": torch.stack(noise), "timesteps": torch.stack(timesteps)}
+
+
+class FixedImageGoalCollator(ImageGoalCollator):
+    """Adds NoMaD's `noise` (B, H, 2) and `timesteps` (B,), drawn by the sample's content."""
+
+    def __call__(self, samples):
+        noise, timesteps = [], []
+        for sample in samples:
+            seed = int(sample["actions"].abs().sum() * 1e6) + int(sample["distance"])
+            generator = torch.Generator().manual_seed(seed)
+            noise.append(torch.randn(sample["actions"].shape, generator=generator))
+            timesteps.append(torch.randint(NUM_TIMESTEPS, (), generator=generator))
+        fixed = {"noise": torch.stack(noise), "timesteps": torch.stack(timesteps)}
+        return super().__call__(samples) | fixed
 
 
 class FixedNavDPCollator(NavDPCollator):

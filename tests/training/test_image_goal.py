@@ -1,0 +1,57 @@
+"""Learning rates by epoch and averaged weights of the image-goal recipe are the published ones."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from transformers import TrainerState
+
+from internnav_hf.training.image_goal import (
+    WeightAverage,
+    average_decay,
+    documented_shares,
+    executed_shares,
+)
+from tests.golden import GOLDEN
+
+NOTES = json.loads((GOLDEN / "gnm_family_data.json").read_text())
+
+
+@pytest.mark.parametrize(("name", "rate", "steps"), [("vint", 5e-4, 1), ("nomad", 1e-4, 2)])
+def test_the_executed_rates_are_the_published_ones(name, rate, steps):
+    shares = executed_shares(100, 4, steps)
+    expected = NOTES[f"lr_{name}_per_epoch"]
+    assert [rate * share for share in shares] == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+def test_the_documented_rates_rise_and_fall_once():
+    shares = documented_shares(100, 4)
+    assert shares[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert shares[4:] == sorted(shares[4:], reverse=True)
+    assert 0 < shares[-1] < 1e-3
+    assert documented_shares(2, 0) == [1.0, 0.5]
+
+
+def test_the_average_forgets_as_published():
+    for step, decay in NOTES["ema_decay_by_step"].items():
+        assert average_decay(int(step), 0.75) == pytest.approx(decay, abs=1e-12), step
+
+
+def test_the_average_follows_the_weights_and_copies_buffers():
+    model = nn.BatchNorm1d(1)
+    average = WeightAverage(model, 0.75)
+    state, expected = TrainerState(), 1.0
+    for step in range(1, 6):
+        with torch.no_grad():
+            model.weight.fill_(float(step))
+            model.running_mean.fill_(float(step))
+        state.global_step = step
+        average.on_step_end(None, state, None)
+        decay = average_decay(step - 1, 0.75)
+        expected = decay * expected + (1 - decay) * step
+    assert average.weights["weight"].item() == pytest.approx(expected)
+    with average.applied():
+        assert model.weight.item() == pytest.approx(expected)
+        assert model.running_mean.item() == 5
+    assert model.weight.item() == 5
