@@ -11,6 +11,7 @@ from argparse import (
 )
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from os.path import exists
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -37,7 +38,9 @@ class LineParser(ArgumentParser):
         """Like argparse's, but an unknown option is reported before missing ones."""
         for word in sys.argv[1:] if args is None else args:
             if word.startswith("--") and word.split("=")[0] not in self._option_string_actions:
-                self.error(f"there is no option {word}")
+                close = get_close_matches(word.split("=")[0], self._option_string_actions, n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                self.error(f"there is no option {word}{hint}")
         return super().parse_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:

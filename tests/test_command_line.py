@@ -78,6 +78,15 @@ def test_options_are_not_abbreviated(capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_a_misspelt_option_names_the_nearest(capsys):
+    parser = LineParser("Does a thing.")
+    parser.add_argument("--verify-images", action="store_true")
+    for word in ("--verify_images", "--verify_images=1"):
+        with pytest.raises(SystemExit):
+            parser.parse_args([word])
+        assert "did you mean --verify-images? (" in capsys.readouterr().err
+
+
 def test_an_output_folder_is_tried_and_not_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in (tmp_path, tmp_path / "a" / "b", "a/b", "."):

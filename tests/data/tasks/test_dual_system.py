@@ -265,6 +265,7 @@ def test_a_dataset_without_depth_says_what_to_do(root, scene):
     depth_of(scene, 0, 0).parent.rename(scene / "videos" / "chunk-000" / "elsewhere")
     expected = (
         r"no scene of .*r2r has images observation\.images\.depth\.125cm_30deg .*make_dataset"
+        r".*--depth false"
     )
     with pytest.raises(ValueError, match=expected):
         make(root)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from internnav_hf.data.formats.vln_ce.reader import EPISODES_FILE
@@ -19,6 +20,7 @@ NAME_PATTERN = re.compile(
     r"(?P<folder>.+)_(?P<height_cm>\d+)cm_(?P<pitch_deg>\d+)_(?P<look_down_pitch_deg>\d+)"
     r"(?:%(?P<percent>\d+))?"
 )
+SETTING_PATTERN = re.compile(r"(\d+cm)_(\d+)deg")
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,8 @@ def _check_depth_folders(scenes: list[Path], name: DatasetName) -> None:
         raise ValueError(
             f"Dataset {str(name)!r} has no depth: no scene of {scenes[0].parent} has images"
             f" observation.images.depth.{setting} (16-bit PNG, millimetres;"
-            " scripts/make_dataset.py writes them unless --no_depth is given). An action expert"
-            " that sees no depth needs none: depth=False."
+            " scripts/make_dataset.py writes them unless --depth false is given). An action"
+            " expert that sees no depth needs none: depth=False."
         )
 
 
@@ -139,5 +141,17 @@ def _check_camera(folder: Path, scenes: list[Path], name: DatasetName) -> None:
         if setting not in known:
             raise ValueError(
                 f"Unknown dataset {str(name)!r}: {folder} has no images of camera {setting!r}."
-                f"{did_you_mean(setting, known)}"
+                f" It has {', '.join(known) or 'none'}.{_nearest_name(name, known)}"
             )
+
+
+def _nearest_name(name: DatasetName, known: list[str]) -> str:
+    """Return a hint that ends an error message: the dataset of the settings most like those of
+    `name`.
+    """
+    wanted = (name.setting, name.look_down_setting)
+    close = [setting for word in wanted for setting in get_close_matches(word, known, n=1)]
+    parts = [match.groups() for word in close if (match := SETTING_PATTERN.fullmatch(word))]
+    if len(parts) < 2 or parts[0][0] != parts[1][0]:
+        return ""
+    return f" Did you mean '{name.folder}_{parts[0][0]}_{parts[0][1]}_{parts[1][1]}'?"

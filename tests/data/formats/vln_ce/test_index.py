@@ -150,7 +150,7 @@ def test_only_the_first_broken_episodes_are_listed(root):
     ("names", "message"),
     [
         ("r2x_125cm_0_30", r"Unknown dataset 'r2x_.* It has r2r\. Did you mean 'r2r'\?"),
-        ("r2r_125cm_0_45", r"no images of camera '125cm_45deg'\..*Did you mean '125cm_"),
+        ("r2r_125cm_0_45", r"no images of camera '125cm_45deg'\..*Did you mean 'r2r_125cm_0_"),
         ("r2r", "not of the form NAME_HEIGHTcm_PITCH_PITCH"),
         ("r2r_125cm_0_30%0", "%0 must lie between"),
         ("../data_125cm_0_30", "must be the name of a folder"),
