@@ -95,24 +95,34 @@ class FolderRows:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A data set in some `format`: its `root`, below which folders are found, a `title` for
-    messages and a `label` for its cache folder.
+    """A data set in some `format`: its `root`, below which folders are found, and its `name`, if
+    the folder has several.
 
     `read_folder` yields rows of `schema`, and a ValueError for each broken episode; one that it
     raises breaks the whole folder. `stamps` gives a line for each file that rows depend on, `key`
-    everything else: a version, options. `agree` may take rows from folders that contradict others.
+    everything else: a version, to be raised when checks or columns change, and options. `agree` may
+    take rows from folders that contradict others.
     """
 
     root: Path
-    title: str
-    label: str
+    format: str
     key: object
     schema: pa.Schema
     find_folders: Callable[[], Sequence[Path]]
     read_folder: Callable[[Path], Iterator[Reading]]
     stamps: Callable[[Path], Iterable[str]]
     agree: Callable[[Sequence[FolderRows]], Sequence[FolderRows]] = lambda parts: parts
-    format: str = ""
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return self.name or str(self.root)
+
+    @property
+    def label(self) -> str:
+        """What its cache folder is called, before the fingerprint."""
+        return self.name or self.format
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +188,11 @@ def index_folders(source: Source, folders: Sequence[Path]) -> EpisodeTable:
     ValueError if there is none, broken or not.
     """
     seconds = 0.2 if sys.stderr.isatty() else 30
-    bar = {"desc": f"index {source.label}", "unit": " folders", "mininterval": seconds}
+    bar = {
+        "desc": f"index {source.label}",
+        "unit": " folders",
+        "mininterval": seconds,
+    }
     with tqdm(total=len(folders), **bar) as progress, ThreadPoolExecutor(NUM_THREADS) as pool:
         parts = []
         for part in pool.map(lambda at: read_rows(source, *at), each_once(folders)):

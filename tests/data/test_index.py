@@ -30,8 +30,7 @@ def opened(root, share=0.5, key=1, agree=lambda parts: parts):
     def folders():
         return sorted(root.iterdir())
 
-    place = (root, str(root), "words")
-    source = Source(*place, key, SCHEMA, folders, read, folder_stamps, agree)
+    source = Source(root, "words", key, SCHEMA, folders, read, folder_stamps, agree)
     return open_episodes(source, root.parent / "cache", share)
 
 

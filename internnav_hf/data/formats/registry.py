@@ -83,8 +83,7 @@ def register_format(
                 yield whole
 
         key = [name, version]
-        place = (data_root, str(data_root), name)
-        return Source(*place, key, _SCHEMA, find_folders, rows, folder_stamps, format=name)
+        return Source(data_root, name, key, _SCHEMA, find_folders, rows, folder_stamps)
 
     FORMATS[name] = source
 

@@ -31,8 +31,6 @@ from internnav_hf.data.rows import camera_columns
 from internnav_hf.data.tables import data_stamps, described, stamp
 from internnav_hf.geometry import robot_poses
 
-READER_VERSION = 5  # part of the cache's name; raise it when checks or columns change
-
 EPISODE_SCHEMA = episode_schema(
     described("scene", pa.string(), "folder below the dataset's"),
     *("episode_index", "length", "width", "height"),
@@ -57,9 +55,8 @@ def vln_ce(data_root: Path, name: DatasetName, needs_depth: bool = False) -> Sou
     return Source(
         root=data_root / name.folder,
         format="vln_ce",
-        title=str(name),
-        label=str(name),
-        key=[READER_VERSION, str(name), needs_depth],
+        name=str(name),
+        key=[5, str(name), needs_depth],
         schema=EPISODE_SCHEMA,
         find_folders=lambda: scene_folders(data_root, name, needs_depth),
         read_folder=lambda scene: read_scene(scene, name, needs_depth),

@@ -36,7 +36,6 @@ from internnav_hf.data.readers.images import open_depth_units
 from internnav_hf.data.tables import data_stamps, stamp
 from internnav_hf.geometry import robot_poses
 
-INDEX_VERSION = 6  # part of the cache's name; raise it when checks or columns change
 DEPTH_MEDIAN_M = (0.4, 20.0)
 """Limits of the probes' median: in rooms, 1 mm read as 0.1 mm lies below. If a camera looks at
 floor nearer than a metre, the lower limit shrinks as much."""
@@ -68,12 +67,7 @@ def vln_n1(data_root: Path, rules: ReadingRules, cache_dir: Path) -> Source:
     `cache_dir`.
     """
     return Source(
-        root=data_root,
-        format="vln_n1",
-        title=str(data_root),
-        label="vln_n1",
-        key=[INDEX_VERSION, asdict(rules)],
-        schema=EPISODE_SCHEMA,
+        *(data_root, "vln_n1", [6, asdict(rules)], EPISODE_SCHEMA),
         find_folders=lambda: find_units(data_root, rules.groups),
         read_folder=lambda unit: read_unit(data_root, unit, rules, cache_dir),
         stamps=unit_stamps,

@@ -39,8 +39,6 @@ from internnav_hf.data.readers.folders import unlisted
 from internnav_hf.data.rows import ARRAY_SUFFIX, camera_columns
 from internnav_hf.data.tables import data_stamps, described, folder_stamps
 
-INDEX_VERSION = 7  # part of the cache's name; raise it when checks or columns change
-
 EPISODE_SCHEMA = episode_schema(
     "unit",
     "episode_index",
@@ -93,12 +91,7 @@ class ReadingRules:
 def vln_pe(data_root: Path, rules: ReadingRules) -> Source:
     """Return all scans below `data_root`, or those of the rules."""
     return Source(
-        root=data_root,
-        format="vln_pe",
-        title=str(data_root),
-        label="vln_pe",
-        key=[INDEX_VERSION, asdict(rules)],
-        schema=EPISODE_SCHEMA,
+        *(data_root, "vln_pe", [7, asdict(rules)], EPISODE_SCHEMA),
         find_folders=lambda: find_units(data_root, rules.scans),
         read_folder=lambda unit: read_unit(unit, rules),
         stamps=unit_stamps,
