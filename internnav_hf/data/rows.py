@@ -126,7 +126,12 @@ class EpisodeRow:
     def depths(self, stop: int) -> np.ndarray:
         """Read (T, rows, columns) float32 metres, the frames before `stop`; 0 is unknown."""
         if (path := self.file("depth", 0)).suffix != ARRAY_SUFFIX:
-            return np.stack([self.depth(frame) for frame in range(stop)])
+            metres = [self.depth(frame) for frame in range(stop)]
+            for frame, image in enumerate(metres):
+                if image.shape != metres[0].shape:
+                    expected = f"{metres[0].shape} as in the first frame"
+                    raise broken(self.file("depth", frame), "size", image.shape, expected)
+            return np.stack(metres)
         pixels = np.asarray(_frames_of(path, slice(stop)), np.float32)
         metres = pixels.reshape(pixels.shape[:3]) * np.float32(1 / self["depth_scale"])
         return np.where(np.isfinite(metres), metres, np.float32(0))

@@ -59,3 +59,13 @@ def test_an_image_of_another_size_is_named(tmp_path):
     row = row_with(tmp_path, rgb_file="#.png", width=8, height=6)
     with pytest.raises(ValueError, match=r"0.png: size: found \(4, 3\), expected \(8, 6\)"):
         row.image(0)
+
+
+def test_depth_of_another_size_than_the_first_is_named(tmp_path):
+    (tmp_path / "a").mkdir()
+    for frame, size in enumerate([(4, 3), (2, 3)]):
+        Image.new("I;16", size, 7).save(tmp_path / "a" / f"{frame}.png")
+    row = row_with(tmp_path, depth_file="#.png", depth_scale=1000.0)
+    assert row.depths(1).shape == (1, 3, 4)
+    with pytest.raises(ValueError, match=r"1.png: size: found \(3, 2\), expected \(3, 4\) as in"):
+        row.depths(2)
