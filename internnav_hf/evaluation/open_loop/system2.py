@@ -29,6 +29,7 @@ ACTIONS = ("pixel goal", "turn left", "turn right", "stop")
 def evaluate_open_loop(
     policy: System2Policy,
     dataset: System2Dataset,
+    *,
     constant_goal: Sequence[float] | None = None,
     **drawing: int | None,
 ) -> dict[str, Any]:
