@@ -30,7 +30,6 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
-    render_mode = "rgb_array"
 
     def __init__(
         self,
@@ -41,12 +40,14 @@ class NavigationEnv(gymnasium.Env[Observation, int]):
         max_steps: int = 500,
         seed: int = 0,
         space: NavigableSpace | None = None,
+        render_mode: str | None = None,
         allow_sliding: bool = False,
     ) -> None:
         if not episodes:
             raise ValueError(f"NavigationEnv of scene {scene.name} needs at least one episode.")
         self.scene, self.camera, self.episodes = scene, camera, list(episodes)
         self.success_distance_m, self.max_steps = success_distance_m, max_steps
+        self.render_mode = render_mode
         self.space = space or NavigableSpace(scene)
         self._move = self.space.slide if allow_sliding else self.space.move
         self._renderer = Renderer(scene)

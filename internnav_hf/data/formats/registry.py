@@ -145,12 +145,12 @@ def dataset_names(data_root: Path, names: str | Iterable[str]) -> list[DatasetNa
 
 
 def _dataset_name(data_root: Path, word: str) -> DatasetName | FolderName:
-    folder, _, percent = word.partition("%")
-    is_folder = Path(folder).name == folder and (data_root / folder).is_dir()
+    folder, sign, percent = word.partition("%")
+    is_folder = folder and Path(folder).name == folder and (data_root / folder).is_dir()
     has_camera = NAME_PATTERN.fullmatch(word) or kind_below(data_root, [folder]) == "vln_ce"
     if folder not in FORMATS and (has_camera or not is_folder):
         return DatasetName.parse(word)
-    if percent and not (percent.isdecimal() and 1 <= int(percent) <= 100):
+    if sign and not (percent.isdecimal() and 1 <= int(percent) <= 100):
         raise ValueError(f"Dataset name {word!r}: %{percent} must lie between %1 and %100")
     return FolderName(folder, int(percent or 100))
 

@@ -147,13 +147,15 @@ def _check_sources(task: Task, sources: Iterable[Source]) -> None:
 
 
 def _with_camera(episodes: pa.Table, camera: CameraSpec, title: str) -> pa.Table:
-    """Fill in the camera's columns where they are null."""
+    """Fill in the camera's columns, its images' size and unit of depth, where they are null."""
     size = {"width": camera.width, "height": camera.height}
     for name, value in size.items():
-        if found := sorted({*episodes[name].to_pylist()} - {value}):
+        if found := sorted({*episodes[name].to_pylist()} - {value, None}):
             raise broken(title, name, f"images of {found} px", f"{value} px, as camera= says")
     is_recorded = True
-    for name, value in camera_columns(camera).items():
+    size |= {"depth_scale": camera.depth_scale}
+    unknown = {name: value for name, value in size.items() if episodes[name].null_count}
+    for name, value in (unknown | camera_columns(camera)).items():
         values, column = [None] * episodes.num_rows, COLUMNS[name]
         if name in episodes.column_names:
             values = episodes[name].to_pylist()

@@ -25,7 +25,7 @@ from internnav_hf.data.tables import build_once, described, open_table, table_of
 from internnav_hf.geometry import Action
 from internnav_hf.models.system2.dialogue import AnswerKind
 
-SAMPLING_VERSION = 1  # part of the cache's name; raise it when rules or columns change
+SAMPLING_VERSION = 2  # part of the cache's name; raise it when rules or columns change
 SAMPLES = "samples.arrow"
 MIN_EPISODE_LENGTH = 4
 MIN_GOAL_DISTANCE_FRAMES = 3

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -209,3 +210,14 @@ def test_what_a_task_lacks_is_named(logs, monkeypatch):
     registry.register_format("my_logs", "log.json", misspelt, version=3)
     with pytest.raises(ValueError, match=r"row: found columns \['instruction'\], expected"):
         navdp(logs)
+
+
+@pytest.mark.parametrize("word", ["robots%", "robots%0", "robots%x", "%30"])
+def test_a_share_needs_a_folder_and_a_percentage(word, tmp_path, monkeypatch):
+    (tmp_path / "robots").mkdir()
+    (tmp_path / "robots/log.txt").touch()
+    monkeypatch.setattr(registry, "FORMATS", {})
+    registry.register_format("bare", "log.txt", iter)
+    with pytest.raises(ValueError, match=re.escape(word)):
+        registry.dataset_names(tmp_path, word)
+    assert str(registry.dataset_names(tmp_path, "robots")[0]) == "robots"

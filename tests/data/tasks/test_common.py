@@ -22,6 +22,7 @@ from internnav_hf.data import (
     VLNDataset,
 )
 from internnav_hf.data.features import cache_features
+from internnav_hf.data.formats import registry
 from internnav_hf.data.rows import camera_of
 from internnav_hf.data.tasks import common
 from internnav_hf.data.tasks.common import (
@@ -234,6 +235,21 @@ def test_a_camera_stands_in_where_none_is_recorded(roots, cache, tmp_path):
     other = CameraSpec(32, 24)
     with pytest.raises(ValueError, match=r"width: found images of \[64\] px, expected 32 px, as"):
         System2Dataset(root, PE, cache_dir=cache, camera=other)
+
+
+def test_a_camera_gives_the_size_of_images_that_a_format_does_not_know(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "FORMATS", {})
+
+    def bare(folder):
+        turns = {"actions": [2, 2, 1, 0], "goal_frames": [-1] * 4, "goals": [[-1, -1]] * 4}
+        yield {"episode_index": 0, "instructions": ["Go."], "rgb_file": "#.png", **turns}
+
+    registry.register_format("bare", "log.txt", bare)
+    (tmp_path / "data/a").mkdir(parents=True)
+    (tmp_path / "data/a/log.txt").touch()
+    dataset = System2Dataset(tmp_path / "data", "bare", cache_dir=tmp_path, camera=CAMERA)
+    assert dataset.image_size == SIZE
+    assert dataset.episodes["focal"].null_count == 0
 
 
 def test_without_a_camera_the_missing_columns_are_named(roots, cache, tmp_path):
