@@ -47,7 +47,7 @@ def test_a_path_is_drawn_on_the_floor():
 
 
 def test_the_page_of_whole_walks_shows_frames_and_actions(tmp_path, monkeypatch):
-    monkeypatch.setattr("internnav_hf.data.tasks.vln.DEFAULT_CACHE", tmp_path / "home")
+    monkeypatch.setattr("internnav_hf.data.tasks.common.DEFAULT_CACHE", tmp_path / "home")
     data = vln_pe.write_root(tmp_path / "data", scenes=1)
     out = tmp_path / "preview.html"
     options = [data, "--whole-walks", "--num-samples", 6, "--out", out]

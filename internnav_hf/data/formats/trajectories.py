@@ -55,15 +55,10 @@ def trajectories(data_root: Path, names: Sequence[str] | None = None) -> Source:
         return [data_root / name for name in dict.fromkeys(names)]
 
     return Source(
-        root=data_root,
-        title=str(data_root),
-        label="trajectories",
-        key=[INDEX_VERSION],
-        schema=EPISODE_SCHEMA,
+        *(data_root, "trajectories", [INDEX_VERSION], EPISODE_SCHEMA),
         find_folders=find_folders,
         read_folder=lambda folder: iter([_row(folder)]),
         stamps=_stamps,
-        format="trajectories",
     )
 
 
