@@ -37,7 +37,7 @@ from internnav_hf.data.formats.vln_pe.index import vln_pe
 from internnav_hf.data.formats.vln_pe.reader import mentions, tells_how_it_ended
 from internnav_hf.data.index import COLUMNS, Reading, Source, episode_schema
 from internnav_hf.data.readers.errors import broken, shown
-from internnav_hf.data.readers.folders import subfolders, walk_folders
+from internnav_hf.data.readers.folders import did_you_mean, subfolders, walk_folders
 from internnav_hf.data.rows import camera_columns
 from internnav_hf.data.tables import folder_stamps
 
@@ -149,10 +149,20 @@ def _dataset_name(data_root: Path, word: str) -> DatasetName | FolderName:
     is_folder = folder and Path(folder).name == folder and (data_root / folder).is_dir()
     has_camera = NAME_PATTERN.fullmatch(word) or kind_below(data_root, [folder]) == "vln_ce"
     if folder not in FORMATS and (has_camera or not is_folder):
+        if not has_camera:
+            _check_folder(data_root, word, folder)
         return DatasetName.parse(word)
     if sign and not (percent.isdecimal() and 1 <= int(percent) <= 100):
         raise ValueError(f"Dataset name {word!r}: %{percent} must lie between %1 and %100")
     return FolderName(folder, int(percent or 100))
+
+
+def _check_folder(data_root: Path, word: str, folder: str) -> None:
+    """Refuse a missing folder of a root whose data sets are named by folders alone."""
+    known = [child.name for child in subfolders(data_root)] if data_root.is_dir() else []
+    if folder not in known and kind_below(data_root, None) not in (None, "vln_ce"):
+        hint = did_you_mean(folder, known)
+        raise ValueError(f"Unknown dataset {word!r}: {data_root} has no folder {folder!r}.{hint}")
 
 
 @dataclass(frozen=True)

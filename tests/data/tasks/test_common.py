@@ -285,8 +285,10 @@ def test_formats_with_the_columns_pass(roots):
     for name in NAMES:
         for task in (NAVDP, VLN, RDP):
             check_groups(task, roots[name], None, ["r2r"])
-    with pytest.raises(ValueError, match="Dataset name 'rxr' is not of the form"):
+    with pytest.raises(ValueError, match=rf"has no folder 'rxr'\. It has .*{PE}"):
         check_datasets(SYSTEM2, roots["vln_pe"], "rxr")
+    with pytest.raises(ValueError, match="Dataset name 'rxr' is not of the form"):
+        check_datasets(SYSTEM2, roots["vln_ce"], "rxr")
     with pytest.raises(ValueError, match="must lie between %1 and %100"):
         check_datasets(SYSTEM2, roots["vln_pe"], f"{PE}%0")
 
