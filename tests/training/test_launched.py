@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -74,8 +75,12 @@ def command(tmp_path: Path, out: str, *launcher: str) -> list[str]:
 
 def programs(launcher: psutil.Process) -> list[psutil.Process]:
     """The trainings below it, the first rank first; not their workers."""
-    children = launcher.children(recursive=True)
-    return [child for child in children if "program.py" in " ".join(child.cmdline())][:2]
+    found = []
+    for child in launcher.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # one that ended meanwhile
+            if "program.py" in " ".join(child.cmdline()):
+                found.append(child)
+    return found[:2]
 
 
 def wait_until(holds, seconds=120):
