@@ -145,6 +145,14 @@ FAMILIES: tuple[Family, ...] = (
         paper=("NoMaD", "2310.07896"),
         others=("models.gnm.losses.NoMaDOutput", "models.gnm.nomad.NoMaDSamples"),
     ),
+    Family(
+        name="DDPPO",
+        folder="ddppo",
+        paper=("DD-PPO", "1911.00357"),
+        licence="other",  # terms of use of the scans that it was trained in
+        released="ddppo.released.is_released",
+        others=("models.ddppo.model.DDPPOOutput",),
+    ),
     _VLNPE(
         "RDP",
         "rdp",

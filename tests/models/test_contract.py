@@ -29,7 +29,7 @@ from tests.tiny.cases import (
 from tests.tiny.system2 import tiny_vlm_config
 
 ACTION_MODELS = (*EXPERTS, "navdp-system1")
-RECURRENT_MODELS = ("seq2seq", "cma", "cma-clip", "rdp")
+RECURRENT_MODELS = ("ddppo", "ddppo-continuous", "seq2seq", "cma", "cma-clip", "rdp")
 NOT_OF_STEPS = ("instruction_ids", "episode_mask")
 
 
@@ -63,9 +63,10 @@ def padded(batch: Batch) -> Batch:
         steps = [key for key in batch if key not in NOT_OF_STEPS]
         batch |= {key: torch.cat([batch[key], batch[key][:, -1:]], dim=1) for key in steps}
         batch["step_mask"][:, -1] = False
-        for key in ("depth", "progress"):
+        for key in {"depth", "progress", "pointgoal"} & batch.keys():
             batch[key][:, -1] = torch.nan
-        batch["instruction_ids"] = torch.nn.functional.pad(batch["instruction_ids"], (0, 3))
+        if "instruction_ids" in batch:
+            batch["instruction_ids"] = torch.nn.functional.pad(batch["instruction_ids"], (0, 3))
     if "frame_mask" in batch:
         batch = batch | {
             key: torch.cat([batch[key], batch[key][:, -1:]], dim=1) for key in FRAME_KEYS

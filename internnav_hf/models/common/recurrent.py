@@ -1,6 +1,6 @@
-"""State of a recurrent policy: a GRU over steps, reset at the start of each episode.
+"""State of a recurrent policy: a GRU or an LSTM over steps, reset at the start of each episode.
 
-Legend: B episodes, T steps, I input width, H hidden.
+Legend: B episodes, T steps, I input width, H hidden, L layers.
 """
 
 import torch
@@ -23,24 +23,63 @@ class StateEncoder(nn.Module):
         Where `reset_mask` (B, T), the state is zeros before the step. Steps between resets are one
         call of the GRU, so that whole episodes from their start are a single one.
         """
-        starts = 1 + reset_mask[:, 1:].any(0).nonzero().flatten().cpu()
-        ends = [*starts.tolist(), inputs.shape[1]]
         outputs = []
-        begin = 0
-        for end in ends:
+        for begin, end in _runs(reset_mask):
             state = state.masked_fill(reset_mask[:, begin, None], 0)
             output, last = self.rnn(inputs[:, begin:end], state[None])
             outputs.append(output)
-            state, begin = last[0], end
+            state = last[0]
         return torch.cat(outputs, dim=1)
 
     def init_weights(self) -> None:
         """As published: orthogonal weights, zero biases."""
-        for name, parameter in self.rnn.named_parameters():
-            if "weight" in name:
-                init.orthogonal_(parameter)
-            else:
-                init.zeros_(parameter)
+        _start_rnn(self.rnn)
+
+
+class LSTMStateEncoder(nn.Module):
+    """LSTM of L layers over (B, T, I). Its state is both of each layer: (B, 2 * L, H), the hidden
+    ones of all layers before the cells of all.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int):
+        super().__init__()
+        self.rnn = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True)
+        self.init_weights()  # here, see `StateEncoder`
+
+    def forward(self, inputs: Tensor, state: Tensor, reset_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, H), the outputs of the last layer, and the state after the last step; otherwise
+        as `StateEncoder.forward`.
+        """
+        outputs = []
+        for begin, end in _runs(reset_mask):
+            state = state.masked_fill(reset_mask[:, begin, None, None], 0)
+            layers = state.transpose(0, 1).contiguous()
+            hidden, cells = layers.chunk(2)
+            output, last = self.rnn(inputs[:, begin:end], (hidden, cells))
+            outputs.append(output)
+            state = torch.cat(last).transpose(0, 1)
+        return torch.cat(outputs, dim=1), state
+
+    def init_weights(self) -> None:
+        """As published: orthogonal weights, zero biases."""
+        _start_rnn(self.rnn)
+
+
+def _runs(reset_mask: Tensor) -> list[tuple[int, int]]:
+    """First steps, and the steps after the last ones, of the runs of steps between which no row of
+    `reset_mask` (B, T) has a reset.
+    """
+    starts = 1 + reset_mask[:, 1:].any(0).nonzero().flatten().cpu()
+    ends = [*starts.tolist(), reset_mask.shape[1]]
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def _start_rnn(rnn: nn.RNNBase) -> None:
+    for name, parameter in rnn.named_parameters():
+        if "weight" in name:
+            init.orthogonal_(parameter)
+        else:
+            init.zeros_(parameter)
 
 
 def reset_mask_of(

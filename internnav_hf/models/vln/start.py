@@ -19,17 +19,17 @@ from transformers.utils import CONFIG_NAME
 from internnav_hf.models.common.clip import load_clip
 from internnav_hf.models.common.depth_resnet import DepthResNet
 from internnav_hf.models.common.rgb_resnet import RGBResNet, torchvision_resnet_keys
+from internnav_hf.models.ddppo.released import visual_encoder_weights
 from internnav_hf.weights.checkpoints import published_type
 from internnav_hf.weights.inert_pickle import read_tensors
 from internnav_hf.weights.loading import check_is_checkpoint, fill, load_published
-from internnav_hf.weights.renaming import below, under
+from internnav_hf.weights.renaming import under
 from internnav_hf.weights.weight_files import TENSOR_FILES, check_file
 
 logger = logging.getLogger(__name__)
 
 RANDOM = "random"
 _LONGEST_NUMBER = 40  # characters in JSON
-_DD_PPO = "actor_critic.net.visual_encoder."
 _ENCODERS = ("depth_encoder", "rgb_encoder", "text_encoder")
 _WORDS = "instruction_encoder.word_embeddings."
 _FILES = (*TENSOR_FILES, ".gz")
@@ -45,11 +45,11 @@ def start_vln(
 ) -> None:
     """Initialise parts of `model` from the given sources; None or "random" leaves them unchanged.
 
-    Any of them may be a checkpoint of ours, folder or Hub name, that has such a part. Otherwise
-    `depth_encoder` is a file of DD-PPO; `rgb_encoder` a ResNet or, for RDP, a CLIP, and
-    `text_encoder` a CLIP, see `load_rgb_encoder` and `load_clip`; `word_embeddings` VLN-CE's
-    `embeddings.json.gz`. Raises ValueError for a source that does not exist or does not fit, and
-    for a part that `model` does not have.
+    Any of them may be a checkpoint of ours, folder or Hub name, that has such a part, as a DD-PPO
+    that sees depth alone has a `depth_encoder`. Otherwise `depth_encoder` is a file of DD-PPO;
+    `rgb_encoder` a ResNet or, for RDP, a CLIP, and `text_encoder` a CLIP, see `load_rgb_encoder`
+    and `load_clip`; `word_embeddings` VLN-CE's `embeddings.json.gz`. Raises ValueError for a source
+    that does not exist or does not fit, and for a part that `model` does not have.
     """
     sources = {
         "depth_encoder": depth_encoder,
@@ -121,10 +121,7 @@ def load_depth_encoder(encoder: DepthResNet, path: str | Path) -> None:
     """Load from a policy of DD-PPO (`gibson-2plus-resnet50.pth` and the like), of which only the
     visual encoder is taken. Raises ValueError if it has none or another.
     """
-    taken = below(read_tensors(path), _DD_PPO)
-    if not taken:
-        raise ValueError(f"{path}: found no key {_DD_PPO}*, expected a policy of DD-PPO.")
-    fill(encoder, taken, path)
+    fill(encoder, visual_encoder_weights(path), path)
 
 
 def load_rgb_encoder(encoder: RGBResNet, source: str | Path) -> None:
@@ -171,6 +168,8 @@ def _parts(model: PreTrainedModel) -> dict[str, nn.Module]:
     """The parts of `model` that can be initialised from a source, by name of the option."""
     children = dict(model.named_children())
     parts = {name: children[name] for name in _ENCODERS if name in children}
+    if getattr(model.config, "views", None) == ("depth",):  # an agent of DD-PPO
+        parts["depth_encoder"] = children["visual_encoder"]
     if "instruction_encoder" in children:
         parts["word_embeddings"] = children["instruction_encoder"].word_embeddings
     return parts
