@@ -118,7 +118,8 @@ def frame_paths(dataset: System2Dataset, row: int) -> tuple[Callable[[str, int],
     """A function to the path of a frame of the sample's episode, and the sample."""
     sample = dataset.samples.slice(row, 1).to_pylist()[0]
     episode = dataset.episodes.slice(sample["episode"], 1).to_pylist()[0]
-    scene, number = dataset.data_root / NAME.folder / episode["scene"], episode["episode_index"]
+    scene = Path(dataset.data_root) / NAME.folder / episode["scene"]
+    number = episode["episode_index"]
 
     def path(setting: str, frame: int) -> Path:
         return frame_folder(scene, number, "rgb", setting) / frame_name(number, "rgb", frame)

@@ -105,7 +105,7 @@ def frames_of(dataset: DualSystemDataset, row: int) -> tuple[Episode, int, int]:
     """The episode, the frame of the decision, and the goal's."""
     sample = dataset.samples.slice(row, 1).to_pylist()[0]
     episode = dataset.episodes.slice(sample["episode"], 1).to_pylist()[0]
-    root = dataset.data_root / NAME.folder / episode["scene"]
+    root = Path(dataset.data_root) / NAME.folder / episode["scene"]
     found = Episode(root, episode["episode_index"], (), {})
     return found, sample["frame_index"], sample["end_frame"] - 1
 

@@ -75,7 +75,8 @@ def _farthest_visible(
         return None
     here, there = poses[t, :2], poses[frames, :2]
     points = np.concatenate([there, np.zeros((len(frames), 1))], axis=1)
-    pose = camera_pose(*poses[t], view.height_m, view.pitch)
+    x, y, yaw = poses[t].tolist()
+    pose = camera_pose(x, y, yaw, view.height_m, view.pitch)
     uv, distance_ahead = project(points, pose, view.intrinsics)
     uv = np.nan_to_num(uv, nan=-1.0)
     distance = np.linalg.norm(there - here, axis=1)

@@ -13,14 +13,14 @@ An error of all together does not apply to an episode that proves its own readin
 T frames; N transitions from a frame to the next.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 
-from internnav_hf.data.readers.errors import broken
+from internnav_hf.data.readers.errors import Key, broken
 from internnav_hf.geometry import FORWARD_STEP_M, TURN_STEP, Action, wrap_angle
 
 START = -1
@@ -168,11 +168,11 @@ def check_agreement(
 
 
 def wrong_together(
-    walks: Mapping[Hashable, Transitions],
+    walks: Mapping[Key, Transitions],
     shifts: Mapping[int, str],
     path: Path | str,
     field: str,
-) -> dict[Hashable, str]:
+) -> dict[Key, str]:
     """Return problems by episode if the poses contradict all of a scene taken together."""
     joined = Transitions.joined(walks.values()) if walks else None
     try:

@@ -14,13 +14,14 @@ decoded and judged.
 A unit set by an option is checked too: a wrong one cannot hide errors of the data.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic
 
 import numpy as np
 
-from internnav_hf.data.readers.errors import broken, problems_of
+from internnav_hf.data.readers.errors import Key, broken, problems_of
 
 NUM_PROBES = 5  # images of a scene that is in doubt
 FEW_WALKS = 3  # minimum number of episodes to look at
@@ -62,12 +63,12 @@ class FloorView:
 
 
 @dataclass(frozen=True, eq=False)
-class Probe:
+class Probe(Generic[Key]):
     """An image (rows, columns) of an episode (`walk`), its file, and camera, if known. Whole
     numbers have `units_per_m`, other numbers are metres.
     """
 
-    walk: Hashable
+    walk: Key
     path: Path
     pixels: np.ndarray
     view: FloorView | None
@@ -112,20 +113,20 @@ def first_probed(places: Sequence[tuple[int, int]], num_walks: int) -> list[tupl
 
 
 def depth_problems(
-    walks: Sequence[Hashable],
+    walks: Sequence[Key],
     lengths: Sequence[int],
     views: Sequence[FloorView | None],
-    read: Callable[[Hashable, int], tuple[Path, np.ndarray]],
+    read: Callable[[Key, int], tuple[Path, np.ndarray]],
     where: Path | str,
     units_per_m: float,
     median_m: tuple[float, float] = MEDIAN_M,
-) -> dict[Hashable, str]:
+) -> dict[Key, str]:
     """Return problems of depth by episode: of those whose images cannot be read or have another
     unit than the others', or of all. `read` returns file and image of a frame, in metres or, if
     whole numbers, in units.
     """
-    unread: dict[Hashable, str] = {}
-    probes: list[Probe] = []
+    unread: dict[Key, str] = {}
+    probes: list[Probe[Key]] = []
 
     def probe(places: Sequence[tuple[int, int]]) -> None:
         for number, frame in places:
@@ -167,10 +168,10 @@ def shows_its_floor(probe: Probe, median_m: tuple[float, float]) -> bool:
     return bool(is_usual and np.mean(np.abs(logs) < 2 * LIES_TOGETHER) >= FLOOR_SHARE)
 
 
-def odd_walks(probes: Sequence[Probe], units_per_m: float) -> dict[Hashable, str]:
+def odd_walks(probes: Sequence[Probe[Key]], units_per_m: float) -> dict[Key, str]:
     """Return problems of episodes whose own images surely have another unit."""
 
-    def check(walk: Hashable) -> None:
+    def check(walk: Key) -> None:
         mine = [probe for probe in probes if probe.walk == walk]
         check_depth(*_images_and_views(mine), mine[0].path, units_per_m, alone=True)
 
@@ -209,8 +210,8 @@ def check_depth(
         raise broken(where, "depth", f"nothing but 0 or no number in {what}", "depth")
     if not alone and len(images) > 1 and together.min() == together.max():
         raise broken(where, "depth", f"{together[0]:.4g} m everywhere in {what}", "depth")
-    times = views and floor_multiple(thin, views, RATIO_ALONE if alone else RATIO)
-    if times:
+    times = floor_multiple(thin, views, RATIO_ALONE if alone else RATIO) if views else None
+    if views and times:
         found = f"the floor {times:.3g} times as far away as it is, in {what}"
         raise broken(where, "depth", found, _another(views[0], units_per_m * times))
     limits_m = MEDIAN_ALONE_M if alone else _median_limits(views, median_m)

@@ -42,6 +42,7 @@ def check_images(
             alpha = path
     if alpha is not None:
         open_image(Path(alpha))
+    assert size is not None  # there is a path, or a size is given
     if kind == "depth" and paths:
         _refuse_blank(paths, size)
     return size

@@ -141,7 +141,8 @@ def dataset_names(data_root: Path, names: str | Iterable[str]) -> list[DatasetNa
     formats, all with an optional `%N`; comma separated or a list.
     """
     words = [word.strip() for word in (names.split(",") if isinstance(names, str) else names)]
-    return [_dataset_name(data_root, word) for word in words if word] or parse_dataset_names(words)
+    found = [_dataset_name(data_root, word) for word in words if word]
+    return found or [*parse_dataset_names(words)]
 
 
 def _dataset_name(data_root: Path, word: str) -> DatasetName | FolderName:

@@ -160,7 +160,7 @@ def camera_poses(episode: EpisodeRow) -> np.ndarray:
     """Return (T, 4, 4) camera to world; as recorded, or of a level robot."""
     if not episode.has("camera_poses"):
         height_m, pitch = episode["height_m"], episode["pitch"]
-        return np.stack([camera_pose(*pose, height_m, pitch) for pose in episode.poses])
+        return np.stack([camera_pose(x, y, yaw, height_m, pitch) for x, y, yaw in episode.poses])
     upper = episode.array("camera_poses", 3, 4)
     last = np.broadcast_to(np.array([[0, 0, 0, 1]], upper.dtype), (len(upper), 1, 4))
     return np.concatenate([upper, last], axis=1)

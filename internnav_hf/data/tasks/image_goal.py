@@ -93,7 +93,8 @@ class ImageGoalDataset(EpisodeDataset):
     @property
     def spacings(self) -> dict[str, float]:
         """Metres between two frames, by name of the data set."""
-        return {self.data_root.name: self.waypoint_spacing_m}
+        assert self.waypoint_spacing_m is not None  # it was measured
+        return {Path(self.data_root).name: self.waypoint_spacing_m}
 
     def __len__(self) -> int:
         return int(self._ends[-1])

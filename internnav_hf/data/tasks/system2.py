@@ -44,6 +44,7 @@ class Encoder(Protocol):
         self, messages: list[dict[str, str]], images: list[Image.Image]
     ) -> dict[str, np.ndarray]:
         """Token ids, labels and pixel values of one dialogue."""
+        ...
 
 
 @dataclass(eq=False, repr=False)

@@ -84,8 +84,8 @@ def open_samples(
     filled first if needed. ValueError, with `title`, if there are none. `key` has what the samples
     depend on besides.
     """
-    key = json.dumps([SAMPLING_VERSION, asdict(rules), *key]).encode()
-    digest = hashlib.blake2b(key, digest_size=4).hexdigest()
+    text = json.dumps([SAMPLING_VERSION, asdict(rules), *key])
+    digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
     place = table.folder.with_name(f"{table.folder.name}-{digest}")
 
     def build(new) -> None:

@@ -52,12 +52,15 @@ class Processor(Protocol):
 
     def encode_instructions(self, texts: Sequence[str]) -> np.ndarray:
         """(B, L) int64, padded with 0."""
+        ...
 
     def encode_rgb(self, rgb: np.ndarray) -> np.ndarray:
         """(T, 3, S, S) uint8 of (T, rows, columns, 3)."""
+        ...
 
     def encode_depth(self, depth: np.ndarray) -> np.ndarray:
         """(T, D, D) float32 m of (T, rows, columns)."""
+        ...
 
 
 @dataclass(eq=False, repr=False)
@@ -110,8 +113,9 @@ class VLNDataset(EpisodeDataset):
     camera: CameraSpec | None = None
 
     def __post_init__(self):
-        single = isinstance(self.data_root, str | Path)
-        self.data_roots = [Path(r) for r in ([self.data_root] if single else self.data_root)]
+        given = self.data_root
+        roots = [given] if isinstance(given, str | Path) else given
+        self.data_roots = [Path(root) for root in roots]
         for key, known in (("targets", (*TASK_OF,)), ("instructions", INSTRUCTION_SOURCES)):
             check_option(key, getattr(self, key), getattr(self, key) in known, f"one of {known}")
         check_option("max_steps", self.max_steps, self.max_steps >= 1, "at least 1")

@@ -23,7 +23,7 @@ from internnav_hf.evaluation.open_loop.common import (
     sample_generator,
     summarize_rows,
 )
-from internnav_hf.models.gnm.base import ImageGoalModel
+from internnav_hf.models.gnm.base import ImageGoalModel, WaypointModel
 from internnav_hf.models.gnm.nomad import NoMaDModel
 from internnav_hf.training.evaluation import evaluating
 
@@ -97,9 +97,10 @@ def _answers(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Waypoints (B, H, A) by prefix of their metrics, and distances (B,)."""
     rgb, goal = batch["rgb"], batch["goal_image"]
-    if not isinstance(model, NoMaDModel):
+    if isinstance(model, WaypointModel):
         waypoints, distance = model.predict(rgb, goal)
         return {"": waypoints}, distance
+    assert isinstance(model, NoMaDModel)
     shown = torch.ones(len(rgb), dtype=torch.bool, device=rgb.device)
     free = model.sample(rgb, goal, ~shown, 1, generators)
     found = model.sample(rgb, goal, shown, 1, generators)

@@ -91,7 +91,7 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
         self.latent_queries = LatentQueries(config.num_queries, width)
         if action_expert is None:
             action_expert = AutoModel.from_config(config.action_expert_config)
-        self.action_expert = action_expert
+        self.action_expert: PreTrainedModel = action_expert
         self._told_full_pass = False
         self.post_init()
 

@@ -3,6 +3,8 @@
 Legend: B paths, K keypoints, D coordinates.
 """
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,7 +24,7 @@ def spline(keypoints: Tensor, pieces: int = PIECES) -> Tensor:
     powers = torch.stack([torch.ones_like(u), u, u**2, u**3])
     weights = torch.einsum("wp,pnd->wnd", _HERMITE.to(knots), powers)
     ends = (knots[:, piece], tangents[:, piece], knots[:, piece + 1], tangents[:, piece + 1])
-    return sum(weight * end for weight, end in zip(weights, ends, strict=True))
+    return reduce(torch.add, (weight * end for weight, end in zip(weights, ends, strict=True)))
 
 
 def straight_path(goal: Tensor, num_points: int) -> Tensor:

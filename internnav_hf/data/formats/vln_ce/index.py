@@ -80,7 +80,7 @@ def read_scene(scene: Path, name: DatasetName, needs_depth: bool) -> Iterator[Re
     records, wrong = read_records(scene)
     camera = recorded_values(scene)
     yield from (*wrong, *unlisted(scene, records, EPISODES_FILE, len(wrong)))
-    checked = {}
+    checked: dict[Episode, tuple[tuple[int, int], bool]] = {}
     for record in records:
         try:
             episode, size, has_landmarks = check_episode(record, name, needs_depth)

@@ -88,10 +88,10 @@ def training_groups(
     if not held_out or not Path(root).is_dir():
         return None if groups is None else list(groups)
     there = groups or [folder.name for folder in subfolders(Path(root))]
-    held_out = {*held_out, *(group_folder(Path(root), group) for group in held_out)}
-    if not set(there) - held_out:
+    left_out = {*held_out, *(group_folder(Path(root), group) for group in held_out)}
+    if not set(there) - left_out:
         raise ValueError(f"{root}: found groups {there}, all held out: nothing is left to train on")
-    return [group for group in there if group not in held_out]
+    return [group for group in there if group not in left_out]
 
 
 def group_folder(data_root: Path, group: str) -> str:

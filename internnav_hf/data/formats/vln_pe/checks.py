@@ -127,7 +127,7 @@ def _units(unit: Path, walks: Sequence[CheckedWalk], camera: dict[str, float]) -
     wrong |= problems_of([walk for walk in arrays if walk.reach_m >= FAR_M], _check_farthest)
     rest = [walk for walk in arrays if walk not in wrong] or arrays
     try:
-        metres = np.concatenate([walk.metres for walk in rest])
+        metres = np.concatenate([walk.metres for walk in rest if walk.metres is not None])
         check_farthest(metres, unit, rest[0].frames.depth_unit_m)
     except ValueError as error:
         wrong |= dict.fromkeys(arrays, str(error))
