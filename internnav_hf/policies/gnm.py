@@ -23,8 +23,7 @@ import torch
 from scipy.interpolate import CubicHermiteSpline
 from torch import Tensor
 
-from internnav_hf.camera import CameraSpec, cameras_of
-from internnav_hf.catalog import family_of
+from internnav_hf.camera import CameraSpec
 from internnav_hf.data.tasks.image_goal_targets import sized
 from internnav_hf.models.gnm.config import GNMConfig, NoMaDConfig, ViNTConfig
 from internnav_hf.policies.camera_contract import CameraContract
@@ -35,7 +34,7 @@ from internnav_hf.policies.episodes import (
     undone_on_error,
 )
 from internnav_hf.policies.goals import Goal, MapGoal, NoGoal, checked_goal
-from internnav_hf.policies.loading import split_settings
+from internnav_hf.policies.loading import open_policy
 from internnav_hf.policies.observations import (
     as_image,
     check_parts,
@@ -44,6 +43,7 @@ from internnav_hf.policies.observations import (
     checked_picture,
     place_of,
 )
+from internnav_hf.policies.policy import DrivenPath, GoalPolicy
 
 if TYPE_CHECKING:
     from internnav_hf.models.gnm.base import ImageGoalModel
@@ -53,7 +53,7 @@ POINTS_PER_WAYPOINT = 10
 
 
 @dataclass(frozen=True)
-class ImageGoalStep:
+class ImageGoalStep(DrivenPath):
     """The next path, in metres in the robot's current frame: x forward, y left.
 
     `path` (K, 2) begins at (0, 0), and stays there if the robot has arrived. `distance` is that to
@@ -62,16 +62,10 @@ class ImageGoalStep:
     one first.
     """
 
-    path: np.ndarray
     distance: float
     node: int | None = None
     trajectories: np.ndarray | None = None
     values: None = None
-
-    @property
-    def is_stop(self) -> bool:
-        """Whether the path is to stay."""
-        return not self.path.any()
 
 
 @dataclass
@@ -99,7 +93,7 @@ class _Request(NamedTuple):
     is_hidden: bool = False
 
 
-class GNMPolicy:
+class GNMPolicy(GoalPolicy):
     """See the module; for one robot (`reset`, `act`) or many (`start`, `steps`, `observe`).
 
     An observation has `rgb` (H, W, 3) uint8. Settings:
@@ -120,7 +114,6 @@ class GNMPolicy:
     """
 
     config_class: type = GNMConfig
-    goal_kinds: tuple[str, ...] = ("image", "map")
 
     def __init__(
         self,
@@ -153,32 +146,13 @@ class GNMPolicy:
 
     @classmethod
     def from_pretrained(cls, path, **kwargs):
-        """Load from a folder, Hub repository or released file.
-
-        `kwargs` are settings of the policy and arguments of the model's loading.
-        """
-        settings, kwargs = split_settings(cls, kwargs)
-        family = family_of(cls.config_class.model_type)
-        assert family is not None
-        return cls(family.load("model").from_pretrained(path, **kwargs), **settings)
+        """See `Policy`."""
+        return open_policy(cls, cls.config_class.model_type, path, kwargs)
 
     @property
-    def cameras(self) -> tuple[CameraSpec, ...]:
-        """The cameras that the model was trained with; empty if they are not stored."""
-        return cameras_of(self.model.config.camera)
-
-    @property
-    def camera(self) -> CameraSpec | None:
-        """The first of `cameras`."""
-        return next(iter(self.cameras), None)
-
-    def reset(self) -> None:
-        """Start an episode of one robot."""
-        self.episode = self.start()
-
-    def act(self, observation: dict[str, Any], goal: Goal) -> ImageGoalStep:
-        """The single robot's path towards `goal`, given `observation`."""
-        return self.steps([self.episode], [observation], [goal])[0]
+    def goal_kinds(self) -> tuple[str, ...]:
+        """Images and maps."""
+        return ("image", "map")
 
     def start(self, name: str = "") -> ImageGoalEpisode:
         """A new episode; `name` seeds its random numbers, together with `seed`."""
@@ -333,26 +307,22 @@ class NoMaDPolicy(GNMPolicy):
     """
 
     config_class = NoMaDConfig
-    goal_kinds = ("image", "map", "none")
 
     def __init__(
         self,
         model: "ImageGoalModel",
         num_samples: int = 8,
         hides_goal: bool = False,
-        step_m: float | None = None,
-        stop_distance: float = 3.0,
-        window: int = 4,
-        node_distance: float = 3.0,
-        memory_stride: int = 1,
-        seed: int = 0,
-        camera: CameraSpec | None = None,
-        strict_camera: bool = False,
+        **settings: Any,
     ):
         check_count("num_samples", num_samples)
         self.num_samples, self.hides_goal = num_samples, hides_goal
-        rules = (step_m, stop_distance, window, node_distance, memory_stride, seed)
-        super().__init__(model, *rules, camera, strict_camera)
+        super().__init__(model, **settings)
+
+    @property
+    def goal_kinds(self) -> tuple[str, ...]:
+        """Images, maps, and none to explore."""
+        return ("image", "map", "none")
 
     def _measure(
         self, rgb: Tensor, robots: Tensor, images: Tensor, shown: Tensor

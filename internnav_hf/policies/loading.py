@@ -76,10 +76,16 @@ def family_for(policy: type, path: Any, **hub: Any) -> Family:
 
 def policy_settings(policy: type) -> tuple[str, ...]:
     """Names of the settings of a policy: the arguments of its `__init__` but for model and
-    processor.
+    processor, with those of its base if it passes others on to it.
     """
-    names = inspect.signature(policy.__init__).parameters
-    return tuple(name for name in names if name not in _PARTS)
+    names: dict[str, None] = {}
+    for kind in policy.__mro__:
+        own = inspect.signature(kind.__init__).parameters.values()
+        passed_on = [one.name for one in own if one.kind is one.VAR_KEYWORD]
+        names |= dict.fromkeys(one.name for one in own if one.name not in (*_PARTS, *passed_on))
+        if not passed_on:
+            break
+    return tuple(names)
 
 
 def split_settings(policy: type, kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -87,6 +93,14 @@ def split_settings(policy: type, kwargs: dict[str, Any]) -> tuple[dict[str, Any]
     names = policy_settings(policy)
     settings = {name: value for name, value in kwargs.items() if name in names}
     return settings, {name: value for name, value in kwargs.items() if name not in names}
+
+
+def open_policy(policy: type, model_type: str, path: Any, kwargs: dict[str, Any]) -> Any:
+    """The policy of a model of `model_type` at `path`; `kwargs` as in `split_settings`."""
+    settings, kwargs = split_settings(policy, kwargs)
+    family = family_of(model_type)
+    assert family is not None
+    return policy(family.load("model").from_pretrained(path, **kwargs), **settings)
 
 
 def family_of_checkpoint(path: Any, **hub: Any) -> Family | None:

@@ -41,7 +41,7 @@ from internnav_hf.policies.episodes import (
     episode_generator,
     undone_on_error,
 )
-from internnav_hf.policies.goals import Goal, checked_goal
+from internnav_hf.policies.goals import Goal, PointGoal, PointImageGoal, checked_goal
 from internnav_hf.policies.loading import split_settings
 from internnav_hf.policies.observations import (
     Frame,
@@ -53,7 +53,7 @@ from internnav_hf.policies.observations import (
     place_of,
     size_of,
 )
-from internnav_hf.policies.policy import GoalPolicy
+from internnav_hf.policies.policy import DrivenPath, GoalPolicy
 from internnav_hf.weights.weight_files import read_json
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ EXPLORATION_PENALTY = 10.0
 
 
 @dataclass(frozen=True)
-class NavDPStep:
+class NavDPStep(DrivenPath):
     """The next path, in metres in the robot's current frame: x forward, y left.
 
     `path` (H + 1, 2) begins at (0, 0); it stays there if the robot has arrived (`is_stop`).
@@ -73,15 +73,9 @@ class NavDPStep:
     points to the left or to the right; the robot should not follow it, but turn and look again.
     """
 
-    path: np.ndarray
     trajectories: np.ndarray
     values: np.ndarray
     turn: int = 0
-
-    @property
-    def is_stop(self) -> bool:
-        """Whether the best path is to stay."""
-        return not self.path.any()
 
 
 @dataclass
@@ -331,8 +325,10 @@ class NavDPPolicy(GoalPolicy):
 
     def _is_behind(self, goal: Goal) -> bool:
         """Whether `goal` is behind: the model clamps goals to x >= 0, so it would look reached."""
-        is_point = "point" in goal.kind
-        return is_point and goal.xy[0] < 0 and np.hypot(*goal.xy) >= self.shortest_path_m
+        if not isinstance(goal, PointGoal | PointImageGoal):
+            return False
+        x, y = goal.xy
+        return bool(x < 0 and np.hypot(x, y) >= self.shortest_path_m)
 
     def _turn(self, trajectories: np.ndarray, values: np.ndarray) -> int:
         """1 left, -1 right, to the side of the two best; 0 if the critic trusts one of them."""

@@ -24,7 +24,7 @@ from internnav_hf.models.planners.views import depth_view, semantic_view, withou
 from internnav_hf.policies.camera_contract import CameraContract
 from internnav_hf.policies.episodes import check_count, check_numbers
 from internnav_hf.policies.goals import Goal, PointGoal, checked_goal
-from internnav_hf.policies.loading import split_settings
+from internnav_hf.policies.loading import open_policy
 from internnav_hf.policies.observations import (
     check_parts,
     checked_batch,
@@ -33,7 +33,7 @@ from internnav_hf.policies.observations import (
     checked_picture,
     place_of,
 )
-from internnav_hf.policies.policy import GoalPolicy
+from internnav_hf.policies.policy import DrivenPath, GoalPolicy
 
 if TYPE_CHECKING:
     from internnav_hf.models.planners.model import PlannerModel
@@ -43,21 +43,15 @@ BENCHMARKED_MAX_DEPTH_M = 15.0
 
 
 @dataclass(frozen=True)
-class PlannerStep:
+class PlannerStep(DrivenPath):
     """`path` (N, 2) in metres in the robot's frame, from (0, 0), where it stays if the robot has
     arrived or fears to go on (`is_afraid`); `fear` is the probability that the path collides.
     """
 
-    path: np.ndarray
     fear: float
     is_afraid: bool = False
     trajectories: None = None
     values: None = None
-
-    @property
-    def is_stop(self) -> bool:
-        """Whether the path is to stay."""
-        return not self.path.any()
 
 
 @dataclass
@@ -97,7 +91,6 @@ class PlannerPolicy(GoalPolicy):
         strict_camera: such a difference is a ValueError.
     """
 
-    goal_kinds = ("point",)
     model_type: ClassVar[str]
     benchmarked_goal_m: ClassVar[float]
 
@@ -135,15 +128,13 @@ class PlannerPolicy(GoalPolicy):
 
     @classmethod
     def from_pretrained(cls, path, **kwargs):
-        """Load from a folder, Hub repository or released file.
+        """See `Policy`."""
+        return open_policy(cls, cls.model_type, path, kwargs)
 
-        `kwargs` are settings of the policy and arguments of the model's loading.
-        """
-        from internnav_hf.models.planners import model as models
-
-        settings, kwargs = split_settings(cls, kwargs)
-        kind = getattr(models, cls.__name__.replace("Policy", "Model"))
-        return cls(kind.from_pretrained(path, **kwargs), **settings)
+    @property
+    def goal_kinds(self) -> tuple[str, ...]:
+        """Points."""
+        return ("point",)
 
     @property
     def needs_semantics(self) -> bool:

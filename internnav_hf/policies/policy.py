@@ -12,6 +12,7 @@ the corrected call gives the same answer as without the error.
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -97,6 +98,18 @@ class GoalStep(Protocol):
     def values(self) -> np.ndarray | None:
         """Values (N,) of `trajectories`, higher is better; None without a critic."""
         ...
+
+
+@dataclass(frozen=True)
+class DrivenPath:
+    """What all answers of goal policies have: `path`, see `GoalStep`."""
+
+    path: np.ndarray
+
+    @property
+    def is_stop(self) -> bool:
+        """Whether the path is to stay."""
+        return not self.path.any()
 
 
 class GoalPolicy(Policy):

@@ -3,7 +3,8 @@
 Legend: B samples, M memory frames, H horizon, A channels of a waypoint, V valid samples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,16 +14,15 @@ from transformers import PreTrainedModel
 from internnav_hf.models.common.counted_losses import CountedLosses
 from internnav_hf.models.gnm.config import ImageGoalConfig
 from internnav_hf.models.gnm.losses import Counts, WaypointOutput, mean_square, weighted
-from internnav_hf.models.gnm.released import find_released, released_fields, released_keys
+from internnav_hf.models.gnm.released import released_fields, released_keys
 from internnav_hf.publishing.pushing import PushesWithCard
-from internnav_hf.weights.inert_pickle import read_tensors
-from internnav_hf.weights.loading import Release, StrictLoading
+from internnav_hf.weights.bare_release import BareRelease
 
 _OWN_RESET = (nn.Linear, nn.Conv1d, nn.ConvTranspose1d, nn.Conv2d, nn.LayerNorm, nn.GroupNorm)
 _OWN_RESET = (*_OWN_RESET, nn.BatchNorm2d)
 
 
-class ImageGoalModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
+class ImageGoalModel(PushesWithCard, CountedLosses, BareRelease, PreTrainedModel):
     """Inputs, initial weights and released files, which all three share."""
 
     config_class = ImageGoalConfig
@@ -33,18 +33,14 @@ class ImageGoalModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMod
         "sample_mask": "num_samples_in_batch",
         "action_mask": "num_actions_in_batch",
     }
-    opens_files = True
     released_keys = staticmethod(released_keys)
+    action_loss_name = "action_loss"
+    """Name of the loss that `config.action_loss_weight` weighs."""
 
     @classmethod
-    def released(cls, path, **hub) -> Release | None:
-        """A pickled module or a state dict: the file, or a folder with it and no configuration."""
-        file = find_released(path)
-        if file is None:
-            return None
-        weights = read_tensors(file)
-        fields = released_fields(weights, cls.config_class, file)
-        return Release(file, fields, lambda model: released_keys(weights, model.config))
+    def released_fields(cls, state_dict: Mapping[str, Tensor], source: Path) -> dict[str, Any]:
+        """Those of a pickled module or a state dict."""
+        return released_fields(state_dict, cls.config_class, source)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.MultiheadAttention):
@@ -72,7 +68,7 @@ class ImageGoalModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMod
         """Weight of each named loss in `loss`."""
         config = self.config
         return {
-            "action_loss": config.action_loss_weight,
+            self.action_loss_name: config.action_loss_weight,
             "distance_loss": config.distance_loss_weight,
         }
 

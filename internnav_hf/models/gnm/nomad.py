@@ -36,6 +36,7 @@ class NoMaDModel(ImageGoalModel):
 
     config_class = NoMaDConfig
     config: NoMaDConfig
+    action_loss_name = "diffusion_loss"
     loss_count_keys = ImageGoalModel.loss_count_keys | {"goal_mask": "num_goals_in_batch"}
 
     def __init__(self, config: NoMaDConfig):
@@ -51,15 +52,6 @@ class NoMaDModel(ImageGoalModel):
         self.distance_layers = layers(width, *sizes)
         self.distance_head = nn.Linear(sizes[-1], 1)
         self.post_init()
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """Weight of each named loss in `loss`."""
-        config = self.config
-        return {
-            "diffusion_loss": config.action_loss_weight,
-            "distance_loss": config.distance_loss_weight,
-        }
 
     def forward(
         self,
@@ -199,6 +191,7 @@ class NoMaDModel(ImageGoalModel):
         if masks_samples:
             errors["distance_loss"] = errors["distance_loss"] * goals
         for of in (here, whole):
+            assert of.goals is not None
             divisor = of.masked(of.goals)
             if not masks_samples:
                 divisor = of.samples * divisor / of.goals

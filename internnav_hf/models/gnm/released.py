@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers.utils import CONFIG_NAME
 
 from internnav_hf.models.gnm.config import GNMConfig, NoMaDConfig, ViNTConfig
 from internnav_hf.weights.renaming import count_layers, renamed
-from internnav_hf.weights.weight_files import released_file
 
 _UNUSED = re.compile(r"(^|\.)(_fc|sa_layer)\.|\.pos_enc$")
 # Names in torchvision's MobileNetV2 -> transformers 5.23's, behind the encoder's name.
@@ -100,11 +98,6 @@ _MARKS = {
     "ViNT": "decoder.sa_decoder.layers.0.linear1.weight",
     "NoMaD": "noise_pred_net.final_conv.1.weight",
 }
-
-
-def find_released(path: str | Path) -> Path | None:
-    """The weights at `path`, a file, or a folder that has them and no configuration; else None."""
-    return None if (Path(path) / CONFIG_NAME).exists() else released_file(path)
 
 
 def is_released(family: str, stored: dict, names: Callable[[], Collection[str]]) -> bool:

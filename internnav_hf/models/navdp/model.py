@@ -10,8 +10,9 @@ Legend: B samples, M memory frames, H horizon, S image size, P patch tokens of a
 frame, C width, R tokens of a scene, N trajectories of a sample.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
@@ -24,11 +25,10 @@ from internnav_hf.models.common.draws import Draws
 from internnav_hf.models.navdp.config import NavDPConfig
 from internnav_hf.models.navdp.goals import NUM_POINT_CHANNELS, NUM_SLOTS, Goal, GoalEncoder
 from internnav_hf.models.navdp.losses import DRAWS, NavDPOutput, loss_weights, navdp_losses
-from internnav_hf.models.navdp.released import find_released, released_fields, released_keys
+from internnav_hf.models.navdp.released import released_fields, released_keys
 from internnav_hf.models.navdp.trunk import Denoiser, RGBDEncoder, TrunkModel, denoise
 from internnav_hf.publishing.pushing import PushesWithCard
-from internnav_hf.weights.inert_pickle import read_tensors
-from internnav_hf.weights.loading import Release, StrictLoading
+from internnav_hf.weights.bare_release import BareRelease
 
 _GOAL_KEYS = {"point": "goal_point", "image": "goal_image", "pixel": "goal_pixel_map"}
 _AUXILIARY_KINDS = ("image", "pixel")
@@ -46,7 +46,7 @@ class NavDPSamples(NamedTuple):
     actions: Tensor
 
 
-class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, TrunkModel):
+class NavDPModel(PushesWithCard, CountedLosses, BareRelease, TrunkModel):
     """See the module."""
 
     config_class = NavDPConfig
@@ -54,7 +54,6 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, TrunkModel):
     base_model_prefix = ""
     main_input_name = "rgb"
     loss_count_keys = {"sample_mask": "num_samples_in_batch"}
-    opens_files = True
     released_keys = staticmethod(released_keys)
 
     def __init__(self, config: NavDPConfig):
@@ -73,14 +72,9 @@ class NavDPModel(PushesWithCard, CountedLosses, StrictLoading, TrunkModel):
         self.train(self.training)  # freezes the parts that the configuration freezes
 
     @classmethod
-    def released(cls, path, **hub) -> Release | None:
-        """A bare state dict: the file, or a folder with it and no configuration."""
-        file = find_released(path)
-        if file is None:
-            return None
-        weights = read_tensors(file)
-        fields = released_fields(weights, file)
-        return Release(file, fields, lambda model: released_keys(weights, model.config))
+    def released_fields(cls, state_dict: Mapping[str, Tensor], source: Path) -> dict[str, Any]:
+        """Those of a bare state dict."""
+        return released_fields(state_dict, source)
 
     def forward(
         self,

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers.utils import CONFIG_NAME
 
 from internnav_hf.models.common.dino import released_dino_keys
 from internnav_hf.models.navdp.config import NavDPActionExpertConfig, NavDPConfig
 from internnav_hf.models.navdp.goals import NUM_SLOTS
 from internnav_hf.weights.renaming import Names, below, count_layers, renamed, sizes, under, without
-from internnav_hf.weights.weight_files import released_file
 
 _CONDITION = "cond_pos_embed.position_embedding.weight"
 # Sizes read from shapes: name -> field, axis.
@@ -83,11 +81,6 @@ _EXPERT_UNUSED = (
     "pg_pred_mlp.",
     "goal_compressor.positional_encoding.pe",
 )
-
-
-def find_released(path: str | Path) -> Path | None:
-    """The weights at `path`, a file, or a folder that has them and no configuration; else None."""
-    return None if (Path(path) / CONFIG_NAME).exists() else released_file(path)
 
 
 def released_fields(state_dict: Mapping[str, Tensor], source: str | Path) -> dict[str, Any]:

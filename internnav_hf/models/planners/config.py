@@ -114,7 +114,6 @@ class ViPlannerConfig(PlannerConfig):
     max_depth_m: float = 15.0
     normalise_shortcuts: bool = False
     obstacle_loss_weight: float = 0.25
-    height_loss_weight: float = 1.0
     motion_loss_weight: float = 1.5
     goal_loss_weight: float = 4.0
     robot_width_m: float = 0.6

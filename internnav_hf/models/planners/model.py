@@ -10,6 +10,7 @@ Legend: B samples, V valid samples, H and W rows and columns of images, K keypoi
 path, X and Y cells of a map.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,12 +31,11 @@ from internnav_hf.models.planners.cost import (
     path_costs,
 )
 from internnav_hf.models.planners.network import PlannerDecoder, PlannerEncoder
-from internnav_hf.models.planners.released import find_released, released_fields, released_keys
+from internnav_hf.models.planners.released import released_fields, released_keys
 from internnav_hf.models.planners.spline import PIECES, spline, straight_path
 from internnav_hf.models.planners.training_settings import SETTINGS, fields_of
 from internnav_hf.publishing.pushing import PushesWithCard
-from internnav_hf.weights.inert_pickle import read_tensors
-from internnav_hf.weights.loading import Release, StrictLoading
+from internnav_hf.weights.bare_release import BareRelease
 
 LOSSES = ("obstacle", "height", "motion", "goal", "fear")
 
@@ -76,7 +76,7 @@ class PlannerPath(NamedTuple):
     fear: Tensor
 
 
-class PlannerModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
+class PlannerModel(PushesWithCard, CountedLosses, BareRelease, PreTrainedModel):
     """What both planners have; see the module."""
 
     config: PlannerConfig
@@ -84,7 +84,6 @@ class PlannerModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
     main_input_name = "depth"
     loss_count_keys = {"sample_mask": "num_samples_in_batch"}
     _no_split_modules = ["ResNetConvLayer", "ResNetShortCut"]
-    opens_files = True
     released_keys = staticmethod(released_keys)
     encoders: tuple[str, ...] = ("encoder",)
     """Names of the encoders, of depth first."""
@@ -99,16 +98,9 @@ class PlannerModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
         self.post_init()
 
     @classmethod
-    def released(cls, path, **hub) -> Release | None:
-        """A pair of a state dict or a pickled model and a loss, or bare tensors: the file, or a
-        folder with it and no configuration.
-        """
-        file = find_released(path)
-        if file is None:
-            return None
-        weights = read_tensors(file)
-        fields = released_fields(cls.config_class, weights, file) | cls.settings_beside(file)
-        return Release(file, fields, lambda model: released_keys(weights, model.config))
+    def released_fields(cls, state_dict: Mapping[str, Tensor], source: Path) -> dict[str, Any]:
+        """Those of a pair of a state dict or a pickled model and a loss, or of bare tensors."""
+        return released_fields(cls.config_class, state_dict, source) | cls.settings_beside(source)
 
     @classmethod
     def settings_beside(cls, file: Path) -> dict[str, Any]:
@@ -188,7 +180,7 @@ class PlannerModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
             side[:, 1] -= 2 * batch["mirrored"].to(side)
         path = self.predict(batch["depth"], batch["goal"] * side, batch["semantics"])
         waypoints = path.waypoints * side[:, None]
-        costs = CostMap(*(batch[name] for name in ("costs", "origin", "resolution", "ground")))
+        costs = CostMap(batch["costs"], batch["origin"], batch["resolution"], batch["ground"])
         found = path_costs(waypoints, batch["goal"], batch["pose"], costs, self.config)
         output = self._judged(waypoints, found)
         label = output.fear_label
@@ -204,8 +196,8 @@ class PlannerModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
     def judge_straight(self, batch: dict[str, Tensor]) -> PlannerOutput:
         """Costs of the straight line to the goal for a `batch` of `forward`, without losses."""
         goal = batch["goal_point"]
-        costs = (batch[name] for name in ("cost_map", "map_origin", "map_resolution"))
-        costs = CostMap(*costs, batch.get("ground_map"))
+        place = batch["map_origin"], batch["map_resolution"]
+        costs = CostMap(batch["cost_map"], *place, batch.get("ground_map"))
         waypoints = straight_path(goal, PIECES * self.config.num_keypoints + 1)
         found = path_costs(waypoints, goal, batch["T_world_robot"], costs, self.config)
         return self._judged(waypoints, found)

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers.utils import CONFIG_NAME
 
 from internnav_hf.models.common.rgb_resnet import torchvision_resnet_keys
 from internnav_hf.models.planners.config import PlannerConfig
 from internnav_hf.weights.renaming import Names, below, renamed, under, without
-from internnav_hf.weights.weight_files import released_file
 
 _ENCODERS = ("encoder.", "encoder_depth.", "encoder_sem.")
 _BATCH_NORM = "encoder.layer2.0.downsample.1.weight"
@@ -28,11 +26,6 @@ _NAMES: Names = (
     (r"^decoder\.frc(\d)\.", lambda m: f"decoder.fear_head.{int(m[1]) - 1}."),
 )
 _PREFIX = "module."  # of models that were saved while several GPUs trained them
-
-
-def find_released(path: str | Path) -> Path | None:
-    """The weights at `path`, a file, or a folder that has them and no configuration; else None."""
-    return None if (Path(path) / CONFIG_NAME).exists() else released_file(path)
 
 
 def released_kind(names: Collection[str]) -> str | None:

@@ -4,6 +4,7 @@ Nothing is imported or called: what a tag stands before is read as the mapping, 
 is.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,28 @@ import yaml
 
 from internnav_hf.weights.weight_files import check_file
 
+logger = logging.getLogger(__name__)
+
 SETTINGS = "model.yaml"
 _WHAT = "ViPlanner's training settings"
 _LARGEST = 1 << 20  # bytes; the published one has some thousand
-# Settings -> fields of our configuration.
-_FIELDS = {
-    "fear_ahead_dist": "fear_distance_m",
-    "w_obs": "obstacle_loss_weight",
-    "w_height": "height_loss_weight",
-    "w_motion": "motion_loss_weight",
-    "w_goal": "goal_loss_weight",
+# Fields of our configuration -> names that they may have in the settings. What they stand for and
+# their values are published with the model; how they are spelt in its file was not seen.
+_NAMES = {
+    "fear_distance_m": ("fear_ahead_dist",),
+    "obstacle_loss_weight": ("w_obs",),
+    "height_loss_weight": ("w_height",),
+    "motion_loss_weight": ("w_motion",),
+    "goal_loss_weight": ("w_goal",),
+    "fear_threshold": (
+        "obstacle_thread",
+        "obstacle_thred",
+        "obstalce_thread",
+        "obstacle_threshold",
+    ),
+    "image_height": ("rows",),
+    "image_width": ("columns",),
+    "max_depth_m": ("max_depth",),
 }
 _NEGATIVE_REWARD = 0.5
 
@@ -64,16 +77,22 @@ def fields_of(file: str | Path) -> dict[str, Any]:
     settings = read_settings(file)["config"]
     if settings.get("rgb"):
         raise ValueError(f"{file}: rgb: found True, expected a model of depth and semantics.")
-    fields = {ours: settings[name] for name, ours in _FIELDS.items() if name in settings}
-    if "obstacle_thred" in settings:
-        fields["fear_threshold"] = settings["obstacle_thred"] + _NEGATIVE_REWARD
-    if "img_input_size" in settings:
-        fields["image_height"], fields["image_width"] = settings["img_input_size"]
     data = settings.get("data_cfg")
     data = data[0] if isinstance(data, list) and data else data
-    if isinstance(data, dict) and "max_depth" in data:
-        fields["max_depth_m"] = data["max_depth"]
-    for name, value in fields.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{file}: {name}: found {value!r}, expected a number.")
+    settings = (data if isinstance(data, dict) else {}) | settings
+    size = settings.get("img_input_size")
+    if isinstance(size, list | tuple) and len(size) == 2:
+        settings |= {"rows": size[0], "columns": size[1]}
+    elif size is not None:
+        raise ValueError(f"{file}: img_input_size: found {size!r}, expected rows and columns.")
+    fields = {}
+    for ours, names in _NAMES.items():
+        value = next((settings[name] for name in names if name in settings), None)
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise ValueError(f"{file}: {ours}: found {value!r}, expected a number.")
+        if value is not None:
+            fields[ours] = value + (_NEGATIVE_REWARD if ours == "fear_threshold" else 0)
+    absent = [names[0] for ours, names in _NAMES.items() if ours not in fields]
+    if absent:
+        logger.warning("%s: found no %s: the published values hold.", file, ", ".join(absent))
     return fields

@@ -130,7 +130,7 @@ def test_the_other_planner_is_named(tmp_path):
         ViPlannerModel.from_pretrained(tmp_path)
 
 
-def test_settings_beside_viplanner_are_read_and_their_tags_are_not_run(tmp_path):
+def test_settings_beside_viplanner_are_read_and_their_tags_are_not_run(tmp_path, caplog):
     harm = tmp_path / "harm"
     torch.save((released(tiny_viplanner()), 8.1), tmp_path / "model.pt")
     (tmp_path / "model.yaml").write_text(YAML.replace("HARM", str(harm)))
@@ -139,6 +139,7 @@ def test_settings_beside_viplanner_are_read_and_their_tags_are_not_run(tmp_path)
     assert (config.fear_distance_m, config.fear_threshold) == (3.0, 1.75)
     assert (config.obstacle_loss_weight, config.goal_loss_weight) == (0.5, 4.0)
     assert (config.max_depth_m, config.image_height, config.image_width) == (12.0, 96, 128)
+    assert "model.yaml: found no w_height, w_motion, w_goal: the published" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -148,6 +149,8 @@ def test_settings_beside_viplanner_are_read_and_their_tags_are_not_run(tmp_path)
         ("a: 1", "config: found none"),
         ("config: {w_obs: much}", "obstacle_loss_weight: found 'much', expected a number"),
         ("config: {rgb: true}", "rgb: found True"),
+        ("config: {img_input_size: 96}", "img_input_size: found 96, expected rows and columns"),
+        ("config: {obstacle_thread: [1]}", r"fear_threshold: found \[1\], expected a number"),
         ("x" * (2 << 20), "found 2097152 bytes"),
     ],
 )
