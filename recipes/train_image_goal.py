@@ -21,8 +21,8 @@ Every data set has its own waypoint spacing, which is measured. Defaults are the
 
 --published documented (default) warms up from a quarter of the rate, falls to 0 once and, for
 NoMaD, learns distances of samples with a goal alone. executed begins with an epoch at rate 0, takes
-NoMaD's schedule two steps an epoch, so that its rate rises again, and takes the mean over all
-samples. Not taken over: weight decay of norms and biases.
+NoMaD's schedule two steps an epoch, so that its rate rises again, takes the mean over all samples,
+and lets norms and biases decay, too.
 """
 
 from dataclasses import dataclass, field
@@ -89,7 +89,7 @@ class ImageGoalTrainingArguments(NavTrainingArguments):
 
     model: Literal["gnm", "vint", "nomad"] = option("vint", "Model to train.")
     published: Literal["documented", "executed"] = option(
-        "documented", "Learning rates, and NoMaD's loss of distances, as meant or as executed."
+        "documented", "Learning rates, decay and NoMaD's loss of distances, as meant or executed."
     )
     learning_rate: float | None = option(None, "Default: as published.")  # pyright: ignore[reportIncompatibleVariableOverride]
     num_train_epochs: float | None = option(None, "Default: as published.")  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -108,6 +108,7 @@ class ImageGoalTrainingArguments(NavTrainingArguments):
     def __post_init__(self):
         self.keeps_published_rates = self.lr_scheduler_type is None and self.model != "gnm"
         self.lr_scheduler_type = self.lr_scheduler_type or "constant"
+        self.decays_vectors = self.published == "executed"
         names = ("learning_rate", "num_train_epochs", "per_device_train_batch_size")
         names = (*names, "adam_beta2", "weight_decay")
         for name, value in zip(names, PUBLISHED[self.model], strict=False):

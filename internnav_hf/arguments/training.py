@@ -92,6 +92,9 @@ class NavTrainingArguments(TrainingArguments):
     )
     push_adapter: bool = option(False, "Push the LoRA adapter instead of the merged model.")
 
+    decays_vectors = False
+    """Whether norms and biases decay, too; no option, for recipes whose publications do that."""
+
     @property
     def rates_by_module(self) -> dict[str, float]:
         """`module_learning_rates` as a mapping, empty if there are none."""

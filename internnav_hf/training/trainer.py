@@ -182,8 +182,8 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
         model = self.model if model is None else model
         if self.optimizer is None:
             args = self.args
-            rates = args.rates_by_module
-            groups = parameter_groups(model, args.learning_rate, rates, args.weight_decay)
+            rates, decay = args.rates_by_module, (args.weight_decay, args.decays_vectors)
+            groups = parameter_groups(model, args.learning_rate, rates, *decay)
             if self.is_world_process_zero():
                 table = parameter_table(groups)
                 logger.info("Parameter groups:\n%s", table)

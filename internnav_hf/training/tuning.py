@@ -153,12 +153,14 @@ def parameter_groups(
     learning_rate: float,
     module_learning_rates: Mapping[str, float],
     weight_decay: float,
+    decays_vectors: bool = False,
 ) -> list[dict]:
     """All parameters in groups: `name`, `params`, `lr`, `weight_decay`, `trainable`.
 
     A parameter belongs to the longest of the module names that its own name starts with, else to
-    "other", which has `learning_rate`. Vectors (norms and biases) have no weight decay. Groups with
-    `learning_rate` come first, because Trainer logs the rate of the first group.
+    "other", which has `learning_rate`. Vectors (norms and biases) have no weight decay unless
+    `decays_vectors`. Groups with `learning_rate` come first, because Trainer logs the rate of the
+    first group.
     """
     groups: dict[tuple, dict] = {}
     found: set[str] = set()
@@ -169,7 +171,7 @@ def parameter_groups(
             "name": module,
             "params": [],
             "lr": float(module_learning_rates.get(module, learning_rate)),
-            "weight_decay": weight_decay if len(_shape(parameter)) > 1 else 0.0,
+            "weight_decay": weight_decay if decays_vectors or len(_shape(parameter)) > 1 else 0.0,
             "trainable": parameter.requires_grad,
         }
         key = (module, group["weight_decay"], parameter.requires_grad)
