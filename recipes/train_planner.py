@@ -18,7 +18,7 @@ publications' (arXiv 2302.11434, 2310.00982; one GPU):
     goals         1, 6, ... 21 frames ahead           a graph of free steps, most of them in view
 
 --published documented (default) trains batch norm; executed freezes its statistics from the second
-epoch on, as iPlanner's code does.
+epoch on, as iPlanner's code does, and lets norms and biases decay, too, as both do.
 """
 
 from dataclasses import dataclass, field
@@ -89,7 +89,8 @@ class PlannerTrainingArguments(NavTrainingArguments):
 
     planner: Literal["iplanner", "viplanner"] = option("iplanner", "Which of the two.")
     published: Literal["documented", "executed"] = option(
-        "documented", "Batch norm that learns, or is frozen from the second epoch on."
+        "documented",
+        "Batch norm that learns, no decay of vectors; or frozen after an epoch, decay.",
     )
     momentum: float = option(0.1, "Of SGD.", low=0, high=1)
     optim: str | None = option(None, "Default: as the planner's.")  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -109,6 +110,7 @@ class PlannerTrainingArguments(NavTrainingArguments):
         for name, value in PUBLISHED[self.planner].items():
             if getattr(self, name) is None and (is_plateau or not name.startswith("lr_scheduler")):
                 setattr(self, name, value)
+        self.decays_vectors = self.published == "executed"
         super().__post_init__()
 
 
@@ -130,11 +132,12 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: PlannerTrai
         "image_width": config.image_width,
         "max_depth_m": config.max_depth_m,
         "uses_semantics": len(model.encoders) > 1,
-        "map_settings": map_settings(model),
+        "map_settings": map_settings(model, data_args.follows_ground),
         "pairs": data_args.pairs or PAIRS[args.planner],
         "frame_stride": data_args.frame_stride,
         "pair_rules": data_args.rules,
         "map_reach_m": data_args.map_reach,
+        "noise": data_args.noise,
         "held_out_fraction": 0.0 if data_args.eval_groups else data_args.held_out_fraction,
         "seed": args.seed,
         "max_broken_fraction": data_args.max_broken_fraction,

@@ -185,7 +185,7 @@ def read_cloud(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return world points (N, 3) from a PLY file or from the columns of a parquet file, and (N,)
     whether they have the obstacles' colour; there are some, all finite and near each other.
     """
-    xyz, colors = (_read_ply if path.suffix == ".ply" else _read_path_columns)(path)
+    xyz, colors = (read_ply if path.suffix == ".ply" else _read_path_columns)(path)
     if colors.shape[:1] != xyz.shape[:1] or not len(xyz):
         raise broken(path, "colours", f"{len(colors)} of {len(xyz)} points", "one for each point")
     is_obstacle = np.abs(colors[:, :3] - OBSTACLE_COLOR).sum(axis=1) < COLOR_TOLERANCE
@@ -209,7 +209,7 @@ def read_cloud(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return xyz, is_obstacle
 
 
-def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read points (N, 3) and their colours (N, 3 or 4) in [0, 1]."""
     import trimesh  # slow to import
 

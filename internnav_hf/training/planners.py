@@ -1,7 +1,8 @@
 """What training a planner needs besides `NavTrainer`: published schedules and a published slip."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -11,6 +12,8 @@ from internnav_hf.arguments.data import DataArguments
 from internnav_hf.arguments.training import option, read_fields
 from internnav_hf.data.cost_maps.geometric import VIPLANNER, GeometricSettings
 from internnav_hf.data.cost_maps.semantic import SemanticSettings
+from internnav_hf.data.readers.folders import did_you_mean
+from internnav_hf.data.tasks.planner_noise import ImageNoise
 from internnav_hf.data.tasks.planner_pairs import PairRules
 from internnav_hf.models.planners.model import PlannerModel, ViPlannerModel, iPlannerModel
 from internnav_hf.training.trainer import NavTrainer
@@ -29,10 +32,25 @@ class PairArguments(DataArguments):
     farthest_goal: float = option(15.0, "graph: metres along it.", above=0)
     pose_spacing: float = option(0.0, "graph: metres between two poses that count.", low=0)
     pairs_per_pose: float = option(4.0, "graph: goals of a pose, in the mean.", above=0)
+    follows_ground: bool = option(
+        False, "viplanner: maps of classes have heights of the ground, where it is not level."
+    )
     kind_shares: list[float] = field(
         default_factory=lambda: list(PairRules.kind_shares),
         metadata={"help": "graph: of goals in view, in front outside of it, and behind."},
     )
+
+    stage_epochs: int = option(
+        0, "graph: other goals after so many epochs, fewer in view; published option: 50.", low=0
+    )
+    image_noise: str | None = option(
+        None, "YAML or JSON file with fields of ImageNoise, damage of the images in training."
+    )
+
+    @property
+    def noise(self) -> ImageNoise | None:
+        """Of the images."""
+        return None if self.image_noise is None else read_noise(self.image_noise)
 
     @property
     def rules(self) -> PairRules:
@@ -42,7 +60,20 @@ class PairArguments(DataArguments):
             pose_spacing_m=self.pose_spacing,
             pairs_per_pose=self.pairs_per_pose,
             kind_shares=tuple(self.kind_shares),
+            stage_epochs=self.stage_epochs,
         )
+
+
+def read_noise(file: str | Path) -> ImageNoise:
+    """The damage whose fields a YAML or JSON file names; ValueError for others."""
+    given, known = read_fields(file), [field.name for field in fields(ImageNoise)]
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{file}: there is no {name}.{did_you_mean(name, known)}")
+    try:
+        return ImageNoise(**given)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 PLANNERS: dict[str, type[PlannerModel]] = {"iplanner": iPlannerModel, "viplanner": ViPlannerModel}
@@ -54,7 +85,7 @@ def start_planner(
     """A planner with `fields` of its configuration: that of the checkpoint `model`, ours or
     released, or a new one, with those of the file `sizes` besides.
     """
-    kind = PLANNERS[planner]
+    kind: Any = PLANNERS[planner]
     fields = (read_fields(sizes) if sizes else {}) | fields
     if model is None:
         return kind(kind.config_class(**fields))
@@ -64,10 +95,12 @@ def start_planner(
     return loaded
 
 
-def map_settings(model: PlannerModel) -> GeometricSettings | SemanticSettings:
-    """How maps of recorded walks are made for a planner: published of each."""
+def map_settings(
+    model: PlannerModel, follows_ground: bool = False
+) -> GeometricSettings | SemanticSettings:
+    """How maps that are not there are made for a planner: published of each."""
     if len(model.encoders) > 1:
-        return SemanticSettings()
+        return SemanticSettings(follows_ground=follows_ground)
     return VIPLANNER if isinstance(model, ViPlannerModel) else GeometricSettings()
 
 

@@ -90,6 +90,18 @@ def write_viplanner(root: Path, name: str = "home", num_frames: int = 24) -> Pat
     return folder
 
 
+def write_cloud(folder: Path, coloured: bool = False) -> None:
+    """`cloud.ply` of the floor and the wall, and of walls beside them."""
+    x, y = (v.ravel() for v in np.meshgrid(np.arange(-1, WALL_X, 0.05), np.arange(-2, 2, 0.05)))
+    floor = np.stack([x, y, np.zeros(len(x))], axis=1)
+    y, z = (v.ravel() for v in np.meshgrid(np.arange(-2, 2, 0.05), np.arange(0.05, 0.7, 0.05)))
+    wall = np.stack([np.full(len(y), WALL_X), y, z], axis=1)
+    back = wall * [0, 1, 1] - [1.0, 0, 0]
+    points = np.concatenate([floor, wall, back])
+    colours = np.array([FLOOR] * len(floor) + [WALL] * (len(wall) + len(back)), np.uint8)
+    trimesh.PointCloud(points, colours if coloured else None).export(folder / "cloud.ply")
+
+
 def write_walks(root: Path, groups: tuple[str, ...] = ("simulated_zed",)) -> Path:
     """Recorded walks between two walls, with floor all over; the root."""
     write_root(root, groups)

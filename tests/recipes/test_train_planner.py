@@ -14,8 +14,10 @@ from internnav_hf.training.planners import (
     EndAtLowestRate,
     FreezeStatistics,
     map_settings,
+    read_noise,
     start_planner,
 )
+from internnav_hf.training.tuning import parameter_groups
 from tests.recipes.launch import history
 from tests.recipes.planner import KINDS, held_out, options, recipe, write_base
 from tests.tiny.planners import planner_batch, tiny_iplanner, tiny_viplanner
@@ -46,6 +48,15 @@ def test_the_published_settings():
     weights = ("obstacle", "height", "motion", "goal", "fear")
     assert [getattr(config, f"{name}_loss_weight") for name in weights] == [0.5, 1, 2, 5, 1]
     assert (config.max_depth_m, config.fear_distance_m, config.fear_threshold) == (10, 2, 0.5)
+
+
+def test_norms_and_biases_decay_as_executed():
+    assert [parse(f"--published={p}")[-1].decays_vectors for p in ("documented", "executed")] == [
+        False,
+        True,
+    ]
+    groups = parameter_groups(tiny_iplanner(), 1e-4, {}, 1e-3, decays_vectors=True)
+    assert [group["weight_decay"] for group in groups] == [1e-3]
 
 
 def test_the_published_settings_of_viplanner():
@@ -158,3 +169,19 @@ def test_maps_are_the_planners_own():
 
 def test_held_out_environments_are_told(base):
     assert held_out("viplanner")["eval_groups"] == "two"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("depth_pixels: 2", "depth_pixels: found 2, expected a share"),
+        ("depth_polygons: many", "depth_polygons: found 'many', expected a number"),
+        ("depth_pixel: 0.1", "there is no depth_pixel. It has depth_pixels"),
+    ],
+)
+def test_what_is_wrong_in_a_file_of_noise_is_told(tmp_path, text, message):
+    file = tmp_path / "noise.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_noise(file)
+    assert str(file) in str(caught.value)

@@ -9,9 +9,9 @@ Legend: X and Y cells, N points.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import gaussian_filter
 
-from internnav_hf.data.cost_maps.grid import GridMap, Layout
+from internnav_hf.data.cost_maps.grid import GridMap, Layout, depth_inside
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _depth_inside(occupied: np.ndarray) -> np.ndarray:
     """(X, Y) cells to the nearest free one."""
     if occupied.all():
         raise ValueError("too little floor, no cell of the map is free")
-    return distance_transform_edt(occupied)
+    return depth_inside(occupied)
 
 
 def _iplanner_costs(

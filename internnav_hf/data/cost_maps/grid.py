@@ -6,6 +6,9 @@ Legend: X and Y cells, N points.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+MOST_CELLS = 1 << 26  # of a map: 330 m x 330 m at 4 cm; one stray point may ask for any number
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +27,7 @@ class GridMap:
     def contains(self, xy: np.ndarray) -> np.ndarray:
         """(N,) whether points (N, 2) lie on the map."""
         cells = self.cells(xy)
-        return ((cells >= 0) & (cells < self.costs.shape)).all(axis=-1)
+        return np.asarray(((cells >= 0) & (cells < self.costs.shape)).all(axis=-1))
 
     def at(self, xy: np.ndarray) -> np.ndarray:
         """(N,) costs of the cells of points (N, 2); beyond the map those of its edge."""
@@ -43,6 +46,11 @@ class GridMap:
         return GridMap(self.costs[piece], origin, self.resolution_m, ground)
 
 
+def depth_inside(region: np.ndarray) -> np.ndarray:
+    """(X, Y) cells from each of a region to the nearest outside of it; 0 outside."""
+    return np.asarray(distance_transform_edt(region))
+
+
 @dataclass(frozen=True)
 class Layout:
     """Place and size of a grid that will hold points: `num_cells` (2,) from `origin` (2,)."""
@@ -53,9 +61,15 @@ class Layout:
 
     @classmethod
     def around(cls, xy: np.ndarray, margin_m: float, resolution_m: float) -> "Layout":
-        """Published rule: `margin_m` beyond points (N, 2), a multiple of ten cells."""
+        """Published rule: `margin_m` beyond points (N, 2), a multiple of ten cells; ValueError for
+        more than `MOST_CELLS`.
+        """
         low, high = xy.min(axis=0) - margin_m, xy.max(axis=0) + margin_m
-        num_cells = (np.ceil((high - low) / resolution_m / 10) * 10).astype(int)
+        num_cells = np.ceil((high - low) / resolution_m / 10) * 10
+        if not num_cells.prod() <= MOST_CELLS:
+            x, y = (high - low).tolist()
+            raise ValueError(f"points {x:.3g} x {y:.3g} m apart, too far for a map of them")
+        num_cells = num_cells.astype(int)
         return cls((low + high) / 2 - num_cells / 2 * resolution_m, num_cells, resolution_m)
 
     def indices(self, xy: np.ndarray) -> np.ndarray:
@@ -66,6 +80,15 @@ class Layout:
         """Indices (M, 2) of those points (N, 2) that lie on the grid."""
         indices = self.indices(xy)
         return indices[((indices >= 0) & (indices < self.num_cells)).all(axis=1)]
+
+    def highest(self, points: np.ndarray) -> np.ndarray:
+        """(M,) which of points (N, 3) on the grid is the highest in its cell; of equal ones the
+        last.
+        """
+        x, y = self.indices(points[:, :2]).T
+        number = x * self.num_cells[1] + y
+        order = np.lexsort((points[:, 2], number))
+        return order[np.append(np.diff(number[order]) != 0, True)]
 
     def marked(self, xy: np.ndarray, background: float = 0.0) -> np.ndarray:
         """(X, Y) `background`, and 1 - `background` where points (N, 2) lie."""

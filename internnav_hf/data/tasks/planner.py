@@ -33,7 +33,8 @@ from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.folders import subfolders
 from internnav_hf.data.rows import EpisodeRow
 from internnav_hf.data.tasks.common import PLANNER
-from internnav_hf.data.tasks.planner_pairs import PairRules, pairs_ahead, pairs_of_graph
+from internnav_hf.data.tasks.planner_noise import ImageNoise
+from internnav_hf.data.tasks.planner_pairs import DrawnPairs, PairRules
 from internnav_hf.models.planners.semantics import class_colours
 from internnav_hf.models.planners.views import depth_view, semantic_view, without_unknown_colours
 
@@ -47,7 +48,9 @@ class PlannerDataset(Dataset):
     `pairs`: "ahead", of which `frame_stride` frames are a step, or "graph", by `pair_rules`.
     `held_out_fraction` of the pairs are those of a dataset with `training=False`, the rest those of
     one for training, drawn by `seed`; with 0 both have all. `map_reach_m`: the map of an item ends
-    so far from its robot, and the values of its edge go on; None for all of it.
+    so far from its robot, and the values of its edge go on; None for all of it. `noise` is done to
+    the images of a dataset for training; `set_epoch` draws other one, and other pairs if
+    `pair_rules` say so.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class PlannerDataset(Dataset):
         pair_rules: PairRules | None = None,
         map_settings: GeometricSettings | SemanticSettings | None = None,
         map_reach_m: float | None = 12.0,
+        noise: ImageNoise | None = None,
         held_out_fraction: float = 0.0,
         training: bool = True,
         seed: int = 0,
@@ -83,30 +87,36 @@ class PlannerDataset(Dataset):
             Path(cache_dir or DEFAULT_CACHE),
             max_broken_fraction,
         )
-        rows = []
-        for number, scene in enumerate(self.places):
-            rng = np.random.default_rng([seed, number])
-            try:
-                rules = pair_rules or PairRules()
-                is_graph = pairs == "graph"
-                found = (
-                    pairs_of_graph(scene, rules, rng)
-                    if is_graph
-                    else pairs_ahead(scene, frame_stride)
-                )
-            except ValueError as error:
-                raise broken(
-                    scene.name, "poses", str(error), "poses that a robot can be at"
-                ) from error
-            if held_out_fraction:
-                found = found[_share(len(found), held_out_fraction, not training, rng)]
-            rows.append(np.column_stack([np.full(len(found), number), found]))
-        self.pairs = np.concatenate(rows)
+        self.noise, self.training, self.seed = noise, training, seed
+        chosen = (pair_rules or PairRules(), frame_stride, held_out_fraction, training, seed)
+        self.drawn = DrawnPairs(pairs == "graph", *chosen)
+        self.epoch, self._stage = 0, 0
+        self.pairs = self._pairs(0)
         """(P, 4) scene, frame, goal's frame, whether mirrored"""
         if not len(self.pairs):
             raise ValueError(
                 f"{self.data_root}: found no pair of a frame and a goal, expected some"
             )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other noise and, after `pair_rules.stage_epochs`, other pairs, as many."""
+        self.epoch, stage = epoch, self.drawn.stage(epoch)
+        if stage != self._stage:
+            found, count, self._stage = self._pairs(stage), len(self.pairs), stage
+            order = np.random.default_rng([self.seed, stage]).permutation(len(found))
+            self.pairs = found[np.resize(order, count)] if len(found) else self.pairs
+
+    def _pairs(self, stage: int) -> np.ndarray:
+        rows = []
+        for number, scene in enumerate(self.places):
+            try:
+                found = self.drawn.of(scene, number, stage)
+            except ValueError as error:
+                raise broken(
+                    scene.name, "poses", str(error), "poses that a robot can be at"
+                ) from error
+            rows.append(np.column_stack([np.full(len(found), number), found]))
+        return np.concatenate(rows)
 
     @property
     def cameras(self) -> list[CameraSpec]:
@@ -151,6 +161,11 @@ class PlannerDataset(Dataset):
             item["ground_map"] = _float(grid.ground)
         if self.uses_semantics:
             item["semantics"] = semantic_view(self._colours(scene, frame), *size)
+        if self.noise is not None and self.training:
+            rng = np.random.default_rng([self.seed, self.epoch, index])
+            item["depth"] = self.noise.depth(item["depth"], rng)
+            if self.uses_semantics:
+                item["semantics"] = self.noise.semantics(item["semantics"], rng)
         if is_mirrored:
             item |= {key: item[key].flip(-1) for key in ("depth", "semantics") if key in item}
         return item
@@ -207,7 +222,7 @@ def open_scenes(
     settings: GeometricSettings | SemanticSettings,
     cache_dir: Path,
     max_broken_fraction: float = 0.01,
-) -> list[PlannerScene]:
+) -> Sequence[PlannerScene]:
     """All scenes below `root`, in the layout that their folders show."""
     if not root.is_dir():
         raise broken(root, "folder", "none", "a folder of environments or of recorded walks")
@@ -216,8 +231,9 @@ def open_scenes(
         wanted = settings if isinstance(settings, GeometricSettings) else None
         return [IPlannerScene(one, cache_dir, wanted) for one in environments(root, groups)]
     if any(list(folder.glob(EXTRINSICS)) for folder in folders):
-        return [ViPlannerScene(one) for one in viplanner_folders(root, groups)]
-    return [*recorded_scenes(root, groups, cache_dir, settings, max_broken_fraction)]
+        folders = viplanner_folders(root, groups)
+        return [ViPlannerScene(one, cache_dir, settings) for one in folders]
+    return recorded_scenes(root, groups, cache_dir, settings, max_broken_fraction)
 
 
 def recorded_scenes(
@@ -254,12 +270,6 @@ def _grown(values: Tensor, size: Sequence[int]) -> Tensor:
         torch.arange(wanted).clamp(max=n - 1) for wanted, n in zip(size, values.shape, strict=True)
     )
     return values[x[:, None], y]
-
-
-def _share(count: int, fraction: float, held_out: bool, rng: np.random.Generator) -> np.ndarray:
-    """Sorted indices of the held-out share of `count`, or of the rest."""
-    order, num_held_out = rng.permutation(count), round(fraction * count)
-    return np.sort(order[:num_held_out] if held_out else order[num_held_out:])
 
 
 def _float(values: np.ndarray) -> Tensor:

@@ -10,7 +10,7 @@ the inverse), and draws depend on the seed and the scene alone.
 Legend: T frames, P pairs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -34,6 +34,9 @@ class PairRules:
         kind_shares: of goals in view, in front outside of it, and behind.
         goals_per_bin: of one pose.
         pairs_per_pose: in all.
+        stage_epochs: the published hierarchical choice: every so many epochs there are other pairs,
+            with more goals in front, by `front_step`, and behind, by `behind_step`, and fewer in
+            view; 0 for the same pairs always. Published: 50.
         pose_spacing_m: poses nearer to each other than that are left out; published recordings are
             sparse, walks are not.
     """
@@ -46,7 +49,58 @@ class PairRules:
     kind_shares: tuple[float, ...] = (0.96, 0.03, 0.01)
     goals_per_bin: int = 3
     pairs_per_pose: float = 4.0
+    stage_epochs: int = 0
+    front_step: float = 0.02
+    behind_step: float = 0.01
     pose_spacing_m: float = 0.0
+
+    def at_stage(self, stage: int) -> "PairRules":
+        """The rules after `stage` changes of the shares."""
+        view, front, behind = self.kind_shares
+        more_front, more_behind = stage * self.front_step, stage * self.behind_step
+        shares = (max(0.0, view - more_front - more_behind), front + more_front)
+        return replace(self, kind_shares=(*shares, behind + more_behind))
+
+
+@dataclass(frozen=True)
+class DrawnPairs:
+    """The pairs of a dataset: of the graph by `rules`, or frames ahead of which `frame_stride` are
+    a step; without the `held_out_fraction` in `training`, else these alone.
+    """
+
+    is_graph: bool
+    rules: PairRules
+    frame_stride: int
+    held_out_fraction: float
+    training: bool
+    seed: int
+
+    def stage(self, epoch: int) -> int:
+        """How often there have been other pairs."""
+        every = self.rules.stage_epochs
+        return epoch // every if every and self.is_graph and self.training else 0
+
+    def of(self, scene: PlannerScene, number: int, stage: int) -> np.ndarray:
+        """(P, 3) of a scene, the `number` of which seeds its draws; what is held out is the same at
+        every stage.
+        """
+        rng = np.random.default_rng([self.seed, number])
+        found = self._all(scene, rng, 0)
+        num_held_out = round(self.held_out_fraction * len(found))
+        order = rng.permutation(len(found)) if num_held_out else np.arange(len(found))
+        held_out, rest = np.sort(order[:num_held_out]), np.sort(order[num_held_out:])
+        if self.held_out_fraction and not self.training:
+            return found[held_out]
+        if not stage:
+            return found[rest]
+        other = self._all(scene, np.random.default_rng([self.seed, number, stage]), stage)
+        keys = [pairs[:, 0] * len(scene.poses) + pairs[:, 1] for pairs in (other, found[held_out])]
+        return other[~np.isin(*keys)]
+
+    def _all(self, scene: PlannerScene, rng: np.random.Generator, stage: int) -> np.ndarray:
+        if self.is_graph:
+            return pairs_of_graph(scene, self.rules.at_stage(stage), rng)
+        return pairs_ahead(scene, self.frame_stride)
 
 
 def pairs_ahead(scene: PlannerScene, stride: int = 1, offsets: tuple[int, ...] = AHEAD):

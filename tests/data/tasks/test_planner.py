@@ -11,6 +11,7 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.data import PlannerCollator, PlannerDataset
 from internnav_hf.data.cost_maps.grid import GridMap
 from internnav_hf.data.formats.planners.recorded import floor_poses
+from internnav_hf.data.tasks.planner_noise import ImageNoise
 from internnav_hf.data.tasks.planner_pairs import PairRules, free_steps, pairs_ahead, pairs_of_graph
 from tests.data.planner_folders import views, write_iplanner, write_viplanner, write_walks
 from tests.tiny.planners import tiny_iplanner, tiny_viplanner
@@ -171,6 +172,40 @@ def test_held_out_pairs_are_the_others(tmp_path):
             for p in PlannerDataset(tmp_path, **told | {"held_out_fraction": 0}).pairs.tolist()
         }
     )
+
+
+def test_later_stages_have_other_pairs_as_many_and_none_that_are_held_out(tmp_path):
+    write_iplanner(tmp_path, num_frames=40)
+    told = {"held_out_fraction": 0.25, "cache_dir": tmp_path / "cache", **SMALL, "pairs": "graph"}
+    told["pair_rules"] = PairRules(kind_shares=(0.5, 0.2, 0.3), stage_epochs=2, behind_step=0.2)
+    train, held_out = (PlannerDataset(tmp_path, training=t, **told) for t in (True, False))
+    before, kept = train.pairs.copy(), held_out.pairs.copy()
+    shares = [train.drawn.rules.at_stage(n).kind_shares for n in (0, 1)]
+    np.testing.assert_allclose(shares, [(0.5, 0.2, 0.3), (0.28, 0.22, 0.5)])
+    train.set_epoch(1)
+    np.testing.assert_array_equal(train.pairs, before)
+    for epoch in (2, 3):
+        train.set_epoch(epoch)
+        held_out.set_epoch(epoch)
+        assert train.pairs.shape == before.shape
+        assert (train.pairs != before).any()
+        assert not {tuple(p[:3]) for p in train.pairs} & {tuple(p[:3]) for p in kept}
+    np.testing.assert_array_equal(held_out.pairs, kept)
+    train.set_epoch(0)
+    np.testing.assert_array_equal(np.sort(train.pairs, 0), np.sort(before, 0))
+
+
+def test_images_are_damaged_in_training_alone(tmp_path):
+    write_viplanner(tmp_path)
+    told = {"uses_semantics": True, "cache_dir": tmp_path / "cache", **SMALL}
+    told["noise"] = ImageNoise(depth_pixels=0.5, black_share=1.0)
+    train, other = (PlannerDataset(tmp_path, training=t, **told) for t in (True, False))
+    assert not train[0]["semantics"].any()
+    assert other[0]["semantics"].any()
+    first = train[0]["depth"]
+    torch.testing.assert_close(train[0]["depth"], first)
+    train.set_epoch(1)
+    assert (train[0]["depth"] != first).any()
 
 
 def test_recorded_walks_are_samples(tmp_path):

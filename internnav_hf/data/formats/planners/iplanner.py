@@ -7,11 +7,11 @@
     <root>/<name>/depth_intrinsic.txt       12 or 16 numbers
     <root>/<name>/maps/data/tsdf1_map.txt, tsdf1_ground.txt, maps/params/tsdf1_param.txt
 
-A map that is not there is built of all depth images, once. Images of the ANYmal robot (names that
-contain "anymal") are upside down, and its poses 0.4 m behind its sensor.
+A map that is not there is built once: of cloud.ply if there is one, or of all depth images. Images
+of the ANYmal robot (names that contain "anymal") are upside down, and its poses 0.4 m behind its
+sensor.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.data.checks.poses import LARGEST_MOTION_M, check_positions
 from internnav_hf.data.cost_maps.clouds import (
     OBSTACLE_NEIGHBOURS,
     depth_points,
@@ -33,9 +34,11 @@ from internnav_hf.data.cost_maps.geometric import (
 )
 from internnav_hf.data.cost_maps.grid import GridMap
 from internnav_hf.data.formats.planners.scene import (
+    CLOUD,
     Pinhole,
+    built_map,
     check_covered,
-    kept_map,
+    cloud_points,
     known_depth,
     pose_matrices,
     read_numbers,
@@ -43,7 +46,6 @@ from internnav_hf.data.formats.planners.scene import (
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.folders import did_you_mean, open_file, subfolders
 from internnav_hf.data.readers.images import open_depth
-from internnav_hf.data.tables import folder_stamps
 
 POSES, INTRINSIC = "odom_ground_truth.txt", "depth_intrinsic.txt"
 EXTRINSIC, LIST = "camera_extrinsic.txt", "training_list.txt"
@@ -63,6 +65,7 @@ class IPlannerScene:
         self.settings = settings or GeometricSettings()
         poses = read_numbers(folder / POSES, 7, "7 numbers a line: x, y, z, qx, qy, qz, qw")
         self.poses = pose_matrices(poses, folder / POSES)
+        check_positions(self.poses[:, :3, 3], folder / POSES, "poses", LARGEST_MOTION_M)
         self.is_anymal = ANYMAL in self.name
         if self.is_anymal:
             self.poses[:, :3, 3] += ANYMAL_SENSOR_M * self.poses[:, :3, 0]
@@ -93,24 +96,17 @@ class IPlannerScene:
         """The published map in the folder, or one built here."""
         if (self.folder / "maps" / "data" / f"{MAP}_map.txt").exists():
             return read_map(self.folder / "maps", MAP)
-        digest = hashlib.blake2b(repr(self.settings).encode(), digest_size=8)
-        for stamp in folder_stamps(self.folder):
-            digest.update(stamp.encode(errors="surrogateescape"))
-        return kept_map(self.cache_dir / f"cost-map-{digest.hexdigest()}", self._build)
+        return built_map(self.folder, self.cache_dir, self.settings, self._build)
 
     def _build(self) -> GridMap:
         height = float(np.mean(self.poses[:, 2, 3]))
         low = self.settings.obstacle_range_m[0]
         settings = replace(self.settings, obstacle_range_m=(low, ROBOT_HEIGHTS * height))
-        try:
-            obstacles, free = split_by_height(self._cloud(height), settings)
-            obstacles = obstacles[is_no_stray(obstacles, OBSTACLE_NEIGHBOURS)]
-            return geometric_map_of(obstacles, free, settings)
-        except ValueError as error:
-            if str(self.folder) in str(error):
-                raise
-            expected = "floor and obstacles to make it of"
-            raise broken(self.folder, "map", error, expected) from error
+        file = self.folder / CLOUD
+        points = cloud_points(file)[0] if file.exists() else self._cloud(height)
+        obstacles, free = split_by_height(points, settings)
+        obstacles = obstacles[is_no_stray(obstacles, OBSTACLE_NEIGHBOURS)]
+        return geometric_map_of(obstacles, free, settings)
 
     def _cloud(self, height: float) -> np.ndarray:
         """(N, 3) what all depth images show, of robots on level ground: without pitch and roll, and

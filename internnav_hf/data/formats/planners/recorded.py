@@ -21,7 +21,12 @@ from internnav_hf.data.cost_maps.geometric import (
     split_by_height,
 )
 from internnav_hf.data.cost_maps.grid import GridMap
-from internnav_hf.data.cost_maps.semantic import SemanticSettings, costs_of_colours, semantic_map
+from internnav_hf.data.cost_maps.semantic import (
+    SemanticSettings,
+    costs_of_colours,
+    ground_of_colours,
+    semantic_map,
+)
 from internnav_hf.data.formats.planners.scene import check_covered, kept_map
 from internnav_hf.data.obstacles import read_cloud
 from internnav_hf.data.readers.errors import broken
@@ -31,7 +36,7 @@ from internnav_hf.geometry import camera_pose
 
 DEPTH, SEMANTICS = "observation.images.depth", "observation.images.semantics"
 FRAME_STEP, PIXEL_STEP = 4, 8  # of the depth images that maps are made of
-MAP_VERSION = 1  # part of the cache's name; raise it when maps change
+MAP_VERSION = 2  # part of the cache's name; raise it when maps change
 FLOOR_M = 0.05  # points of the cloud up to that height are floor, if they are no obstacles
 
 
@@ -83,7 +88,8 @@ class RecordedScene:
     def _build(self) -> GridMap:
         try:
             if isinstance(self.settings, SemanticSettings):
-                return semantic_map(*self._classified(), self.settings)
+                points, costs, is_ground = self._classified()
+                return semantic_map(points, costs, self.settings, is_ground)
             return geometric_map_of(*self._split(), self.settings)
         except ValueError as error:
             folder = self.rows[0].folder
@@ -101,23 +107,26 @@ class RecordedScene:
         parts = [points for points, _, _ in self._seen()]
         return split_by_height(thinned(np.concatenate(parts), 0.9 * spacing), self.settings)
 
-    def _classified(self) -> tuple[np.ndarray, np.ndarray]:
-        """Points (N, 3) of the depth images and what their classes cost (N,)."""
-        points, costs = [], []
+    def _classified(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Points (N, 3) of the depth images, what their classes cost (N,), and whether these are
+        ground (N,).
+        """
+        points, costs, is_ground = [], [], []
         for seen, frame, where in self._seen():
             colours = self.semantics(frame)
             if colours is None:
                 raise broken(self.rows[0].folder, "semantics", "no images", f"those of {SEMANTICS}")
             points.append(seen)
             costs.append(costs_of_colours(colours[where]))
-        points, costs = np.concatenate(points), np.concatenate(costs)
+            is_ground.append(ground_of_colours(colours[where]))
+        points, costs, is_ground = map(np.concatenate, (points, costs, is_ground))
         if np.isnan(costs).any():
             share = np.isnan(costs).mean()
             found = f"{share:.0%} of the pixels in colours of no class"
             raise broken(self.rows[0].folder, "semantics", found, "colours of ViPlanner's table")
         cubes = np.floor(points / self.settings.resolution_m).astype(np.int64)
         _, chosen = np.unique(cubes, axis=0, return_index=True)
-        return points[chosen], costs[chosen]
+        return points[chosen], costs[chosen], is_ground[chosen]
 
     def _seen(self) -> Iterator[tuple[np.ndarray, int, tuple]]:
         """Points (N, 3) of every fourth frame, the frame and their pixels (rows, columns)."""

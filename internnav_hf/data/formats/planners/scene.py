@@ -3,8 +3,10 @@
 Legend: T frames, X and Y cells of the map.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -12,12 +14,16 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.data.cost_maps.geometric import GeometricSettings
 from internnav_hf.data.cost_maps.grid import GridMap
+from internnav_hf.data.cost_maps.semantic import SemanticSettings
+from internnav_hf.data.obstacles import read_ply
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.folders import open_file
-from internnav_hf.data.tables import build_once
+from internnav_hf.data.tables import build_once, folder_stamps
 
 MEDIAN_DEPTH_M = (0.05, 100.0)  # of a view with any depth; millimetres and metres lie 1000 apart
+CLOUD = "cloud.ply"
 LARGEST_TEXT = 1 << 28  # bytes of a file of numbers
 UNIT_LENGTH = 0.01  # tolerated error of a quaternion's
 
@@ -28,9 +34,17 @@ class PlannerScene(Protocol):
     name: str
     poses: np.ndarray
     """(T, 4, 4) T_world_robot: x forward, y left, z up; metres"""
-    walks: Sequence[range]
-    grid: GridMap
     camera: CameraSpec
+
+    @property
+    def walks(self) -> Sequence[range]:
+        """See the class."""
+        ...
+
+    @cached_property
+    def grid(self) -> GridMap:
+        """The map of the place."""
+        ...
 
     def depth(self, frame: int) -> np.ndarray:
         """(rows, columns) float32 metres; 0 where unknown."""
@@ -130,6 +144,43 @@ def kept_map(folder: Path, build: Callable[[], GridMap]) -> GridMap:
 
     build_once(folder, write)
     return open_map(folder)
+
+
+def built_map(
+    folder: Path,
+    cache_dir: Path,
+    settings: GeometricSettings | SemanticSettings,
+    build: Callable[[], GridMap],
+) -> GridMap:
+    """The map that `build` makes of the files in an environment's `folder`, kept in `cache_dir`;
+    what it cannot be made of is told with the folder.
+    """
+
+    def told() -> GridMap:
+        try:
+            return build()
+        except ValueError as error:
+            if str(folder) in str(error):
+                raise
+            raise broken(folder, "map", error, "floor and obstacles to make it of") from error
+
+    digest = hashlib.blake2b(repr(settings).encode(), digest_size=8)
+    for stamp in folder_stamps(folder):
+        digest.update(stamp.encode(errors="surrogateescape"))
+    return kept_map(cache_dir / f"cost-map-{digest.hexdigest()}", told)
+
+
+def cloud_points(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Points (N, 3) of a PLY file, and their colours (N, 3) uint8 if it has any; ValueError unless
+    all are finite.
+    """
+    points, colours = read_ply(path)
+    if not len(points) or not np.isfinite(points).all():
+        found = "nan or infinity" if len(points) else "none"
+        raise broken(path, "points", found, "finite numbers")
+    if len(colours) != len(points):
+        return points, None
+    return points, np.round(255 * colours[:, :3]).astype(np.uint8)
 
 
 def open_map(folder: Path) -> GridMap:

@@ -7,15 +7,16 @@
     <root>/<name>/depth/0012_cam0.png or .npy   millimetres
     <root>/<name>/semantics/0012_cam1.png       colours of the classes
     <root>/<name>/maps/data/cost_map_sem_map.txt, _ground.txt, maps/params/config_cost_map_sem.yaml
+    <root>/<name>/cloud.ply                     points in colours of the classes
 
 Semantic images are those of another camera: each depth pixel takes the colour that it has there,
-and black where it is not seen. Maps are read; they are made of coloured clouds by
-`semantic_map` and `geometric_map` of `cost_maps`.
+and black where it is not seen. A map that is not there is built of the cloud, once.
 
 Legend: N depth pixels.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,19 +24,31 @@ import numpy as np
 import yaml
 
 from internnav_hf.camera import CameraSpec
+from internnav_hf.data.cost_maps.clouds import SEMANTIC_NEIGHBOURS
+from internnav_hf.data.cost_maps.geometric import GeometricSettings, geometric_map
 from internnav_hf.data.cost_maps.grid import GridMap
+from internnav_hf.data.cost_maps.semantic import (
+    SemanticSettings,
+    costs_of_colours,
+    ground_of_colours,
+    semantic_map,
+)
 from internnav_hf.data.formats.planners.iplanner import (
     ROBOT_FROM_OPTICAL,
     check_grids,
     read_grid,
 )
 from internnav_hf.data.formats.planners.scene import (
+    CLOUD,
     Pinhole,
+    built_map,
     check_covered,
+    cloud_points,
     known_depth,
     pose_matrices,
     read_numbers,
 )
+from internnav_hf.data.index import DEFAULT_CACHE
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.folders import did_you_mean, open_file, state_of, subfolders
 from internnav_hf.data.readers.images import open_depth, open_image
@@ -52,8 +65,14 @@ _LARGEST_YAML = 1 << 20
 class ViPlannerScene:
     """One environment; see `PlannerScene`."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.name = folder, folder.name
+    def __init__(
+        self,
+        folder: Path,
+        cache_dir: Path = DEFAULT_CACHE,
+        settings: GeometricSettings | SemanticSettings | None = None,
+    ):
+        self.folder, self.name, self.cache_dir = folder, folder.name, cache_dir
+        self.settings = settings or SemanticSettings()
         files = sorted(folder.glob(EXTRINSICS))
         self.suffixes = [file.stem.removeprefix("camera_extrinsic") for file in files]
         poses = [pose_matrices(read_numbers(f, 7, "7 numbers a line"), f) for f in files]
@@ -86,20 +105,33 @@ class ViPlannerScene:
         path = self._file("semantics", frame, self.suffixes[-1], (".png",))
         colours = np.asarray(open_image(path))
         self.pinholes[1].camera(colours.shape[1::-1], self.folder / INTRINSICS)
+        matrices = (self.pinholes[0].intrinsics, self.pinholes[1].intrinsics)
         poses = (self.poses[frame], self.semantic_poses[frame])
-        return warped(colours, self.depth(frame), *(p.intrinsics for p in self.pinholes), *poses)
+        return warped(colours, self.depth(frame), *matrices, *poses)
 
     @cached_property
     def grid(self) -> GridMap:
-        """The published map in the folder."""
+        """The published map in the folder, or one built here."""
         folder = self.folder / "maps"
         name = next((n for n in MAPS if (folder / "data" / f"{n}_map.txt").exists()), None)
+        if name is None and (self.folder / CLOUD).exists():
+            return built_map(self.folder, self.cache_dir, self.settings, self._build)
         if name is None:
             expected = " or ".join(f"maps/data/{name}_map.txt" for name in MAPS)
-            raise broken(self.folder, "maps", "none", expected)
+            raise broken(self.folder, "maps", "none", f"{expected}, or {CLOUD} to make it of")
         costs, ground = (read_grid(folder / "data" / f"{name}_{k}.txt") for k in ("map", "ground"))
         check_grids(costs, ground, folder)
         return GridMap(costs, *read_place(folder / "params" / f"config_{name}.yaml"), ground)
+
+    def _build(self) -> GridMap:
+        points, colours = cloud_points(self.folder / CLOUD)
+        if isinstance(self.settings, GeometricSettings):
+            return geometric_map(points, self.settings)
+        if colours is None:
+            raise broken(self.folder / CLOUD, "colours", "none", "those of the classes")
+        settings = replace(self.settings, stray_neighbours=SEMANTIC_NEIGHBOURS)
+        is_ground = ground_of_colours(colours)
+        return semantic_map(points, costs_of_colours(colours), settings, is_ground)
 
     def _file(self, kind: str, frame: int, suffix: str, endings: tuple[str, ...]) -> Path:
         files = [self.folder / kind / f"{frame:04d}{suffix}{ending}" for ending in endings]

@@ -1,7 +1,10 @@
 """Scenes of planners: published layouts read as they are, recorded walks with maps made of them."""
 
+import shutil
+
 import numpy as np
 import pytest
+import trimesh
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
@@ -19,6 +22,7 @@ from tests.data.planner_folders import (
     WALL_X,
     rows_of,
     views,
+    write_cloud,
     write_iplanner,
     write_viplanner,
     write_walks,
@@ -47,6 +51,39 @@ def test_a_map_is_built_of_depth_once(tmp_path, monkeypatch):
     monkeypatch.setattr(IPlannerScene, "_build", None)
     again = IPlannerScene(folder, tmp_path / "cache", settings)
     np.testing.assert_allclose(again.grid.costs, scene.grid.costs)
+
+
+def test_a_map_is_built_of_the_folders_cloud(tmp_path):
+    folder, settings = write_iplanner(tmp_path, with_map=False), GeometricSettings(0.1)
+    write_cloud(folder)
+    plain = IPlannerScene(folder, tmp_path / "cache", settings).grid
+    home = write_viplanner(tmp_path)
+    shutil.rmtree(home / "maps")
+    write_cloud(home, coloured=True)
+    for kind in (SemanticSettings(0.1), SemanticSettings(0.1, follows_ground=True), settings):
+        grid = ViPlannerScene(home, tmp_path / "cache", kind).grid
+        for one in (grid, plain):
+            assert one.at(np.array([[2.0, 0.0]])) < 0.3
+            assert one.at(np.array([[WALL_X, 0.0]])) > 0.5
+        assert (grid.ground is None) == (not getattr(kind, "follows_ground", False))
+
+
+@pytest.mark.parametrize(
+    ("points", "colours", "message"),
+    [
+        ([[np.nan, 0, 0]], [FLOOR], "points: found nan or infinity"),
+        ([[1.0, 0, 0]], None, "colours: found none, expected those of the classes"),
+        ([[1.0, 0, 0]], [FLOOR], "map: found 1 of 1 points of known classes up to 2.1 m high"),
+        ([[1.0, 0, 0]] * 20, [(1, 2, 3)] * 20, "map: found 0 of 20 points of known classes"),
+        ([[1.0, 0, 0], [1e9, 0, 0]], [FLOOR] * 2, "map: found points 1e[+]09 x 2 m apart"),
+    ],
+)
+def test_a_cloud_of_which_no_map_can_be_made_is_one_error(tmp_path, points, colours, message):
+    home = write_viplanner(tmp_path)
+    shutil.rmtree(home / "maps")
+    trimesh.PointCloud(points, colours).export(home / "cloud.ply")
+    with pytest.raises(ValueError, match=f"{home}.*: {message}"):
+        ViPlannerScene(home, tmp_path / "cache")
 
 
 def test_anymals_images_are_turned_and_its_poses_moved(tmp_path):
@@ -126,10 +163,17 @@ def _write(folder, name, text):
     (folder / name).write_text(text)
 
 
+JUMP = "".join(f"{x} 0 0 0 0 0 1\n" for x in (0, 1, 2, 9))
 IPLANNER_FAULTS = {
     "yaw in degrees": (
         lambda f: _write(f, "odom_ground_truth.txt", "[0, 0, 0, 0, 0, 90, 1]\n" * 24),
         "odom_ground_truth.txt: poses: found a quaternion of length 90",
+    ),
+    "a jump": (
+        lambda f: _write(
+            f, "odom_ground_truth.txt", "".join(f"{x} 0 0 0 0 0 1\n" for x in (0, 1, 2, 9))
+        ),
+        "odom_ground_truth.txt: poses: found a jump of 7 m to frame 3",
     ),
     "no numbers": (
         lambda f: _write(f, "odom_ground_truth.txt", "x y z\n"),
@@ -180,7 +224,8 @@ def test_what_is_wrong_with_an_environment_of_iplanner_is_one_error(fault, tmp_p
         IPlannerScene(folder, tmp_path / "cache")
 
 
-VIPLANNER_FAULTS = {
+VJUMP = "".join(f"{x} 0 0 0 0 0 1\n" for x in (0, 1, 2, 9))
+IPLANNER_FAULTS = {
     "metres": (
         lambda f: np.save(f / "depth" / "0000_cam0.npy", np.full((48, 64), 3.0)),
         "0000_cam0.npy: depth: found a median of 0.003 m",
