@@ -5,6 +5,7 @@
     python scripts/check_dataset.py data/vln_n1
     python scripts/check_dataset.py data/vln_pe/traj_data
     python scripts/check_dataset.py data/recon          # trajectories of GNM, ViNT and NoMaD
+    python scripts/check_dataset.py data/iplanner       # environments of iPlanner or ViPlanner
 
 Reads every episode anew, without the cache. Exit code 1 if something is broken or nothing readable
 is found.
@@ -22,7 +23,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from internnav_hf.command_line import LineParser, ends_in_one_line, positive_number, whole_number
+from internnav_hf.data.cost_maps.geometric import GeometricSettings
 from internnav_hf.data.episode import parquet_path, read_info
+from internnav_hf.data.formats.planners.iplanner import POSES
+from internnav_hf.data.formats.planners.viplanner import EXTRINSICS
 from internnav_hf.data.formats.trajectories import is_trajectory_root, trajectories
 from internnav_hf.data.formats.vln_ce.index import vln_ce
 from internnav_hf.data.formats.vln_ce.names import DatasetName, camera_settings, parse_dataset_names
@@ -35,14 +39,19 @@ from internnav_hf.data.formats.vln_pe.index import vln_pe
 from internnav_hf.data.formats.vln_pe.reader import is_vln_pe
 from internnav_hf.data.index import EpisodeTable, index_folders
 from internnav_hf.data.readers.columns import column_names
-from internnav_hf.data.readers.folders import walk_folders, with_siblings
+from internnav_hf.data.readers.folders import subfolders, walk_folders, with_siblings
 from internnav_hf.data.readers.images import open_image
 from internnav_hf.data.rows import EpisodeRow
 from internnav_hf.data.tasks.image_goal_targets import mean_spacing
+from internnav_hf.data.tasks.planner import open_scenes
 from internnav_hf.data.tasks.system2_sampling import SamplingRules, sample_table
 
 PUBLISHED_CAMERAS = ("125cm_0_30", "125cm_0_45", "60cm_15_15", "60cm_30_30")
 CLASS_NAMES = ("pixel goals", "turns", "stops")
+OTHER_LAYOUTS = (
+    "data/ beside videos/ (vln_n1, vln_pe), TRAJECTORY/traj_data.pkl, NAME/odom_ground_truth.txt "
+    "(iPlanner) and NAME/camera_extrinsic*.txt (ViPlanner)"
+)
 ACTION_NAMES = ("stop", "forward", "left", "right")
 
 
@@ -55,11 +64,14 @@ def main() -> int:
             return verdict(report(options, with_siblings(units, options.root)))
     if is_trajectory_root(options.root):
         return verdict(report_trajectories(options))
+    if planner_names(options.root):
+        return verdict(report_planners(options))
     try:
         scenes = with_siblings(find_scenes(options.root), options.root)
         wanted = parse_dataset_names(options.dataset) if options.dataset else []
     except ValueError as error:
         print(error)
+        print(f"The other layouts are known by {OTHER_LAYOUTS}.")
         return 1
     num_broken = 0
     groups = [(folder, list(group)) for folder, group in groupby(scenes, lambda s: s.parent)]
@@ -295,13 +307,40 @@ def report_trajectories(options: argparse.Namespace) -> int:
     return len(problems)
 
 
+def planner_names(root: Path) -> list[str]:
+    """Environments of iPlanner or ViPlanner."""
+    folders = subfolders(root) if root.is_dir() else []
+    return [f.name for f in folders if (f / POSES).exists() or any(f.glob(EXTRINSICS))]
+
+
+def report_planners(options: argparse.Namespace) -> int:
+    """Open each environment with its map, and say how long it is."""
+    problems: list[str] = []
+    names = planner_names(options.root)
+    print(f"\n{options.root}: {len(names)} environments of iPlanner or ViPlanner")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            try:
+                settings = GeometricSettings()
+                (scene,) = open_scenes(options.root, [name], settings, Path(folder))
+                cells = "x".join(map(str, scene.grid.costs.shape))
+                print(f"  {name}: {len(scene.poses)} frames, a map of {cells} cells")
+                for frame in range(len(scene.poses)) if options.verify_images else ():
+                    scene.depth(frame)
+                    scene.semantics(frame)
+            except ValueError as error:
+                problems.append(str(error))
+    list_broken(problems, options.max_listed)
+    return len(problems)
+
+
 def report_vln_pe(options: argparse.Namespace, units: list[Path]) -> int:
     """Check all episodes of `vln_pe`, and describe them."""
     whole_names = [unit.absolute() for unit in units]
     rules = VLNRules(frames=FrameRules(options.depth_unit_m))
     table = index_folders(vln_pe(whole_names[0].parents[1], rules), whole_names)
     print(f"\n{options.root}: {len(units)} folders with episodes")
-    print("  layout: InternData-N1 vln_pe, for Seq2Seq, CMA and RDP")
+    print("  layout: InternData-N1 vln_pe, for Seq2Seq, CMA and RDP; with a camera for all models")
     describe_vln_pe(table)
     problems = list(table.broken_episodes)
     if options.verify_images:

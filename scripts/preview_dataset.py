@@ -1,7 +1,7 @@
 """Show training samples on one HTML page, with images, prompts and answers.
 
     python scripts/preview_dataset.py data/vln_ce/traj_data --dataset r2r_125cm_0_30
-    python scripts/preview_dataset.py data/vln_ce/traj_data --dual-system
+    python scripts/preview_dataset.py outputs/demo/data --dataset r2r_125cm_0_30 --dual-system
     python scripts/preview_dataset.py data/vln_pe/traj_data --whole-walks
 
 With --dual-system the samples are those of the dual system: pixel goals, and the frames on the path
@@ -23,6 +23,9 @@ from PIL import Image, ImageDraw
 from internnav_hf.camera import CameraSpec, resize_view
 from internnav_hf.command_line import LineParser, ends_in_one_line, output_folder, whole_number
 from internnav_hf.data import DualSystemDataset, System2Dataset, VLNDataset
+from internnav_hf.data.formats.vln_ce.names import SETTING_PATTERN, camera_settings
+from internnav_hf.data.formats.vln_ce.reader import EPISODES_FILE
+from internnav_hf.data.readers.folders import subfolders
 from internnav_hf.data.tasks.vln import read_texts
 from internnav_hf.data.vocabulary import learn_words
 from internnav_hf.files import write_text
@@ -61,7 +64,7 @@ def main() -> None:
     """Write the page and print its path."""
     parser = LineParser(__doc__)
     parser.add_argument("data_root", type=Path, help="the folder with r2r/, rxr/, ...")
-    parser.add_argument("--dataset", default="r2r_125cm_0_30", help="one or more, comma-separated")
+    parser.add_argument("--dataset", help="one or more, comma-separated; default: the only one")
     parser.add_argument(
         "--num-samples", type=whole_number(1), default=12, help="samples, spread over the classes"
     )
@@ -74,11 +77,30 @@ def main() -> None:
     if options.whole_walks:
         preview_episodes(options)
         return
+    name = options.dataset or only_dataset(options.data_root)
     make = partial(DualSystemDataset, depth=False) if options.dual_system else System2Dataset
-    dataset = make(options.data_root, options.dataset, seed=options.seed)
+    dataset = make(options.data_root, name, seed=options.seed)
     indices = choose(dataset, options.num_samples, options.seed)
-    write_text(options.out, page(dataset, options.dataset, indices))
+    write_text(options.out, page(dataset, name, indices))
     print(f"{len(indices)} of {len(dataset)} samples: {options.out}")
+
+
+def only_dataset(root: Path) -> str:
+    """The name of the dataset below `root`, with its first camera if it is of `vln_ce`; ValueError
+    if there are several.
+    """
+    folders = subfolders(root) if root.is_dir() else []
+    if len(folders) != 1:
+        shown = ", ".join(folder.name for folder in folders[:10]) or "none"
+        raise ValueError(f"{root}: found {shown}, expected one dataset: pass --dataset NAME.")
+    scenes = [scene for scene in subfolders(folders[0]) if (scene / EPISODES_FILE).is_file()]
+    found = [SETTING_PATTERN.fullmatch(s) for scene in scenes for s in camera_settings(scene)]
+    cameras = sorted({(match[1], int(match[2])) for match in found if match})
+    if not cameras:
+        return folders[0].name
+    height = cameras[0][0]
+    pitches = [pitch for one, pitch in cameras if one == height]
+    return f"{folders[0].name}_{height}_{pitches[0]}_{pitches[:2][-1]}"
 
 
 def preview_episodes(options: argparse.Namespace) -> None:

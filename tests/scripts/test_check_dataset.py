@@ -1,9 +1,11 @@
+import shutil
 import sys
 
 import pytest
 
 from scripts import check_dataset
 from tests.data import trajectories, vln_n1, vln_pe
+from tests.data.planner_folders import write_iplanner, write_viplanner
 from tests.data.vln_ce import DOWN, image_of, parquet_of, straight_episode, write_scene
 
 
@@ -70,6 +72,21 @@ def test_a_folder_without_scenes_is_answered(tmp_path, check):
     code, text = check(tmp_path)
     assert code == 1
     assert "no scene found" in text
+    assert "traj_data.pkl" in text
+
+
+def test_environments_of_planners_are_described(tmp_path, check):
+    for write in (write_iplanner, write_viplanner):
+        root = tmp_path / write.__name__
+        broken = write(root, "a").parent / "b"
+        write(root, "b")
+        code, text = check(root, "--verify-images")
+        assert code == 0
+        assert "a: 24 frames, a map of 70x40 cells" in text
+        shutil.rmtree(broken / "maps" / "params")
+        code, text = check(root)
+        assert code == 1
+        assert f"broken: {broken / 'maps'}" in text
 
 
 def test_a_sound_folder_of_system1_is_described(tmp_path, check):

@@ -1,6 +1,7 @@
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from internnav_hf.camera import CameraSpec
@@ -27,6 +28,14 @@ def test_the_page_shows_every_class(tmp_path, monkeypatch):
     for words in ("pixel goal: 10 20", "turn: ←", "stop: STOP", "&lt;go&gt;"):
         assert words in page
     assert 'src="http' not in page
+
+
+def test_one_of_several_datasets_is_asked_for(tmp_path):
+    write_scene(tmp_path / "rxr" / "a", [straight_episode(0)])
+    assert preview_dataset.only_dataset(tmp_path) == "rxr_125cm_0_30"
+    (tmp_path / "r2r").mkdir()
+    with pytest.raises(ValueError, match="found r2r, rxr, expected one dataset: pass --dataset"):
+        preview_dataset.only_dataset(tmp_path)
 
 
 def test_the_page_of_the_dual_system_shows_the_way(tmp_path, monkeypatch):

@@ -61,6 +61,9 @@ class AnswerKind(IntEnum):
     LOOK_DOWN = 3
     UNPARSABLE = 4
 
+    def __str__(self) -> str:
+        return self.name
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -85,3 +85,7 @@ def test_unknown_and_missing_actions_are_refused():
         Answer.of_actions([2, 7])
     with pytest.raises(ValueError, match="at least one action"):
         Answer.of_actions([])
+
+
+def test_a_kind_is_told_by_its_name():
+    assert str(AnswerKind.PIXEL_GOAL) == "PIXEL_GOAL"

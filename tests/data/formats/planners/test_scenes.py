@@ -224,8 +224,7 @@ def test_what_is_wrong_with_an_environment_of_iplanner_is_one_error(fault, tmp_p
         IPlannerScene(folder, tmp_path / "cache")
 
 
-VJUMP = "".join(f"{x} 0 0 0 0 0 1\n" for x in (0, 1, 2, 9))
-IPLANNER_FAULTS = {
+VIPLANNER_FAULTS = {
     "metres": (
         lambda f: np.save(f / "depth" / "0000_cam0.npy", np.full((48, 64), 3.0)),
         "0000_cam0.npy: depth: found a median of 0.003 m",
