@@ -148,6 +148,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         name="DDPPO",
         folder="ddppo",
+        benchmark="visual_navigation",
         paper=("DD-PPO", "1911.00357"),
         licence="other",  # terms of use of the scans that it was trained in
         released="ddppo.released.is_released",

@@ -33,6 +33,7 @@ LAYERS["models"] = {"catalog", "field_files", "weights", "publishing", "models"}
 LAYERS["data"] = {"camera", "files", "geometry", "signals", "trajectory", "data"}
 LAYERS["data"] |= {"models.system2.dialogue", "models.navdp.letterbox", "weights.pickled_data"}
 LAYERS["data"] |= {f"models.planners.{n}" for n in ("semantics", "training_settings", "views")}
+LAYERS["data"] |= {"models.ddppo.views"}
 LAYERS["sim"] = {"camera", "files", "geometry", "trajectory", "data", "sim"}
 LAYERS["sim"] |= {"models.planners.semantics"}
 BELOW = {*LAYERS} - {"sim"}

@@ -1,5 +1,6 @@
 """Policies: models at inference. `reset(instruction)`, then `act(observation)` at each step."""
 
+from internnav_hf.policies.ddppo import DDPPOEpisode, DDPPOPolicy, DDPPOStep
 from internnav_hf.policies.decisions import Decision
 from internnav_hf.policies.dual_system import DualSystemPolicy, DualSystemStep
 from internnav_hf.policies.episodes import FrameHistory
@@ -18,6 +19,7 @@ from internnav_hf.policies.goals import (
     PixelGoal,
     PointGoal,
     PointImageGoal,
+    PositionGoal,
 )
 from internnav_hf.policies.loading import (
     family_of_checkpoint,
@@ -39,6 +41,9 @@ from internnav_hf.policies.vln import VLNEpisode, VLNPolicy, VLNStep
 
 __all__ = [
     "AnswerWith",
+    "DDPPOEpisode",
+    "DDPPOPolicy",
+    "DDPPOStep",
     "Decision",
     "DualSystemPolicy",
     "DualSystemStep",
@@ -61,6 +66,7 @@ __all__ = [
     "PlannerStep",
     "PointGoal",
     "PointImageGoal",
+    "PositionGoal",
     "RDPEpisode",
     "RDPPolicy",
     "System2Episode",

@@ -1,7 +1,7 @@
-"""Goals of a visual-navigation policy: the four tasks of NavDP, two goals at once, and a map.
+"""Goals of a visual-navigation policy: NavDP's four tasks, two goals at once, a map, a position.
 
 A goal belongs to its observation: a point is given in the robot's frame at that time, so that the
-caller must transform it as the robot moves; a pixel and an image do not change.
+caller must transform it as the robot moves; a position, a pixel and an image do not change.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,6 +20,14 @@ class PointGoal:
     """Go to `xy`, in metres in the robot's frame now (x forward, y left)."""
 
     kind: ClassVar[str] = "point"
+    xy: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class PositionGoal:
+    """Go to `xy`, in metres in the world of the observations' `pose`."""
+
+    kind: ClassVar[str] = "position"
     xy: tuple[float, float]
 
 
@@ -70,7 +78,7 @@ class MapGoal:
     images: Sequence[Picture]
 
 
-Goal = PointGoal | ImageGoal | PixelGoal | NoGoal | PointImageGoal | MapGoal
+Goal = PointGoal | PositionGoal | ImageGoal | PixelGoal | NoGoal | PointImageGoal | MapGoal
 
 
 def checked_goal(goal: Any, kinds: Collection[str], where: str) -> Goal:
@@ -81,7 +89,7 @@ def checked_goal(goal: Any, kinds: Collection[str], where: str) -> Goal:
         shown = repr(goal) if isinstance(goal, type | tuple | str | None) else described(goal)
         raise ValueError(
             f"{where}: found {shown[:60]}, expected a PointGoal, ImageGoal, PixelGoal, "
-            "PointImageGoal, MapGoal or NoGoal()."
+            "PointImageGoal, PositionGoal, MapGoal or NoGoal()."
         )
     for kind in goal.kind.split("+"):
         if kind not in kinds:

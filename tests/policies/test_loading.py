@@ -102,7 +102,7 @@ def test_what_drives_no_robot_is_one_clear_error(tmp_path):
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "empty").mkdir()
-    goal_models = "navdp, iplanner, viplanner, gnm, vint, nomad"
+    goal_models = "navdp, iplanner, viplanner, gnm, vint, nomad, ddppo"
     known = f"expected dual_system, system2, {goal_models}, rdp, seq2seq or cma"
     for name, message in (
         ("expert", f"expert: found navdp_action_expert, {known}"),

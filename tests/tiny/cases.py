@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from internnav_hf.models.dual_system.model import DualSystemModel
 from tests.tiny.batch import tiny_batch
-from tests.tiny.ddppo import ddppo_batch, tiny_ddppo
+from tests.tiny.ddppo import ddppo_batch, ddppo_policy, tiny_ddppo
 from tests.tiny.gnm import image_goal_policy, tiny_image_goal
 from tests.tiny.navdp import tiny_navdp, tiny_navdp_model
 from tests.tiny.nextdit import tiny as tiny_nextdit
@@ -135,7 +135,7 @@ CASES = {
         for name in ("gnm", "vint", "nomad")
     },
     "vint-late-fusion": Case(partial(tiny_image_goal, "vint", late_fusion=True), image_goal_batch),
-    "ddppo": Case(tiny_ddppo, ddppo_batch),
+    "ddppo": Case(tiny_ddppo, ddppo_batch, ddppo_policy),
     "ddppo-continuous": Case(
         partial(tiny_ddppo, action_space="continuous", num_actions=2), ddppo_batch
     ),

@@ -9,6 +9,7 @@ from torch import Tensor
 from internnav_hf.models.ddppo.config import DDPPOConfig
 from internnav_hf.models.ddppo.model import DDPPOModel
 from internnav_hf.models.ddppo.released import released_fields, released_keys
+from internnav_hf.policies.ddppo import DDPPOPolicy
 from tests.golden import GOLDEN
 from tests.tiny.seeded_weights import seeded_tensor
 
@@ -36,6 +37,11 @@ def ddppo_batch(model: DDPPOModel) -> dict[str, Tensor]:
     batch = {key: torch.cat([tensor] * 4) for key, tensor in model.dummy_inputs.items()}
     batch["masks"][2:4, 1] = False
     return batch | {"episode_mask": torch.arange(8) != 5}
+
+
+def ddppo_policy(trained=None, **settings) -> DDPPOPolicy:
+    """Trained with the stored camera(s) `trained`."""
+    return DDPPOPolicy(tiny_ddppo(camera=trained), **settings)
 
 
 def golden(name: str) -> dict[str, Tensor]:

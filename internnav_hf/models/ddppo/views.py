@@ -1,0 +1,40 @@
+"""Views and goals as DD-PPO's agent takes them, in training as on a robot."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from internnav_hf.models.ddppo.config import DDPPOConfig
+
+
+def scaled_depth(depth: np.ndarray, config: DDPPOConfig, metres: bool = False) -> Tensor:
+    """(h, w, 1) in 0..1 of the model's size, from `depth` (H, W) in metres, 0, NaN or infinite
+    where unknown; `metres` leaves it in metres, unclipped.
+
+    Pixels are means of what is known in their area, and 0 where nothing is.
+    """
+    seen = torch.as_tensor(np.ascontiguousarray(depth), dtype=torch.float32)[None, None]
+    is_known = seen.isfinite() & (seen > 0)
+    size = (config.image_height, config.image_width)
+    known = F.interpolate(is_known.float(), size, mode="area")
+    total = F.interpolate(seen.where(is_known, 0), size, mode="area")
+    mean = (total / known.clamp(min=torch.finfo(torch.float32).tiny))[0, 0, ..., None]
+    if metres:
+        return mean
+    low, high = config.min_depth_m, config.max_depth_m
+    return (mean.clamp(low, high) - low) / (high - low)
+
+
+def sized_rgb(rgb: np.ndarray, config: DDPPOConfig) -> Tensor:
+    """(h, w, 3) uint8 of the model's size, from `rgb` (H, W, 3) uint8; means over areas."""
+    seen = torch.as_tensor(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float()
+    sized = F.interpolate(seen, (config.image_height, config.image_width), mode="area")
+    return sized[0].permute(1, 2, 0).round().to(torch.uint8)
+
+
+def polar(xy: tuple[float, float]) -> tuple[float, float]:
+    """Distance in m and angle in rad, left positive, of a point in the robot's frame."""
+    return math.hypot(*xy), math.atan2(xy[1], xy[0])
