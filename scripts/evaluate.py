@@ -13,12 +13,16 @@ dual system has two rows: along its own trajectories, and as a System2 whose goa
 follower reaches. With --system1, a NavDP, any System2's goals are reached along NavDP's
 trajectories as well (the published decoupled System1). Writes metrics.json, metrics.md and
 report.html to --out. An interrupted run goes on where it was when it is started again with the same
-arguments. Without --model only the baselines are evaluated. With --data_root and --datasets, single
-decisions on held-out samples are measured too, and a dual system's single trajectories.
+arguments; under `accelerate launch` the processes share the episodes. Without --model only the
+baselines are evaluated. With --data_root and --datasets, single decisions on held-out samples are
+measured too, and a dual system's single trajectories.
 """
 
 import logging
 import sys
+
+import torch
+from accelerate import PartialState
 
 from internnav_hf.arguments.training import parse_arguments
 from internnav_hf.command_line import ends_in_one_line
@@ -38,10 +42,14 @@ def run(options: list[str]) -> None:
         kinds = (visual_navigation.VisualNavigationArguments, EpisodeRules, DrivingRules)
         parsed = parse_arguments(kinds, options, visual_navigation.__doc__)
         page = visual_navigation.evaluate_visual_navigation(*parsed)
-    print(f"{page.with_name('metrics.md').read_text(encoding='utf-8')}\n{page}")
+    if PartialState().is_main_process:
+        print(f"{page.with_name('metrics.md').read_text(encoding='utf-8')}\n{page}")
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    # Without an accelerator, processes find each other only if they are told that there is none.
+    PartialState(cpu=not torch.accelerator.is_available())
     with ends_in_one_line():
         run(sys.argv[1:])
+    PartialState().destroy_process_group()

@@ -22,10 +22,12 @@ BASELINE_COLORS = {
     "straight-line": "#868e96",
     "oracle": "#2b8a3e",
 }
-MODEL_COLORS = ("#1c7ed6", "#d6336c", "#7048e8", "#0c8599", "#5c940d", "#a61e4d")
+MODEL_COLORS = ("#1c7ed6", "#d6336c", "#7048e8", "#0c8599", "#5c940d", "#a61e4d", "#8d4a1f")
 GOAL_COLOR = (255, 45, 120)
 BUNDLE_COLOR, MEAN_COLOR = (28, 126, 214), (255, 255, 255)  # of sampled trajectories, their mean
 PLAN_PIXELS_PER_METRE = 60.0
+MAPS_IN_A_ROW = 5
+MAP_WIDTH, TITLE_HEIGHT = 2.3, 0.4  # inches
 MOST_CURVES = 24
 
 
@@ -51,16 +53,9 @@ def draw_map(
     main = rollouts[0]
     colors = colors or agent_colors(rollout.agent for rollout in rollouts)
     plan, T_pixel_world = top_down(scene, PLAN_PIXELS_PER_METRE)
-    low, high = np.zeros(2), np.array(plan.shape[1::-1], dtype=float)
-    if margin_m is not None:
-        places = [*(rollout.positions for rollout in rollouts), main.reference_path]
-        pixels = PlanAxes(None, T_pixel_world).pixels(np.concatenate(places))
-        margin = margin_m * PLAN_PIXELS_PER_METRE
-        low = np.maximum(pixels.min(axis=0) - margin, low)
-        high = np.minimum(pixels.max(axis=0) + margin, high)
+    low, high = _window(plan, T_pixel_world, rollouts, margin_m)
     figure, axes = plan_figure((high - low)[0] / (high - low)[1])
-    axes.imshow(plan)
-    plot = PlanAxes(axes, T_pixel_world)
+    plot = _plan_axes(axes, plan, T_pixel_world, low, high)
     if margin_m is None:
         _name_objects(plot, scene)
         places = [decision.position for decision in main.decisions]
@@ -70,11 +65,76 @@ def draw_map(
     for rollout in reversed(rollouts):
         is_success = rollout.is_success(success_distance)
         _draw_path(plot, rollout, colors[rollout.agent], is_success, rollout is main)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=8)
+    return png(figure)
+
+
+def draw_side_by_side(
+    scene: Scene,
+    rollouts: Sequence[StoredRollout],
+    success_distance: float,
+    colors: Mapping[str, str],
+    margin_m: float | None = None,
+) -> bytes:
+    """PNG of one episode, a map for each agent, all of the same part of the plan; else as
+    `draw_map`.
+    """
+    from matplotlib.figure import Figure
+
+    plan, T_pixel_world = top_down(scene, PLAN_PIXELS_PER_METRE)
+    low, high = _window(plan, T_pixel_world, rollouts, margin_m)
+    num_columns = min(len(rollouts), MAPS_IN_A_ROW)
+    num_rows = -(-len(rollouts) // num_columns)
+    height = MAP_WIDTH * float(np.clip((high - low)[1] / (high - low)[0], 0.4, 1.6))
+    figure = Figure(figsize=(MAP_WIDTH * num_columns, (height + TITLE_HEIGHT) * num_rows))
+    panels = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
+    top = 1 - TITLE_HEIGHT / (height + TITLE_HEIGHT) / num_rows
+    space = {"wspace": 0.03, "hspace": TITLE_HEIGHT / height}
+    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.01, top=top, **space)
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, rollout in zip(panels, rollouts, strict=False):
+        plot, color = _plan_axes(axes, plan, T_pixel_world, low, high), colors[rollout.agent]
+        _draw_task(plot, rollout, success_distance)
+        _draw_trajectories(plot, rollout, color)
+        is_success = rollout.is_success(success_distance)
+        _draw_path(plot, rollout, color, is_success, is_main=True)
+        title = f"{plain(rollout.agent)}\n{plain(rollout.outcome)}"
+        axes.set_title(title, color=color, fontsize=8, fontweight="bold", y=1.0, pad=3)
+    return png(figure, is_tight=False)
+
+
+def _window(
+    plan: np.ndarray,
+    T_pixel_world: np.ndarray,
+    rollouts: Sequence[StoredRollout],
+    margin_m: float | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest plan pixel to show: all of it, or with a margin what is driven."""
+    low, high = np.zeros(2), np.array(plan.shape[1::-1], dtype=float)
+    if margin_m is None:
+        return low, high
+    places = [*(rollout.positions for rollout in rollouts), rollouts[0].reference_path]
+    pixels = PlanAxes(None, T_pixel_world).pixels(np.concatenate(places))
+    margin = margin_m * PLAN_PIXELS_PER_METRE
+    return np.maximum(pixels.min(axis=0) - margin, low), np.minimum(
+        pixels.max(axis=0) + margin, high
+    )
+
+
+def _plan_axes(
+    axes: Any, plan: np.ndarray, T_pixel_world: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> "PlanAxes":
+    """Axes that show the plan between two of its pixels."""
+    (left, top), (right, bottom) = np.floor(low).astype(int), np.ceil(high).astype(int)
+    axes.imshow(
+        plan[top:bottom, left:right],
+        extent=(left - 0.5, right - 0.5, bottom - 0.5, top - 0.5),
+    )
     axes.set_xlim(low[0], high[0])
     axes.set_ylim(high[1], low[1])
     axes.set_axis_off()
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=8)
-    return png(figure)
+    return PlanAxes(axes, T_pixel_world)
 
 
 @dataclass
@@ -258,10 +318,11 @@ def plan_figure(aspect: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def png(figure: Any) -> bytes:
-    """Compressed bytes of a figure."""
+def png(figure: Any, is_tight: bool = True) -> bytes:
+    """Compressed bytes of a figure, without its empty margins if `is_tight`."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=130, bbox_inches="tight", pad_inches=0.05)
+    cut = {"bbox_inches": "tight", "pad_inches": 0.05} if is_tight else {}
+    figure.savefig(buffer, dpi=130, **cut)
     return buffer.getvalue()
 
 

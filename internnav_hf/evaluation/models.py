@@ -11,6 +11,7 @@ import torch
 from internnav_hf import policies
 from internnav_hf.camera import CameraSpec, difference_from_all
 from internnav_hf.catalog import Family
+from internnav_hf.policies.camera_contract import ONE_VIEW
 from internnav_hf.policies.loading import split_settings
 from internnav_hf.policies.policy import Policy
 from internnav_hf.weights.loading import check_is_checkpoint
@@ -57,6 +58,16 @@ def choose_camera(
     if path is not None and difference is not None:
         logger.warning("The camera differs from the model's: %s.", difference)
     return chosen
+
+
+def warn_of_other_cameras(views: Mapping[str, tuple[Policy, CameraSpec]]) -> None:
+    """Warn of policies, by what they are called, that were trained with another camera than the one
+    they are shown views of.
+    """
+    for what, (policy, camera) in views.items():
+        difference = difference_from_all(policy.cameras, camera, ONE_VIEW)
+        if difference is not None:
+            logger.warning("%s sees another camera than its own: %s.", what, difference)
 
 
 def device() -> torch.device:

@@ -6,8 +6,9 @@ and says in words what its numbers and pictures show. All of it is text here, an
 
 import json
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from internnav_hf.evaluation.drawing import (
     data_uri,
     draw_decision,
     draw_map,
+    draw_side_by_side,
     is_curve,
     jpeg,
     plot_training_curve,
@@ -42,25 +44,30 @@ LARGEST_ASPECT = 16  # of a view
 
 @dataclass
 class Section:
-    """A table of agents (`agents`: summaries by name), and episodes of the first.
+    """A table of agents (`agents`: summaries by name), and some episodes.
 
-    `cards` have the pictures `map` and `views`, `is_success`, the `name` of an episode, `facts`
-    about it, and maybe `instruction` and `goal_view`.
+    `cards` have the pictures `map` and `views`, `is_success` (None if several agents' drives are
+    side by side), the `name` of an episode, `facts` about it, and maybe `instruction` and
+    `goal_view`. `left_out` are agents that are not measured here, and why. `colors` are those of
+    the agents.
     """
 
     columns: Columns
     agents: dict[str, dict]
     cards: list[dict[str, Any]]
     name: str | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+    colors: Mapping[str, str] | None = None
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The table, row by row."""
-        colors = agent_colors(self.agents)
-        return [
-            {**summary, "name": name, "color": colors[name], "cells": cells(summary, self.columns)}
-            for name, summary in self.agents.items()
-        ]
+        """The table, row by row; `cells` are numbers with their intervals."""
+        colors = self.colors or agent_colors(self.agents)
+        rows = []
+        for name, summary in self.agents.items():
+            pairs = zip(cells(summary, self.columns), ranges(summary, self.columns), strict=True)
+            rows.append({**summary, "name": name, "color": colors[name], "cells": [*pairs]})
+        return rows
 
 
 @dataclass
@@ -103,6 +110,26 @@ class CardMaker:
             cards.append(card | describe(rollout))
         return cards
 
+    def side_by_side(
+        self,
+        agents: dict[str, list[AnyRollout]],
+        colors: Mapping[str, str],
+        num_episodes: int,
+        describe: Callable[[AnyRollout], dict[str, Any]],
+    ) -> list[dict[str, Any]]:
+        """Cards of the same episodes of all agents, a map of each agent beside the others."""
+        by_episode = [{rollout.episode: rollout for rollout in found} for found in agents.values()]
+        cards = []
+        for episode in spread_over_scenes([*by_episode[0]], num_episodes):
+            driven = [found[episode] for found in by_episode]
+            picture = draw_side_by_side(
+                self.scene_of(episode[0]), driven, self.success_distance, colors, self.margin_m
+            )
+            card = {"instruction": None, "goal_view": None, "is_success": None, "views": []}
+            card |= {"name": driven[0].episode_id, "map": data_uri(picture, "png")}
+            cards.append(card | describe(driven[0]))
+        return cards
+
 
 def write_metrics(out: Path, results: dict, tables: Iterable[str]) -> None:
     """`metrics.json` and `metrics.md`."""
@@ -131,6 +158,25 @@ def cells(summary: dict, columns: Columns) -> list[str]:
     ]
 
 
+def ranges(summary: dict, columns: Columns) -> list[str]:
+    """The 95% intervals of a row, in the form of its numbers; empty where none is known."""
+    intervals = summary.get("intervals", {})
+    return [
+        "–".join(map(number.format, intervals[key])) if key in intervals else ""
+        for key, (_, _, number) in columns.items()
+    ]
+
+
+def spread_over_scenes(episodes: Sequence[tuple[str, str]], count: int) -> list[tuple[str, str]]:
+    """At most `count` of (scene, episode): the first of each scene, then the second of each."""
+    rounds: list[tuple[int, tuple[str, str]]] = []
+    seen = Counter[str]()
+    for episode in episodes:
+        rounds.append((seen[episode[0]], episode))
+        seen[episode[0]] += 1
+    return [episode for _, episode in sorted(rounds, key=lambda one: one[0])][:count]
+
+
 def write_report(
     out: Path,
     results: dict,
@@ -141,15 +187,16 @@ def write_report(
 ) -> Path:
     """`report.html`, its pictures inside; `log_history` is that of a `trainer_state.json`.
 
-    `words` are the `title`, the `intro` and an `explanation` of the pictures; `open_loop` and
-    `trajectories` are measured without a simulator, if at all.
+    `words` are the `title`, the `intro`, an `explanation` of the pictures, and what `intervals`
+    are, if there are any; `open_loop` and `trajectories` are measured without a simulator, if at
+    all.
     """
     page = template("report.html").render(
         results=results,
         sections=sections,
         legend=legend,
         curve=data_uri(plot_training_curve(log_history), "png") if log_history else None,
-        **{"open_loop": None, "trajectories": None} | words,
+        **{"open_loop": None, "trajectories": None, "intervals": None} | words,
     )
     path = out / "report.html"
     write_text(path, page)

@@ -2,6 +2,9 @@
 
 `out/rollouts.jsonl` receives every episode as it ends, under a key made of everything that the
 result depends on; a later run with the same key finds it there and goes on with the rest.
+
+Processes that a launcher started share the episodes: each but the first writes a file of its own,
+`rollouts.1.jsonl` and so on, and all files are read.
 """
 
 import hashlib
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from accelerate import PartialState
 from tqdm import tqdm
 
 from internnav_hf.data.readers.errors import broken
@@ -105,7 +109,8 @@ def run_in_lockstep(
     environment, through one round and yields the environments that are done.
     """
     waiting, running = deque(tasks), dict[int, Running]()
-    with tqdm(total=len(tasks), desc=name, unit="episode") as progress:
+    is_hidden = not PartialState().is_main_process
+    with tqdm(total=len(tasks), desc=name, unit="episode", disable=is_hidden) as progress:
         while waiting or running:
             for index in range(num_parallel):
                 if index not in running and waiting:
@@ -147,51 +152,52 @@ def run_agent(
 class RolloutStore:
     """Finished episodes in `out/rollouts.jsonl`, and pictures of a few in `out/frames`.
 
-    Pictures are kept of the first `num_drawn` successes and as many failures of each agent.
+    Pictures are kept of the first `num_drawn` successes and as many failures of each agent, and of
+    the episodes `always_drawn`, by scene and name.
     """
 
     out: Path
     success_distance: float
     num_drawn: int = 3
     rollout_class: type[StoredRollout] = Rollout
+    always_drawn: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def path(self) -> Path:
-        """One line an episode."""
-        return self.out / "rollouts.jsonl"
+        """Of this process, one line an episode."""
+        number = PartialState().process_index
+        return self.out / (f"rollouts.{number}.jsonl" if number else "rollouts.jsonl")
 
     def load(self, key: str) -> list[Any]:
-        """Episodes that an earlier run finished under `key`; a line cut off is dropped.
+        """Episodes that were finished under `key`, by any process; a line cut off is dropped.
 
         Raises ValueError that names the line of one that is broken.
         """
-        if not self.path.exists():
-            return []
+        paths = sorted(self.out.glob("rollouts*.jsonl"))
+        return [rollout for path in paths for rollout in self._load_file(path, key)]
+
+    def _load_file(self, path: Path, key: str) -> list[StoredRollout]:
         found, complete = [], 0
-        with open_file(self.path) as file:
+        with open_file(path) as file:
             lines = iter(lambda: file.readline(LONGEST_LINE), b"")
             for number, line in enumerate(lines, start=1):
                 if len(line) == LONGEST_LINE:
-                    raise self._broken(number, f"more than {LONGEST_LINE} bytes")
+                    raise _broken(path, number, f"more than {LONGEST_LINE} bytes")
                 if not line.endswith(b"\n"):
-                    logger.warning("%s: the last line is incomplete and is dropped.", self.path)
-                    os.truncate(self.path, complete)
+                    logger.warning("%s: the last line is incomplete and is dropped.", path)
+                    os.truncate(path, complete)
                     break
                 complete += len(line)
                 if key.encode() in line:
-                    found += self._parsed(number, line, key)
+                    found += self._parsed(path, number, line, key)
         return found
 
-    def _parsed(self, number: int, line: bytes, key: str) -> list[StoredRollout]:
+    def _parsed(self, path: Path, number: int, line: bytes, key: str) -> list[StoredRollout]:
         try:
             entry = json.loads(line)
             return [self.rollout_class.from_dict(entry["rollout"])] if entry["key"] == key else []
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise self._broken(number, f"{type(error).__name__}: {error}") from error
-
-    def _broken(self, number: int, found: str) -> ValueError:
-        expected = "an episode of an evaluation; without the file all are run anew"
-        return broken(f"{self.path}:{number}", "line", found, expected)
+            raise _broken(path, number, f"{type(error).__name__}: {error}") from error
 
     def append(self, key: str, rollout: StoredRollout, draw: bool) -> None:
         """Write one episode, with its views if `draw`."""
@@ -218,6 +224,11 @@ class RolloutStore:
         return name
 
 
+def _broken(path: Path, number: int, found: str) -> ValueError:
+    expected = "an episode of an evaluation; without the file all are run anew"
+    return broken(f"{path}:{number}", "line", found, expected)
+
+
 def evaluate_agent(
     agent: Agent,
     tasks: list[Task],
@@ -241,15 +252,23 @@ def finish_tasks(
     settings: dict,
 ) -> list[Any]:
     """Rollouts of all `tasks` (scene name, episode) in their order; those already in the store
-    under `settings` are read, and `run(remaining, on_finished)` runs the others.
+    under `settings` are read, and `run(remaining, on_finished)` runs the others: this process's
+    share of them.
 
     `settings` (JSON values, the agent's name among them) must name everything that the rollouts
     depend on.
     """
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     names = [(scene, str(episode.episode_id)) for scene, episode in tasks]
-    finished = {(r.scene, r.episode_id): r for r in store.load(key)}
-    finished = {name: finished[name] for name in names if name in finished}
+    state = PartialState()
+
+    def finished_before() -> dict[tuple[str, str], Any]:
+        state.wait_for_everyone()  # nobody writes while others read
+        found = {rollout.episode: rollout for rollout in store.load(key)}
+        state.wait_for_everyone()
+        return {name: found[name] for name in names if name in found}
+
+    finished = finished_before()
     remaining = [task for task, name in zip(tasks, names, strict=True) if name not in finished]
     if finished:
         logger.info("%s: %d episodes were finished before.", settings["agent"], len(finished))
@@ -257,10 +276,13 @@ def finish_tasks(
     def on_finished(rollout: StoredRollout) -> None:
         success = rollout.is_success(store.success_distance)
         same = [r for r in finished.values() if r.is_success(store.success_distance) == success]
-        store.append(key, rollout, draw=len(same) < store.num_drawn)
-        finished[rollout.scene, rollout.episode_id] = rollout
+        is_drawn = len(same) < store.num_drawn or rollout.episode in store.always_drawn
+        store.append(key, rollout, draw=is_drawn)
+        finished[rollout.episode] = rollout
 
-    run(remaining, on_finished)
+    run(remaining[state.process_index :: state.num_processes], on_finished)
+    if state.num_processes > 1 and remaining:
+        finished = finished_before()
     return [finished[name] for name in names]
 
 

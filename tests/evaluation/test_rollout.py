@@ -1,11 +1,13 @@
 """Agents walk a small scene_set in the simulator; stores and reruns."""
 
 import json
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from internnav_hf.evaluation import rollout as rollouts_module
 from internnav_hf.evaluation.agents import ForwardWalker, OracleAgent, RandomWalker
 from internnav_hf.evaluation.metrics import episode_metrics, summarize
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent, resample
@@ -147,3 +149,42 @@ def test_positions_that_are_no_numbers_are_refused(scene_set, make_env, tmp_path
     store.path.write_text(json.dumps(entry) + "\n")
     with pytest.raises(ValueError, match="positions holds no numbers"):
         store.load(entry["key"])
+
+
+class TwoProcesses:
+    """Stands in for `PartialState` of two processes, which are two threads here."""
+
+    barrier = threading.Barrier(2, timeout=60)
+    num_processes = 2
+
+    @property
+    def process_index(self) -> int:
+        return int(threading.current_thread().name)
+
+    @property
+    def is_main_process(self) -> bool:
+        return self.process_index == 0
+
+    def wait_for_everyone(self) -> None:
+        self.barrier.wait()
+
+
+def test_processes_share_the_episodes_and_all_get_all(scene_set, make_env, tmp_path, monkeypatch):
+    alone = walk(OracleAgent(), scene_set, make_env, tmp_path / "alone")
+    monkeypatch.setattr(rollouts_module, "PartialState", TwoProcesses)
+    found, counts = {}, []
+    for _ in range(2):  # the second time nothing is left to do
+
+        def work():
+            name = threading.current_thread().name
+            found[name] = walk(OracleAgent(), scene_set, make_env, tmp_path / "shared")
+
+        threads = [threading.Thread(target=work, name=name) for name in "01"]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        files = sorted((tmp_path / "shared").glob("*.jsonl"))
+        counts.append([(file.name, len(file.read_text().splitlines())) for file in files])
+    assert counts == [[("rollouts.1.jsonl", 2), ("rollouts.jsonl", 2)]] * 2
+    for shared in found.values():
+        assert [r.episode for r in shared] == [r.episode for r in alone]
+        assert [r.actions.tolist() for r in shared] == [r.actions.tolist() for r in alone]

@@ -6,9 +6,16 @@ from pathlib import Path
 from PIL import Image
 
 from internnav_hf.evaluation import report
-from internnav_hf.evaluation.drawing import data_uri, jpeg
+from internnav_hf.evaluation.drawing import agent_colors, data_uri, jpeg
 from internnav_hf.evaluation.records import DecisionRecord
-from internnav_hf.evaluation.report import CardMaker, Columns, Section, cells, markdown_table
+from internnav_hf.evaluation.report import (
+    CardMaker,
+    Columns,
+    Section,
+    cells,
+    markdown_table,
+    ranges,
+)
 from internnav_hf.evaluation.visual_navigation.episodes import DrivingScenes
 from internnav_hf.evaluation.visual_navigation.metrics import episode_metrics
 from internnav_hf.evaluation.visual_navigation.rollout import DrivingRollout
@@ -22,10 +29,22 @@ COLUMNS: Columns = {
     "time_s": ("time", "until the end; longer is better without a goal", "{:.1f} s"),
     "collided_share": ("hit ↓", "share of episodes in which something was run into", "{:.1%}"),
     "contact_share": ("contact ↓", "share of control steps that ran into something", "{:.1%}"),
+    "contact_time_s": (
+        "until contact ↑",
+        "until the first contact, or the end if there was none",
+        "{:.1f} s",
+    ),
     "path_length_m": ("driven", "metres", "{:.1f} m"),
+    "latency_p50_ms": (
+        "wait p50 ↓",
+        "median wait for a plan, in a call that the robots planning at that moment share",
+        "{:.1f} ms",
+    ),
+    "latency_p95_ms": ("wait p95 ↓", "its 95% quantile", "{:.1f} ms"),
 }
 MAP_MARGIN_M = 2.0
 NUM_EPISODES = 2  # successes shown of each task, and as many failures
+NUM_COMPARED = 4  # episodes of each task in which the drives of several models are compared
 Rollouts = dict[str, dict[str, list[DrivingRollout]]]  # task -> agent -> episodes
 EXPLANATION = (
     "Episodes: the first successes and the first failures that finished, not the prettiest. Dashed "
@@ -33,17 +52,30 @@ EXPLANATION = (
     "sampled trajectories, in colours by the critic's value in their bundle; on the views, white "
     "is the best. A ring is the pixel goal."
 )
+COMPARISON = (
+    "Each row of maps is one episode, driven by each agent: the first episode of each of the first "
+    "scenes, however it went. Dashed black: shortest path. Dotted circle: success. Square: "
+    "success, cross: failure. Thin lines: sampled trajectories, in colours by the critic's value."
+)
+INTERVALS = (
+    "Small numbers are 95% intervals over episodes: Wilson's of SR and hit, by resampling episodes "
+    "(seed {seed}) of all others."
+)
 
 
 def write_metrics(out: Path, results: dict) -> None:
     """`metrics.json` and `metrics.md`; `results["tasks"]` maps tasks to agents to summaries."""
-    rows = [
-        [task, name, *cells(summary, COLUMNS), str(summary["num_episodes"])]
-        for task, agents in results["tasks"].items()
-        for name, summary in agents.items()
-    ]
+    rows = []
+    for task, agents in results["tasks"].items():
+        for name, summary in agents.items():
+            pairs = zip(cells(summary, COLUMNS), ranges(summary, COLUMNS), strict=True)
+            numbers = [f"{cell} ({range_})" if range_ else cell for cell, range_ in pairs]
+            rows.append([task, name, *numbers, str(summary["num_episodes"])])
+        for name, can_do in results["left_out"][task].items():
+            rows.append([task, name, f"left out: drives {can_do}", *["-"] * len(COLUMNS)])
     names = ["task", "agent", *(heading for heading, _, _ in COLUMNS.values()), "episodes"]
-    report.write_metrics(out, results, [markdown_table(names, rows)])
+    words = INTERVALS.format(**results["settings"]).replace("Small numbers", "In brackets")
+    report.write_metrics(out, results, [markdown_table(names, rows), words])
 
 
 def columns_of(agents: dict[str, dict]) -> Columns:
@@ -63,20 +95,32 @@ def write_report(
     success_radius: float,
     log_history: list[dict] | None = None,
 ) -> Path:
-    """`report.html`, its pictures inside; `log_history` is that of a `trainer_state.json`."""
+    """`report.html`, its pictures inside; `log_history` is that of a `trainer_state.json`.
+
+    Of one model some drives are shown with its views; of several, episodes side by side.
+    """
 
     def describe(rollout: DrivingRollout) -> dict[str, str | None]:
         facts = _facts(rollout, success_radius)
         return {"facts": facts, "goal_view": _goal_view(rollout, scenes)}
 
+    def compare(rollout: DrivingRollout) -> dict[str, str | None]:
+        return {"facts": _place(rollout), "goal_view": _goal_view(rollout, scenes)}
+
     seen_at = replace(scenes.camera, look_down_pitch_deg=scenes.camera.pitch_deg)
     maker = CardMaker(out, scenes.scene, success_radius, seen_at, NUM_EPISODES, MAP_MARGIN_M)
+    is_comparison = len(results["models"]) > 1
+    colors = agent_colors(name for agents in results["tasks"].values() for name in agents)
     sections = [
         Section(
             columns_of(results["tasks"][task]),
             results["tasks"][task],
-            maker.make(agents, describe, caption),
+            maker.side_by_side(agents, colors, NUM_COMPARED, compare)
+            if is_comparison
+            else maker.make(agents, describe, caption),
             name=task,
+            left_out={n: f"drives {can}" for n, can in results["left_out"][task].items()},
+            colors=colors,
         )
         for task, agents in rollouts.items()
     ]
@@ -88,7 +132,8 @@ def write_report(
         log_history,
         title="Visual navigation report",
         intro=_intro(results["settings"]),
-        explanation=EXPLANATION,
+        explanation=COMPARISON if is_comparison else EXPLANATION,
+        intervals=INTERVALS.format(**results["settings"]),
     )
 
 
@@ -118,6 +163,15 @@ def _facts(rollout: DrivingRollout, success_radius: float) -> str:
     facts += [f"{metrics['time_s']:.1f} s", f"{metrics['path_length_m']:.1f} m driven"]
     facts.append(f"{len(rollout.decisions)} plans")
     return " · ".join(facts + (["ran into something"] if metrics["collided_share"] else []))
+
+
+def _place(rollout: DrivingRollout) -> str:
+    """What all agents have in common in an episode."""
+    facts = [rollout.scene, rollout.episode_id]
+    if rollout.goal is not None:
+        distances = (rollout.straight_distance, rollout.geodesic_distance)
+        facts.append("goal {:.1f} m away, {:.1f} m around obstacles".format(*distances))
+    return " · ".join(facts)
 
 
 def caption(rollout: DrivingRollout, plan: DecisionRecord) -> dict[str, str]:

@@ -5,6 +5,7 @@ All robots plan at the same moments, in one call, and then drive for the same co
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 from PIL import Image
@@ -26,7 +27,8 @@ class DrivingRollout(StoredRollout):
     """An episode of visual navigation. T control steps of `control_period` seconds.
 
     `ending` is one of `drive`'s; the goal and all that is measured to it are None without one.
-    Every plan is a decision.
+    Every plan is a decision; plan_seconds (P,) is how long the robot waited for each, in a call
+    that robots which plan at the same moment share.
     """
 
     task: str
@@ -38,6 +40,7 @@ class DrivingRollout(StoredRollout):
     straight_distance: float
     geodesic_distance: float
     explored_area: float
+    plan_seconds: np.ndarray
 
     @property
     def goal_xy(self) -> tuple[float, float] | None:
@@ -56,7 +59,9 @@ class DrivingRollout(StoredRollout):
         return self.goal_distance < success_distance
 
 
-def _finished(agent: str, run: DrivingRun, plans: list[DecisionRecord]) -> DrivingRollout:
+def _finished(
+    agent: str, run: DrivingRun, plans: list[DecisionRecord], waits: list[float]
+) -> DrivingRollout:
     episode = run.episode
     assert run.ending is not None
     return DrivingRollout(
@@ -75,6 +80,7 @@ def _finished(agent: str, run: DrivingRun, plans: list[DecisionRecord]) -> Drivi
         straight_distance=episode.straight_distance,
         geodesic_distance=episode.geodesic_distance,
         explored_area=run.explored_area,
+        plan_seconds=np.round(waits, 6),
         decisions=plans,
     )
 
@@ -88,9 +94,10 @@ def run_agent(
 ) -> None:
     """Drive all `tasks`, at most `num_parallel` at a time; `start` puts a robot at its start."""
     records: dict[int, list[DecisionRecord]] = {}
+    waits: dict[int, list[float]] = {}
 
     def begin(index: int, scene: str, episode: DrivingEpisode) -> DrivingRun:
-        run, records[index] = start(scene, episode), []
+        run, records[index], waits[index] = start(scene, episode), [], []
         agent.reset(index, run)
         return run
 
@@ -101,11 +108,14 @@ def run_agent(
         pairs = zip(runs.values(), sees, strict=True)
         views = [run.observe(semantics) if is_seen else {} for run, is_seen in pairs]
         goals = [run.goal() for run in runs.values()]
+        began = perf_counter()
         plans = agent.plan([*runs], views, goals)
+        wait = perf_counter() - began
         for (index, run), plan, *given in zip(runs.items(), plans, goals, views, strict=True):
             records[index].append(record_of(run, plan, *given))
+            waits[index].append(wait)
             if run.follow(plan.path) is not None:
-                on_finished(_finished(agent.name, run, records[index]))
+                on_finished(_finished(agent.name, run, records[index], waits[index]))
                 yield index
 
     run_in_lockstep(agent.name, tasks, num_parallel, begin, advance)

@@ -5,6 +5,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from accelerate import PartialState
+
 from internnav_hf.camera import CameraSpec
 from internnav_hf.command_line import output_folder
 from internnav_hf.data.tasks.dual_system import DualSystemDataset
@@ -59,6 +61,8 @@ def evaluate_vln(args: VLNArguments) -> Path:
     drawing = {name: getattr(args, name) for name in ("num_samples", "batch_size", "seed")}
     for name, (evaluate, *inputs) in measure.items():
         results[name] = evaluate(*inputs, **drawing)
+    if not PartialState().is_main_process:
+        return out / "report.html"
     write_metrics(out, results)
     shown = dict(sorted(rollouts.items(), key=lambda item: item[0] != models.main))
     return write_report(

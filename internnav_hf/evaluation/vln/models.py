@@ -1,6 +1,5 @@
 """Loads the models of an evaluation of instruction following, and makes the agents of its table."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from internnav_hf.camera import CameraSpec, difference_from_all
+from internnav_hf.camera import CameraSpec
 from internnav_hf.evaluation import models as policies
 from internnav_hf.evaluation.agents import Agent, ForwardWalker, OracleAgent, RandomWalker
 from internnav_hf.evaluation.arguments import VLN, kind_of
-from internnav_hf.evaluation.models import choose_camera
+from internnav_hf.evaluation.models import choose_camera, warn_of_other_cameras
 from internnav_hf.evaluation.rollout import file_stamps
 from internnav_hf.evaluation.vln.arguments import SYSTEM2_FAMILIES, WITH_SYSTEM2, VLNArguments
 from internnav_hf.evaluation.vln.decoupled_agent import DecoupledAgent
@@ -22,13 +21,11 @@ from internnav_hf.evaluation.vln.policy_agent import PolicyAgent
 from internnav_hf.evaluation.vln.system2_agent import System2Agent
 from internnav_hf.geometry import FORWARD_STEP_M
 from internnav_hf.policies import DualSystemPolicy, NavDPPolicy, System2Policy
-from internnav_hf.policies.camera_contract import ONE_VIEW
 from internnav_hf.policies.loading import split_settings
 from internnav_hf.policies.policy import InstructionPolicy, Policy
 from internnav_hf.sim.scene_sets import SceneSet
 from internnav_hf.weights.loading import check_is_checkpoint
 
-logger = logging.getLogger(__name__)
 MODEL_FILES = {
     "model": ("config.json",),
     "processor": ("processor_config.json", "preprocessor_config.json"),
@@ -150,10 +147,7 @@ def compare_cameras(models: Models, camera: CameraSpec) -> None:
     for follower in models.followers:
         if follower.name != models.main:
             seen[follower.path] = (follower.policy, camera)
-    for what, (policy, view) in seen.items():
-        difference = difference_from_all(policy.cameras, view, ONE_VIEW)
-        if difference is not None:
-            logger.warning("%s sees another camera than its own: %s.", what, difference)
+    warn_of_other_cameras(seen)
 
 
 def system2_of(policy: System2Policy | DualSystemPolicy) -> System2Policy:

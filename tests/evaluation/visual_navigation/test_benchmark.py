@@ -1,27 +1,39 @@
 """The visual-navigation benchmark's command."""
 
+import base64
+import io
 import json
 import logging
+import re
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
-from internnav_hf.evaluation.arguments import TASKS, requested_tasks
+from internnav_hf.catalog import FAMILIES
+from internnav_hf.evaluation.arguments import TASKS, kind_of, requested_tasks
 from internnav_hf.evaluation.models import choose_camera
-from internnav_hf.evaluation.visual_navigation import benchmark
-from internnav_hf.evaluation.visual_navigation.benchmark import (
-    PUBLISHED_CAMERA,
+from internnav_hf.evaluation.visual_navigation import models
+from internnav_hf.evaluation.visual_navigation.arguments import (
+    BASELINES,
     VisualNavigationArguments,
-    evaluate_visual_navigation,
-    load_policy,
 )
+from internnav_hf.evaluation.visual_navigation.benchmark import evaluate_visual_navigation
 from internnav_hf.evaluation.visual_navigation.drive import DrivingRules
 from internnav_hf.evaluation.visual_navigation.episodes import EpisodeRules
+from internnav_hf.evaluation.visual_navigation.models import (
+    PUBLISHED_CAMERA,
+    load_models,
+    main_camera,
+)
 from scripts import evaluate
 from tests.evaluation.visual_navigation.scenes import BLOCK, CAMERA
+from tests.tiny.cases import CASES
+from tests.tiny.gnm import tiny_image_goal
 from tests.tiny.navdp import tiny_navdp_model
 from tests.tiny.system2 import tiny_system2
 
@@ -64,7 +76,7 @@ def test_the_task_decides_which_options_there_are():
         ({"task": ["vln", "no-goal"]}, "--task: vln is measured by itself"),
         ({"task": []}, "--task: found nothing"),
         ({"baselines": ["oracel"]}, "--baselines: found oracel"),
-        ({"baselines": ["none"]}, "found none of either, expected an agent"),
+        ({"baselines": ["none"]}, "found none of them, expected an agent"),
         ({"density": "dense"}, "--density: found dense, expected easy, medium, hard"),
         ({"episodes": 0}, "--episodes: found 0"),
         ({"scene": "home.glb"}, "--scene home.glb: there is no such file"),
@@ -75,17 +87,104 @@ def test_bad_arguments_are_named(changes, message):
         VisualNavigationArguments(**changes)
 
 
-def test_all_tasks_of_a_model_and_the_baselines_in_one_table(model, tmp_path):
-    page = drive(arguments(tmp_path, model=str(model)))
-    assert page == tmp_path / "report.html"
-    results = json.loads((tmp_path / "metrics.json").read_text())
+@pytest.fixture(scope="module")
+def all_models(model, tmp_path_factory):
+    """A folder of each family that drives to goals, by its kind."""
+    kinds = [kind_of(one.model_type) for one in FAMILIES if one.benchmark == "visual_navigation"]
+    folders = {}
+    for kind in kinds:
+        folders[kind] = str(model)
+        if kind != "navdp":
+            folders[kind] = str(tmp_path_factory.mktemp(kind))
+            made = CASES[kind].make()
+            made.config.camera = CAMERA.to_dict()
+            made.save_pretrained(folders[kind])
+    return folders
+
+
+@pytest.fixture(scope="module")
+def compared(all_models, tmp_path_factory):
+    """The output of all families in all tasks, and its numbers."""
+    out = tmp_path_factory.mktemp("compared")
+    args = arguments(out, models=[*all_models.values()], scenes=2, episodes=1)
+    assert drive(args, time_limit=1.8) == out / "report.html"
+    return out, json.loads((out / "metrics.json").read_text())
+
+
+def test_every_model_drives_the_tasks_that_it_can_beside_the_baselines(all_models, compared):
+    results = compared[1]
     assert list(results["tasks"]) == list(TASKS)
-    for agents in results["tasks"].values():
-        assert list(agents) == ["navdp", "straight-line", "random", "oracle"]
+    can = {"point-goal": {"iplanner", "viplanner", "navdp"}, "pixel-goal": {"navdp"}}
+    can |= {"image-goal": {"navdp", "gnm", "vint", "nomad"}, "no-goal": {"navdp", "nomad"}}
+    for task, agents in results["tasks"].items():
+        assert can[task] <= set(agents)
+        assert [*agents][-3:] == ["straight-line", "random", "oracle"]
+        assert {*agents} | {*results["left_out"][task]} == {*all_models, *BASELINES}
+        assert not {*agents} & {*results["left_out"][task]}
         assert {summary["num_episodes"] for summary in agents.values()} == {2}
+    assert results["left_out"]["no-goal"]["gnm"] == "image-goal"
+    assert results["models"] == all_models
     assert results["settings"]["camera"] == CAMERA.to_dict()
-    assert results["settings"]["time_limit"] == 3.0
-    assert len((tmp_path / "metrics.md").read_text().splitlines()) == 2 + 16
+    assert results["settings"]["time_limit"] == 1.8
+
+
+def test_numbers_have_intervals_and_what_is_left_out_is_said(all_models, compared):
+    out, results = compared
+    summary = results["tasks"]["image-goal"]["nomad"]
+    for name in ("sr", "spl", "geodesic_spl", "contact_time_s", "latency_p50_ms", "latency_p95_ms"):
+        low, high = summary["intervals"][name]
+        assert low - 1e-9 <= summary[name] <= high + 1e-9, name
+    assert 0 < summary["latency_p50_ms"] <= summary["latency_p95_ms"]
+    assert summary["sr_interval"] == summary["intervals"]["sr"]
+    lines = (out / "metrics.md").read_text().splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 2 + 4 * (len(all_models) + 3)
+    assert len({line.count("|") for line in table}) == 1
+    assert any(
+        line.startswith("| pixel-goal | gnm | left out: drives image-goal |") for line in table
+    )
+    assert "Wilson" in lines[-1]
+    assert "seed 0" in lines[-1]
+
+
+def test_the_drives_of_all_models_are_side_by_side(compared):
+    out, results = compared
+    page = (out / "report.html").read_text(encoding="utf-8")
+    pictures = re.findall(r'<img class="map" src="data:image/png;base64,([^"]+)"', page)
+    assert len(pictures) == 4 * 2  # an episode of each scene, in each task
+    widths = [Image.open(io.BytesIO(base64.b64decode(one))).width for one in pictures]
+    assert min(widths) > 800
+    assert page.count("left out: drives") == sum(map(len, results["left_out"].values()))
+
+
+def test_fewer_models_or_tasks_find_what_more_have_driven(all_models, compared, tmp_path):
+    rollouts = shutil.copytree(compared[0], tmp_path / "out") / "rollouts.jsonl"
+    lines = rollouts.read_text()
+    args = arguments(rollouts.parent, models=[all_models["gnm"]], scenes=2, episodes=1)
+    args.task, args.baselines = ["image-goal"], ["oracle"]
+    drive(args, time_limit=1.8)
+    assert rollouts.read_text() == lines
+    agents = json.loads((tmp_path / "out" / "metrics.json").read_text())["tasks"]["image-goal"]
+    assert agents["gnm"] == compared[1]["tasks"]["image-goal"]["gnm"]
+
+
+def test_two_of_a_kind_have_two_rows_and_a_task_that_nobody_can_do_is_named(all_models, tmp_path):
+    twice = arguments(tmp_path, model=all_models["navdp"], models=[all_models["navdp"]])
+    assert [one.name for one in load_models(twice)] == ["navdp", "navdp_2"]
+    lonely = {"models": [all_models["gnm"]], "baselines": ["none"]}
+    with pytest.raises(ValueError, match="--task pixel-goal: found no model that can do it"):
+        drive(arguments(tmp_path / "out", task=["image-goal", "pixel-goal"], **lonely))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_another_camera_is_a_warning(all_models, tmp_path, caplog):
+    other = str(tmp_path / "gnm")
+    made = tiny_image_goal("gnm", camera=replace(CAMERA, pitch_deg=5.0).to_dict())
+    made.save_pretrained(other)
+    args = arguments(tmp_path, models=[all_models["navdp"], other])
+    with caplog.at_level(logging.WARNING):
+        assert main_camera(args, load_models(args)) == CAMERA
+    assert f"{other} sees another camera than its own" in caplog.text
 
 
 def test_a_rerun_drives_only_what_changed(tmp_path):
@@ -133,7 +232,7 @@ def test_the_command_line_reaches_everything(tmp_path, capsys):
     options += " --scenes 1 --episodes 1 --min-distance 2 --max-distance 4 --time-limit 30"
     evaluate.run([*options.split(), "--out", str(tmp_path)])
     shown = capsys.readouterr().out
-    assert "| point-goal | oracle | 100.0% |" in shown
+    assert "| point-goal | oracle | 100.0% (20.7%–100.0%) |" in shown
     assert "| point-goal | straight-line |" in shown
     assert "report.html" in shown
     with pytest.raises(ValueError, match="unknown field 'max-stepz'"):
@@ -151,14 +250,18 @@ def test_a_goal_that_the_model_was_not_trained_for_is_named(tmp_path):
 def test_another_kind_of_model_is_named(tmp_path):
     tiny_system2().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="found a model of type 'internnav_system2'"):
-        load_policy(arguments(tmp_path, model=str(tmp_path)))
-    with pytest.raises(ValueError, match="nowhere: there is no such folder"):
-        load_policy(arguments(tmp_path, model=str(tmp_path / "nowhere")))
+        load_models(arguments(tmp_path, model=str(tmp_path)))
+    nowhere = str(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="--model .*nowhere: there is no such folder"):
+        load_models(arguments(tmp_path, model=nowhere))
+    with pytest.raises(ValueError, match="--models .*nowhere: there is no such folder"):
+        drive(arguments(tmp_path / "out", models=[nowhere]))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_camera_is_the_models_or_the_published_one(model, tmp_path, caplog):
     args = arguments(tmp_path, model=str(model))
-    policy = load_policy(args)
+    policy = load_models(args)[0].policy
     with caplog.at_level(logging.WARNING):
         assert choose_camera("model", policy, args.camera_changes(), PUBLISHED_CAMERA) == CAMERA
         assert not caplog.text
@@ -189,7 +292,7 @@ class LeftOfTheGoal:
 
 
 def test_any_goal_policy_is_driven(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "load_policy", lambda args: LeftOfTheGoal())
+    monkeypatch.setattr(models, "load_policy", lambda *_: LeftOfTheGoal())
     (tmp_path / "weights").write_text("")
     given = {"model": str(tmp_path / "weights"), "baselines": ["straight-line"]}
     page = drive(arguments(tmp_path / "out", task=["point-goal"], **given))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from internnav_hf.evaluation.visual_navigation.metrics import (
+    contact_step,
     efficiency,
     episode_metrics,
     summarize,
@@ -12,7 +13,9 @@ from internnav_hf.evaluation.visual_navigation.report import COLUMNS
 from internnav_hf.evaluation.visual_navigation.rollout import DrivingRollout
 
 
-def rollout(length=5.0, distance: float | None = 0.5, ending="arrived", hits=0) -> DrivingRollout:
+def rollout(
+    length=5.0, distance: float | None = 0.5, ending="arrived", hits=0, waits=(0.01, 0.02)
+) -> DrivingRollout:
     """Straight along x in ten control steps."""
     return DrivingRollout(
         agent="a",
@@ -30,6 +33,7 @@ def rollout(length=5.0, distance: float | None = 0.5, ending="arrived", hits=0) 
         straight_distance=5.0,
         geodesic_distance=7.0,
         explored_area=12.5,
+        plan_seconds=np.array(waits),
     )
 
 
@@ -60,6 +64,9 @@ def test_time_and_contacts():
     assert metrics["time_s"] == pytest.approx(1.5)
     assert metrics["collided_share"] == 1
     assert metrics["contact_share"] == pytest.approx(0.3)
+    assert metrics["contact_time_s"] == pytest.approx(0.15)
+    assert episode_metrics(rollout(), 1.5)["contact_time_s"] == pytest.approx(1.5)
+    assert contact_step(np.array([False, False, True, True])) == 3
     assert episode_metrics(rollout(), 1.5)["collided_share"] == 0
     assert efficiency(3.0, 0.0) == 1  # stood in the goal from the start
 
@@ -70,9 +77,32 @@ def test_a_summary():
     assert summary["sr"] == pytest.approx(2 / 3)
     assert summary["endings"] == {"arrived": 2, "stuck": 1}
     assert summary["collided_share"] == pytest.approx(1 / 3)
-    assert summary["sr_interval"][0] <= summary["sr"] <= summary["sr_interval"][1]
+    assert summary["sr_interval"] == summary["intervals"]["sr"]
     assert summary["explored_area_m2"] is None
     assert set(COLUMNS) <= set(summary)
+
+
+def test_intervals_of_shares_are_wilsons_and_of_means_by_resampling():
+    found = [rollout(length=10.0 if i % 2 else 5.0, hits=0) for i in range(20)]
+    intervals = summarize(found, 1.5, seed=0)["intervals"]
+    assert intervals["sr"] == pytest.approx([0.8389, 1.0], abs=1e-4)  # of 20 among 20
+    assert intervals["collided_share"] == pytest.approx([0.0, 0.1611], abs=1e-4)
+    low, high = intervals["path_length_m"]
+    assert 6 < low < 7.5 < high < 9
+    assert "explored_area_m2" not in intervals
+    assert summarize(found, 1.5, seed=0)["intervals"] == intervals
+    assert summarize(found, 1.5, seed=1)["intervals"]["path_length_m"] != [low, high]
+
+
+def test_waits_are_quantiles_of_all_plans_with_intervals_over_episodes():
+    found = [rollout(waits=(0.01,) * 9 + (0.1 * (1 + i),)) for i in range(10)]
+    summary = summarize(found, 1.5, seed=0)
+    assert summary["latency_p50_ms"] == pytest.approx(10)
+    assert summary["intervals"]["latency_p50_ms"] == pytest.approx([10, 10])
+    waits = 1000 * np.concatenate([one.plan_seconds for one in found])
+    assert summary["latency_p95_ms"] == pytest.approx(np.quantile(waits, 0.95))
+    low, high = summary["intervals"]["latency_p95_ms"]
+    assert 200 <= low < summary["latency_p95_ms"] < high <= 1000
 
 
 def test_exploring_has_area_and_time_only():

@@ -49,9 +49,11 @@ def written(tmp_path_factory):
             task: {name: summarize(found, 1.5, 0) for name, found in agents.items()}
             for task, agents in rollouts.items()
         },
+        "left_out": {"image-goal": {}, "no-goal": {}},
         "model": "outputs/<model>",
+        "models": {"navdp": "outputs/<model>"},
         "command": "python scripts/evaluate.py",
-        "settings": {**settings, "num_scenes": 1, "scene": None, "density": "easy"},
+        "settings": {**settings, "num_scenes": 1, "scene": None, "density": "easy", "seed": 0},
     }
     write_metrics(out, results)
     write_report(out, results, rollouts, SCENES, 1.5, LOG)
@@ -76,7 +78,7 @@ def test_one_table_of_all_tasks(written):
         "image-goal": {"navdp", "straight-line", "oracle"},
         "no-goal": {"navdp", "straight-line", "oracle"},
     }
-    table = (out / "metrics.md").read_text().splitlines()
+    table = (out / "metrics.md").read_text().split("\n\n")[0].splitlines()
     assert len(table) == 8
     assert len({line.count("|") for line in table}) == 1
     assert "| no-goal | oracle | - | - | - | - |" in table[-1]
@@ -163,9 +165,17 @@ def test_what_comes_from_data_stays_text(written, tmp_path):
     settings = {name: getattr(RULES, name) for name in RULES.__dataclass_fields__}
     results = {
         "tasks": {hostile.TEXT: {hostile.TEXT: summary}},
+        "left_out": {hostile.TEXT: {f"{hostile.TEXT} 2": hostile.TEXT}},
         "model": hostile.TEXT,
+        "models": {},
         "command": hostile.TEXT,
-        "settings": {**settings, "num_scenes": 1, "scene": None, "density": hostile.TEXT},
+        "settings": {
+            **settings,
+            "num_scenes": 1,
+            "scene": None,
+            "density": hostile.TEXT,
+            "seed": 0,
+        },
     }
     write_metrics(tmp_path, results)
     page = write_report(tmp_path, results, {hostile.TEXT: {hostile.TEXT: drives}}, SCENES, 1.5, LOG)
