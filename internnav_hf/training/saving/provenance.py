@@ -2,18 +2,16 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import transformers
 from torch.utils.data import ConcatDataset, Subset
 
 from internnav_hf.data.episode import is_simulated
-from internnav_hf.data.tasks.common import EpisodeDataset
-from internnav_hf.data.tasks.planner import PlannerDataset
 from internnav_hf.publishing.licences import (
     NON_COMMERCIAL,
     SCANS,
@@ -34,6 +32,15 @@ _SCAN = re.compile(r"(\d{5}-)?(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[A-Za-z0-9]{11}(\.ba
 _CARDS_ABOVE = 3
 
 
+@runtime_checkable
+class HasScenes(Protocol):
+    """What a model learns from, if it tells where that is."""
+
+    def scenes(self) -> Mapping[str, Sequence[Path]]:
+        """Files or folders of scenes by the name of their group."""
+        ...
+
+
 def data_origins(dataset: Any) -> list[Origin]:
     """Return one origin for each data set, group of scenes or scan that `dataset` reads."""
     if isinstance(dataset, ConcatDataset):
@@ -41,7 +48,7 @@ def data_origins(dataset: Any) -> list[Origin]:
         return list(dict.fromkeys(found))
     if isinstance(dataset, Subset):
         return data_origins(dataset.dataset)
-    is_ours = isinstance(dataset, EpisodeDataset | PlannerDataset)
+    is_ours = isinstance(dataset, HasScenes)
     groups = dataset.scenes() if is_ours else {type(dataset).__name__: []}
     return [_origin(name, scenes) for name, scenes in sorted(groups.items())]
 

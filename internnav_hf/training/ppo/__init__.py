@@ -1,0 +1,1 @@
+"""Proximal policy optimisation of DD-PPO in the embedded simulator."""
