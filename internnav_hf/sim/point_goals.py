@@ -38,7 +38,7 @@ RESULTS = ("success", "spl", "episode_return", "episode_steps")
 _TURN = float(np.radians(TURN_STEP_DEG))
 _GOALS_PER_SCENE = 32  # the ways to a goal take longer to find than a hundred views
 _MOST_SCENES, _MOST_FIELDS = 64, 512  # kept by a process
-_TRIES = 1000
+_TRIES = 300
 
 Observation = dict[str, np.ndarray]
 

@@ -3,7 +3,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.geometry import Action
+from internnav_hf.geometry import Action, camera_pose
+from internnav_hf.models.ddppo.config import DDPPOConfig
+from internnav_hf.models.ddppo.views import scaled_depth
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.point_goals import Place, Places, PointGoalEnv, PointGoalRules, PointGoalTask
 from internnav_hf.sim.render import Renderer
@@ -127,6 +129,16 @@ def test_depth_is_scaled(place):
     assert whole.shape == (12, 16, 1)
     assert whole[6, 8, 0] == pytest.approx(0.19, abs=0.01)
     np.testing.assert_allclose(part, (whole * 10 - 1).clip(0, 2) / 2, atol=1e-6)
+
+
+def test_a_policy_scales_depth_alike(place):
+    env = environment(place, depth_range_m=(0.5, 5.0))
+    env.reset()
+    camera, (x, y, yaw) = CAMERA, env.state()["pose"]
+    seen = place.renderer.render(camera_pose(x, y, yaw, camera.height_m, 0.0), camera).depth
+    config = DDPPOConfig(image_height=12, image_width=16, min_depth_m=0.5, max_depth_m=5.0)
+    found = env.restore(env.state())["depth"]
+    np.testing.assert_allclose(found, scaled_depth(seen, config), atol=1e-6)
 
 
 def test_starts_and_goals_are_as_far_as_asked(place):
