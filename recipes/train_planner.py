@@ -132,7 +132,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: PlannerTrai
         "image_width": config.image_width,
         "max_depth_m": config.max_depth_m,
         "uses_semantics": len(model.encoders) > 1,
-        "map_settings": map_settings(model, data_args.follows_ground),
+        "map_settings": map_settings(model, data_args.follows_ground, data_args.map_rule),
         "pairs": data_args.pairs or PAIRS[args.planner],
         "frame_stride": data_args.frame_stride,
         "pair_rules": data_args.rules,

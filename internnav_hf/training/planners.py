@@ -35,6 +35,12 @@ class PairArguments(DataArguments):
     follows_ground: bool = option(
         False, "viplanner: maps of classes have heights of the ground, where it is not level."
     )
+    map_rule: str | None = option(
+        None,
+        "Whose maps of shapes: iPlanner's leave out thin walls and small furniture, ViPlanner's "
+        "do not; default: as the planner's.",
+        choices=("iplanner", "viplanner"),
+    )
     kind_shares: list[float] = field(
         default_factory=lambda: list(PairRules.kind_shares),
         metadata={"help": "graph: of goals in view, in front outside of it, and behind."},
@@ -96,12 +102,19 @@ def start_planner(
 
 
 def map_settings(
-    model: PlannerModel, follows_ground: bool = False
+    model: PlannerModel, follows_ground: bool = False, rule: str | None = None
 ) -> GeometricSettings | SemanticSettings:
-    """How maps that are not there are made for a planner: published of each."""
+    """How maps that are not there are made for a planner: published of each, or those of shapes by
+    `rule`.
+    """
     if len(model.encoders) > 1:
+        if rule is not None:
+            raise ValueError(
+                f"--map_rule: found {rule}, expected none: a model of classes has maps of classes."
+            )
         return SemanticSettings(follows_ground=follows_ground)
-    return VIPLANNER if isinstance(model, ViPlannerModel) else GeometricSettings()
+    rule = rule or ("viplanner" if isinstance(model, ViPlannerModel) else "iplanner")
+    return VIPLANNER if rule == "viplanner" else GeometricSettings()
 
 
 class PlannerTrainer(NavTrainer):

@@ -105,8 +105,9 @@ def write_cloud(folder: Path, coloured: bool = False) -> None:
 def write_walks(root: Path, groups: tuple[str, ...] = ("simulated_zed",)) -> Path:
     """Recorded walks between two walls, with floor all over; the root."""
     write_root(root, groups)
-    x, y = np.meshgrid(np.arange(-2, 5, 0.04), np.arange(-0.95, 0.96, 0.04))
+    x, y = np.meshgrid(np.arange(-2, 5, 0.05), np.arange(-0.95, 0.91, 0.05))
     floor = np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], axis=1)
+    floor[:, :2] += np.random.default_rng(0).uniform(0, 0.05, (x.size, 2))  # one in each square
     xyz = np.concatenate([np.insert(wall(), 2, 0.5, axis=1), floor])
     colours = np.array([OBSTACLE] * len(wall()) + [GREY] * len(floor), np.uint8)
     for cloud in sorted(root.glob("*/*/meta/pointcloud.ply")):

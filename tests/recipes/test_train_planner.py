@@ -165,6 +165,9 @@ def test_maps_are_the_planners_own():
     assert map_settings(tiny_iplanner()) == GeometricSettings()
     assert map_settings(tiny_viplanner()) == SemanticSettings()
     assert map_settings(tiny_viplanner(use_semantics=False)) == VIPLANNER
+    assert map_settings(tiny_iplanner(), rule="viplanner") == VIPLANNER
+    with pytest.raises(ValueError, match="--map_rule: found iplanner, expected none"):
+        map_settings(tiny_viplanner(), rule="iplanner")
 
 
 def test_held_out_environments_are_told(base):

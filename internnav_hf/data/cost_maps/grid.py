@@ -6,7 +6,7 @@ Legend: X and Y cells, N points.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_closing, distance_transform_edt
 
 MOST_CELLS = 1 << 26  # of a map: 330 m x 330 m at 4 cm; one stray point may ask for any number
 
@@ -95,3 +95,18 @@ class Layout:
         grid = np.full(tuple(self.num_cells), background)
         grid[tuple(self.inside(xy).T)] = 1 - background
         return grid
+
+
+def without_gaps(xy: np.ndarray, gap_m: float, resolution_m: float) -> np.ndarray:
+    """(M, 2) one point in each cell of points (N, 2), and in those of gaps up to `gap_m` between
+    them: a cloud about as coarse as the map would leave out cells here and there.
+    """
+    if not len(xy):
+        return xy
+    reach = int(np.ceil(gap_m / resolution_m / 2))
+    low = xy.min(axis=0) - (reach + 1) * resolution_m
+    cells = np.floor((xy - low) / resolution_m).astype(np.int64)
+    marked = np.zeros(cells.max(axis=0) + reach + 2, dtype=bool)
+    marked[tuple(cells.T)] = True
+    square = np.ones((2 * reach + 1, 2 * reach + 1), dtype=bool)
+    return low + (np.argwhere(binary_closing(marked, square)) + 0.5) * resolution_m

@@ -20,7 +20,7 @@ from internnav_hf.data.cost_maps.geometric import (
     geometric_map_of,
     split_by_height,
 )
-from internnav_hf.data.cost_maps.grid import GridMap
+from internnav_hf.data.cost_maps.grid import GridMap, without_gaps
 from internnav_hf.data.cost_maps.semantic import (
     SemanticSettings,
     costs_of_colours,
@@ -38,6 +38,7 @@ DEPTH, SEMANTICS = "observation.images.depth", "observation.images.semantics"
 FRAME_STEP, PIXEL_STEP = 4, 8  # of the depth images that maps are made of
 MAP_VERSION = 2  # part of the cache's name; raise it when maps change
 FLOOR_M = 0.05  # points of the cloud up to that height are floor, if they are no obstacles
+FLOOR_GAP_M = 0.12  # between points of a cloud that has one in each cube of 5 cm
 
 
 class RecordedScene:
@@ -103,7 +104,8 @@ class RecordedScene:
         if row.has("cloud"):
             points, is_obstacle = read_cloud(row.folder / row["cloud"])
             is_floor = ~is_obstacle & (np.abs(points[:, 2]) < FLOOR_M)
-            return points[is_obstacle, :2], points[is_floor, :2]
+            floor = without_gaps(points[is_floor, :2], FLOOR_GAP_M, spacing)
+            return points[is_obstacle, :2], floor
         parts = [points for points, _, _ in self._seen()]
         return split_by_height(thinned(np.concatenate(parts), 0.9 * spacing), self.settings)
 

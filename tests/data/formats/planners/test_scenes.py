@@ -8,7 +8,7 @@ import trimesh
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from internnav_hf.data.cost_maps.geometric import GeometricSettings
+from internnav_hf.data.cost_maps.geometric import VIPLANNER, GeometricSettings
 from internnav_hf.data.cost_maps.semantic import SemanticSettings
 from internnav_hf.data.formats.planners.iplanner import IPlannerScene, environments, levelled
 from internnav_hf.data.formats.planners.scene import pose_matrices
@@ -148,6 +148,13 @@ def test_recorded_walks_have_maps_of_their_clouds(tmp_path):
     on_floor, in_wall = scene.grid.at(np.array([[1.0, 0.0], [1.0, 1.3]]))
     assert on_floor == pytest.approx(0, abs=0.01)
     assert in_wall > 1
+
+
+def test_floor_has_no_gaps_between_the_points_of_a_cloud(tmp_path):
+    root = write_walks(tmp_path / "data")
+    scene = recorded_scenes(root, None, tmp_path / "cache", VIPLANNER)[0]
+    x, y = np.meshgrid(np.arange(0.5, 2.5, 0.02), np.arange(-0.5, 0.5, 0.02))
+    assert scene.grid.at(np.column_stack([x.ravel(), y.ravel()])).max() < 0.01
 
 
 def test_a_place_without_floor_has_no_map(tmp_path):
