@@ -98,9 +98,9 @@ class GNMPolicy(GoalPolicy):
 
     An observation has `rgb` (H, W, 3) uint8. Settings:
 
-        step_m: metres of a waypoint's unit. By default the spacing of the training's frames (the
-            mean of several data sets), or if it is not known 0.8 m/s over 3 Hz as in NavDP's
-            benchmark. Published robots: 0.2 m/s over 4 Hz.
+        step_m: metres of a waypoint's unit. By default the training's (the mean of several data
+            sets), or if it is not known 0.8 m/s over 3 Hz as in NavDP's benchmark. Published
+            robots: 0.2 m/s over 4 Hz.
         stop_distance: a goal predicted to be no farther counts as reached; in frames. NavDP's
             benchmark: 7.
         window: nodes of a map before and after the last one at which a robot may be. Published: 4.

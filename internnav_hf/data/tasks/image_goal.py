@@ -90,12 +90,6 @@ class ImageGoalDataset(EpisodeDataset):
         self._check_lengths()
         self.waypoint_spacing_m = self._spacing(self.waypoint_spacing_m)
 
-    @property
-    def spacings(self) -> dict[str, float]:
-        """Metres between two frames, by name of the data set."""
-        assert self.waypoint_spacing_m is not None  # it was measured
-        return {Path(self.data_root).name: self.waypoint_spacing_m}
-
     def __len__(self) -> int:
         return int(self._ends[-1])
 
@@ -198,8 +192,13 @@ class ImageGoalDatasets(ConcatDataset):
 
     @property
     def spacings(self) -> dict[str, float]:
-        """Metres between two frames, by name of the data set."""
-        return {name: value for part in self.datasets for name, value in part.spacings.items()}
+        """Metres of the unit of waypoints, by name of the data set: as much of its path as tells
+        all of them apart.
+        """
+        paths = [Path(part.data_root).resolve().parts[1:] for part in self.datasets]
+        depth = next((n for n in range(1, max(map(len, paths))) if _differ(paths, n)), 1)
+        names = ["/".join(path[-depth:]) for path in paths]
+        return {name: part.spacing_of(0) for name, part in zip(names, self.datasets, strict=True)}
 
     @property
     def cameras(self) -> list[CameraSpec]:
@@ -257,6 +256,11 @@ class ImageGoalCollator:
         """The keys are the arguments of the models' `forward`."""
         batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
         return batch | {"sample_mask": torch.ones(len(samples), dtype=torch.bool)}
+
+
+def _differ(paths: Sequence[tuple[str, ...]], depth: int) -> bool:
+    """Whether the last `depth` parts tell different paths apart."""
+    return len({path[-depth:] for path in paths}) == len(set(paths))
 
 
 def _place(ends: np.ndarray, position: int) -> tuple[int, int]:

@@ -34,8 +34,8 @@ class ImageGoalConfig(NavConfig):
         vision_config: the image encoder, as transformers' configuration or a dict; fields missing
             from a dict are as published.
         action_loss_weight, distance_loss_weight: weights in the loss.
-        waypoint_spacing_m: metres from one frame of the training data to the next, the unit of
-            waypoints; by name for several data sets, None if it is not known.
+        waypoint_spacing_m: metres of the unit of waypoints: from one frame of the training data to
+            the next, times the stride; by name for several data sets, None if it is not known.
         crop_images: whether views are cropped to the aspect 4 to 3 before they are resized.
         camera: the robot's camera in training, as `CameraSpec.to_dict` gives it; a list of
             different ones, None if it is not known.

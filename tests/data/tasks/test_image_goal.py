@@ -10,6 +10,7 @@ from tests.data import vln_n1
 from tests.data.trajectories import path, write_root, write_trajectory
 
 SMALL = {"image_size": (40, 32)}
+FAST = (("slow", 0.25), ("fast", 1.0))
 
 
 @pytest.fixture
@@ -91,6 +92,16 @@ def test_data_sets_keep_their_spacings(root, tmp_path):
     torch.testing.assert_close(first, second)  # the same arc, four times as large
     assert both.spacing_of(30) == pytest.approx(1.0)
     assert "fast" in both.where(30)
+
+
+def test_spacings_are_the_units_of_waypoints_and_none_is_lost(root, tmp_path):
+    with_stride = ImageGoalDatasets([opened(root, rules=SampleRules(stride=2))])
+    assert with_stride.spacings == pytest.approx({"data": 0.5})
+    places = [write_root(tmp_path / name / "train", ("one",), 24, step) for name, step in FAST]
+    several = ImageGoalDatasets([opened(place) for place in places])
+    assert several.spacings == pytest.approx({"slow/train": 0.25, "fast/train": 1.0})
+    twice = ImageGoalDatasets([opened(root), opened(root)])
+    assert twice.spacings == pytest.approx({"data": 0.25})
 
 
 def test_it_learns_from_other_formats_too(tmp_path):
