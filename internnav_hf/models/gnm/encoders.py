@@ -26,16 +26,17 @@ _MOBILENET_MOMENTUM = 0.1
 
 
 class ImageEncoder(nn.Module):
-    """Mean over the places of an image's features, which are as wide as `size`."""
+    """Mean over the places of an image's features, which are as wide as `size`, with `dropout`."""
 
-    def __init__(self, features: nn.Sequential, size: int):
+    def __init__(self, features: nn.Sequential, size: int, dropout: float = 0.0):
         super().__init__()
         self.features = features
         self.size = size
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, size) of normalised `images` (B, 3 or a multiple of it, H, W)."""
-        return self.features(images).mean((2, 3))
+        return self.dropout(self.features(images).mean((2, 3)))
 
 
 def mobilenet(config: PreTrainedConfig, num_images: int) -> ImageEncoder:
@@ -70,7 +71,8 @@ def efficientnet(
                 setattr(module, name, _norm(child, whole.config, channels_per_group))
             elif isinstance(module, EfficientNetFinalBlockLayer) and isinstance(child, nn.Dropout):
                 setattr(module, name, _SampleDropout(child.p))
-    return ImageEncoder(features, whole.encoder.top_conv.out_channels)
+    size = whole.encoder.top_conv.out_channels
+    return ImageEncoder(features, size, whole.config.dropout_rate)
 
 
 def _stacked(config: PreTrainedConfig, num_images: int) -> PreTrainedConfig:

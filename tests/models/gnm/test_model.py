@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from internnav_hf.models.gnm.config import GNMConfig, NoMaDConfig, ViNTConfig
 from tests.tiny.cases import image_goal_batch
-from tests.tiny.gnm import CLASSES, tiny_image_goal
+from tests.tiny.gnm import CLASSES, EFFICIENTNET, tiny_image_goal
 
 
 @pytest.mark.parametrize("name", ["gnm", "vint"])
@@ -59,6 +59,16 @@ def test_batch_norm_has_the_published_momentum(name):
         if isinstance(module, torch.nn.BatchNorm2d)
     }
     assert momenta == {"gnm": {0.1}, "vint": {0.01}, "nomad": set()}[name]
+
+
+def test_features_of_images_are_dropped_in_training_as_published():
+    vision = EFFICIENTNET | {"drop_connect_rate": 0.0}
+    encoder = tiny_image_goal("vint", vision_config=vision).rgb_encoder.train()
+    images = torch.rand(64, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    zeros = (encoder(images) == 0).float().mean()
+    assert 0.17 < zeros < 0.23
+    assert torch.equal(encoder.eval()(images), encoder.features(images).mean((2, 3)))
 
 
 @pytest.mark.parametrize("name", CLASSES)
