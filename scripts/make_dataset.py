@@ -60,9 +60,9 @@ CONTINUOUS_OPTIONS = (
     *("frame_spacing", "distance", "heading_noise", "trajectory_folders", "semantics"),
 )
 WITHOUT_EFFECT = {
-    "vln_ce": (*CONTINUOUS_OPTIONS, "image_files"),
+    "vln_ce": (*CONTINUOUS_OPTIONS, "image_files", "turn_deg"),
     "vln_pe": (*CONTINUOUS_OPTIONS, "depth", "landmarks"),
-    "vln_n1": (*DISCRETE_OPTIONS, "depth", "landmarks", "image_files"),
+    "vln_n1": (*DISCRETE_OPTIONS, "depth", "landmarks", "image_files", "turn_deg"),
 }
 ARGUMENTS_FILE = "make_dataset.json"
 MAY_CHANGE = ("out", "scenes", "held_out_scenes", "workers")
@@ -123,6 +123,7 @@ class DatasetArguments:
         default=0.0,
         metadata={"help": "vln_ce, vln_pe: share of episodes that start close to their goal."},
     )
+    turn_deg: float = option(15.0, "vln_pe: degrees of a turn; DD-PPO's: 10.", above=0, high=90)
     image_files: bool = field(
         default=False, metadata={"help": "vln_pe: one file for each image, instead of arrays."}
     )
@@ -281,7 +282,8 @@ def _demonstrations(
     options, rng = job.arguments, np.random.default_rng(job.scene_seed)
     settings = (MIN_DISTANCE_M, options.near_fraction, options.instructions)
     sampler = EpisodeSampler(scene, space, *settings)
-    return draw_demonstrations(sampler, options.episodes, rng, options.exploration)
+    exploration, turn_step = options.exploration, float(np.radians(options.turn_deg))
+    return draw_demonstrations(sampler, options.episodes, rng, exploration, turn_step)
 
 
 def _added(

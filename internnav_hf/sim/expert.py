@@ -16,7 +16,7 @@ from internnav_hf.sim.navigation import DistanceField
 MAX_STEPS = 200
 MIN_FRAMES = 4  # System2's sampling rules skip shorter episodes
 _TRIES_PER_DEMONSTRATION = 20
-_FACING = TURN_STEP / 2 + 1e-6
+_SLACK = 1e-6  # rad
 _ARRIVED_M = 0.3
 
 
@@ -36,22 +36,27 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class Expert:
-    """Follows the planning `field` to the goal of `episode` in VLN-CE's actions."""
+    """Follows the planning `field` to the goal of `episode` in VLN-CE's actions, whose turns are of
+    `turn_step`.
+    """
 
     episode: NavigationEpisode
     field: DistanceField
+    turn_step: float = TURN_STEP
 
     def action(self, position: np.ndarray, yaw: float) -> Action:
         """The next action: move to the goal, there turn to face the object, then stop."""
         space, field, goal = self.field.space, self.field, self.episode.goal_object
         distance = float(field(position))
-        if distance > 0 and (action := next_action(space, field, position, yaw, 0.0)) is not None:
-            return action
+        if distance > 0:
+            action = next_action(space, field, position, yaw, 0.0, self.turn_step)
+            if action is not None:
+                return action
         if goal is None:
             return Action.STOP
         towards = np.array(goal.position) - position
         bearing = float(wrap_angle(np.arctan2(towards[1], towards[0]) - yaw))
-        if abs(bearing) <= _FACING:
+        if abs(bearing) <= self.turn_step / 2 + _SLACK:
             return Action.STOP
         return Action.TURN_LEFT if bearing > 0 else Action.TURN_RIGHT
 
@@ -96,7 +101,8 @@ class Expert:
         if action == Action.FORWARD:
             ahead = FORWARD_STEP_M * np.array([np.cos(yaw), np.sin(yaw)])
             return self.field.space.move(position, position + ahead)[0], yaw
-        turn = {Action.TURN_LEFT: TURN_STEP, Action.TURN_RIGHT: -TURN_STEP}.get(action, 0.0)
+        step = self.turn_step
+        turn = {Action.TURN_LEFT: step, Action.TURN_RIGHT: -step}.get(action, 0.0)
         return position, float(wrap_angle(yaw + turn))
 
 
@@ -105,6 +111,7 @@ def draw_demonstrations(
     num_demonstrations: int,
     rng: np.random.Generator,
     exploration: float = 0.0,
+    turn_step: float = TURN_STEP,
 ) -> Iterator[tuple[Expert, Demonstration]]:
     """Experts and their demonstrations; fewer in a small scene, ValueError if none fits."""
     found, scene_name = 0, sampler.scene.name
@@ -112,7 +119,7 @@ def draw_demonstrations(
         if found == num_demonstrations:
             return
         drawn = sampler.draw(rng, f"{scene_name}_{found:06d}")
-        expert = drawn and Expert(*drawn)
+        expert = drawn and Expert(*drawn, turn_step)
         steps = expert and expert.demonstrate(rng, exploration)
         if expert and steps and len(steps.actions) >= MIN_FRAMES:
             yield expert, steps

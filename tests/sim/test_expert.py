@@ -201,6 +201,16 @@ def test_demonstrations_are_drawn_until_there_are_enough(scene, space):
         list(draw_demonstrations(far, 3, np.random.default_rng(0)))
 
 
+def test_turns_may_be_smaller(scene, space):
+    turn = np.radians(10.0)
+    given = (EpisodeSampler(scene, space), 3, np.random.default_rng(0), 0.0, turn)
+    for expert, steps in draw_demonstrations(*given):
+        turned = np.abs(wrap_angle(np.diff(steps.poses[:, 2])))
+        is_turn = np.isin(steps.actions[:-1], (Action.TURN_LEFT, Action.TURN_RIGHT))
+        np.testing.assert_allclose(turned, np.where(is_turn, turn, 0), atol=1e-9)
+        assert np.linalg.norm(steps.poses[-1, :2] - expert.episode.goal_xy) < 0.35
+
+
 def test_an_expert_that_cannot_arrive_says_so(scene, space):
     rng = np.random.default_rng(0)
     (episode, field), *_ = draw(EpisodeSampler(scene, space), rng, 1)
