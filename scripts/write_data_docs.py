@@ -15,6 +15,8 @@ import pyarrow as pa
 from internnav_hf import trajectory
 from internnav_hf.command_line import LineParser
 from internnav_hf.data import (
+    DDPPOCollator,
+    DDPPODataset,
     DualSystemCollator,
     DualSystemDataset,
     ImageGoalCollator,
@@ -47,7 +49,13 @@ from internnav_hf.data.formats.vln_n1 import reader as vln_n1
 from internnav_hf.data.formats.vln_pe import frames as vln_pe_frames
 from internnav_hf.data.formats.vln_pe import index as vln_pe_index
 from internnav_hf.data.formats.vln_pe import reader as vln_pe
-from internnav_hf.data.tasks import image_goal, navdp_targets, vln_targets
+from internnav_hf.data.tasks import (
+    ddppo,
+    ddppo_targets,
+    image_goal,
+    navdp_targets,
+    vln_targets,
+)
 from internnav_hf.data.tasks import system2_sampling as sampling
 from internnav_hf.data.tasks.common import SYSTEM2, TASKS
 from internnav_hf.data.tasks.system2_sampling import SAMPLE_SCHEMA
@@ -271,6 +279,16 @@ How poses become goals and actions:
 
 {image_goal_dataset}
 
+### DD-PPO
+
+{ddppo}
+
+{ddppo_dataset}
+
+How a walk becomes steps:
+
+{ddppo_targets}
+
 ### Seq2Seq, CMA, RDP
 
 {vln_dataset}
@@ -300,6 +318,10 @@ How a walk becomes targets:
 ### GNM, ViNT, NoMaD
 
 {image_goal_collator}
+
+### DD-PPO
+
+{ddppo_collator}
 
 ### Seq2Seq, CMA, RDP
 
@@ -377,6 +399,10 @@ def of_vln_n1() -> dict[str, object]:
         "navdp_targets": documentation(navdp_targets),
         "navdp_collator": documentation(NavDPCollator),
         "trajectories": documentation(trajectories),
+        "ddppo": documentation(ddppo),
+        "ddppo_dataset": documentation(DDPPODataset),
+        "ddppo_targets": documentation(ddppo_targets),
+        "ddppo_collator": documentation(DDPPOCollator),
         "image_goal": documentation(image_goal),
         "image_goal_dataset": documentation(ImageGoalDataset),
         "image_goal_collator": documentation(ImageGoalCollator),

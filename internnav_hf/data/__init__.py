@@ -4,6 +4,7 @@ from internnav_hf.data.episode import Episode
 from internnav_hf.data.features import FeatureStore
 from internnav_hf.data.formats.registry import register_format
 from internnav_hf.data.formats.vln_ce.reader import read_lerobot
+from internnav_hf.data.tasks.ddppo import DDPPOCollator, DDPPODataset
 from internnav_hf.data.tasks.dual_system import DualSystemCollator, DualSystemDataset
 from internnav_hf.data.tasks.image_goal import (
     ImageGoalCollator,
@@ -18,6 +19,8 @@ from internnav_hf.data.tasks.vln import VLNDataset
 from internnav_hf.data.tasks.vln_collator import VLNCollator
 
 __all__ = [
+    "DDPPOCollator",
+    "DDPPODataset",
     "DualSystemCollator",
     "DualSystemDataset",
     "Episode",

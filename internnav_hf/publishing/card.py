@@ -220,6 +220,11 @@ def describe(config: Any) -> list[str]:
         size, name = f"{config.image_width}x{config.image_height}", _title(config)
         inputs = f"{config.num_memory_frames} RGB images of {size} pixels and the view at the goal"
         return [f"A {name.removesuffix('Model')}: {inputs} in, waypoints out."]
+    if kind == "internnav_ddppo":
+        size, views = f"{config.image_width}x{config.image_height}", " and ".join(config.views)
+        return [
+            f"DD-PPO's agent: {views or 'no'} views of {size} pixels and a point in, steps out."
+        ]
     if kind not in ("internnav_system2", "internnav_dual_system"):
         return [f"A {kind}."]
     is_dual = kind == "internnav_dual_system"

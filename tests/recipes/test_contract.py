@@ -181,7 +181,7 @@ def test_every_file_of_settings_is_understood(path):
             assert sizes is None or yaml.safe_load((ROOT / sizes).read_text())
 
 
-@pytest.mark.parametrize("name", HELPERS)
+@pytest.mark.parametrize("name", [name for name in HELPERS if name != "ddppo"])  # not published
 def test_every_recipe_starts_as_documented_and_says_what_changes(name, capsys):
     kinds = HELPERS[name].KINDS
     parsed = parse_arguments(kinds, ["--data_root=d", "--use_cpu"])

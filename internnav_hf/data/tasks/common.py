@@ -114,10 +114,11 @@ DUAL_SYSTEM = replace(SYSTEM2, name="the dual system", needed=(*SYSTEM2.needed, 
 DEPTH = ("depth_file", "depth_scale")
 NAVDP = Task("NavDP", "vln_n1", ("poses", "rgb_file", *DEPTH, "width", "focal", *_PATHS[2:]))
 PLANNER = Task("iPlanner or ViPlanner", "vln_n1", ("poses", *DEPTH, "width", "focal", *_PATHS[2:]))
+DDPPO = Task("DD-PPO", "vln_pe", ("poses", *DEPTH))
 VLN = Task("Seq2Seq or CMA", "vln_pe", ("instructions", "actions", "rgb_file", *DEPTH))
 RDP = replace(VLN, name="RDP", needed=(*VLN.needed, "poses"))
 IMAGE_GOAL = Task("GNM, ViNT or NoMaD", "vln_n1", ("poses", "rgb_file", "width"))
-TASKS = (SYSTEM2, DUAL_SYSTEM, NAVDP, PLANNER, VLN, RDP, IMAGE_GOAL)
+TASKS = (SYSTEM2, DUAL_SYSTEM, NAVDP, PLANNER, DDPPO, VLN, RDP, IMAGE_GOAL)
 
 
 def check_groups(

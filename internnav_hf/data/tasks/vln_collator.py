@@ -41,7 +41,7 @@ class VLNCollator:
         """The keys are the arguments of the models' `forward`."""
         for position, sample in enumerate(samples):
             _check_sample(position, sample, samples[0])
-        batch = {key: _padded(key, [sample[key] for sample in samples]) for key in samples[0]}
+        batch = {key: padded(key, [sample[key] for sample in samples]) for key in samples[0]}
         lengths = torch.tensor([len(sample["progress"]) for sample in samples])
         steps = torch.arange(int(lengths.max()))
         masks = {"step_mask": steps < lengths[:, None]}
@@ -50,8 +50,8 @@ class VLNCollator:
         return batch | masks
 
 
-def _padded(key: str, rows: Sequence[np.ndarray]) -> Tensor:
-    """(B, longest, ...) with the padding at the end."""
+def padded(key: str, rows: Sequence[np.ndarray]) -> Tensor:
+    """The rows of `key`, (B, longest, ...) with the padding at the end."""
     longest = max(len(row) for row in rows)
     shape = (len(rows), longest, *rows[0].shape[1:])
     padded = np.full(shape, PADDING.get(key, 0), rows[0].dtype)

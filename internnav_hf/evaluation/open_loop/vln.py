@@ -56,8 +56,8 @@ def evaluate_vln_open_loop(
         batch = collator([dataset[row] for row in rows])
         batch = {name: value.to(model.device) for name, value in batch.items()}
         if "displacements" in batch:
-            return _by_episode(batch, _answer_displacements(model, batch, rows, seed))
-        return _by_episode(batch, _answer_actions(model, batch))
+            return by_episode(batch, _answer_displacements(model, batch, rows, seed))
+        return by_episode(batch, _answer_actions(model, batch))
 
     with evaluating(model):
         answers = answer_samples(answer, dataset, num_samples, batch_size, seed)
@@ -110,7 +110,7 @@ def _features(model: Any, batch: dict[str, Tensor], name: str) -> Tensor:
     return encode(batch[name].flatten(0, 1)).unflatten(0, batch[name].shape[:2])
 
 
-def _by_episode(batch: dict[str, Tensor], answers: dict[str, Tensor]) -> list[Answer]:
+def by_episode(batch: dict[str, Tensor], answers: dict[str, Tensor]) -> list[Answer]:
     """Without the padding."""
     names = {"labels": "actions", "previous": "previous_actions", "true_progress": "progress"}
     columns = {ours: batch[key] for ours, key in names.items() if key in batch} | answers

@@ -16,7 +16,7 @@ def scaled_depth(depth: np.ndarray, config: DDPPOConfig, metres: bool = False) -
 
     Pixels are means of what is known in their area, and 0 where nothing is.
     """
-    seen = torch.as_tensor(np.ascontiguousarray(depth), dtype=torch.float32)[None, None]
+    seen = torch.from_numpy(np.array(depth, np.float32))[None, None]
     is_known = seen.isfinite() & (seen > 0)
     size = (config.image_height, config.image_width)
     known = F.interpolate(is_known.float(), size, mode="area")
@@ -30,7 +30,7 @@ def scaled_depth(depth: np.ndarray, config: DDPPOConfig, metres: bool = False) -
 
 def sized_rgb(rgb: np.ndarray, config: DDPPOConfig) -> Tensor:
     """(h, w, 3) uint8 of the model's size, from `rgb` (H, W, 3) uint8; means over areas."""
-    seen = torch.as_tensor(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float()
+    seen = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].float()
     sized = F.interpolate(seen, (config.image_height, config.image_width), mode="area")
     return sized[0].permute(1, 2, 0).round().to(torch.uint8)
 
