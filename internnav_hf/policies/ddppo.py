@@ -4,7 +4,7 @@ It goes 0.25 m ahead, turns 10 degrees or stops, or, with continuous actions, dr
 remembers in its recurrent state, which every robot has for itself. A step is also told as a line of
 20 points in its direction, which is followed until the next one, as in NavDP's benchmark.
 `as_benchmarked` follows NavDP's server instead, which forgets the state at every step, shows depth
-in metres, unscaled, and cuts x and y of the goal apart.
+in metres, unscaled and with walls at 6.55 m where nothing is, and cuts x and y of the goal apart.
 
 Legend: L layers of the LSTM, C its width.
 """
@@ -21,6 +21,7 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import robot_to_world, world_to_robot
 from internnav_hf.models.ddppo.config import DDPPOConfig
 from internnav_hf.models.ddppo.views import polar, scaled_depth, sized_rgb
+from internnav_hf.policies.benchmarked import sent_depth
 from internnav_hf.policies.camera_contract import CameraContract
 from internnav_hf.policies.episodes import check_numbers, episode_generator, undone_on_error
 from internnav_hf.policies.goals import Goal, PointGoal, PositionGoal, checked_goal
@@ -187,6 +188,7 @@ class DDPPOPolicy(GoalPolicy):
                 position = robot_to_world(position, pose)
         views = {}
         if "depth" in self.model.config.views:
+            depth = sent_depth(depth) if self.as_benchmarked else depth
             views["depth"] = scaled_depth(depth, self.model.config, metres=self.as_benchmarked)
         if "rgb" in self.model.config.views:
             views["rgb"] = sized_rgb(np.asarray(rgb), self.model.config)

@@ -26,6 +26,7 @@ from torch import Tensor
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data.tasks.image_goal_targets import sized
 from internnav_hf.models.gnm.config import GNMConfig, NoMaDConfig, ViNTConfig
+from internnav_hf.policies import benchmarked
 from internnav_hf.policies.camera_contract import CameraContract
 from internnav_hf.policies.episodes import (
     check_count,
@@ -48,7 +49,6 @@ from internnav_hf.policies.policy import DrivenPath, GoalPolicy
 if TYPE_CHECKING:
     from internnav_hf.models.gnm.base import ImageGoalModel
 
-BENCHMARK_STEP_M = 0.8 / 3  # largest speed over rate, in NavDP's benchmark
 POINTS_PER_WAYPOINT = 10
 
 
@@ -107,6 +107,8 @@ class GNMPolicy(GoalPolicy):
         node_distance: a node predicted to be nearer is passed. Published: 3.
         memory_stride: number of frames from one frame of the memory to the next.
         seed: determines, with the name of an episode, its random numbers.
+        as_benchmarked: as NavDP's servers: 0.8 m/s over 3 Hz, a stop distance of 7, views resized
+            without a crop. GNM and ViNT explore towards an image of noise.
         camera: the robot's. Differences from the training's (`cameras`) are reported once.
         strict_camera: such a difference is a ValueError.
 
@@ -124,6 +126,7 @@ class GNMPolicy(GoalPolicy):
         node_distance: float = 3.0,
         memory_stride: int = 1,
         seed: int = 0,
+        as_benchmarked: bool = False,
         camera: CameraSpec | None = None,
         strict_camera: bool = False,
     ):
@@ -140,6 +143,9 @@ class GNMPolicy(GoalPolicy):
         self.model = model.eval()
         self.step_m = _trained_step(model.config.waypoint_spacing_m) if step_m is None else step_m
         self.stop_distance, self.node_distance = stop_distance, node_distance
+        self.as_benchmarked = as_benchmarked
+        if as_benchmarked:
+            self.step_m, self.stop_distance = benchmarked.STEP_M, benchmarked.STOP_DISTANCE
         self.window, self.memory_stride, self.seed = window, memory_stride, seed
         self.contract = CameraContract(name, self.cameras, camera, strict_camera)
         self.reset()
@@ -151,8 +157,8 @@ class GNMPolicy(GoalPolicy):
 
     @property
     def goal_kinds(self) -> tuple[str, ...]:
-        """Images and maps."""
-        return ("image", "map")
+        """Images and maps; as benchmarked also none."""
+        return ("image", "map", "none") if self.as_benchmarked else ("image", "map")
 
     def start(self, name: str = "") -> ImageGoalEpisode:
         """A new episode; `name` seeds its random numbers, together with `seed`."""
@@ -208,14 +214,15 @@ class GNMPolicy(GoalPolicy):
     def _prepared(self, picture: Any) -> Tensor:
         config = self.model.config
         size = config.image_width, config.image_height
-        return torch.from_numpy(sized(as_image(picture), size, config.crop_images))
+        is_cropped = config.crop_images and not self.as_benchmarked
+        return torch.from_numpy(sized(as_image(picture), size, is_cropped))
 
     def _request(self, episode: ImageGoalEpisode, goal: Goal, given: Goal) -> _Request:
         """What to ask the model. `goal` is `given`, checked; a map that is not the last one begins
         at its first node.
         """
         if isinstance(goal, NoGoal):
-            return _Request(torch.zeros_like(episode.frames[-1])[None], is_hidden=True)
+            return self._exploring(episode)
         if not isinstance(goal, MapGoal):
             return _Request(self._prepared(goal.image)[None])
         if episode.map_images is not given.images:
@@ -224,6 +231,11 @@ class GNMPolicy(GoalPolicy):
         first, last = max(episode.node - self.window, 0), episode.node + self.window + 2
         has_end = last >= len(episode.nodes)
         return _Request(torch.stack(episode.nodes[first:last]), first, True, has_end)
+
+    def _exploring(self, episode: ImageGoalEpisode) -> _Request:
+        """What to ask without a goal."""
+        shape = tuple(episode.frames[-1].shape)
+        return _Request(benchmarked.noise_image(shape, episode.generator)[None])
 
     def _memory(self, episodes: Sequence[ImageGoalEpisode]) -> Tensor:
         """(robots, M, 3, h, w), the current frame last."""
@@ -303,7 +315,7 @@ class NoMaDPolicy(GNMPolicy):
 
     num_samples: trajectories that are drawn, of which the first is followed, as published.
     hides_goal: whether the goal is hidden while its distance is seen, as NavDP's benchmark
-        does by mistake.
+        does by mistake; always if `as_benchmarked`.
     """
 
     config_class = NoMaDConfig
@@ -316,13 +328,16 @@ class NoMaDPolicy(GNMPolicy):
         **settings: Any,
     ):
         check_count("num_samples", num_samples)
-        self.num_samples, self.hides_goal = num_samples, hides_goal
         super().__init__(model, **settings)
+        self.num_samples, self.hides_goal = num_samples, hides_goal or self.as_benchmarked
 
     @property
     def goal_kinds(self) -> tuple[str, ...]:
         """Images, maps, and none to explore."""
         return ("image", "map", "none")
+
+    def _exploring(self, episode: ImageGoalEpisode) -> _Request:
+        return _Request(torch.zeros_like(episode.frames[-1])[None], is_hidden=True)
 
     def _measure(
         self, rgb: Tensor, robots: Tensor, images: Tensor, shown: Tensor
@@ -358,5 +373,5 @@ def smoothed(waypoints: np.ndarray) -> np.ndarray:
 
 def _trained_step(spacing: float | dict[str, float] | None) -> float:
     if spacing is None:
-        return BENCHMARK_STEP_M
+        return benchmarked.STEP_M
     return float(np.mean(list(spacing.values()))) if isinstance(spacing, dict) else spacing

@@ -3,8 +3,8 @@
 Nothing is remembered but the fear: if the network fears a collision on a path that leads ahead for
 more than a few frames, the robot stops, and stands until as many frames were calm. Points may lie
 anywhere; farther ones than the training's are drawn nearer on their line. `as_benchmarked` follows
-NavDP's servers instead, which cut x and y apart, so that far goals change their direction, and ask
-for a goal one metre above the floor.
+NavDP's servers instead, which cut x and y apart, so that far goals change their direction, ask for
+a goal one metre above the floor, and see walls at 6.55 m where nothing is.
 
 Legend: N points of a path, H and W rows and columns of the model's images.
 """
@@ -21,6 +21,7 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.models.planners.config import ViPlannerConfig, iPlannerConfig
 from internnav_hf.models.planners.semantics import class_colours
 from internnav_hf.models.planners.views import depth_view, semantic_view, without_unknown_colours
+from internnav_hf.policies.benchmarked import sent_depth
 from internnav_hf.policies.camera_contract import CameraContract
 from internnav_hf.policies.episodes import check_count, check_numbers
 from internnav_hf.policies.goals import Goal, PointGoal, checked_goal
@@ -183,7 +184,8 @@ class PlannerPolicy(GoalPolicy):
         self.contract.check_depth("depth", depth)
         size = (self.model.config.image_height, self.model.config.image_width)
         farthest = self.model.config.max_depth_m
-        farthest = BENCHMARKED_MAX_DEPTH_M if self.as_benchmarked else farthest
+        if self.as_benchmarked:
+            depth, farthest = sent_depth(depth), BENCHMARKED_MAX_DEPTH_M
         images = {"depth": depth_view(depth, *size, farthest)}
         if len(self.model.encoders) > 1:
             seen = observation["semantics"] if self.segmenter is None else self.segmenter(rgb)

@@ -149,6 +149,8 @@ def test_as_benchmarked_it_forgets_and_sees_metres():
         assert not batch["hidden_states"].any()
         assert_close(batch["depth"].unique(), torch.tensor([3.0]))
         assert_close(batch["pointgoal"][0, 0, 0], torch.tensor(29**0.5))
+    policy.act(SEEN | {"depth": 3 * SEEN["depth"]}, PointGoal((8.0, 2.0)))
+    assert_close(asked[-1]["depth"].unique(), torch.tensor([6.5535]))
 
 
 def test_it_drives_the_visual_navigation_benchmark(tmp_path):

@@ -15,7 +15,7 @@ from internnav_hf.evaluation.visual_navigation.benchmark import (
 from internnav_hf.evaluation.visual_navigation.drive import DrivingRules
 from internnav_hf.evaluation.visual_navigation.episodes import EpisodeRules
 from internnav_hf.policies import GNMPolicy, ImageGoal, MapGoal, NoGoal, NoMaDPolicy, PointGoal
-from internnav_hf.policies.gnm import BENCHMARK_STEP_M, smoothed
+from internnav_hf.policies.gnm import smoothed
 from tests.golden import GOLDEN
 from tests.tiny.gnm import image_goal_policy, tiny_image_goal
 
@@ -32,9 +32,17 @@ def seen(seed: int) -> dict[str, np.ndarray]:
 
 def test_the_published_paths():
     given = load_file(GOLDEN / "navdp_gnm_postprocess.safetensors")
-    scaled = given["waypoints"][..., :3] * [BENCHMARK_STEP_M, BENCHMARK_STEP_M, 1]
+    scaled = given["waypoints"][..., :3] * [0.8 / 3, 0.8 / 3, 1]
     paths = smoothed(scaled) * (given["distances"] > 7)[..., None]
     np.testing.assert_allclose(paths, given["trajectory"], atol=1e-5)
+    policy = image_goal_policy("gnm", as_benchmarked=True, step_m=9.0)
+    answers = torch.from_numpy(given["waypoints"]), torch.from_numpy(given["distances"])[:, 0]
+    policy.model.predict = lambda *_: answers
+    goals = [ImageGoal(view(1))] * 2
+    steps = policy.steps([policy.start(), policy.start()], [seen(0), seen(0)], goals)
+    paths = np.stack([step.path for step in steps])
+    np.testing.assert_allclose(paths, given["trajectory"][..., :2], atol=1e-5)
+    assert sum(step.is_stop for step in steps) == 1
 
 
 @pytest.mark.parametrize("name", ["gnm", "vint", "nomad"])
@@ -48,6 +56,33 @@ def test_a_path_goes_to_the_waypoints_in_metres(name):
     assert not step.is_stop
     double = image_goal_policy(name, step_m=1.0, stop_distance=-1e9).act(seen(0), goal)
     np.testing.assert_allclose(double.path, 2 * step.path, atol=1e-6)
+
+
+def test_as_benchmarked_views_are_not_cropped():
+    wide = np.zeros((48, 128, 3), np.uint8)
+    wide[:, :20] = 255  # outside of the crop
+    for told, brightest in (({}, 0), ({"as_benchmarked": True}, 255)):
+        policy = image_goal_policy("gnm", **told)
+        policy.act({"rgb": wide}, ImageGoal(wide))
+        assert int(policy.episode.frames[-1].max()) == brightest
+
+
+def test_as_benchmarked_gnm_and_vint_explore_towards_noise():
+    for name in ("gnm", "vint"):
+        policy, asked = image_goal_policy(name, as_benchmarked=True), []
+        measure = policy._measure
+
+        def record(rgb, robots, images, shown, measure=measure, asked=asked):
+            asked.append(images)
+            return measure(rgb, robots, images, shown)
+
+        policy._measure = record
+        for _ in range(2):
+            step = policy.steps([policy.start("a")], [seen(0)], [NoGoal()])[0]
+            assert np.isfinite(step.distance)
+        assert torch.equal(asked[0], asked[1])  # of the episode
+        assert 40 < float(asked[0].float().std()) < 70
+        policy.act(seen(0), ImageGoal(view(1)))
 
 
 def test_the_step_is_that_of_the_training():
@@ -169,7 +204,10 @@ def test_a_goal_that_it_cannot_reach_is_one_error(goal, told):
 
 def test_a_hidden_goal_changes_the_path_and_not_the_distance():
     far = {"stop_distance": -1e9}
-    shown, hidden = (image_goal_policy("nomad", hides_goal=hides, **far) for hides in (False, True))
+    shown, hidden, served = (
+        image_goal_policy("nomad", **told, **far)
+        for told in ({}, {"hides_goal": True}, {"as_benchmarked": True})
+    )
     goals = [ImageGoal(view(seed)) for seed in (1, 2)]
     found = [
         [each.steps([each.start()], [seen(0)], [goal])[0] for goal in goals]
@@ -178,6 +216,8 @@ def test_a_hidden_goal_changes_the_path_and_not_the_distance():
     assert [step.distance for step in found[0]] == [step.distance for step in found[1]]
     assert not np.allclose(found[0][0].path, found[0][1].path)
     np.testing.assert_allclose(found[1][0].path, found[1][1].path, atol=1e-6)
+    assert served.hides_goal
+    assert (served.step_m, served.stop_distance) == (0.8 / 3, 7)
 
 
 @pytest.mark.parametrize(

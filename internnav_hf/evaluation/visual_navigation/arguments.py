@@ -33,6 +33,11 @@ class VisualNavigationArguments(BenchmarkArguments):
     stop_threshold: float | None = option(
         None, "If no trajectory has this value the robot turns; NavDP's clients choose one."
     )
+    as_benchmarked: bool = option(
+        False,
+        "True: models as NavDP's published servers ran them, with their mistakes: NoMaD's goal "
+        "hidden, DD-PPO's state forgotten at every step, walls at 6.55 m, goals cut, ...",
+    )
     camera_width: int | None = option(None, "Instead of its width in pixels.", low=8, high=8192)
     camera_height: int | None = option(None, "Instead of its height in pixels.", low=8, high=8192)
 

@@ -21,9 +21,13 @@ from internnav_hf.evaluation.visual_navigation.arguments import (
     BASELINES,
     VisualNavigationArguments,
 )
+from internnav_hf.policies.loading import split_settings
 from internnav_hf.policies.policy import GoalPolicy
 
-POLICY_SETTINGS = ("num_samples", "num_inference_steps", "memory_stride", "stop_threshold", "seed")
+POLICY_SETTINGS = (
+    *("num_samples", "num_inference_steps", "memory_stride", "stop_threshold", "seed"),
+    "as_benchmarked",
+)
 PUBLISHED_CAMERA = CameraSpec(
     width=640, height=360, hfov_deg=67.8, height_m=0.3, depth_scale=10_000
 )
@@ -111,7 +115,8 @@ def _driven(args: VisualNavigationArguments, model: Model) -> Entrant:
             "was not made or trained for."
         )
     stamps = {"model": model.path, "files": file_stamps(Path(model.path))}
-    return Entrant(agent, {"seed": args.seed} | policy_settings(args) | stamps)
+    own, _ = split_settings(type(model.policy), policy_settings(args))
+    return Entrant(agent, {"seed": args.seed} | own | stamps)
 
 
 def main_camera(args: VisualNavigationArguments, models: list[Model]) -> CameraSpec:

@@ -149,7 +149,9 @@ def _intro(settings: dict) -> str:
         f"{settings['stuck_distance']:g} m), or after {settings['time_limit']:g} s"
     )
     at_contact = "; without a goal also at the first obstacle met"
-    return words + (at_contact if settings["end_at_contact"] else "") + "."
+    words += (at_contact if settings["end_at_contact"] else "") + "."
+    published = " Models run as NavDP's published servers ran them, with their mistakes."
+    return words + (published if settings["as_benchmarked"] else "")
 
 
 def _facts(rollout: DrivingRollout, success_radius: float) -> str:

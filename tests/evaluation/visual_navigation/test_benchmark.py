@@ -29,6 +29,7 @@ from internnav_hf.evaluation.visual_navigation.models import (
     PUBLISHED_CAMERA,
     load_models,
     main_camera,
+    make_entrants,
 )
 from scripts import evaluate
 from tests.evaluation.visual_navigation.scenes import BLOCK, CAMERA
@@ -175,6 +176,18 @@ def test_two_of_a_kind_have_two_rows_and_a_task_that_nobody_can_do_is_named(all_
     with pytest.raises(ValueError, match="--task pixel-goal: found no model that can do it"):
         drive(arguments(tmp_path / "out", task=["image-goal", "pixel-goal"], **lonely))
     assert not (tmp_path / "out").exists()
+
+
+def test_models_as_benchmarked_drive_again_where_that_changes_something(all_models, tmp_path):
+    args = arguments(tmp_path, models=[*all_models.values()])
+    loaded = load_models(args), load_models(replace(args, as_benchmarked=True))
+    before = make_entrants(args, loaded[0])
+    after = make_entrants(replace(args, as_benchmarked=True), loaded[1])
+    pairs = zip(before, after, strict=True)
+    same = [one.agent.name for one, other in pairs if one.depends_on == other.depends_on]
+    assert same == ["navdp", *BASELINES]
+    explorers = [entrant.agent.name for entrant in after if entrant.can_drive("no-goal")]
+    assert {"gnm", "vint", "nomad"} <= set(explorers)
 
 
 def test_a_model_of_another_camera_is_a_warning(all_models, tmp_path, caplog):

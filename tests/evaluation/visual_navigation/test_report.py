@@ -53,7 +53,14 @@ def written(tmp_path_factory):
         "model": "outputs/<model>",
         "models": {"navdp": "outputs/<model>"},
         "command": "python scripts/evaluate.py",
-        "settings": {**settings, "num_scenes": 1, "scene": None, "density": "easy", "seed": 0},
+        "settings": {
+            **settings,
+            "num_scenes": 1,
+            "scene": None,
+            "density": "easy",
+            "seed": 0,
+            "as_benchmarked": True,
+        },
     }
     write_metrics(out, results)
     write_report(out, results, rollouts, SCENES, 1.5, LOG)
@@ -90,6 +97,7 @@ def test_the_report_needs_nothing_but_itself(written):
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     assert "outputs/&lt;model&gt;" in page
     assert "<style>" in page
+    assert "as NavDP&#39;s published servers ran them" in page
 
 
 def test_the_report_has_maps_views_the_goals_picture_and_a_curve(written):
@@ -175,6 +183,7 @@ def test_what_comes_from_data_stays_text(written, tmp_path):
             "scene": None,
             "density": hostile.TEXT,
             "seed": 0,
+            "as_benchmarked": True,
         },
     }
     write_metrics(tmp_path, results)
