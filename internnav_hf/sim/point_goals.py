@@ -1,9 +1,10 @@
 """Point-goal navigation as DD-PPO learns it (arXiv 1911.00357): a gymnasium environment.
 
-Actions: 0 stop, 1 forward 0.25 m, 2 and 3 turn left and right by 10 degrees. A step costs 0.01 and
-earns the metres that the way to the goal got shorter; stopping within 0.2 m of it earns 2.5. The
-published code gives these 2.5 as they are, though its measure of success is SPL; the paper's text
-weights them with it. An episode ends when the robot stops, or after 500 steps; both count alike.
+Actions: 0 stop, 1 forward, 2 and 3 turn left and right, by 0.25 m and 10 degrees unless the rules
+say otherwise. A step costs 0.01 and earns the metres that the way to the goal got shorter; stopping
+within 0.2 m of it earns 2.5. The published code gives these 2.5 as they are, though its measure of
+success is SPL; the paper's text weights them with it. An episode ends when the robot stops, or
+after 500 steps; both count alike.
 
 Differs: episodes are drawn anew, a start anywhere and one of a scene's goals that is as far as
 asked, while Gibson's are a list that leaves out most straight ways.
@@ -21,7 +22,6 @@ from gymnasium import spaces
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import (
-    FORWARD_STEP_M,
     Action,
     camera_pose,
     world_to_robot,
@@ -31,11 +31,9 @@ from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene
 
-TURN_STEP_DEG = 10.0
 NUM_ACTIONS = 4
 RESULTS = ("success", "spl", "episode_return", "episode_steps")
 """What is known of a finished episode, in this order."""
-_TURN = float(np.radians(TURN_STEP_DEG))
 _GOALS_PER_SCENE = 32  # the ways to a goal take longer to find than a hundred views
 _MOST_SCENES, _MOST_FIELDS = 64, 512  # kept by a process
 _TRIES = 300
@@ -45,8 +43,10 @@ Observation = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class PointGoalRules:
-    """Rewards, ends and distances of episodes."""
+    """Actions, rewards, ends and distances of episodes."""
 
+    forward_step_m: float = 0.25
+    turn_angle_deg: float = 10.0
     success_distance_m: float = 0.2
     max_steps: int = 500
     step_reward: float = -0.01
@@ -163,8 +163,9 @@ class PointGoalEnv(gymnasium.Env[Observation, int]):
         if action == Action.FORWARD:
             self._advance()
         elif action in (Action.TURN_LEFT, Action.TURN_RIGHT):
-            turn = _TURN if action == Action.TURN_LEFT else -_TURN
-            self._yaw = float(wrap_angle(self._yaw + turn))
+            turn = np.radians(self.rules.turn_angle_deg)
+            left = action == Action.TURN_LEFT
+            self._yaw = float(wrap_angle(self._yaw + (turn if left else -turn)))
         elif action != Action.STOP:
             raise ValueError(f"PointGoalEnv: found action {int(action)}, expected 0 to 3.")
         self._num_steps += 1
@@ -224,7 +225,7 @@ class PointGoalEnv(gymnasium.Env[Observation, int]):
     def _advance(self) -> None:
         space = self.place.space
         move = space.slide if self.rules.allow_sliding else space.move
-        step = FORWARD_STEP_M * np.array([np.cos(self._yaw), np.sin(self._yaw)])
+        step = self.rules.forward_step_m * np.array([np.cos(self._yaw), np.sin(self._yaw)])
         reached, _ = move(self._xy, self._xy + step)
         self._walked += float(np.hypot(*(reached - self._xy)))
         self._xy = reached

@@ -1,15 +1,15 @@
 """Options of PPO, and of the simulated scenes in which it collects experience."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
 from internnav_hf.arguments.ranges import check_numbers, check_pairs, option
-from internnav_hf.camera import CameraSpec
-from internnav_hf.geometry import FORWARD_STEP_M
+from internnav_hf.arguments.training import NavTrainingArguments
+from internnav_hf.camera import CameraSpec, cameras_of
 from internnav_hf.models.ddppo.config import DDPPOConfig
 from internnav_hf.sim.episodes import scene_seeds
 from internnav_hf.sim.point_goals import (
     NUM_ACTIONS,
-    TURN_STEP_DEG,
     PointGoalRules,
     PointGoalTask,
 )
@@ -49,6 +49,25 @@ class PPOArguments:
         """Optimisation steps after each rollout."""
         return self.ppo_epochs * self.num_minibatches
 
+    def fit(self, args: NavTrainingArguments) -> None:
+        """Set in `args` what follows from PPO, before a checkpoint is compared with them.
+
+        Raises ValueError if they accumulate gradients.
+        """
+        if args.gradient_accumulation_steps != 1:
+            raise ValueError(
+                f"gradient_accumulation_steps: found {args.gradient_accumulation_steps}, expected "
+                "1: PPO takes --ppo_epochs times --num_minibatches steps after each rollout."
+            )
+        if args.max_steps < 1:
+            args.max_steps = self.optimisation_steps(args.world_size)
+        args.per_device_train_batch_size = (
+            self.num_environments * self.rollout_steps // self.num_minibatches
+        )
+        args.train_sampling_strategy = "random"
+        args.ignore_data_skip = True  # what is left of a rollout is in the checkpoint
+        args.ddp_find_unused_parameters = False  # both heads learn, so all weights do
+
     def optimisation_steps(self, num_processes: int) -> int:
         """As many as `num_frames` give, if no process is preempted."""
         frames = num_processes * self.num_environments * self.rollout_steps
@@ -64,9 +83,13 @@ class SceneArguments:
     num_rooms: list[int] | None = option(None, "Fewest and most rooms, instead of --density, ...")
     num_objects: list[int] | None = option(None, "... fewest and most pieces of furniture.")
     meshes: list[str] | None = option(None, "Scenes from files (.glb, ...) instead.")
-    camera_height: float = option(0.88, "Metres above the floor.", above=0)
-    hfov_deg: float = option(79.0, "Degrees that the camera sees from left to right.", above=0)
-    pitch_deg: float = option(0.0, "Degrees that the camera looks down.")
+    camera_height: float | None = option(
+        None, "Metres above the floor; default: as the model was trained, else 0.88.", above=0
+    )
+    hfov: float | None = option(None, "Degrees from left to right; else 79.", above=0, high=179)
+    pitch: float | None = option(
+        None, "Degrees that the camera looks down; else 0.", low=-90, high=90
+    )
     allow_sliding: bool = option(True, "A robot slides along an obstacle that it meets.")
     episode_steps: int = option(500, "Steps until an episode is cut off.", low=1)
     min_distance: float = option(1.0, "Metres of walking from start to goal, ...", low=0)
@@ -81,14 +104,9 @@ class SceneArguments:
     def task(self, model: DDPPOConfig, seed: int) -> PointGoalTask:
         """What a model with this configuration is trained on; ValueError if it acts otherwise."""
         _check_actions(model)
-        camera = CameraSpec(
-            width=model.image_width,
-            height=model.image_height,
-            hfov_deg=self.hfov_deg,
-            height_m=self.camera_height,
-            pitch_deg=self.pitch_deg,
-        )
         rules = PointGoalRules(
+            forward_step_m=model.forward_step_m,
+            turn_angle_deg=model.turn_angle_deg,
             max_steps=self.episode_steps,
             allow_sliding=self.allow_sliding,
             min_distance_m=self.min_distance,
@@ -96,12 +114,18 @@ class SceneArguments:
         )
         return PointGoalTask(
             sources=tuple(self.meshes or scene_seeds(seed, SPLIT, self.scenes)),
-            camera=camera,
+            camera=self._camera(model),
             depth_range_m=(model.min_depth_m, model.max_depth_m),
             config=self._scene_config(),
             rules=rules,
             grid_resolution_m=self.grid_resolution,
         )
+
+    def _camera(self, model: DDPPOConfig) -> CameraSpec:
+        known = cameras_of(model.camera) or (CameraSpec(height_m=0.88),)
+        chosen = {"height_m": self.camera_height, "hfov_deg": self.hfov, "pitch_deg": self.pitch}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        return replace(known[0], width=model.image_width, height=model.image_height, **chosen)
 
     def _scene_config(self) -> SceneConfig:
         if self.num_rooms is None and self.num_objects is None:
@@ -113,12 +137,18 @@ class SceneArguments:
         )
 
 
+def cores_per_process() -> int:
+    """Cores of this machine for each training process on it: so many environment processes fit."""
+    known = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
+    return max(1, len(known) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def _check_actions(model: DDPPOConfig) -> None:
     expected = {
         "action_space": "discrete",
         "num_actions": NUM_ACTIONS,
-        "forward_step_m": FORWARD_STEP_M,
-        "turn_angle_deg": TURN_STEP_DEG,
         "has_value_head": True,
     }
     for name, value in expected.items():

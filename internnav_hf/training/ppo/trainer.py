@@ -40,14 +40,8 @@ class PPOTrainer(NavTrainer):
     def __init__(
         self, model: Any, args: Any, task: PointGoalTask, settings: PPOArguments, **kwargs: Any
     ):
-        """Raise ValueError for options that PPO cannot follow."""
-        if args.gradient_accumulation_steps != 1:
-            raise ValueError(
-                f"gradient_accumulation_steps: found {args.gradient_accumulation_steps}, expected "
-                "1: PPO takes --ppo_epochs times --num_minibatches steps after each rollout."
-            )
-        args.ignore_data_skip = True  # what is left of a rollout is in the checkpoint
-        args.ddp_find_unused_parameters = False  # both heads learn, so all weights do
+        """Raise ValueError for options that PPO cannot follow, see `PPOArguments.fit`."""
+        settings.fit(args)
         super().__init__(model, args, train_dataset=task, **kwargs)
         self.task, self.settings = task, settings
         self.collector: Collector | None = None

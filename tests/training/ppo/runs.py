@@ -33,5 +33,7 @@ def ppo_trainer(folder, settings=None, scenes=None, model=None, **options) -> PP
     }
     model = model or tiny_ddppo(image_height=16, image_width=16)
     args = NavTrainingArguments(output_dir=str(folder), **defaults | options)
+    own = PPOArguments(**SETTINGS | (settings or {}))
+    own.fit(args)
     task = SceneArguments(**ROOM | (scenes or {})).task(model.config, args.seed)
-    return PPOTrainer(model, args, task, PPOArguments(**SETTINGS | (settings or {})))
+    return PPOTrainer(model, args, task, own)

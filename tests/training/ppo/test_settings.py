@@ -1,7 +1,8 @@
 import pytest
 
+from internnav_hf.camera import CameraSpec
 from internnav_hf.models.ddppo.config import DDPPOConfig
-from internnav_hf.training.ppo.settings import PPOArguments, SceneArguments
+from internnav_hf.training.ppo.settings import PPOArguments, SceneArguments, cores_per_process
 
 
 def test_frames_become_optimisation_steps():
@@ -27,13 +28,28 @@ def test_the_task_of_a_model():
     assert task.config.objects_per_m2 == 0.42
     own = SceneArguments(num_rooms=[1, 1]).task(config, seed=0).config
     assert (own.num_rooms, own.num_objects) == ((1, 1), (5, 8))
+    cloned = DDPPOConfig(
+        image_height=96,
+        image_width=128,
+        turn_angle_deg=15.0,
+        camera=CameraSpec(height_m=0.5, hfov_deg=90).to_dict(),
+    )
+    task = SceneArguments(pitch=10).task(cloned, seed=0)
+    camera = CameraSpec(width=128, height=96, height_m=0.5, hfov_deg=90, pitch_deg=10)
+    assert (task.camera, task.rules.turn_angle_deg) == (camera, 15)
     assert SceneArguments(meshes=["a.glb"]).task(config, seed=0).sources == ("a.glb",)
+
+
+def test_processes_share_cores(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    alone = cores_per_process()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert cores_per_process() == max(1, alone // 2)
 
 
 @pytest.mark.parametrize(
     ("fields", "name"),
     [
-        ({"turn_angle_deg": 30.0}, "turn_angle_deg: found 30.0"),
         ({"action_space": "continuous"}, "action_space: found 'continuous'"),
         ({"has_value_head": False}, "has_value_head: found False"),
     ],

@@ -14,6 +14,7 @@ from internnav_hf import DDPPOModel
 from internnav_hf.publishing.licences import UNRESTRICTED
 from internnav_hf.training.ppo.collector import Collector
 from internnav_hf.training.ppo.trainer import Objective
+from internnav_hf.training.trainer import checkpoint_to_resume
 from tests.processes import run_ranks
 from tests.training.ppo.runs import ppo_trainer
 from tests.training.ppo.two_processes import OPTIONS, own_trainer
@@ -65,7 +66,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, step):
     first.train()
     [checkpoint] = (tmp_path / "left").glob("checkpoint-*")
     assert checkpoint.name == f"checkpoint-{step}"
-    ppo_trainer(tmp_path / "left").run(str(checkpoint))
+    resumed = ppo_trainer(tmp_path / "left", resume_from_checkpoint="auto")
+    resumed.run(checkpoint_to_resume(resumed.args))
     assert told(tmp_path / "left") == told(tmp_path / "whole")
     ours, theirs = (load_file(tmp_path / n / "model.safetensors") for n in ("left", "whole"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
