@@ -2,8 +2,11 @@
 
 import json
 import math
+import os
+import signal
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from transformers import TrainerCallback
 from internnav_hf import DDPPOModel
 from internnav_hf.publishing.licences import UNRESTRICTED
 from internnav_hf.training.ppo.collector import Collector
+from internnav_hf.training.ppo.pool import EnvironmentPool
 from internnav_hf.training.ppo.trainer import Objective
 from internnav_hf.training.trainer import checkpoint_to_resume
 from tests.processes import run_ranks
@@ -58,19 +62,48 @@ def test_a_run_logs_and_saves(tmp_path):
     assert [(one.name, one.licence) for one in run.origins] == [("simulated", UNRESTRICTED)]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What a run that nobody interrupts leaves."""
+    folder = tmp_path_factory.mktemp("whole")
+    ppo_trainer(folder).run()
+    return folder
+
+
+def check_goes_on(left, whole):
+    resumed = ppo_trainer(left, resume_from_checkpoint="auto")
+    resumed.run(checkpoint_to_resume(resumed.args))
+    assert told(left) == told(whole)
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (left, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 @pytest.mark.parametrize("step", [3, 4])  # within a rollout, and between two
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, step):
-    ppo_trainer(tmp_path / "whole").run()
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, whole, step):
     first = ppo_trainer(tmp_path / "left")
     first.add_callback(Interrupt(step))
     first.train()
     [checkpoint] = (tmp_path / "left").glob("checkpoint-*")
     assert checkpoint.name == f"checkpoint-{step}"
-    resumed = ppo_trainer(tmp_path / "left", resume_from_checkpoint="auto")
-    resumed.run(checkpoint_to_resume(resumed.args))
-    assert told(tmp_path / "left") == told(tmp_path / "whole")
-    ours, theirs = (load_file(tmp_path / n / "model.safetensors") for n in ("left", "whole"))
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    check_goes_on(tmp_path / "left", whole)
+
+
+def test_a_signal_while_it_drives_costs_one_rollout_and_changes_nothing(tmp_path, whole):
+    run, calls = ppo_trainer(tmp_path), []
+
+    class Interrupted(EnvironmentPool):
+        def step(self, actions):
+            calls.append(actions)
+            if len(calls) == 12:  # the second rollout of eight steps
+                os.kill(os.getpid(), signal.SIGTERM)
+            super().step(actions)
+
+    interrupted = patch("internnav_hf.training.ppo.trainer.EnvironmentPool", Interrupted)
+    with interrupted, pytest.raises(SystemExit) as ended:
+        run.run()
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert [folder.name for folder in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
+    check_goes_on(tmp_path, whole)
 
 
 def test_accumulation_is_refused(tmp_path):
