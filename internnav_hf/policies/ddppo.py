@@ -219,7 +219,11 @@ class DDPPOPolicy(GoalPolicy):
         batch = {name: value[:, None].to(model.device) for name, value in batch.items()}
         states = [state.to(model.device) if before is None else before for before, _ in pairs]
         output = model(**batch, hidden_states=torch.stack(states))
-        values = [None] * len(seen) if output.values is None else output.values[:, 0].tolist()
+        values = (
+            [None] * len(seen)
+            if output.state_values is None
+            else output.state_values[:, 0].tolist()
+        )
         steps, chosen = [], self._chosen(output.logits[:, 0], episodes)
         rows = zip(episodes, output.hidden_states, chosen, values, strict=True)
         for episode, after, action, value in rows:

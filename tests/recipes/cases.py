@@ -139,6 +139,7 @@ CASES = {
         ("action_loss",),
         ("eval_action_accuracy", "eval_stop_recall", "eval_repeat_accuracy"),
         _WALKS,
+        moving={"max_steps": 3, "train_sampling_strategy": "random"},
     ),
     "seq2seq": Case(
         vln,

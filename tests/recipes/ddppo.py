@@ -12,7 +12,13 @@ from tests.recipes import vln
 from tests.recipes.launch import TINY, command_line
 from tests.tiny.ddppo import SIZES
 
-KINDS = (recipe.ModelArguments, recipe.DataArguments, recipe.DDPPOTrainingArguments)
+KINDS = (
+    recipe.ModelArguments,
+    recipe.DataArguments,
+    recipe.PPOArguments,
+    recipe.SceneArguments,
+    recipe.DDPPOTrainingArguments,
+)
 GROUPS = vln.SCANS
 HELD_OUT = {"eval_groups": [GROUPS[1]], "num_eval_samples": 4}
 

@@ -105,7 +105,7 @@ def test_a_killed_run_goes_on_where_it_was_saved(bases, tmp_path, name):
 @pytest.mark.parametrize(
     ("config", "names", "accumulation"),
     [
-        ("ddp.yaml", ("system2", "nextdit_async", "navdp", "rdp"), 2),
+        ("ddp.yaml", ("system2", "nextdit_async", "navdp", "rdp", "ddppo"), 2),
         ("zero2.yaml", ("system2", "navdp_async"), 2),
         ("zero3.yaml", ("system2",), 1),
     ],

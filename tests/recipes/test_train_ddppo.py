@@ -1,9 +1,10 @@
-"""What DD-PPO's recipe alone does: the loss falls, and it starts from released weights."""
+"""What DD-PPO's recipe alone does: the loss falls, it starts from released weights, and PPO."""
 
 import pytest
 import torch
 
 from internnav_hf.arguments.training import parse_arguments
+from internnav_hf.policies.loading import load_policy
 from internnav_hf.training.ddppo import start_ddppo
 from tests.models.ddppo.test_released import SIZE, released
 from tests.recipes.ddppo import KINDS, options, recipe, write_base
@@ -39,3 +40,22 @@ def test_it_starts_from_released_weights(tmp_path):
     found = start_ddppo(str(tmp_path / "gibson.pth"), str(tmp_path / "sizes.yaml"))
     expected = model.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in found.state_dict().items())
+
+
+def test_ppo_goes_on_from_a_clone_and_needs_no_data(base, tmp_path):
+    train(options(base, tmp_path / "clone", max_steps=1))
+    asked = {"algorithm": "ppo", "init_from": tmp_path / "clone", "model_config": None}
+    asked |= {"data_root": None, "groups": None, "num_environments": 2, "rollout_steps": 4}
+    asked |= {"scenes": 1, "num_rooms": [1, 1], "num_objects": [1, 1], "grid_resolution": 0.1}
+    train(options(base, tmp_path / "ppo", max_steps=4, save_steps=4, **asked))
+    assert sum(history(tmp_path / "ppo", "frames")) == 8
+    policy = load_policy(tmp_path / "ppo")
+    assert policy.model.config.turn_angle_deg == 15  # the clone's
+    assert policy.camera.height_m == 1.25
+    train(options(base, tmp_path / "ppo", max_steps=8, resume_from_checkpoint="auto", **asked))
+    assert sum(history(tmp_path / "ppo", "frames")) == 16
+
+
+def test_cloning_needs_data(base, tmp_path):
+    with pytest.raises(ValueError, match="--data_root: expected the folder of walks to clone"):
+        train(options(base, tmp_path, data_root=None))

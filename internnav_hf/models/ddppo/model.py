@@ -38,16 +38,17 @@ class DDPPOOutput(ModelOutput):
     """Output of `forward`.
 
     `logits` (B, T, A) of discrete actions, or (B, T, 2 * A), a Gaussian's mean before the tanh and
-    its logarithmic deviation before it is bounded: see `DDPPOModel.distribution`. `values` (B, T),
-    None without that head. `hidden_states` (B, 2 * L, C), after the last step. `action_loss`, with
-    `actions`: the mean over episodes of the weighted mean over steps of -log p; `loss` is the same.
+    its logarithmic deviation before it is bounded: see `DDPPOModel.distribution`. `state_values`
+    (B, T), None without that head. `hidden_states` (B, 2 * L, C), after the last step. With
+    `actions`, `action_loss`: the mean over episodes of the weighted mean over steps of -log p;
+    `loss` is the same.
     """
 
     loss: Tensor | None = None
     action_loss: Tensor | None = None
     loss_counts: dict[str, Tensor] | None = None
     logits: Tensor | None = None
-    values: Tensor | None = None
+    state_values: Tensor | None = None  # as `values` it would hide a dictionary's, which DDP calls
     hidden_states: Tensor | None = None
 
 
@@ -160,16 +161,16 @@ class DDPPOModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel):
         )
         output = DDPPOOutput(logits=self.action_head(features).float(), hidden_states=state)
         if self.value_head is not None:
-            output.values = self.value_head(features)[..., 0].float()
+            output.state_values = self.value_head(features)[..., 0].float()
         if actions is not None:
             self.check_counts(num_episodes_in_batch=num_episodes_in_batch)
             if episode_mask is not None:
                 step_mask = step_mask & episode_mask.bool()[:, None]
             targets = (actions, inflection_weights)
             losses = self._losses(output.logits, *targets, step_mask, num_episodes_in_batch)
-            if output.values is not None:
+            if output.state_values is not None:
                 # no expert tells values; processes that share gradients expect one of every weight
-                losses["loss"] = losses["loss"] + 0 * output.values.sum()
+                losses["loss"] = losses["loss"] + 0 * output.state_values.sum()
             output = DDPPOOutput(**(dict(output) | losses))
         return output
 

@@ -74,7 +74,7 @@ class Collector:
         with torch.no_grad(), self._autocast():
             steps, results = self._drive()
             rollout = {name: torch.stack(rows, 1) for name, rows in steps.items()}
-            next_values = self._look().values[:, 0]
+            next_values = self._look().state_values[:, 0]
         self.model.train(was_training)
         settings, rewards = self.settings, rollout.pop("rewards")
         masks = torch.cat([rollout["masks"], self._now["masks"][:, None]], dim=1)
@@ -105,7 +105,7 @@ class Collector:
                 "masks": self._now["masks"],
                 "actions": actions,
                 "log_probs": distribution.log_prob(actions),
-                "values": output.values[:, 0],
+                "values": output.state_values[:, 0],
                 "rewards": self.pool.rewards.to(logits.device, copy=True),
             }
             for name, value in row.items():

@@ -169,7 +169,7 @@ class Objective(nn.Module):
             distribution.log_prob(actions),
             log_probs,
             advantages,
-            output.values,
+            output.state_values,
             returns,
             distribution.entropy(),
             self.settings.clip,

@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 
 RUN_FILE = "run.json"
 MAY_DIFFER = re.compile(
-    "output_dir|data_root|cache_dir|max_broken_fraction|max_steps|num_train_epochs|run_name|project"
-    "|resume_.*|logging_.*|log_.*|report_to|disable_tqdm|include_.*|debug|trackio_.*|do_.*"
+    "output_dir|data_root|cache_dir|max_broken_fraction|max_steps|num_frames|num_train_epochs"
+    "|run_name|project|resume_.*|logging_.*|log_.*|report_to|disable_tqdm|include_.*|debug|trackio_.*|do_.*"
     "|save_.*|load_best_model_at_end|metric_for_best_model|greater_is_better|prediction_loss_only"
     "|eval_.*|.*_eval_.*|num_eval_samples|num_trajectories|batch_eval_metrics|.*_full_eval"
     "|push_.*|hub_.*|license|dataloader_(num|pin|persistent|prefetch|multiprocessing|in_order).*"

@@ -39,7 +39,7 @@ def test_it_is_the_reference_at_once_and_step_by_step(network, size):
     }
     whole = model(**batch, hidden_states=given["hidden_in"])
     assert_close(whole.logits, given["logits"], **EXACT)
-    assert_close(whole.values, given["values"][..., 0], **EXACT)
+    assert_close(whole.state_values, given["values"][..., 0], **EXACT)
     assert_close(whole.hidden_states, given["hidden_out"][-1], atol=2e-5, rtol=0)
     chances = model.distribution(whole.logits)
     taken = given["actions"][..., 0]

@@ -32,7 +32,7 @@ def test_a_sequence_at_once_is_its_steps_one_by_one(fields):
         logits.append(step.logits)
     assert_close(torch.cat(logits, 1), whole.logits, atol=1e-6, rtol=1e-5)
     assert_close(state, whole.hidden_states, atol=1e-6, rtol=1e-5)
-    assert (whole.values is None) == (not model.config.has_value_head)
+    assert (whole.state_values is None) == (not model.config.has_value_head)
 
 
 @torch.no_grad()

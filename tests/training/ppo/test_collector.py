@@ -75,7 +75,7 @@ def test_a_model_that_has_not_learnt_yet_judges_a_rollout_as_when_it_was_driven(
             log_probs = Categorical(logits=output.logits).log_prob(targets["actions"])
             torch.testing.assert_close(log_probs, targets["log_probs"], rtol=0, atol=1e-5)
             values = targets["returns"] - targets["advantages"]
-            torch.testing.assert_close(output.values, values, rtol=0, atol=1e-5)
+            torch.testing.assert_close(output.state_values, values, rtol=0, atol=1e-5)
             if not made._parts:
                 break
 
@@ -85,7 +85,7 @@ def test_advantages_look_beyond_the_rollout_but_not_beyond_an_episode():
     made.collect()
     returns = made._rollout["returns"]
     assert returns[0, -1] == 3  # its third step ended the episode
-    next_values = made._look().values[:, 0]
+    next_values = made._look().state_values[:, 0]
     torch.testing.assert_close(returns[1, -1], -3 + 0.99 * next_values[1].detach())
 
 
