@@ -150,9 +150,10 @@ class DDPPODataset(EpisodeDataset):
         """`depth` (K, h, w, 1) in 0..1 and `rgb` (K, h, w, 3) uint8, as far as they are seen."""
         stop, found = int(frames[-1]) + 1, {}
         if "depth" in self.config.views:
-            whole = len(frames) == stop
-            seen = episode.depths(stop) if whole else [episode.depth(int(f)) for f in frames]
-            found["depth"] = torch.stack([scaled_depth(one, self.config) for one in seen])
+            is_whole = len(frames) == stop
+            seen = [] if is_whole else [episode.depth(int(frame)) for frame in frames]
+            depth = episode.depths(stop) if is_whole else np.stack(seen)
+            found["depth"] = scaled_depth(depth, self.config)
         if "rgb" in self.config.views:
             pictures = [np.asarray(episode.image(int(frame))) for frame in frames]
             found["rgb"] = torch.stack([sized_rgb(one, self.config) for one in pictures])

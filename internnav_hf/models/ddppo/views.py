@@ -11,17 +11,19 @@ from internnav_hf.models.ddppo.config import DDPPOConfig
 
 
 def scaled_depth(depth: np.ndarray, config: DDPPOConfig, metres: bool = False) -> Tensor:
-    """(h, w, 1) in 0..1 of the model's size, from `depth` (H, W) in metres, 0, NaN or infinite
-    where unknown; `metres` leaves it in metres, unclipped.
+    """(..., h, w, 1) in 0..1 of the model's size, from `depth` (..., H, W) in metres, 0, NaN or
+    infinite where unknown; `metres` leaves it in metres, unclipped.
 
     Pixels are means of what is known in their area, and 0 where nothing is.
     """
-    seen = torch.from_numpy(np.array(depth, np.float32))[None, None]
+    *before, rows, columns = depth.shape
+    seen = torch.from_numpy(np.array(depth, np.float32)).view(-1, 1, rows, columns)
     is_known = seen.isfinite() & (seen > 0)
     size = (config.image_height, config.image_width)
     known = F.interpolate(is_known.float(), size, mode="area")
     total = F.interpolate(seen.where(is_known, 0), size, mode="area")
-    mean = (total / known.clamp(min=torch.finfo(torch.float32).tiny))[0, 0, ..., None]
+    mean = total / known.clamp(min=torch.finfo(torch.float32).tiny)
+    mean = mean.view(*before, *size, 1)
     if metres:
         return mean
     low, high = config.min_depth_m, config.max_depth_m
