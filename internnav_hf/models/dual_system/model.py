@@ -27,6 +27,7 @@ from internnav_hf.models.dual_system.action_expert import ActionExpertOutput
 from internnav_hf.models.dual_system.config import DualSystemConfig, holds_dual_system
 from internnav_hf.models.dual_system.released import dual_system_keys
 from internnav_hf.models.system2.model import System2Model
+from internnav_hf.models.system2.packing import read_in_a_row
 from internnav_hf.models.system2.session import System2Session
 from internnav_hf.publishing.pushing import PushesWithCard
 from internnav_hf.weights.adapters import FRESH
@@ -238,15 +239,13 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
         self.system2.eval()
         vlm = self.system2.vlm.model
         cache = DynamicCache(config=self.config.get_text_config())
+        words = {"input_ids": input_ids, "past_key_values": cache, **images}
         with torch.no_grad():
-            vlm(
-                input_ids=input_ids,
-                attention_mask=layout.attention_mask,
-                position_ids=layout.positions,
-                past_key_values=cache,
-                use_cache=True,
-                **images,
-            )
+            if self.system2.drops_padding:
+                read_in_a_row(vlm, layout.attention_mask, layout.positions, **words)
+            else:
+                mask = layout.attention_mask
+                vlm(attention_mask=mask, position_ids=layout.positions, use_cache=True, **words)
         return vlm.language_model(
             inputs_embeds=queries,
             attention_mask=layout.mask(queries.dtype, whole=False),
@@ -264,13 +263,15 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
             )
             self._told_full_pass = True
         embeddings = torch.cat([self.get_input_embeddings()(input_ids), queries], dim=1)
-        hidden = self.system2.vlm.model(
-            inputs_embeds=embeddings,
-            attention_mask=layout.mask(queries.dtype, whole=True),
-            position_ids=torch.cat([layout.positions, layout.query_positions], dim=2),
-            use_cache=False,
-            **images,
-        ).last_hidden_state
+        vlm, words = self.system2.vlm.model, {"inputs_embeds": embeddings, **images}
+        positions = torch.cat([layout.positions, layout.query_positions], dim=2)
+        mask = layout.mask(queries.dtype, whole=True)
+        if self.system2.drops_padding and layout.plans_are_last:
+            hidden = read_in_a_row(vlm, mask, positions, **words)
+        else:
+            hidden = vlm(
+                attention_mask=mask, position_ids=positions, use_cache=False, **words
+            ).last_hidden_state
         return hidden[:, -queries.shape[1] :]
 
 

@@ -24,6 +24,7 @@ from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.models.system2.image_tokens import ImageTokens
 from internnav_hf.models.system2.landmark_head import LandmarkHead
 from internnav_hf.models.system2.output import System2Output
+from internnav_hf.models.system2.packing import attend_by_sample, read_in_a_row
 from internnav_hf.models.system2.pixel_goal_head import (
     PixelGoalHead,
     cell_centres,
@@ -55,6 +56,8 @@ class System2Model(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
         "goal_mask": "num_goals_in_batch",
         "num_landmark_images": "num_landmarks_in_batch",
     }
+    drops_padding = False
+    """Whether samples are computed in one row; see `drop_padding`."""
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
@@ -175,14 +178,8 @@ class System2Model(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
             attention_mask = torch.ones_like(input_ids)
         if mm_token_type_ids is None:
             mm_token_type_ids = (input_ids == self.config.vlm_config.image_token_id).long()
-        hidden = self.vlm.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            pixel_values=pixel_values,
-            image_grid_thw=image_grid_thw,
-            mm_token_type_ids=mm_token_type_ids,
-            use_cache=False,
-        ).last_hidden_state
+        images = {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw}
+        hidden = self._read(input_ids, attention_mask, mm_token_type_ids, images)
         output: dict = {}
         if labels is None:
             output["logits"] = self.vlm.lm_head(hidden)
@@ -201,6 +198,33 @@ class System2Model(PushesWithCard, CountedLosses, StrictLoading, PreTrainedModel
                 output, images, landmark_mask, num_landmark_images, num_landmarks_in_batch
             )
         return System2Output(**output)
+
+    def drop_padding(self) -> None:
+        """From now on compute the samples of a batch in one row, without padding (`packing`).
+
+        Losses and gradients stay the same. Raises ValueError for an attention that cannot.
+        """
+        attend_by_sample(self.vlm.model.language_model)
+        self.drops_padding = True
+
+    def _read(self, input_ids, attention_mask, mm_token_type_ids, images) -> Tensor:
+        """Hidden states (B, L, D) of the language model."""
+        inputs = {"input_ids": input_ids, **images}
+        vlm = self.vlm.model
+        if self.drops_padding:
+            positions, _ = vlm.get_rope_index(
+                input_ids,
+                mm_token_type_ids=mm_token_type_ids.int(),
+                image_grid_thw=images["image_grid_thw"],
+                attention_mask=attention_mask,
+            )
+            return read_in_a_row(vlm, attention_mask, positions, **inputs)
+        return vlm(
+            attention_mask=attention_mask,
+            mm_token_type_ids=mm_token_type_ids,
+            use_cache=False,
+            **inputs,
+        ).last_hidden_state
 
     def last_image(
         self, hidden: Tensor, input_ids: Tensor, image_grid_thw: Tensor, back: int = 0

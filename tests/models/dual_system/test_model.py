@@ -146,6 +146,18 @@ def test_a_learning_system2_takes_the_whole_pass_and_says_so(part, plans, caplog
     assert_equal(found, loss_and_gradients(model, batch, plain=True))
 
 
+@pytest.mark.parametrize("plans", ["one plan", "two plans"])
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_padding_loss_and_gradients_are_the_same(family, frozen, plans):
+    model, batch = dual_system(family), dual_batch(family)
+    batch = with_two_plans(batch) if plans == "two plans" else batch
+    model.system2.requires_grad_(not frozen)
+    expected = loss_and_gradients(model, batch)
+    model.system2.drop_padding()
+    assert_equal(loss_and_gradients(model, batch), expected)
+
+
 def test_lora_in_the_language_model_gets_gradients():
     from internnav_hf.training.tuning import add_lora
 
