@@ -79,8 +79,8 @@ class PlannerPolicy(GoalPolicy):
     (H, W) in metres; for a model of semantics also `semantics` (H, W, 3) uint8, the classes'
     colours, unless a `segmenter` makes them of `rgb`. Settings:
 
-        farthest_goal_m: distance to which farther goals are drawn nearer; None for no limit.
-            NavDP's servers: 5 m for iPlanner, 10 m for ViPlanner.
+        farthest_goal_m: distance to which farther goals are drawn nearer; by default that of
+            NavDP's servers, 5 m for iPlanner, 10 m for ViPlanner.
         arrival_m: distance to the goal from which the robot stays.
         fear_threshold: probability of a collision from which a frame is fearful.
         fearful_frames: so many are borne; with one more the robot stops.
@@ -115,6 +115,7 @@ class PlannerPolicy(GoalPolicy):
         settings = {"arrival_m": arrival_m, "fear_threshold": fear_threshold}
         settings |= {"fear_distance_m": fear_distance_m, "fear_angle": fear_angle}
         check_numbers(0, farthest_goal_m=farthest_goal_m, **settings)
+        _check_settings(farthest_goal_m, fear_threshold, segmenter)
         self.model = model.eval()
         self.farthest_goal_m = farthest_goal_m or self.benchmarked_goal_m
         self.arrival_m = arrival_m
@@ -235,3 +236,12 @@ class ViPlannerPolicy(PlannerPolicy):
 
     model_type = ViPlannerConfig.model_type
     benchmarked_goal_m = 10.0
+
+
+def _check_settings(farthest_goal_m: float | None, fear_threshold: float, segmenter: Any) -> None:
+    if farthest_goal_m is not None and farthest_goal_m <= 0:
+        raise ValueError(f"farthest_goal_m: found {farthest_goal_m}, expected metres, more than 0.")
+    if not 0 <= fear_threshold <= 1:
+        raise ValueError(f"fear_threshold: found {fear_threshold}, expected 0 to 1.")
+    if segmenter is not None and not callable(segmenter):
+        raise ValueError(f"segmenter: found {segmenter!r}, expected a function of a view.")

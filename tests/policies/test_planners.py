@@ -149,6 +149,9 @@ def test_settings_that_are_none_are_refused(policy):
         policy(fearful_frames=0)
     with pytest.raises(ValueError, match="arrival_m: found 'near'"):
         policy(arrival_m="near")
+    for name, value in {"farthest_goal_m": 0, "fear_threshold": 2, "segmenter": "coco"}.items():
+        with pytest.raises(ValueError, match=f"{name}: found {value!r}, expected"):
+            policy(**{name: value})
 
 
 def test_it_is_in_the_table_of_the_task_that_it_can_do(tmp_path):

@@ -174,10 +174,12 @@ class ImageGoalDataset(EpisodeDataset):
     def _spacing(self, given: float | None) -> float:
         poses = (self._episode(episode).poses for episode in range(self.episodes.num_rows))
         spacing = mean_spacing(list(poses)) if given is None else given
-        if not spacing > 0:
+        is_number = isinstance(spacing, int | float)
+        if not is_number or not 0 < spacing < np.inf:
+            found = f"{spacing:g}" if is_number else repr(spacing)
             how = "measured" if given is None else "given"
             raise ValueError(
-                f"{self.data_root}: waypoint_spacing_m: found {spacing:g} ({how}), expected metres "
+                f"{self.data_root}: waypoint_spacing_m: found {found} ({how}), expected metres "
                 "from one frame to the next, more than 0: they are the unit of waypoints"
             )
         return spacing

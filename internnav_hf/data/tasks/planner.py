@@ -87,6 +87,10 @@ class PlannerDataset(Dataset):
             Path(cache_dir or DEFAULT_CACHE),
             max_broken_fraction,
         )
+        for scene in self.places if uses_semantics else ():
+            if scene.semantics(scene.walks[0][0]) is None:
+                expected = "an image; a planner of depth alone needs none"
+                raise broken(self.data_root / scene.name, "semantics", "none", expected)
         self.noise, self.training, self.seed = noise, training, seed
         chosen = (pair_rules or PairRules(), frame_stride, held_out_fraction, training, seed)
         self.drawn = DrawnPairs(pairs == "graph", *chosen)
@@ -173,9 +177,8 @@ class PlannerDataset(Dataset):
     def _colours(self, scene: PlannerScene, frame: int) -> np.ndarray:
         colours = scene.semantics(frame)
         if colours is None:
-            raise broken(
-                self.data_root / scene.name, "semantics", f"none of frame {frame}", "an image"
-            )
+            found = f"none of frame {frame}"
+            raise broken(self.data_root / scene.name, "semantics", found, "an image")
         known, share = without_unknown_colours(colours, class_colours())
         if share > 0:
             found = f"{share:.0%} of the pixels of frame {frame} in colours of no class"

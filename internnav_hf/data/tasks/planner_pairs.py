@@ -20,6 +20,7 @@ from scipy.spatial import KDTree
 from internnav_hf.data.formats.planners.scene import PlannerScene
 
 AHEAD = (1, 6, 11, 16, 21)
+OBSTACLE_COST = 1.5  # of a pose on the map, from which it lies in an obstacle
 KINDS = ("view", "front", "behind")  # of bearings: in the camera's view, before the robot, or not
 
 
@@ -41,7 +42,7 @@ class PairRules:
             sparse, walks are not.
     """
 
-    largest_cost: float | None = 1.5
+    largest_cost: float | None = OBSTACLE_COST
     farthest_m: float = 15.0
     nearest_m: float = 0.5
     bins_m: tuple[float, ...] = (1.0, 3.0, 5.0, 7.5, 10.0)
@@ -53,6 +54,12 @@ class PairRules:
     front_step: float = 0.02
     behind_step: float = 0.01
     pose_spacing_m: float = 0.0
+
+    def __post_init__(self):
+        shares = self.kind_shares
+        if len(shares) != len(KINDS) or min(shares) < 0 or not 0 < sum(shares) < np.inf:
+            expected = f"{len(KINDS)} shares, 0 or more, of goals in view, in front and behind"
+            raise ValueError(f"kind_shares: found {shares}, expected {expected}")
 
     def at_stage(self, stage: int) -> "PairRules":
         """The rules after `stage` changes of the shares."""
@@ -100,14 +107,17 @@ class DrawnPairs:
     def _all(self, scene: PlannerScene, rng: np.random.Generator, stage: int) -> np.ndarray:
         if self.is_graph:
             return pairs_of_graph(scene, self.rules.at_stage(stage), rng)
+        costs = scene.grid.at(scene.poses[:, :2, 3])
+        _check_some_are_free(costs, OBSTACLE_COST)
         return pairs_ahead(scene, self.frame_stride)
 
 
 def pairs_ahead(scene: PlannerScene, stride: int = 1, offsets: tuple[int, ...] = AHEAD):
-    """(P, 3) frame, goal's frame, 0; `stride` frames make a step."""
+    """(P, 3) frame, goal's frame, 0; `stride` frames make a step. A single frame has no goal."""
     pairs = [
         (frame, min(frame + stride * offset, walk[-1]), 0)
         for walk in scene.walks
+        if len(walk) > 1
         for offset in offsets
         for frame in walk
     ]
@@ -149,11 +159,7 @@ def chosen_frames(scene: PlannerScene, rules: PairRules) -> np.ndarray:
     frames = np.concatenate([np.array(walk) for walk in scene.walks])
     if rules.largest_cost is not None:
         costs = scene.grid.at(scene.poses[frames, :2, 3])
-        if costs.min() >= rules.largest_cost:
-            raise ValueError(
-                f"poses of {costs.min():.2f} and more on the map, expected some below"
-                f" {rules.largest_cost:g}: do map and poses belong together?"
-            )
+        _check_some_are_free(costs, rules.largest_cost)
         frames = frames[costs < rules.largest_cost]
     if not rules.pose_spacing_m:
         return frames
@@ -165,7 +171,17 @@ def chosen_frames(scene: PlannerScene, rules: PairRules) -> np.ndarray:
     return np.array(kept)
 
 
-def free_steps(scene: PlannerScene, xy: np.ndarray, largest_cost: float = 1.5, neighbours: int = 3):
+def _check_some_are_free(costs: np.ndarray, largest_cost: float) -> None:
+    if costs.min() >= largest_cost:
+        raise ValueError(
+            f"poses of {costs.min():.2f} and more on the map, expected some below"
+            f" {largest_cost:g}: do map and poses belong together?"
+        )
+
+
+def free_steps(
+    scene: PlannerScene, xy: np.ndarray, largest_cost: float = OBSTACLE_COST, neighbours: int = 3
+):
     """A sparse matrix of the lengths of straight steps between near places (N, 2), at whose inner
     quarters the map is free.
     """

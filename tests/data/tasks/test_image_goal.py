@@ -126,6 +126,9 @@ def test_bad_data_and_options_are_one_error(root, tmp_path):
         opened(tmp_path / "still")
     with pytest.raises(ValueError, match=r"waypoint_spacing_m: found 0 \(given\)"):
         opened(root, waypoint_spacing_m=0.0)
+    for wrong, found in ((float("inf"), "inf"), (-1.0, "-1"), ("0.25", "'0.25'")):
+        with pytest.raises(ValueError, match=f"waypoint_spacing_m: found {found} .given"):
+            opened(root, waypoint_spacing_m=wrong)
     with pytest.raises(ValueError, match="stride is 0; it must be at least 1"):
         opened(root, rules=SampleRules(stride=0))
     with pytest.raises(ValueError, match="goal_drop_share is 2"):

@@ -92,6 +92,26 @@ def test_poses_in_obstacles_do_not_count_and_none_left_is_an_error():
         pairs_of_graph(place(costs + 2, poses), PairRules(), np.random.default_rng(0))
 
 
+def test_a_map_on_which_every_pose_lies_in_an_obstacle_is_an_error(tmp_path):
+    folder = write_iplanner(tmp_path)
+    np.savetxt(folder / "maps" / "data" / "tsdf1_map.txt", np.full((70, 40), 3.0))
+    with pytest.raises(ValueError, match="indoor: poses: found poses of 3.00 and more on the map"):
+        PlannerDataset(tmp_path, cache_dir=tmp_path / "cache", **SMALL)
+
+
+def test_a_walk_of_one_frame_has_no_goal(tmp_path):
+    assert len(pairs_ahead(SimpleNamespace(walks=[range(1), range(1, 3)]))) == 10
+    write_iplanner(tmp_path, num_frames=1)
+    with pytest.raises(ValueError, match="found no pair of a frame and a goal"):
+        PlannerDataset(tmp_path, cache_dir=tmp_path / "cache", **SMALL)
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (2.0, -1.0, 0.0), (0.0, 0.0, 0.0)])
+def test_shares_of_kinds_are_three_and_none_is_negative(shares):
+    with pytest.raises(ValueError, match="kind_shares: found .*expected 3 shares"):
+        PairRules(kind_shares=shares)
+
+
 def test_a_sample_of_iplanners_data(tmp_path):
     write_iplanner(tmp_path)
     dataset = PlannerDataset(tmp_path, cache_dir=tmp_path / "cache", **SMALL)
@@ -231,6 +251,10 @@ def test_colours_of_no_class_are_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        (
+            {"uses_semantics": True},
+            "indoor: semantics: found none, expected an image; a planner of",
+        ),
         ({"pairs": "all"}, "pairs: found 'all'"),
         ({"groups": ["outdoor"]}, "there is no environment outdoor"),
         ({"data_root": "nowhere"}, "nowhere: folder: found none"),

@@ -12,9 +12,11 @@ of the ANYmal robot (names that contain "anymal") are upside down, and its poses
 sensor.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,7 @@ from internnav_hf.data.formats.planners.scene import (
     Pinhole,
     built_map,
     check_covered,
+    check_seen,
     cloud_points,
     known_depth,
     pose_matrices,
@@ -46,6 +49,8 @@ from internnav_hf.data.formats.planners.scene import (
 from internnav_hf.data.readers.errors import broken
 from internnav_hf.data.readers.folders import did_you_mean, open_file, subfolders
 from internnav_hf.data.readers.images import open_depth
+
+logger = logging.getLogger(__name__)
 
 POSES, INTRINSIC = "odom_ground_truth.txt", "depth_intrinsic.txt"
 EXTRINSIC, LIST = "camera_extrinsic.txt", "training_list.txt"
@@ -65,11 +70,10 @@ class IPlannerScene:
         self.settings = settings or GeometricSettings()
         poses = read_numbers(folder / POSES, 7, "7 numbers a line: x, y, z, qx, qy, qz, qw")
         self.poses = pose_matrices(poses, folder / POSES)
-        check_positions(self.poses[:, :3, 3], folder / POSES, "poses", LARGEST_MOTION_M)
         self.is_anymal = ANYMAL in self.name
         if self.is_anymal:
             self.poses[:, :3, 3] += ANYMAL_SENSOR_M * self.poses[:, :3, 0]
-        self.walks = [range(len(self.poses))]
+        self.walks = walks_of(self.poses[:, :3, 3], folder / POSES)
         self._check_frames()
         matrix = read_numbers(folder / INTRINSIC, 1, "12 or 16 numbers of a matrix").ravel()
         if len(matrix) not in (12, 16):
@@ -80,6 +84,7 @@ class IPlannerScene:
         self.size = columns, rows
         self.camera: CameraSpec = self.pinhole.camera(self.size, folder / INTRINSIC)
         self.cache_dir = cache_dir
+        check_seen(self, folder / "depth")
         check_covered(self, folder)
 
     def depth(self, frame: int) -> np.ndarray:
@@ -132,6 +137,22 @@ class IPlannerScene:
             found = f"{len(files)} images, none of frame {missing[0]}"
             expected = f"one for each of {len(self.poses)} poses of {POSES}"
             raise broken(self.folder / "depth", "images", found, expected)
+
+
+def walks_of(xyz: np.ndarray, path: Path) -> list[range]:
+    """Frames that follow each other among positions (T, 3): recordings that were put one behind the
+    other are told apart by their jumps. ValueError if nothing but jumps.
+    """
+    steps = np.linalg.norm(np.diff(xyz, axis=0), axis=1)
+    jumps = np.flatnonzero(steps > LARGEST_MOTION_M) + 1
+    if not len(jumps):
+        return [range(len(xyz))]
+    if 2 * len(jumps) > len(steps):
+        check_positions(xyz, path, "poses", LARGEST_MOTION_M)
+    told = "%s: %d jumps of more than %g m, the first to frame %d: walks end there."
+    logger.warning(told, path, len(jumps), LARGEST_MOTION_M, jumps[0])
+    ends = [0, *jumps.tolist(), len(xyz)]
+    return [range(start, end) for start, end in pairwise(ends)]
 
 
 def levelled(pose: np.ndarray, height: float) -> np.ndarray:

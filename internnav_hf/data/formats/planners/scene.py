@@ -25,6 +25,7 @@ from internnav_hf.data.tables import build_once, folder_stamps
 MEDIAN_DEPTH_M = (0.05, 100.0)  # of a view with any depth; millimetres and metres lie 1000 apart
 CLOUD = "cloud.ply"
 LARGEST_TEXT = 1 << 28  # bytes of a file of numbers
+NUM_LOOKED_AT = 8
 UNIT_LENGTH = 0.01  # tolerated error of a quaternion's
 
 
@@ -65,6 +66,9 @@ class Pinhole:
         """The camera of images of `size` (width, height); ValueError if they are not its."""
         width, height = size
         fx, cx, cy = self.intrinsics[0, 0], self.intrinsics[0, 2], self.intrinsics[1, 2]
+        if min(fx, self.intrinsics[1, 1]) <= 0:
+            found = f"focal lengths {fx:g} and {self.intrinsics[1, 1]:g}"
+            raise broken(where, "intrinsics", found, "pixels, more than 0")
         if abs(cx / width - 0.5) > 0.2 or abs(cy / height - 0.5) > 0.2:
             found = f"a centre at ({cx:g}, {cy:g}) for images of {width}x{height} pixels"
             raise broken(where, "intrinsics", found, "the matrix of images of that size")
@@ -130,6 +134,14 @@ def check_covered(scene: PlannerScene, where: Path | str) -> None:
         place = f"({low[0]:.1f}, {low[1]:.1f}) to ({high[0]:.1f}, {high[1]:.1f})"
         found = f"frame {frame} at ({x:.1f}, {y:.1f}), and {outside.sum()} such"
         raise broken(where, "map", found, f"poses on the map, {place}")
+
+
+def check_seen(scene: PlannerScene, where: Path) -> None:
+    """Raise ValueError if none of a few depth images, spread over all, shows anything."""
+    frames = np.unique(np.linspace(0, len(scene.poses) - 1, NUM_LOOKED_AT).astype(int)).tolist()
+    if not any(scene.depth(frame).any() for frame in frames):
+        found = f"nothing but 0 or no number in {len(frames)} images"
+        raise broken(where, "depth", found, "millimetres in some of them")
 
 
 def kept_map(folder: Path, build: Callable[[], GridMap]) -> GridMap:

@@ -43,6 +43,7 @@ from internnav_hf.data.formats.planners.scene import (
     Pinhole,
     built_map,
     check_covered,
+    check_seen,
     cloud_points,
     known_depth,
     pose_matrices,
@@ -87,6 +88,7 @@ class ViPlannerScene:
         rows, columns = self.depth(0).shape
         self.size = columns, rows
         self.camera: CameraSpec = self.pinholes[0].camera(self.size, folder / INTRINSICS)
+        check_seen(self, folder / "depth")
         check_covered(self, folder)
 
     def depth(self, frame: int) -> np.ndarray:

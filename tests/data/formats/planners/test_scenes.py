@@ -93,6 +93,17 @@ def test_anymals_images_are_turned_and_its_poses_moved(tmp_path):
     np.testing.assert_allclose(anymal.poses[:, 0, 3], plain.poses[:, 0, 3] + 0.4)
 
 
+def test_a_walk_ends_where_positions_jump(tmp_path, caplog):
+    folder = write_iplanner(tmp_path)
+    rows = rows_of(24)
+    rows[:10, 0] += 4.0  # 4.0 to 4.9, then 1.0 to 2.3
+    text = "\n".join(str(row.tolist()) for row in rows)
+    (folder / "odom_ground_truth.txt").write_text(text)
+    scene = IPlannerScene(folder, tmp_path / "cache")
+    assert scene.walks == [range(10), range(10, 24)]
+    assert "1 jumps of more than 3 m, the first to frame 10" in caplog.text
+
+
 def test_the_list_of_environments(tmp_path):
     for name in ("a", "b", "c"):
         write_iplanner(tmp_path, name, num_frames=2)
@@ -170,17 +181,15 @@ def _write(folder, name, text):
     (folder / name).write_text(text)
 
 
-JUMP = "".join(f"{x} 0 0 0 0 0 1\n" for x in (0, 1, 2, 9))
+MILLIMETRES = "".join(f"{100 * x} 0 500 0 0 0 1\n" for x in range(24))
 IPLANNER_FAULTS = {
     "yaw in degrees": (
         lambda f: _write(f, "odom_ground_truth.txt", "[0, 0, 0, 0, 0, 90, 1]\n" * 24),
         "odom_ground_truth.txt: poses: found a quaternion of length 90",
     ),
-    "a jump": (
-        lambda f: _write(
-            f, "odom_ground_truth.txt", "".join(f"{x} 0 0 0 0 0 1\n" for x in (0, 1, 2, 9))
-        ),
-        "odom_ground_truth.txt: poses: found a jump of 7 m to frame 3",
+    "millimetres": (
+        lambda f: _write(f, "odom_ground_truth.txt", MILLIMETRES),
+        "odom_ground_truth.txt: poses: found steps of 100 m .*are these millimetres",
     ),
     "no numbers": (
         lambda f: _write(f, "odom_ground_truth.txt", "x y z\n"),
@@ -232,6 +241,14 @@ def test_what_is_wrong_with_an_environment_of_iplanner_is_one_error(fault, tmp_p
 
 
 VIPLANNER_FAULTS = {
+    "no depth at all": (
+        lambda f: [np.save(file, np.full((48, 64), np.nan)) for file in f.glob("depth/*.npy")],
+        "depth: depth: found nothing but 0 or no number in 8 images",
+    ),
+    "no focal length": (
+        lambda f: _write(f, "intrinsics.txt", "0 0 32 0 0 40 24 0 0 0 1 0\n" * 2),
+        "intrinsics.txt: intrinsics: found focal lengths 0 and 40",
+    ),
     "metres": (
         lambda f: np.save(f / "depth" / "0000_cam0.npy", np.full((48, 64), 3.0)),
         "0000_cam0.npy: depth: found a median of 0.003 m",
