@@ -35,6 +35,12 @@ from internnav_hf.models.navdp.start import COLOUR_ENCODER, start_navdp
 from internnav_hf.training.trainer import NavTrainer, checkpoint_to_resume
 
 BATCH_SIZE = {"documented": 16, "executed": 32}
+DATASET_OPTIONS = (
+    *("data_root", "cache_dir", "memory_stride", "action_stride", "samples_per_episode"),
+    *("single_goal_fraction", "goal_at_end_fraction", "blocked_goal_fraction"),
+    *("pixel_goal_frame", "pixel_goal_height", "invisible_pixel", "collision_distance"),
+    *("depth_scale", "max_broken_fraction"),
+)
 
 
 @dataclass
@@ -63,6 +69,12 @@ class DataArguments(data.DataArguments):
     )
     goal_at_end_fraction: float = option(
         0.0, "Share of samples whose goal is the end of the episode.", low=0, high=1
+    )
+    blocked_goal_fraction: float = option(
+        0.0, "Share of samples drawn until no straight line leads to the goal.", low=0, high=1
+    )
+    collision_distance: float = option(
+        0.1, "Metres to an obstacle, |dx| + |dy|, that the critic counts as a collision.", above=0
     )
     pixel_goal_frame: str | None = option(
         None, "Frame of the marker.", choices=("start", "current")
@@ -121,25 +133,13 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTraini
     config = model.config
 
     # ---------------------------------- data ----------------------------------
-    shared = {
-        "data_root": data_args.data_root,
+    shared = {name: getattr(data_args, name) for name in DATASET_OPTIONS} | {
         "seed": args.seed,
         "image_size": config.image_size,
         "num_memory_frames": config.num_memory_frames,
-        "memory_stride": data_args.memory_stride,
         "action_horizon": config.action_horizon,
-        "action_stride": data_args.action_stride,
-        "samples_per_episode": data_args.samples_per_episode,
         "num_pixel_goal_channels": config.num_pixel_goal_channels,
-        "pixel_goal_frame": data_args.pixel_goal_frame,
-        "pixel_goal_height": data_args.pixel_goal_height,
-        "invisible_pixel": data_args.invisible_pixel,
         "slot_kinds": [kind for kind in config.goal_kinds if kind != "none"] or None,
-        "single_goal_fraction": data_args.single_goal_fraction,
-        "goal_at_end_fraction": data_args.goal_at_end_fraction,
-        "depth_scale": data_args.depth_scale,
-        "max_broken_fraction": data_args.max_broken_fraction,
-        "cache_dir": data_args.cache_dir,
     }
     train_dataset = NavDPDataset(groups=groups, **shared)
     held_out = None

@@ -46,6 +46,7 @@ VALUE_WITHOUT_OBSTACLES = 2.0
 
 FIELD_VERSION = 1  # part of the cache's name; raise it when the files below change
 CELL_M = 0.1
+LINE_SPACING_M = 0.1
 FARTHEST_M = 1e6  # from the world's origin, up to which float32 separates obstacles
 LARGEST_SCENE_M = 300.0  # one stray point makes the grid grow with the square of its distance
 MARGIN_CELLS = 5
@@ -55,12 +56,16 @@ LARGEST_CLOUD = 2**32  # bytes
 _LONGEST_HEAD = 2**16
 
 
-def path_value(path: np.ndarray, field: "ObstacleField") -> np.ndarray:
-    """(...,) the published value of paths (..., K, 2) in the world."""
+def path_value(
+    path: np.ndarray, field: "ObstacleField", collision_m: float = COLLISION_M
+) -> np.ndarray:
+    """(...,) the published value of paths (..., K, 2) in the world; nearer than `collision_m` to an
+    obstacle counts as a collision.
+    """
     if not len(field.points):
         return np.full(np.shape(path)[:-2], VALUE_WITHOUT_OBSTACLES)
     distance = field(path)
-    collisions = np.mean(distance[..., :-1] < COLLISION_M, axis=-1)
+    collisions = np.mean(distance[..., :-1] < collision_m, axis=-1)
     gain = distance[..., -1] - distance[..., 0]
     return CLEARANCE_WEIGHT * gain - COLLISION_WEIGHT * collisions
 
@@ -88,6 +93,13 @@ class ObstacleField:
     def euclidean(self, xy: np.ndarray) -> np.ndarray:
         """(...,) Euclidean distance to the nearest obstacle, in metres."""
         return self._by_parts(xy, self._euclidean)
+
+    def blocks(self, start: np.ndarray, end: np.ndarray, collision_m: float) -> bool:
+        """Whether the straight line from `start` to `end`, both (2,), comes nearer than
+        `collision_m` (|dx| + |dy|) to an obstacle.
+        """
+        fractions = np.linspace(0, 1, 2 + int(np.linalg.norm(end - start) / LINE_SPACING_M))
+        return bool((self(start + (end - start) * fractions[:, None]) < collision_m).any())
 
     def outside(self, xy: np.ndarray) -> np.ndarray:
         """(...,) metres |dx| + |dy| at least to all obstacles from points (..., 2) around them; 0

@@ -59,6 +59,21 @@ def test_the_value_of_a_path():
     assert_allclose(both, [0, -5], atol=0.01)
 
 
+def test_what_counts_as_a_collision_can_be_farther():
+    field = make_field(wall(1.0))
+    beside = np.stack([np.linspace(0, 1, 5), np.full(5, 0.8)], axis=1)
+    assert_allclose(path_value(beside, field), 0, atol=0.01)
+    assert_allclose(path_value(beside, field, collision_m=0.25), -5, atol=0.01)
+
+
+def test_what_stands_in_the_way_blocks_a_line():
+    field = make_field(np.array([[1.0, 0.0]]))
+    assert field.blocks(np.zeros(2), np.array([2.0, 0.0]), 0.1)
+    assert not field.blocks(np.zeros(2), np.array([0.8, 0.0]), 0.1)
+    assert not field.blocks(np.array([0.0, 0.3]), np.array([2.0, 0.3]), 0.25)
+    assert not make_field(np.zeros((0, 2))).blocks(np.zeros(2), np.ones(2), 0.1)
+
+
 def test_without_obstacles_every_path_is_worth_the_same():
     field = make_field(np.zeros((0, 2)))
     assert_allclose(path_value(np.zeros((3, 5, 2)), field), [2, 2, 2])

@@ -17,6 +17,8 @@ B batch, M memory frames, S image size, H horizon.
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,13 @@ from internnav_hf.camera import CameraSpec
 from internnav_hf.data.formats.vln_n1.index import ReadingRules
 from internnav_hf.data.formats.vln_n1.reader import DEPTH_SCALE, SHORTEST_EPISODE
 from internnav_hf.data.index import DEFAULT_CACHE, EpisodeTable
-from internnav_hf.data.obstacles import ObstacleField, kept_field, open_field, path_value
+from internnav_hf.data.obstacles import (
+    COLLISION_M,
+    ObstacleField,
+    kept_field,
+    open_field,
+    path_value,
+)
 from internnav_hf.data.rows import EpisodeRow, camera_of
 from internnav_hf.data.seen_obstacles import seen_obstacles
 from internnav_hf.data.tasks.common import NAVDP, EpisodeDataset, check_option
@@ -56,6 +64,7 @@ from internnav_hf.trajectory import path_of
 
 SLOT_KINDS = ("point", "image", "pixel")  # their numbers in `goal_slots`
 NUM_SLOTS = 3
+TRIES_FOR_BLOCKED = 9
 PIXEL_GOAL_FRAMES = ("current", "start")
 INVISIBLE_PIXELS = ("edge", "none")
 
@@ -94,6 +103,9 @@ class NavDPDataset(EpisodeDataset):
     `single_goal_fraction` of the samples mix nothing: all their slots have one kind, as at
     inference. Published 0, which gives it a ninth of them. `goal_at_end_fraction` of them have
     their goal at the end of the episode: published 0, which suits long episodes.
+    `blocked_goal_fraction` are drawn anew, up to nine times, while the straight line to the goal is
+    free: published 0. A place nearer than `collision_distance` metres (|dx| + |dy|) to an obstacle
+    is a collision, for that and for the critic: published 0.1, less than a robot's radius.
     """
 
     data_root: str | Path
@@ -113,6 +125,8 @@ class NavDPDataset(EpisodeDataset):
     slot_kinds: Sequence[str] | None = SLOT_KINDS
     single_goal_fraction: float = 0.0
     goal_at_end_fraction: float = 0.0
+    blocked_goal_fraction: float = 0.0
+    collision_distance: float = COLLISION_M
     frame_order: str = "numeric"
     depth_scale: float = DEPTH_SCALE
     max_broken_fraction: float = 0.01
@@ -149,9 +163,11 @@ class NavDPDataset(EpisodeDataset):
         kinds = self.slot_kinds
         known = kinds is None or (kinds and set(kinds) <= set(SLOT_KINDS))
         check_option("slot_kinds", kinds, known, f"some of {SLOT_KINDS}")
-        for key in ("single_goal_fraction", "goal_at_end_fraction"):
+        for key in ("single_goal_fraction", "goal_at_end_fraction", "blocked_goal_fraction"):
             share = getattr(self, key)
             check_option(key, share, 0 <= share <= 1, "a share, 0 to 1")
+        distance = self.collision_distance
+        check_option("collision_distance", distance, distance > 0, "more than 0")
 
     def __len__(self) -> int:
         return self.episodes.num_rows * self.samples_per_episode
@@ -241,7 +257,18 @@ class NavDPDataset(EpisodeDataset):
         rng = np.random.default_rng([self.seed, *epoch, position])
         length = self.episodes["length"][episode].as_py()
         goal_at_end = rng.random() < self.goal_at_end_fraction
-        return episode, draw_item(length, rng, goal_at_end), rng
+        draw = draw_item(length, rng, goal_at_end)
+        if self.blocked_goal_fraction and rng.random() < self.blocked_goal_fraction:
+            walk = self._episode(episode)
+            is_blocked = partial(self._is_blocked, walk.poses, self._obstacles(walk))
+            tries = (draw_item(length, rng, goal_at_end) for _ in range(TRIES_FOR_BLOCKED))
+            draw = next(filter(is_blocked, chain([draw], tries)), draw)
+        return episode, draw, rng
+
+    def _is_blocked(self, poses: np.ndarray, obstacles: ObstacleField, draw: Draw) -> bool:
+        """Whether no straight line leads a robot to the goal."""
+        here, goal = poses[draw.current, :2], poses[draw.goal, :2]
+        return obstacles.blocks(here, goal, self.collision_distance)
 
     def where(self, index: int) -> str:
         """Origin of a sample, for messages."""
@@ -298,7 +325,7 @@ class NavDPDataset(EpisodeDataset):
             points,
             steps_between(points[rows]),
             steps_between(perturbed[rows]),
-            path_value(both, self._obstacles(walk)),
+            path_value(both, self._obstacles(walk), self.collision_distance),
         )
 
 

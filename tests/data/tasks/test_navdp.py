@@ -31,10 +31,12 @@ from tests.data.vln_n1 import (
     SIZE,
     frame_image,
     frame_of,
+    walk,
     write_cloud,
     write_frame,
     write_parquet,
     write_root,
+    write_unit,
 )
 from tests.tiny.navdp import tiny_navdp_model
 
@@ -308,6 +310,27 @@ def test_goals_may_lie_where_walks_end(root):
     assert ends[0.0] < 0.2 < ends[0.5] < 0.8 < ends[1.0] == 1
 
 
+def test_goals_may_be_those_that_no_straight_line_reaches(tmp_path):
+    arc = walk(60, turn=0.03)
+    middle = robot_poses(arc)[[0, -1], :2].mean(axis=0, keepdims=True)
+    write_unit(tmp_path / "n1" / "simulated_zed" / "scene_0", [arc], obstacles=middle)
+    blocked = {}
+    for share in (0.0, 1.0):
+        rules = {"blocked_goal_fraction": share, "collision_distance": 0.2}
+        dataset = make(tmp_path / "n1", goal_at_end_fraction=1.0, **rules)
+        blocked[share] = np.mean([is_blocked(dataset, index) for index in range(40)])
+        again = make(tmp_path / "n1", goal_at_end_fraction=1.0, **rules)
+        assert dataset.decision(3)["draw"] == again.decision(3)["draw"]
+    assert blocked[0.0] < 0.7 < 0.95 < blocked[1.0]
+
+
+def is_blocked(dataset, index):
+    decision = dataset.decision(index)
+    line = np.stack([np.zeros(2), decision["goal_point"][:2]])
+    ends = robot_to_world(line, decision["robot_pose"])
+    return dataset.obstacles(index).blocks(*ends, dataset.collision_distance)
+
+
 def test_a_u_turn_is_no_jump():
     angles = np.linspace(0, 1.5 * np.pi, 60)
     circle = np.stack([np.sin(angles), 1 - np.cos(angles)], axis=1)
@@ -339,6 +362,8 @@ def test_draws_stay_in_the_episode():
         ("slot_kinds", ()),
         ("single_goal_fraction", 1.5),
         ("goal_at_end_fraction", -1.0),
+        ("blocked_goal_fraction", 1.1),
+        ("collision_distance", 0.0),
     ],
 )
 def test_options_are_checked(root, option, value):
