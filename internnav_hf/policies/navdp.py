@@ -54,6 +54,7 @@ from internnav_hf.policies.observations import (
     size_of,
 )
 from internnav_hf.policies.policy import DrivenPath, GoalPolicy
+from internnav_hf.policies.seen_clearance import free_shares, seen_from
 from internnav_hf.weights.weight_files import read_json
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 
 FARTHEST_POINT_M = 10.0  # a point goal lies within 0..10 m ahead and 10 m to either side
 EXPLORATION_PENALTY = 10.0
+CONTACT_PENALTY = 10.0  # for a path that touches something at once
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,9 @@ class NavDPPolicy(GoalPolicy):
         stop_threshold: if no value reaches it, the robot turns to the side to which the best
             trajectories go. In the NavDP repository each client sends one; by default there is
             none.
+        seen_clearance: trajectories that come nearer than this to what the depth image shows lose
+            up to 10 of their value, the more the earlier they do. Not published: by default the
+            critic alone decides.
         camera: the robot's. Differences from the training's (`cameras`) are reported once.
         strict_camera: such a difference is a ValueError.
 
@@ -126,6 +131,7 @@ class NavDPPolicy(GoalPolicy):
         shortest_path_m: float = 0.5,
         shortest_exploration_m: float = 1.0,
         stop_threshold: float | None = None,
+        seen_clearance: float | None = None,
         camera: CameraSpec | None = None,
         strict_camera: bool = False,
     ):
@@ -139,15 +145,19 @@ class NavDPPolicy(GoalPolicy):
         lengths["shortest_exploration_m"] = shortest_exploration_m
         if None in lengths.values():
             raise ValueError(f"{', '.join(lengths)}: found None, expected metres; 0 is no limit.")
-        check_numbers(seed, stop_threshold=stop_threshold, **lengths)
+        limits = {"stop_threshold": stop_threshold, "seen_clearance": seen_clearance}
+        check_numbers(seed, **limits, **lengths)
         self.model = model.eval()
         self.num_samples, self.num_inference_steps = num_samples, num_inference_steps
         self.seed, self.memory_stride = seed, memory_stride
         self.shortest_path_m = shortest_path_m
         self.shortest_exploration_m = shortest_exploration_m
-        self.stop_threshold = stop_threshold
+        self.stop_threshold, self.seen_clearance = stop_threshold, seen_clearance
         name = type(self).__name__
         self.contract = CameraContract(name, self.cameras, camera, strict_camera)
+        self._camera = camera or self.camera
+        if seen_clearance is not None and self._camera is None:
+            raise ValueError(f"{name}: seen_clearance needs camera: the model does not store one.")
         size = model.config.image_size
         self._black = _Frame(torch.zeros(3, size, size, dtype=torch.uint8))
         self.reset()
@@ -231,8 +241,11 @@ class NavDPPolicy(GoalPolicy):
             num_inference_steps=self.num_inference_steps,
         )
         drawn = (samples.trajectories[..., :2], samples.values)
-        found = zip(goals, *(tensor.float().cpu().numpy() for tensor in drawn), strict=True)
-        return [self._step(*row) for row in found]
+        paths, values = (tensor.float().cpu().numpy() for tensor in drawn)
+        if self.seen_clearance is not None:
+            depths = [view["depth"] for view in seen]
+            values = values - np.stack([*map(self._contact_penalties, depths, paths)])
+        return [self._step(*row) for row in zip(goals, paths, values, strict=True)]
 
     def _checked_batch(
         self, episodes: Sequence, observations: Sequence, goals: Sequence, observed: bool
@@ -309,6 +322,15 @@ class NavDPPolicy(GoalPolicy):
             path = np.zeros_like(path)
             path[1:, 1] = turn
         return NavDPStep(path, trajectories, values, turn)
+
+    def _contact_penalties(self, depth: np.ndarray, trajectories: np.ndarray) -> np.ndarray:
+        """(N,) what `trajectories` (N, H, 2) lose for what they touch in `depth`."""
+        camera, clearance_m = self._camera, self.seen_clearance
+        assert camera is not None
+        assert clearance_m is not None
+        paths = np.pad(trajectories, ((0, 0), (1, 0), (0, 0)))
+        free = free_shares(paths, seen_from(depth, camera), clearance_m)
+        return (CONTACT_PENALTY * (1 - free)).astype(np.float32)
 
     def _ruled(
         self, goal: Goal, trajectories: np.ndarray, values: np.ndarray

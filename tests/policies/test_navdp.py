@@ -225,6 +225,25 @@ def test_exploring_prefers_to_go_somewhere(monkeypatch):
     assert policy.act(view(0), ImageGoal(view(1)["rgb"])).values.tolist() == [2.0, 1.0]
 
 
+def test_what_the_depth_shows_can_outweigh_the_critic(monkeypatch):
+    camera = CameraSpec(width=28, height=21, height_m=0.5)
+    through_the_wall, beside = (2.0, 0.0), (0.6, 0.0)
+    rules = {"camera": camera, "seen_clearance": 0.2}
+    seen = view(0) | {"depth": np.full((21, 28), 1.0)}
+    policy = fixed(monkeypatch, [through_the_wall, beside], [2.0, 1.0])
+    assert policy.act(seen, PointGoal((2.0, 0.0))).values.tolist() == [2.0, 1.0]
+    policy = fixed(monkeypatch, [through_the_wall, beside], [2.0, 1.0], **rules)
+    step = policy.act(seen, PointGoal((2.0, 0.0)))
+    assert step.values[0] == 1.0
+    assert step.values[1] < 0
+    assert_close(step.path[-1], np.array(beside, np.float32))
+
+
+def test_without_a_camera_depth_says_nothing(model):
+    with pytest.raises(ValueError, match="seen_clearance needs camera"):
+        NavDPPolicy(model, seen_clearance=0.2)
+
+
 @pytest.mark.parametrize(("side", "turn"), [(-1.0, -1), (1.0, 1)])
 def test_a_robot_that_trusts_no_way_turns(monkeypatch, side, turn):
     ends = [(2.0, side), (2.0, side / 2), (2.0, -9 * side)]

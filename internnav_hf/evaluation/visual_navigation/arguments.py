@@ -33,6 +33,10 @@ class VisualNavigationArguments(BenchmarkArguments):
     stop_threshold: float | None = option(
         None, "If no trajectory has this value the robot turns; NavDP's clients choose one."
     )
+    seen_clearance: float | None = option(
+        None,
+        "Metres that NavDP's choice keeps from what depth shows; by default its critic chooses.",
+    )
     as_benchmarked: bool = option(
         False,
         "True: models as NavDP's published servers ran them, with their mistakes: NoMaD's goal "

@@ -26,7 +26,7 @@ from internnav_hf.policies.policy import GoalPolicy
 
 POLICY_SETTINGS = (
     *("num_samples", "num_inference_steps", "memory_stride", "stop_threshold", "seed"),
-    "as_benchmarked",
+    *("as_benchmarked", "seen_clearance"),
 )
 PUBLISHED_CAMERA = CameraSpec(
     width=640, height=360, hfov_deg=67.8, height_m=0.3, depth_scale=10_000
