@@ -20,6 +20,7 @@ marked (as published: --pixel_goal_frame start --pixel_goal_height 0.2 --invisib
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from transformers import set_seed
@@ -51,6 +52,7 @@ class ModelArguments:
     model_config: str | None = option(None, "YAML or JSON file with other sizes, for a new model.")
     rgb_encoder: str = option(COLOUR_ENCODER, "Initial DINOv2 weights: name, path or random.")
     train_rgb_encoder: bool | None = option(None, "Default: as --model_config or --published.")
+    spread_attention: bool = option(False, "A new model's attention begins at places of depth.")
 
 
 @dataclass
@@ -129,7 +131,8 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTraini
     fields |= read_fields(model_args.model_config) if model_args.model_config else {}
     if model_args.train_rgb_encoder is not None:
         fields["train_rgb_encoder"] = model_args.train_rgb_encoder
-    model = start_navdp(fields, model_args.model, model_args.rgb_encoder)
+    source = (model_args.model, model_args.rgb_encoder, model_args.spread_attention)
+    model = start_navdp(fields, *source)
     config = model.config
 
     # ---------------------------------- data ----------------------------------
@@ -142,18 +145,13 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTraini
         "slot_kinds": [kind for kind in config.goal_kinds if kind != "none"] or None,
     }
     train_dataset = NavDPDataset(groups=groups, **shared)
+    config.camera = stored_cameras(train_dataset.cameras)
     held_out = None
     if data_args.eval_groups:
         held_out = NavDPDataset(groups=data_args.eval_groups, training=False, **shared)
-    config.camera = stored_cameras(train_dataset.cameras)
-    if held_out:
         check_comparable(model, held_out)
 
     # -------------------------------- training --------------------------------
-    def open_loop(dataset: NavDPDataset, **drawn: Any) -> dict[str, float]:
-        num_trajectories = data_args.num_trajectories
-        return evaluate_navdp_open_loop(model, dataset, num_trajectories=num_trajectories, **drawn)
-
     NavTrainer(
         model=model,
         args=args,
@@ -162,7 +160,9 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: NavDPTraini
         eval_dataset=held_out,
         num_eval_samples=data_args.num_eval_samples,
         data_collator=NavDPCollator(config.channel_order, config.action_scale),
-        open_loop=open_loop,
+        open_loop=partial(
+            evaluate_navdp_open_loop, model, num_trajectories=data_args.num_trajectories
+        ),
     ).run(resume_from_checkpoint=checkpoint)
 
 

@@ -15,6 +15,20 @@ def test_a_new_one_has_the_given_sizes_and_random_weights():
     assert not model.critic_head.weight.equal(other.critic_head.weight)
 
 
+def test_its_attention_can_begin_at_places():
+    depth = torch.rand(4, SIZES["image_size"], SIZES["image_size"]) * 5
+    changes = {}
+    for spread in (False, True):
+        torch.manual_seed(1)
+        model = start_navdp(SIZES, rgb_encoder="random", spread=spread).eval()
+        encoder, frames = model.rgbd_encoder, torch.zeros(4, model.config.num_memory_frames, 4, 1)
+        tokens = encoder.encode_depth(depth)
+        colour = (frames * tokens[:1, :1]).expand(-1, -1, 4, -1)
+        scenes = encoder(colour, tokens[:, None])
+        changes[spread] = float(scenes.std(0).mean())
+    assert changes[True] > 3 * changes[False]
+
+
 def test_its_colour_encoder_starts_from_a_dinov2(tmp_path):
     from transformers import Dinov2Config, Dinov2Model
 
