@@ -8,6 +8,8 @@ DEMO := outputs/demo
 DUAL := outputs/demo-dual
 NAVDP := outputs/demo-navdp
 FOLLOWERS := outputs/demo-vln
+SYSTEM1 := outputs/demo-system1
+SYSTEM1_MODELS := iplanner viplanner ddppo gnm vint nomad
 DEMO_ROOMS := --num-rooms 1 1 --num-objects 3 6
 # What `make demo` runs, and where each writes.
 WHAT := system2
@@ -15,6 +17,7 @@ system2_OUT := $(DEMO)
 dual_OUT := $(DUAL)
 navdp_OUT := $(NAVDP)
 vln_OUT := $(FOLLOWERS)
+system1_OUT := $(SYSTEM1)
 OUT = $($(WHAT)_OUT)
 SMOKE := outputs/smoke
 LAUNCH := $(BIN)/accelerate launch --num_machines 1 --mixed_precision no --dynamo_backend no
@@ -29,10 +32,10 @@ export GOMP_SPINCOUNT ?= 1000
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo demo-dual demo-navdp demo-vln test check format smoke bench lock clean
+.PHONY: help env demo demo-dual demo-navdp demo-vln demo-system1 test check format smoke bench lock clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 env: $(ENV)  ## make the environment in .venv
 
@@ -44,27 +47,29 @@ $(ENV): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# Trains into the folder of the target: the recipe, its file of settings, threads.
+# Trains into the folder of the target: the recipe, its file of settings, threads, more options.
 define train
 @if [ -e $@ ]; then rm -rf $(@D); fi  # finished with other settings: do not resume it
 $(LAUNCH) --num_processes 1 --num_cpu_threads_per_process $(3) \
-  recipes/train_$(1).py recipes/demo_$(2).yaml --resume_from_checkpoint auto
+  recipes/train_$(1).py recipes/demo_$(2).yaml --resume_from_checkpoint auto $(4)
 @touch $@
 endef
 
 demo-dual: WHAT := dual
 demo-navdp: WHAT := navdp
 demo-vln: WHAT := vln
+demo-system1: WHAT := system1
 
 demo:  ## make a dataset, train a small System2, evaluate it in unseen rooms: outputs/demo/report.html
 demo-dual:  ## train a small dual system on that System2, evaluate it too: outputs/demo-dual/report.html
 demo-navdp:  ## train a small NavDP in cluttered rooms, drive it through others: outputs/demo-navdp/report.html
 demo-vln:  ## train a small Seq2Seq, CMA and RDP, compare them with System2: outputs/demo-vln/report.html
+demo-system1:  ## train seven models that drive to goals, compare them in other rooms: outputs/demo-system1/report.html
 
 # The steps that are not done yet, then what the model must have learnt. `make demo WHAT=dual` is `make demo-dual`.
-demo demo-dual demo-navdp demo-vln: $(ENV)
-	$(if $(OUT),,$(error WHAT: found $(WHAT), expected system2, dual, navdp or vln))
-	@start=$$(date +%s); $(MAKE) $(if $(filter vln,$(WHAT)),-j2) --no-print-directory $(OUT)/report.html || exit $$?; \
+demo demo-dual demo-navdp demo-vln demo-system1: $(ENV)
+	$(if $(OUT),,$(error WHAT: found $(WHAT), expected system2, dual, navdp, vln or system1))
+	@start=$$(date +%s); $(MAKE) $(if $(filter vln system1,$(WHAT)),-j2) --no-print-directory $(OUT)/report.html || exit $$?; \
 	$(BIN)/python scripts/check_demo.py recipes/demo_$(WHAT)_learnt.yaml $(OUT) || exit $$?; \
 	seconds=$$(( $$(date +%s) - start )); \
 	echo "Report: $(OUT)/report.html   numbers: $(OUT)/metrics.json   time: $$((seconds / 60)) min $$((seconds % 60)) s"
@@ -102,8 +107,9 @@ $(DUAL)/report.html: $(DUAL)/model/.complete | $(ENV)
 
 $(NAVDP)/data/.complete: | $(ENV)
 	$(BIN)/python scripts/make_dataset.py --format vln_n1 --out $(NAVDP)/data --seed 0 \
-	  --scenes 240 --held-out-scenes 20 --episodes 6 --density medium hard \
-	  --width 128 --height 96 --pitch 30 --look-down-pitch 30 --frame-spacing 0.24 --distance 4 20 --heading-noise 20
+	  --scenes 200 --held-out-scenes 20 --episodes 6 --density medium hard \
+	  --width 128 --height 96 --pitch 30 --look-down-pitch 30 --frame-spacing 0.24 --distance 4 20 \
+	  --heading-noise 30 --semantics true
 	@touch $@
 
 $(NAVDP)/model/.complete: recipes/demo_navdp.yaml recipes/demo_navdp_model.yaml $(NAVDP)/data/.complete | $(ENV)
@@ -138,6 +144,32 @@ $(FOLLOWERS)/report.html: $(FOLLOWERS)/seq2seq/.complete $(FOLLOWERS)/cma/.compl
 	  --num-trajectories 8 --num-inference-steps 5 \
 	  --trainer-state $(FOLLOWERS)/cma/trainer_state.json
 
+# NavDP and the walks are those of its own demo; DD-PPO clones discrete steps in the same rooms.
+$(SYSTEM1)/actions/.complete: | $(ENV)
+	$(BIN)/python scripts/make_dataset.py --format vln_pe --out $(SYSTEM1)/actions --seed 0 \
+	  --scenes 200 --held-out-scenes 20 --episodes 6 --instructions 1 --density medium hard \
+	  --width 128 --height 96 --pitch 30 --look-down-pitch 30 --image_files true \
+	  --exploration 0.05 --turn-deg 10
+	@touch $@
+
+$(SYSTEM1)/iplanner/.complete: recipes/demo_planner.yaml recipes/demo_planner_model.yaml $(NAVDP)/data/.complete | $(ENV)
+	$(call train,planner,planner,1)
+
+$(SYSTEM1)/viplanner/.complete: recipes/demo_viplanner.yaml recipes/demo_viplanner_model.yaml $(NAVDP)/data/.complete | $(ENV)
+	$(call train,planner,viplanner,1)
+
+$(SYSTEM1)/ddppo/.complete: recipes/demo_ddppo.yaml recipes/demo_ddppo_model.yaml $(SYSTEM1)/actions/.complete | $(ENV)
+	$(call train,ddppo,ddppo,1,--data_root $(SYSTEM1)/actions --output_dir $(SYSTEM1)/ddppo)
+
+$(SYSTEM1)/%/.complete: recipes/demo_image_goal_%.yaml recipes/demo_image_goal_%_model.yaml $(NAVDP)/data/.complete | $(ENV)
+	$(call train,image_goal,image_goal_$*,1)
+
+$(SYSTEM1)/report.html: $(NAVDP)/model/.complete $(SYSTEM1_MODELS:%=$(SYSTEM1)/%/.complete) | $(ENV)
+	$(BIN)/python scripts/evaluate.py --task point-goal image-goal --out $(SYSTEM1) --seed 0 \
+	  --models $(NAVDP)/model $(SYSTEM1_MODELS:%=$(SYSTEM1)/%) \
+	  --scenes 10 --episodes 10 --density medium --num-parallel 25 --num-samples 8 \
+	  --min-distance 2.5 --max-distance 8 --time-limit 60
+
 test: $(ENV)  ## run every test (ARGS="-k dialogue" for some)
 	$(PYTEST) -n logical --maxprocesses 4 --dist worksteal --max-worker-restart 0 --durations=15 $(ARGS)
 
@@ -168,6 +200,8 @@ smoke: $(ENV)  ## run each recipe for two steps on a tiny dataset
 	    --data_root $(SMOKE)/vln_n1 --output_dir $(SMOKE)/$$model --max_steps 2 --num_eval_samples 8 || exit $$?; \
 	done
 	$(BIN)/python scripts/make_dataset.py --format vln_pe --out $(SMOKE)/vln_pe --scenes 2 --episodes 4 --seed 0 --width 128 --height 96
+	$(LAUNCH) --num_processes 1 recipes/train_ddppo.py recipes/demo_ddppo.yaml \
+	  --data_root $(SMOKE)/vln_pe --output_dir $(SMOKE)/ddppo --max_steps 2 --num_eval_samples 4
 	encoder=random; for model in cma seq2seq rdp; do \
 	  $(LAUNCH) --num_processes 1 recipes/train_vln.py recipes/demo_vln_$$model.yaml \
 	    --data_root $(SMOKE)/vln_pe --output_dir $(SMOKE)/$$model --cache_dir $(SMOKE)/cache \
@@ -187,4 +221,4 @@ lock: $(ENV)  ## write the versions installed in .venv to constraints.txt
 	@mv $(VENV)/constraints.txt constraints.txt && touch $(ENV)
 
 clean:  ## remove the environment, the demos and caches; your own runs stay
-	rm -rf $(VENV) $(DEMO) $(DUAL) $(NAVDP) $(FOLLOWERS) $(SMOKE) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(DUAL) $(NAVDP) $(FOLLOWERS) $(SYSTEM1) $(SMOKE) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

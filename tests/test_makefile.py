@@ -77,7 +77,7 @@ def test_bench_starts_programs_and_no_campaign():
 
 def test_a_demo_has_two_names_and_an_unknown_one_is_refused():
     nothing = ["ENV=/dev/null", "BIN=nowhere"]  # make -n starts what stands beside $(MAKE)
-    for what in ("dual", "navdp", "vln"):
+    for what in ("dual", "navdp", "vln", "system1"):
         by_name, by_what = (
             run(["make", "-C", str(ROOT), "-n", *words, *nothing]).stdout
             for words in ([f"demo-{what}"], ["demo", f"WHAT={what}"])
@@ -87,4 +87,4 @@ def test_a_demo_has_two_names_and_an_unknown_one_is_refused():
         assert "scripts/evaluate.py" in by_name  # the steps, too
     done = run(["make", "-C", str(ROOT), "-n", "demo", "WHAT=walk", *nothing])
     assert done.returncode != 0
-    assert "WHAT: found walk, expected system2, dual, navdp or vln" in done.stderr
+    assert "WHAT: found walk, expected system2, dual, navdp, vln or system1" in done.stderr
