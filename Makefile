@@ -202,6 +202,8 @@ smoke: $(ENV)  ## run each recipe for two steps on a tiny dataset
 	$(BIN)/python scripts/make_dataset.py --format vln_pe --out $(SMOKE)/vln_pe --scenes 2 --episodes 4 --seed 0 --width 128 --height 96
 	$(LAUNCH) --num_processes 1 recipes/train_ddppo.py recipes/demo_ddppo.yaml \
 	  --data_root $(SMOKE)/vln_pe --output_dir $(SMOKE)/ddppo --max_steps 2 --num_eval_samples 4
+	$(LAUNCH) --num_processes 1 recipes/train_ddppo.py recipes/demo_ddppo_ppo.yaml --init_from $(SMOKE)/ddppo \
+	  --output_dir $(SMOKE)/ppo --scenes 2 --rollout_steps 4 --max_steps 16
 	encoder=random; for model in cma seq2seq rdp; do \
 	  $(LAUNCH) --num_processes 1 recipes/train_vln.py recipes/demo_vln_$$model.yaml \
 	    --data_root $(SMOKE)/vln_pe --output_dir $(SMOKE)/$$model --cache_dir $(SMOKE)/cache \
