@@ -20,6 +20,7 @@ from internnav_hf.training.ppo.pool import EnvironmentPool
 from internnav_hf.training.ppo.trainer import Objective
 from internnav_hf.training.trainer import checkpoint_to_resume
 from tests.processes import run_ranks
+from tests.tiny.ddppo import tiny_ddppo
 from tests.training.ppo.runs import ppo_trainer
 from tests.training.ppo.two_processes import OPTIONS, own_trainer
 from tests.training.trainers import history
@@ -104,6 +105,16 @@ def test_a_signal_while_it_drives_costs_one_rollout_and_changes_nothing(tmp_path
     assert ended.value.code == 128 + signal.SIGTERM
     assert [folder.name for folder in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
     check_goes_on(tmp_path, whole)
+
+
+def test_an_agent_that_sees_colours_learns_their_statistics(tmp_path):
+    run = ppo_trainer(
+        tmp_path,
+        model=tiny_ddppo(image_height=16, image_width=16, views=("rgb", "depth")),
+        max_steps=4,
+    )
+    run.run()
+    assert run.model.visual_encoder.statistics.count == 4 * 12  # in the optimisation alone
 
 
 def test_accumulation_is_refused(tmp_path):
