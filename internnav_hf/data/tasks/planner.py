@@ -9,6 +9,7 @@ H and W rows and columns of images, X and Y cells of a piece of the map.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,10 @@ class PlannerDataset(Dataset):
                 expected = "an image; a planner of depth alone needs none"
                 raise broken(self.data_root / scene.name, "semantics", "none", expected)
         self.noise, self.training, self.seed = noise, training, seed
-        chosen = (pair_rules or PairRules(), frame_stride, held_out_fraction, training, seed)
+        rules = pair_rules or PairRules()
+        if uses_semantics:
+            rules = replace(rules, ground_cost=SemanticSettings.reward)
+        chosen = (rules, frame_stride, held_out_fraction, training, seed)
         self.drawn = DrawnPairs(pairs == "graph", *chosen)
         self.epoch, self._stage = 0, 0
         self.pairs = self._pairs(0)
@@ -116,9 +120,9 @@ class PlannerDataset(Dataset):
             try:
                 found = self.drawn.of(scene, number, stage)
             except ValueError as error:
-                raise broken(
-                    scene.name, "poses", str(error), "poses that a robot can be at"
-                ) from error
+                where = self.data_root / scene.name
+                expected = "poses that a robot can be at"
+                raise broken(where, "poses", str(error), expected) from error
             rows.append(np.column_stack([np.full(len(found), number), found]))
         return np.concatenate(rows)
 

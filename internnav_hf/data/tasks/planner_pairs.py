@@ -20,7 +20,7 @@ from scipy.spatial import KDTree
 from internnav_hf.data.formats.planners.scene import PlannerScene
 
 AHEAD = (1, 6, 11, 16, 21)
-OBSTACLE_COST = 1.5  # of a pose on the map, from which it lies in an obstacle
+OBSTACLE_COST = 1.5  # above that of ground to be used, from which a pose lies in an obstacle
 KINDS = ("view", "front", "behind")  # of bearings: in the camera's view, before the robot, or not
 
 
@@ -29,7 +29,9 @@ class PairRules:
     """Rules of `graph`; the defaults are published.
 
     Fields:
-        largest_cost: on the map, of poses that count; None for all, as in iPlanner.
+        largest_cost: on the map, above `ground_cost`, of poses that count; None for all, as in
+            iPlanner.
+        ground_cost: of ground to be used. Published: 0.5 on maps of classes.
         farthest_m, nearest_m: along the graph, and straight.
         bins_m, bin_shares: ends of ranges of straight distance, and their shares of all pairs.
         kind_shares: of goals in view, in front outside of it, and behind.
@@ -43,6 +45,7 @@ class PairRules:
     """
 
     largest_cost: float | None = OBSTACLE_COST
+    ground_cost: float = 0.0
     farthest_m: float = 15.0
     nearest_m: float = 0.5
     bins_m: tuple[float, ...] = (1.0, 3.0, 5.0, 7.5, 10.0)
@@ -108,7 +111,7 @@ class DrawnPairs:
         if self.is_graph:
             return pairs_of_graph(scene, self.rules.at_stage(stage), rng)
         costs = scene.grid.at(scene.poses[:, :2, 3])
-        _check_some_are_free(costs, OBSTACLE_COST)
+        _check_some_are_free(costs, OBSTACLE_COST + self.rules.ground_cost)
         return pairs_ahead(scene, self.frame_stride)
 
 
@@ -128,7 +131,8 @@ def pairs_of_graph(scene: PlannerScene, rules: PairRules, rng: np.random.Generat
     """(P, 3) frame, goal's frame, whether both are to be mirrored; ValueError if no pose counts."""
     frames = chosen_frames(scene, rules)
     xy = scene.poses[frames, :2, 3]
-    lengths = dijkstra(free_steps(scene, xy), directed=False, limit=rules.farthest_m)
+    steps = free_steps(scene, xy, OBSTACLE_COST + rules.ground_cost)
+    lengths = dijkstra(steps, directed=False, limit=rules.farthest_m)
     offsets = xy[None] - xy[:, None]
     distance = np.linalg.norm(offsets, axis=-1)
     heading = np.arctan2(scene.poses[frames, 1, 0], scene.poses[frames, 0, 0])
@@ -159,8 +163,9 @@ def chosen_frames(scene: PlannerScene, rules: PairRules) -> np.ndarray:
     frames = np.concatenate([np.array(walk) for walk in scene.walks])
     if rules.largest_cost is not None:
         costs = scene.grid.at(scene.poses[frames, :2, 3])
-        _check_some_are_free(costs, rules.largest_cost)
-        frames = frames[costs < rules.largest_cost]
+        largest = rules.largest_cost + rules.ground_cost
+        _check_some_are_free(costs, largest)
+        frames = frames[costs < largest]
     if not rules.pose_spacing_m:
         return frames
     kept, last = [], None

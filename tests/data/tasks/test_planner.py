@@ -112,6 +112,18 @@ def test_shares_of_kinds_are_three_and_none_is_negative(shares):
         PairRules(kind_shares=shares)
 
 
+def test_on_maps_of_classes_costs_are_counted_from_that_of_the_ground(tmp_path):
+    poses = np.array([[1 + 0.2 * i, 1.0, 0.0] for i in range(20)])
+    scene = place(np.full((60, 30), 1.7), poses)
+    with pytest.raises(ValueError, match=r"expected some below 1.5"):
+        pairs_of_graph(scene, PairRules(), np.random.default_rng(0))
+    assert len(pairs_of_graph(scene, PairRules(ground_cost=0.5), np.random.default_rng(0)))
+    write_viplanner(tmp_path)
+    told = {"cache_dir": tmp_path / "cache", **SMALL}
+    costs = [PlannerDataset(tmp_path, uses_semantics=s, **told).drawn.rules for s in (0, 1)]
+    assert [rules.ground_cost for rules in costs] == [0.0, 0.5]
+
+
 def test_a_sample_of_iplanners_data(tmp_path):
     write_iplanner(tmp_path)
     dataset = PlannerDataset(tmp_path, cache_dir=tmp_path / "cache", **SMALL)
