@@ -138,9 +138,12 @@ class PlannerTrainer(NavTrainer):
 class EndAtLowestRate(TrainerCallback):
     """Ends a training when its plateau schedule would lower a rate that is the lowest already."""
 
-    def on_evaluate(self, args, state, control, lr_scheduler=None, **kwargs):
+    def on_evaluate(self, args, state, control, lr_scheduler=None, metrics=None, **kwargs):
         """The scheduler steps after it: it has counted the evaluations before."""
         if not isinstance(lr_scheduler, ReduceLROnPlateau):
+            return
+        found = metrics.get(f"eval_{args.metric_for_best_model.removeprefix('eval_')}")
+        if found is not None and lr_scheduler._is_better(found, lr_scheduler.best):
             return
         lowest = max(lr_scheduler.min_lrs)
         rates = [group["lr"] for group in lr_scheduler.optimizer.param_groups]
@@ -151,6 +154,10 @@ class EndAtLowestRate(TrainerCallback):
 
 class FreezeStatistics(TrainerCallback):
     """Freezes batch norm's statistics at the first evaluation."""
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        """A resumed run goes on with what was frozen before."""
+        model.statistics_are_frozen = any("eval_loss" in entry for entry in state.log_history)
 
     def on_evaluate(self, args, state, control, model=None, **kwargs):
         """The model stays in training mode otherwise."""

@@ -1,10 +1,12 @@
 """What the planners' recipe alone does: published settings, plateau, batch norm, mirrored views."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from transformers import TrainerControl
+from transformers import TrainerControl, TrainerState
 
 from internnav_hf.arguments.training import parse_arguments
 from internnav_hf.data.cost_maps.geometric import VIPLANNER, GeometricSettings
@@ -119,14 +121,17 @@ def test_training_ends_when_the_rate_cannot_fall_any_more():
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], 1e-4)
     schedule = ReduceLROnPlateau(optimizer, factor=0.1, patience=1, min_lr=1e-5)
-    end, losses, ended = EndAtLowestRate(), [1.0] * 8, []
+    args = SimpleNamespace(metric_for_best_model="loss")
+    end, losses, ended = EndAtLowestRate(), [1.0] * 4 + [0.5] * 4, []
     for loss in losses:
         control = TrainerControl()
-        end.on_evaluate(None, None, control, lr_scheduler=schedule)
+        given = {"lr_scheduler": schedule, "metrics": {"eval_loss": loss}}
+        end.on_evaluate(args, None, control, **given)
         ended.append(control.should_training_stop)
         schedule.step(loss)
-    # the best, two without gain, a lower rate, one without gain; one more would lower it again
-    assert ended.index(True) == 4
+    # the best, two without gain, a lower rate, one without gain, a gain, one without; one more
+    # would lower the rate again
+    assert ended.index(True) == 6
 
 
 def test_frozen_statistics_stay_and_the_rest_learns():
@@ -138,6 +143,10 @@ def test_frozen_statistics_stay_and_the_rest_learns():
     after = model.state_dict()
     assert all(torch.equal(after[key], before[key]) for key in before if "running_" in key)
     assert model.training
+    for log, is_frozen in (([], False), ([{"loss": 1.0}, {"eval_loss": 1.0}], True)):
+        state = TrainerState(log_history=log)  # of a run that begins, or goes on
+        FreezeStatistics().on_train_begin(None, state, None, model=model)
+        assert model.statistics_are_frozen == is_frozen
     assert model.encoder.encoder.stages[1].layers[0].shortcut.normalization.weight.grad is not None
 
 
