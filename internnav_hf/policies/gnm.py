@@ -344,11 +344,11 @@ class NoMaDPolicy(GNMPolicy):
     ) -> tuple[Tensor, Tensor]:
         """Conditions in place of waypoints."""
         model: Any = self.model
-        views, shown = rgb[robots], shown.to(rgb.device)
-        condition = model.condition(views, images, shown)
+        views, memory, shown = rgb[robots], model.read(rgb)[robots], shown.to(rgb.device)
+        condition = model.condition(views, images, shown, memory)
         distance = model.distance(condition)
         if self.hides_goal:
-            condition = model.condition(views, images, torch.zeros_like(shown))
+            condition = model.condition(views, images, torch.zeros_like(shown), memory)
         return condition, distance
 
     def _waypoints(

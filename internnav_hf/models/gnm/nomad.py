@@ -100,12 +100,20 @@ class NoMaDModel(ImageGoalModel):
             distance=distances.detach(),
         )
 
-    def condition(self, rgb: Tensor, goal_image: Tensor, goal_mask: Tensor) -> Tensor:
+    def read(self, rgb: Tensor) -> Tensor:
+        """(B, M, C) of `rgb` (B, M, 3, h, w)."""
+        frames = normalised(rgb.flatten(0, 1), self.dtype)
+        return self.rgb_projection(self.rgb_encoder(frames)).unflatten(0, rgb.shape[:2])
+
+    def condition(
+        self, rgb: Tensor, goal_image: Tensor, goal_mask: Tensor, memory: Tensor | None = None
+    ) -> Tensor:
         """(B, C): the views, and the goal where `goal_mask` (B,) is True; arguments as in
         `forward`.
+
+        `memory` are rows of `read`, so that several goals share the views.
         """
-        frames = normalised(rgb.flatten(0, 1), self.dtype)
-        memory = self.rgb_projection(self.rgb_encoder(frames)).unflatten(0, rgb.shape[:2])
+        memory = self.read(rgb) if memory is None else memory
         both = [normalised(images, self.dtype) for images in (rgb[:, -1], goal_image)]
         goal = self.goal_projection(self.goal_encoder(torch.cat(both, dim=1)))
         shown = torch.ones(memory.shape[:2], dtype=torch.bool, device=memory.device)

@@ -21,6 +21,15 @@ def test_several_goals_share_the_views(name):
         assert_close(ours, theirs)
 
 
+def test_several_goals_share_the_views_of_nomad():
+    model = tiny_image_goal("nomad")
+    given = model.dummy_inputs
+    rgb, rest = given["rgb"][[0, 0]], (given["goal_image"], given["goal_mask"])
+    with torch.no_grad():
+        expected = model.condition(rgb, *rest)
+        assert_close(model.condition(rgb, *rest, model.read(rgb[:1])[[0, 0]]), expected)
+
+
 def test_a_hidden_goal_is_not_seen():
     model = tiny_image_goal("nomad")
     given = model.dummy_inputs
