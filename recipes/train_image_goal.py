@@ -135,9 +135,9 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: ImageGoalTr
     set_seed(args.seed)
 
     # ------------------------------ model and data ----------------------------
-    executed = {"distance_mask": "batch"} if args.published == "executed" else {}
-    fields = executed if args.model == "nomad" else {}
-    model = image_goal_model(args.model, model_args.init_from, model_args.model_config, fields)
+    model = image_goal_model(
+        args.model, model_args.init_from, model_args.model_config, args.published
+    )
     actions = PUBLISHED[args.model][-1]
     train_dataset, held_out = open_image_goals(model, data_args, actions, args.seed)
     model.config.waypoint_spacing_m = stored_spacing(train_dataset.spacings)

@@ -134,7 +134,8 @@ class ImageGoalTrainer(NavTrainer):
             return super().create_scheduler(num_training_steps, optimizer)
         if self.lr_scheduler is None:
             batch = self.args.train_batch_size * self.args.world_size
-            batches = math.ceil(len(self.train_dataset) / batch)
+            whole = math.floor if self.args.dataloader_drop_last else math.ceil
+            batches = whole(len(self.train_dataset) / batch)
             steps = max(math.ceil(batches / self.args.gradient_accumulation_steps), 1)
             shares = self.epoch_shares(max(math.ceil(num_training_steps / steps), 1))
             self.lr_scheduler = LambdaLR(
@@ -181,15 +182,18 @@ class ImageGoalTrainer(NavTrainer):
 
 
 def image_goal_model(
-    name: str, init_from: str | None, model_config: str | None, fields: dict[str, Any]
+    name: str, init_from: str | None, model_config: str | None, published: str = "documented"
 ) -> Any:
-    """A new GNM, ViNT or NoMaD, or the one of a checkpoint, ours or released; `fields` of its
-    configuration win over those in the file `model_config`.
+    """A new GNM, ViNT or NoMaD with the fields in the file `model_config`, or the one of a
+    checkpoint, ours or released. `published` says which of NoMaD's losses of distances it has,
+    whatever the checkpoint was trained with.
 
     Raises ValueError for weights that do not exist or do not fit.
     """
     model_class: Any = MODELS[name]
-    fields = (read_fields(model_config) if model_config else {}) | fields
+    fields: dict[str, Any] = read_fields(model_config) if model_config else {}
+    if name == "nomad" and (init_from is not None or published == "executed"):
+        fields["distance_mask"] = "batch" if published == "executed" else "sample"
     if init_from is None:
         return model_class(model_class.config_class(**fields))
     if not Path(init_from).is_file():

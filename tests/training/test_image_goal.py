@@ -1,6 +1,7 @@
 """Learning rates by epoch and averaged weights of the image-goal recipe are the published ones."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 from transformers import TrainerState
 
 from internnav_hf.training.image_goal import (
+    ImageGoalTrainer,
     WeightAverage,
     average_decay,
     documented_shares,
@@ -31,6 +33,22 @@ def test_the_documented_rates_rise_and_fall_once():
     assert shares[4:] == sorted(shares[4:], reverse=True)
     assert 0 < shares[-1] < 1e-3
     assert documented_shares(2, 0) == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(("drops", "first"), [(False, [0, 0, 0, 0.5]), (True, [0, 0, 0.5, 0.5])])
+def test_rates_change_with_the_epoch(drops, first):
+    """Ten samples in batches of two by two processes: the last batch is half."""
+    args = SimpleNamespace(train_batch_size=2, world_size=2, gradient_accumulation_steps=1)
+    args.dataloader_drop_last = drops
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
+    trainer = SimpleNamespace(args=args, train_dataset=range(10), optimizer=optimizer)
+    trainer.lr_scheduler, trainer.epoch_shares = None, lambda count: [n / 2 for n in range(count)]
+    schedule, rates = ImageGoalTrainer.create_scheduler(trainer, 9), []
+    for _ in first:
+        rates += schedule.get_last_lr()
+        optimizer.step()
+        schedule.step()
+    assert rates == first
 
 
 def test_the_average_forgets_as_published():
