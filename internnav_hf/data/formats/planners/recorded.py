@@ -30,6 +30,7 @@ from internnav_hf.data.cost_maps.semantic import (
 from internnav_hf.data.formats.planners.scene import check_covered, kept_map
 from internnav_hf.data.obstacles import read_cloud
 from internnav_hf.data.readers.errors import broken
+from internnav_hf.data.readers.image_headers import opened_image
 from internnav_hf.data.readers.images import open_image
 from internnav_hf.data.rows import EpisodeRow, camera_of
 from internnav_hf.geometry import camera_pose
@@ -67,13 +68,21 @@ class RecordedScene:
         return row.depth(number)
 
     def semantics(self, frame: int) -> np.ndarray | None:
-        """(rows, columns, 3) uint8 colours of the classes, if they were written."""
+        """(rows, columns, 3) uint8 colours of the classes, if they were written; ValueError if
+        their image is of another size than the depth.
+        """
         row, number = self._place(frame)
         depth = row.file("depth", number)
         path = depth.parent.with_name(SEMANTICS) / depth.name
         if depth.parent.name != DEPTH or not path.exists():
             return None
-        return np.asarray(open_image(path))
+        colours = open_image(path)
+        with opened_image(depth) as image:
+            size = image.size
+        if colours.size != size:
+            found = f"{colours.size[0]}x{colours.size[1]} pixels"
+            raise broken(path, "size", found, f"{size[0]}x{size[1]} as of the depth")
+        return np.asarray(colours)
 
     @cached_property
     def grid(self) -> GridMap:

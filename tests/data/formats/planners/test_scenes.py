@@ -323,5 +323,15 @@ def test_maps_of_classes_need_images_of_classes(tmp_path):
         recorded_scenes(root, None, tmp_path / "cache", SemanticSettings())
 
 
+def test_images_of_classes_are_as_large_as_those_of_depth(tmp_path):
+    root = write_walks(tmp_path / "data")
+    for depth in sorted(root.glob("*/*/videos/*/observation.images.depth/*.png")):
+        folder = depth.parent.with_name("observation.images.semantics")
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (32, 24), FLOOR).save(folder / depth.name)
+    with pytest.raises(ValueError, match=r"semantics.*png: size: found 32x24 pixels, expected"):
+        recorded_scenes(root, None, tmp_path / "cache", SemanticSettings())
+
+
 def test_the_colours_are_classes():
     assert (FLOOR, WALL) == ((0, 204, 0), (102, 0, 204))
