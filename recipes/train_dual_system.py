@@ -100,10 +100,10 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
     if model_args.published == "documented" and args.max_steps < 0 and not args.num_train_epochs:
         args.max_steps = BEST_STEPS.get(model_args.system1, -1)
     args.num_train_epochs = args.num_train_epochs or EPOCHS
+    sources = (model_args.system2, model_args.model)
     config = start.starting_config(
         model_args.system1,
-        model_args.system2,
-        model_args.model,
+        *sources,
         expert_file=model_args.action_expert_config,
         num_queries=model_args.num_queries,
     )
@@ -133,8 +133,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
     # ---------------------------------- model ---------------------------------
     model = start.start_dual_system(
         config,
-        model_args.system2,
-        model_args.model,
+        *sources,
         vision_encoder=model_args.vision_encoder,
         image_size=train_dataset.image_size,
         dtype=args.weights_dtype,
@@ -153,15 +152,14 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: DualTrainin
     NavTrainer(
         model=trained,
         args=args,
-        parents=start.parents_of(
-            config, model_args.system2, model_args.model, model_args.vision_encoder
-        ),
+        parents=start.parents_of(config, *sources, model_args.vision_encoder),
         train_dataset=train_dataset,
         eval_dataset=held_out,
         num_eval_samples=data_args.num_eval_samples,
         data_collator=collator,
         processing_class=processor,
         open_loop=open_loop,
+        packing_length=data_args.packing_length,
         drift=drift,
     ).run(resume_from_checkpoint=checkpoint)
 

@@ -146,6 +146,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: System2Trai
         data_collator=System2Collator(processor.pad_token_id),
         processing_class=processor,
         open_loop=open_loop,
+        packing_length=data_args.packing_length,
     ).run(resume_from_checkpoint=checkpoint)
 
 

@@ -27,3 +27,9 @@ class DialogueArguments(DataArguments):
     eval_datasets: str | None = option(None, "Held-out scenes, for metrics while training.")
     sample_step: int = option(4, "Frames between two samples of an episode.", low=1)
     augment: bool = option(True, "Vary colour, contrast and sharpness of what System2 sees.")
+    packing_length: int | None = option(
+        None,
+        "Tokens of a pack: samples in a row, computed without padding; "
+        "--per_device_train_batch_size then counts packs.",
+        low=1,
+    )

@@ -121,7 +121,7 @@ OPTIONS: dict[str, Standing] = {
     ),
     "train_sampling_strategy": _partly(
         "batch_rebalance would read the whole data set for its lengths: take random, sequential "
-        "or, with train_vln.py, group_by_length.",
+        "or, with System2, the dual system and train_vln.py, group_by_length.",
         lambda value: value not in ("random", "sequential", "group_by_length"),
     ),
     "length_column_name": _refused(_UNREAD, lambda value: value not in (None, "length")),

@@ -40,8 +40,10 @@ class LengthGroups(Sampler[int]):
 
 def length_groups(args: TrainingArguments, dataset: Any) -> LengthGroups | None:
     """Return the sampler if `args` ask for groups and the dataset has `lengths`, else None."""
+    if args.train_sampling_strategy != "group_by_length":
+        return None
     lengths = getattr(dataset, "lengths", None)
-    if args.train_sampling_strategy != "group_by_length" or lengths is None:
+    if lengths is None:
         return None
     step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     return LengthGroups(lengths, step_size, args.seed if args.data_seed is None else args.data_seed)

@@ -4,7 +4,7 @@
 - Gradient accumulation and data parallelism are exact for every count that a loss divides by.
 - Each module has its own learning rate; the table of groups is logged, and is in `output_dir`.
 - `set_epoch` of a training set is called at each epoch, in every process and resumed run; a set
-  with `lengths` can be drawn in groups of about equal length.
+  with `lengths` can be drawn in groups of about equal length, or in packs without padding.
 - Samples/s, tokens/s and the share of time spent waiting for data are logged.
 - A loss or gradient that is not finite stops the run before it reaches a checkpoint.
 - Signals save a checkpoint, and a resumed run equals the uninterrupted one (`saving`).
@@ -28,7 +28,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import IntervalStrategy, _is_peft_model
@@ -37,14 +36,13 @@ from internnav_hf.arguments.options import check_fit
 from internnav_hf.arguments.training import NavTrainingArguments
 from internnav_hf.training.evaluation import ExactEvaluation
 from internnav_hf.training.latent_drift import LatentDrift
+from internnav_hf.training.loading import TrainingSamples
 from internnav_hf.training.lora import merge_lora
-from internnav_hf.training.sampler import SetEpochCallback, length_groups
+from internnav_hf.training.sampler import SetEpochCallback
 from internnav_hf.training.samples import (
     BROKEN_SAMPLES,
     INDEX_KEY,
     NOT_FINITE,
-    Numbered,
-    NumberedCollator,
     diagnose,
     some_samples,
 )
@@ -65,7 +63,7 @@ ZeRO-2 or ZeRO-3 (recipes/accelerate/); freezing modules, or LoRA; a smaller bas
 Checkpoints in {output_dir} are intact: --resume_from_checkpoint true goes on from the last one."""
 
 
-class NavTrainer(PublishingTrainer, ExactEvaluation):
+class NavTrainer(PublishingTrainer, ExactEvaluation, TrainingSamples):
     """Trainer with named losses, exact accumulation, learning rates by module, and a guard."""
 
     args: NavTrainingArguments
@@ -79,12 +77,14 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
         num_eval_samples: int | None = None,
         open_loop: Callable[..., dict[str, float]] | None = None,
         drift: LatentDrift | None = None,
+        packing_length: int | None = None,
         **kwargs,
     ):
         """At most `num_eval_samples` of `eval_dataset`, drawn by the seed, are evaluated; without
         `eval_dataset` nothing is. In every evaluation, on every process, `open_loop(eval_dataset,
         num_samples=..., batch_size=..., seed=...)` returns metrics of the same samples. `drift`
-        records the plans of `model` before a checkpoint is loaded.
+        records the plans of `model` before a checkpoint is loaded. With `packing_length` the
+        training samples are packed (`packing`).
         """
         if eval_dataset is None:
             args.eval_strategy, open_loop = IntervalStrategy.NO, None
@@ -104,6 +104,8 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
             # each process generates for its own samples, so they would wait for each other's layers
             logger.warning("ZeRO-3 shares the weights out: evaluations leave the open loop out.")
             self.open_loop = None
+        if packing_length is not None:
+            self.pack(packing_length)
         self._set_epoch = SetEpochCallback()
         self.add_callback(self._set_epoch)
         # the keys that a batch needs to be scored in evaluations
@@ -157,23 +159,6 @@ class NavTrainer(PublishingTrainer, ExactEvaluation):
         # if a run is resumed at its end, Trainer would take one step more
         if self.state.global_step < self.state.max_steps:
             super()._run_epoch(*args, **kwargs)
-
-    def _get_train_sampler(self, train_dataset: Any = None):
-        """Return Trainer's sampler; `group_by_length` uses the `lengths` of a training set."""
-        self._set_epoch.sampler = length_groups(self.args, self.train_dataset)
-        return self._set_epoch.sampler or super()._get_train_sampler(train_dataset)
-
-    def _get_dataloader(self, dataset, description, *args, is_training: bool = False, **kwargs):
-        """Return Trainer's loader; training batches record the indices of their samples."""
-        given = self.data_collator
-        if is_training and not isinstance(dataset, IterableDataset):
-            dataset, self.data_collator = Numbered(dataset), NumberedCollator(given)
-        try:
-            return super()._get_dataloader(
-                dataset, description, *args, is_training=is_training, **kwargs
-            )
-        finally:
-            self.data_collator = given
 
     # Learning rates by module
 

@@ -31,6 +31,11 @@ def test_a_dual_system_can_be_trained_on(base, tmp_path):
         torch.testing.assert_close(second[name], value, atol=1e-6, rtol=0)
 
 
+def test_it_trains_on_packs(base, tmp_path):
+    train(options(base, tmp_path, packing_length=700, per_device_train_batch_size=1))
+    assert len(history(tmp_path, "loss")) == 2
+
+
 # ------------------------------------------------------------------------------ when System2 moves
 
 

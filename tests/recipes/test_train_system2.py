@@ -5,9 +5,10 @@ from safetensors.torch import load_file, save_file
 
 from internnav_hf import System2Model, System2Processor
 from internnav_hf.arguments.training import parse_arguments
+from internnav_hf.data import System2Dataset
 from tests.recipes.launch import history, parameter_groups
 from tests.recipes.system2 import KINDS, options, recipe, write_base
-from tests.tiny.system2 import tiny_system2
+from tests.tiny.system2 import tiny_processor, tiny_system2
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,22 @@ def test_it_learns(base, tmp_path):
     train(options(base, tmp_path, max_steps=6))
     losses = history(tmp_path, "loss")
     assert losses[-1] < losses[0]
+
+
+def test_packs_train_on_every_sample_and_one_that_fits_in_none_is_named(base, tmp_path):
+    packed = {"max_steps": None, "num_train_epochs": 1, "per_device_train_batch_size": 1}
+    train(options(base, tmp_path / "a", packing_length=600, **packed))
+    dataset = System2Dataset(base, "r2r_125cm_0_30", tiny_processor(), cache_dir=base / "cache")
+    num_packs = len(history(tmp_path / "a", "loss"))
+    assert dataset.lengths.sum() / 600 <= num_packs < len(dataset) / 2
+    message = rf"found 100, but {len(dataset)} of {len(dataset)} samples are longer, sample \d+ \("
+    with pytest.raises(ValueError, match=message):
+        train(options(base, tmp_path / "b", packing_length=100, **packed))
+
+
+def test_samples_of_about_one_length_are_drawn_together(base, tmp_path):
+    grouped = {"train_sampling_strategy": "group_by_length", "max_steps": 1}
+    train(options(base, tmp_path, **grouped))
 
 
 def test_lora_trains_adapters_and_saves_a_whole_model(base, tmp_path):

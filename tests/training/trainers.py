@@ -5,7 +5,14 @@ from tests.tiny.toy_model import ToyDataset, toy_model
 
 
 def trainer(
-    output_dir, model=None, dataset=None, open_loop=None, eval_dataset=None, drift=None, **options
+    output_dir,
+    model=None,
+    dataset=None,
+    open_loop=None,
+    eval_dataset=None,
+    drift=None,
+    packing_length=None,
+    **options,
 ):
     defaults = {
         "use_cpu": True,
@@ -25,6 +32,7 @@ def trainer(
         eval_dataset=eval_dataset,
         open_loop=open_loop,
         drift=drift,
+        packing_length=packing_length,
     )
 
 

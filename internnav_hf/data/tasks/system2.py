@@ -8,6 +8,7 @@ and depth files are not needed.
 L tokens of a sample, B batch.
 """
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from internnav_hf.data.rows import EpisodeRow
 from internnav_hf.data.tables import row_of
 from internnav_hf.data.tasks.common import DEPTH, SYSTEM2, EpisodeDataset, Task
 from internnav_hf.data.tasks.system2_datasets import open_datasets
+from internnav_hf.data.tasks.system2_lengths import DialogueLengths
 from internnav_hf.data.tasks.system2_sampling import SamplingRules, history_indices
 from internnav_hf.models.system2.dialogue import CONJUNCTIONS, Answer, AnswerKind, training_messages
 
@@ -44,6 +46,10 @@ class Encoder(Protocol):
         self, messages: list[dict[str, str]], images: list[Image.Image]
     ) -> dict[str, np.ndarray]:
         """Token ids, labels and pixel values of one dialogue."""
+        ...
+
+    def num_tokens(self, messages: list[dict[str, str]], sizes: Sequence[Sequence[int]]) -> int:
+        """Number of those token ids, for images of `sizes` (width, height)."""
         ...
 
 
@@ -122,6 +128,15 @@ class System2Dataset(EpisodeDataset):
     def cameras(self) -> list[CameraSpec]:
         """All cameras, in the order of the datasets."""
         return [camera for cameras in self._cameras for camera in cameras]
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """(samples,) tokens of each dialogue at most, known without its images."""
+        if self.processor is None:
+            raise ValueError("lengths: found no processor, expected one, which knows the tokens.")
+        views = (self.num_history, self.history_size, self.image_size)
+        count = DialogueLengths(self.processor.num_tokens, *views)
+        return count.of(self.samples, self.episodes)
 
     def _group(self, row: Mapping[str, Any]) -> str:
         return str(self.names[row["dataset"]])

@@ -156,6 +156,10 @@ class DualSystemModel(PushesWithCard, CountedLosses, StrictLoading, PreTrainedMo
         """Whether the plan depends on no trainable weights other than the queries."""
         return not any(parameter.requires_grad for parameter in self.system2.vlm.parameters())
 
+    def drop_padding(self) -> None:
+        """As `System2Model.drop_padding`, for System2."""
+        self.system2.drop_padding()
+
     def get_input_embeddings(self):
         """The VLM's token embeddings."""
         return self.system2.get_input_embeddings()

@@ -8,6 +8,7 @@ Legend: P patches of one image, C channels, T temporal patch size, S patch size.
 """
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from einops import rearrange
@@ -22,13 +23,8 @@ def image_patches(image: Image.Image, image_processor) -> tuple[np.ndarray, tupl
     The image is resized with the processor's limits and filter, as `image_processor(image)` would.
     """
     patch, merge = image_processor.patch_size, image_processor.merge_size
-    height, width = smart_resize(
-        image.height,
-        image.width,
-        factor=patch * merge,
-        min_pixels=image_processor.size["shortest_edge"],
-        max_pixels=image_processor.size["longest_edge"],
-    )
+    grid = patch_grid(image.size, image_processor)
+    height, width = grid[1] * patch, grid[2] * patch
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling(image_processor.resample))
     pixels = np.asarray(image)
@@ -53,7 +49,20 @@ def image_patches(image: Image.Image, image_processor) -> tuple[np.ndarray, tupl
     values = np.empty((len(patches), 3, frames, patch, patch), dtype=np.float32)
     for channel in range(3):
         values[:, channel] = table[channel][patches[:, channel]][:, None]
-    return values.reshape(len(patches), -1), (1, height // patch, width // patch)
+    return values.reshape(len(patches), -1), grid
+
+
+def patch_grid(size: Sequence[int], image_processor) -> tuple[int, int, int]:
+    """The grid (1, rows, columns) of an image of `size` (width, height)."""
+    patch = image_processor.patch_size
+    height, width = smart_resize(
+        size[1],
+        size[0],
+        factor=patch * image_processor.merge_size,
+        min_pixels=image_processor.size["shortest_edge"],
+        max_pixels=image_processor.size["longest_edge"],
+    )
+    return 1, height // patch, width // patch
 
 
 @functools.lru_cache

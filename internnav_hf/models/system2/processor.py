@@ -21,7 +21,7 @@ from internnav_hf.models.system2.dialogue import (
     render_message,
     render_opening,
 )
-from internnav_hf.models.system2.patches import image_patches
+from internnav_hf.models.system2.patches import image_patches, patch_grid
 from internnav_hf.publishing.pushing import PushesWithCard
 from internnav_hf.weights.processor_files import ChecksFiles
 
@@ -83,13 +83,13 @@ class System2Processor(ChecksFiles, PushesWithCard, ProcessorMixin):
         Labels are -100 except for the assistant's answers: the text, `<|im_end|>` and the line
         break after it.
         """
-        segments = [({"role": "system", "content": SYSTEM_PROMPT}, False)]
-        segments += [(message, message["role"] == "assistant") for message in messages]
-        pieces: list[tuple[str, bool]] = []
-        for message, spoken in segments:
-            opening = render_opening(message["role"])
-            pieces += [(opening, False), (render_message(message)[len(opening) :], spoken)]
-        return self.encode_pieces(pieces, images)
+        return self.encode_pieces(_pieces(messages), images)
+
+    def num_tokens(self, messages: Sequence[dict[str, str]], sizes: Sequence[Sequence[int]]) -> int:
+        """The length L of `encode` for images of `sizes` (width, height), without the images."""
+        grids = [patch_grid(size, self.image_processor) for size in sizes]
+        tokens = self._tokens(_pieces(messages))
+        return len(self._expand_images(*tokens, np.array(grids, np.int64).reshape(-1, 3))[0])
 
     def encode_text(self, text: str, images: Sequence[Image.Image]) -> dict[str, np.ndarray]:
         """Rendered text with one image token per image, as at inference; like `encode` without
@@ -106,15 +106,7 @@ class System2Processor(ChecksFiles, PushesWithCard, ProcessorMixin):
         image tokens in order.
         """
         patches, grids = self._patches(images)
-        token_ids, supervised = [], []
-        for text, is_supervised in pieces:
-            parts = (self.tokenizer(part, add_special_tokens=False) for part in text.split(JOINT))
-            ids = [token for part in parts for token in part["input_ids"]]
-            token_ids += ids
-            supervised += [is_supervised] * len(ids)
-        input_ids, supervised = self._expand_images(
-            np.array(token_ids), np.array(supervised), grids
-        )
+        input_ids, supervised = self._expand_images(*self._tokens(pieces), grids)
         encoded = {
             "input_ids": input_ids,
             "labels": np.where(supervised, input_ids, IGNORE_INDEX),
@@ -134,6 +126,16 @@ class System2Processor(ChecksFiles, PushesWithCard, ProcessorMixin):
         """The tokenizer's padding token, or its end token when it has none."""
         padding = self.tokenizer.pad_token_id
         return padding if padding is not None else self.tokenizer.eos_token_id
+
+    def _tokens(self, pieces: Sequence[tuple[str, bool]]) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids with one for each image, and whether each is supervised."""
+        token_ids, supervised = [], []
+        for text, is_supervised in pieces:
+            parts = (self.tokenizer(part, add_special_tokens=False) for part in text.split(JOINT))
+            ids = [token for part in parts for token in part["input_ids"]]
+            token_ids += ids
+            supervised += [is_supervised] * len(ids)
+        return np.array(token_ids), np.array(supervised)
 
     def _patches(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
         converted = [image_patches(image, self.image_processor) for image in images]
@@ -158,3 +160,12 @@ class System2Processor(ChecksFiles, PushesWithCard, ProcessorMixin):
         repeats = np.ones(len(token_ids), dtype=np.int64)
         repeats[is_image] = grids.prod(axis=1) // self.image_processor.merge_size**2
         return np.repeat(token_ids, repeats).astype(np.int64), np.repeat(supervised, repeats)
+
+
+def _pieces(messages: Sequence[dict[str, str]]) -> list[tuple[str, bool]]:
+    """Texts of the system turn and `messages`, and whether each is supervised."""
+    pieces: list[tuple[str, bool]] = []
+    for message in ({"role": "system", "content": SYSTEM_PROMPT}, *messages):
+        opening, spoken = render_opening(message["role"]), message["role"] == "assistant"
+        pieces += [(opening, False), (render_message(message)[len(opening) :], spoken)]
+    return pieces
