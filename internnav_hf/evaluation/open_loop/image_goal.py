@@ -2,7 +2,8 @@
 
 Waypoints are compared with the recorded path where they count (`action_mask`), the predicted
 distance with the goal's where the goal is ahead on the same path. Beside them are a mean path of
-the set (`constant`), and for NoMaD its trajectory without the goal (`free`), as published.
+the set (`constant`), and for NoMaD its trajectory without the goal (`free`) and the error of the
+noise with and without it, as published.
 
 Legend: B samples of a batch, H horizon, A channels of a waypoint.
 """
@@ -24,6 +25,7 @@ from internnav_hf.evaluation.open_loop.common import (
     summarize_rows,
 )
 from internnav_hf.models.gnm.base import ImageGoalModel, WaypointModel
+from internnav_hf.models.gnm.losses import mean_square
 from internnav_hf.models.gnm.nomad import NoMaDModel
 from internnav_hf.training.evaluation import evaluating
 
@@ -40,7 +42,8 @@ def evaluate_image_goal_open_loop(
     * `ade_m`, `fde_m`: distance to the recorded path, over all waypoints and at the last;
       `waypoint_cosine` of each waypoint, `path_cosine` of all of them in one vector,
       `heading_cosine` of the headings, if there are any
-    * `constant_ade_m` of the mean path of the set; `free_...` of NoMaD without the goal
+    * `constant_ade_m` of the mean path of the set; `free_...` of NoMaD without the goal, and its
+      `noise_error`, the squared error of the noise in its steps
     * `distance_error`: in frames, of goals on the same path; `far_distance`: the mean prediction
       for goals that are not
     """
@@ -74,7 +77,8 @@ def _answer_batch(
 ) -> list[dict[str, Any]]:
     given = ImageGoalCollator()([dataset[index] for index in indices])
     batch = {key: value.to(model.device) for key, value in given.items()}
-    answers, distance = _answers(model, batch, [sample_generator(seed, i) for i in indices])
+    generators = [sample_generator(seed, i) for i in indices]
+    paths, errors, distance = _answers(model, batch, generators)
     label = batch["actions"].float()
     return [
         {
@@ -85,7 +89,9 @@ def _answer_batch(
             "distance": float(distance[row]),
             "true_distance": float(batch["distance"][row]),
             "answers": {
-                name: path_metrics(path[row], label[row]) for name, path in answers.items()
+                name: path_metrics(path[row], label[row])
+                | ({"noise_error": float(errors[name][row])} if name in errors else {})
+                for name, path in paths.items()
             },
         }
         for row, index in enumerate(indices)
@@ -94,17 +100,24 @@ def _answer_batch(
 
 def _answers(
     model: ImageGoalModel, batch: dict[str, Tensor], generators: list[torch.Generator]
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Waypoints (B, H, A) by prefix of their metrics, and distances (B,)."""
+) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    """Waypoints (B, H, A) and NoMaD's errors of the noise (B,) by prefix of their metrics, and
+    distances (B,).
+    """
     rgb, goal = batch["rgb"], batch["goal_image"]
     if isinstance(model, WaypointModel):
         waypoints, distance = model.predict(rgb, goal)
-        return {"": waypoints}, distance
+        return {"": waypoints}, {}, distance
     assert isinstance(model, NoMaDModel)
-    shown = torch.ones(len(rgb), dtype=torch.bool, device=rgb.device)
-    free = model.sample(rgb, goal, ~shown, 1, generators)
-    found = model.sample(rgb, goal, shown, 1, generators)
-    return {"": found.waypoints[:, 0], "free_": free.waypoints[:, 0]}, found.distance
+    memory, shown = model.read(rgb), torch.ones(len(rgb), dtype=torch.bool, device=rgb.device)
+    noise, timesteps = model.draw(batch["actions"])
+    paths, errors, condition = {}, {}, torch.empty(0)
+    for prefix, goal_mask in (("free_", ~shown), ("", shown)):
+        condition = model.condition(rgb, goal, goal_mask, memory)
+        paths[prefix] = model.denoise(condition, 1, generators)[:, 0]
+        predicted = model.predict_noise(condition, batch["actions"], noise, timesteps)
+        errors[prefix] = mean_square(predicted - noise)
+    return paths, errors, model.distance(condition)
 
 
 def path_metrics(waypoints: Tensor, label: Tensor) -> dict[str, float]:

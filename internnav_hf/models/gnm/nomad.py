@@ -83,16 +83,15 @@ class NoMaDModel(ImageGoalModel):
         batch = self.checked(rgb=rgb, goal_image=goal_image, goal_mask=goal_mask, **given)
         given = (num_samples_in_batch, num_actions_in_batch, num_goals_in_batch)
         self.check_counts(**dict(zip(self.loss_count_keys.values(), given, strict=True)))
-        noise, timesteps = self._draw(actions, noise, timesteps)
+        noise, timesteps = self.draw(actions, noise, timesteps)
         batch |= {"noise": noise, "timesteps": timesteps}
         if sample_mask is not None:
             batch = {name: tensor[sample_mask] for name, tensor in batch.items()}
         condition = self.condition(batch["rgb"], batch["goal_image"], batch["goal_mask"])
-        clean, noise, timesteps = self.scaled(batch["actions"]), batch["noise"], batch["timesteps"]
-        schedule = noise_schedule(self.config.num_diffusion_steps)
-        predicted = self.denoiser(schedule.add_noise(clean, noise, timesteps), timesteps, condition)
+        given_noise = (batch["actions"], batch["noise"], batch["timesteps"])
+        predicted = self.predict_noise(condition, *given_noise)
         distances = self.distance(condition)
-        errors = {"diffusion_loss": mean_square(predicted - noise) * batch["action_mask"]}
+        errors = {"diffusion_loss": mean_square(predicted - batch["noise"]) * batch["action_mask"]}
         errors["distance_loss"] = (distances - batch["distance"].float()).square()
         return NoMaDOutput(
             **self._losses(errors, batch, given),
@@ -121,6 +120,16 @@ class NoMaDModel(ImageGoalModel):
         tokens = self.token_encoder(torch.cat([memory, goal[:, None]], dim=1), ~shown)
         tokens = tokens * shown[..., None]
         return tokens.sum(1) / shown.sum(1, keepdim=True)
+
+    def predict_noise(
+        self, condition: Tensor, actions: Tensor, noise: Tensor, timesteps: Tensor
+    ) -> Tensor:
+        """The predicted noise (B, H, 2), float32, for `condition` (B, C); other arguments as in
+        `forward`.
+        """
+        schedule = noise_schedule(self.config.num_diffusion_steps)
+        noisy = schedule.add_noise(self.scaled(actions), noise, timesteps)
+        return self.denoiser(noisy, timesteps, condition)
 
     def distance(self, condition: Tensor) -> Tensor:
         """Frames (B,) to the goal, float32, for `condition` (B, C)."""
@@ -207,10 +216,10 @@ class NoMaDModel(ImageGoalModel):
         sums = {name: error.sum() for name, error in errors.items()}
         return weighted(self.loss_weights, sums, *divisors)
 
-    def _draw(
-        self, actions: Tensor, noise: Tensor | None, timesteps: Tensor | None
+    def draw(
+        self, actions: Tensor, noise: Tensor | None = None, timesteps: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Noise (B, H, 2) and diffusion steps (B,), the given ones or drawn."""
+        """Noise (B, H, 2) and diffusion steps (B,) of `forward`, the given ones or drawn."""
         draws, device = Draws(actions, self.training), actions.device
         noise = draws.normal(*actions.shape[1:]) if noise is None else noise
         if timesteps is None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from internnav_hf.data import ImageGoalDataset, ImageGoalDatasets
+from internnav_hf.data import ImageGoalCollator, ImageGoalDataset, ImageGoalDatasets
 from internnav_hf.data.tasks.image_goal_targets import SampleRules
 from internnav_hf.evaluation.open_loop.image_goal import (
     evaluate_image_goal_open_loop,
@@ -63,6 +63,14 @@ def test_nomad_is_also_measured_without_the_goal_and_batches_make_no_difference(
     assert {"ade_m", "free_ade_m", "constant_ade_m", "distance_error"} <= one.keys()
     assert "heading_cosine" not in one
     assert one == pytest.approx(many, rel=1e-3, abs=1e-4)
+    batch = ImageGoalCollator()([data[index] for index in range(len(data))])
+    for prefix, is_shown in (("", True), ("free_", False)):
+        goal_mask = torch.full((len(data),), is_shown)
+        with torch.no_grad():
+            loss = model(**batch | {"goal_mask": goal_mask}).diffusion_loss
+        count = batch["action_mask"].sum()
+        expected = (loss * (count + 0.01 * len(data)) / count).item()  # the published mean's slack
+        assert one[f"{prefix}noise_error"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_another_size_is_one_error(tmp_path):
