@@ -113,9 +113,12 @@ class ViPlannerScene:
 
     @cached_property
     def grid(self) -> GridMap:
-        """The published map in the folder, or one built here."""
+        """The published map in the folder, of classes or of shapes as the settings are if there are
+        both, or one built here.
+        """
         folder = self.folder / "maps"
-        name = next((n for n in MAPS if (folder / "data" / f"{n}_map.txt").exists()), None)
+        names = MAPS if isinstance(self.settings, SemanticSettings) else MAPS[::-1]
+        name = next((n for n in names if (folder / "data" / f"{n}_map.txt").exists()), None)
         if name is None and (self.folder / CLOUD).exists():
             return built_map(self.folder, self.cache_dir, self.settings, self._build)
         if name is None:

@@ -317,6 +317,20 @@ def test_a_missing_image_is_named(tmp_path):
         ViPlannerScene(folder).depth(5)
 
 
+def test_of_two_published_maps_the_planner_takes_its_own(tmp_path):
+    maps = write_viplanner(tmp_path) / "maps"
+    for part, ending in (("data", "_map.txt"), ("data", "_ground.txt"), ("params", ".yaml")):
+        prefix = "config_" if part == "params" else ""
+        file = maps / part / f"{prefix}cost_map_sem{ending}"
+        shutil.copy(file, file.with_name(file.name.replace("_sem", "_geom")))
+    np.savetxt(maps / "data" / "cost_map_geom_map.txt", np.full((70, 40), 0.25))
+    costs = [
+        ViPlannerScene(tmp_path / "home", tmp_path / "cache", settings).grid.costs.max()
+        for settings in (SemanticSettings(), GeometricSettings())
+    ]
+    assert costs[0] > 1 > costs[1] == 0.25
+
+
 def test_maps_of_classes_need_images_of_classes(tmp_path):
     root = write_walks(tmp_path / "data")
     with pytest.raises(ValueError, match="semantics: found no images"):
