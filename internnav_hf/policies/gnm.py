@@ -5,8 +5,8 @@ along a way, driven one after the other) or, for NoMaD, none to explore. All rob
 of the model. The memory holds a robot's last views; before there are enough, the first repeats.
 
 On a map a robot is at the node from which it seems nearest, of those within `window` of the last;
-it drives to that node, or to the next if the node is near. The published code numbers that node
-from the start of its window, and so loses its place; ours does not.
+it drives to that node, or to the next if the node is near, which then stands for the last (not in
+NoMaD).
 
 Waypoints have no length: published deployments scale them by a robot's largest speed over its rate.
 
@@ -16,7 +16,7 @@ Legend: M memory frames, H horizon, N trajectories, K points of a path.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -116,6 +116,8 @@ class GNMPolicy(GoalPolicy):
     """
 
     config_class: type = GNMConfig
+    leaves_nodes: ClassVar[bool] = True
+    """Whether a robot that is near a node of a map is looked for around the next from then on."""
 
     def __init__(
         self,
@@ -260,7 +262,7 @@ class GNMPolicy(GoalPolicy):
             nearest = int(part.argmin())
             goes_on = request.is_map and float(part[nearest]) <= self.node_distance
             places.append(start + min(nearest + goes_on, len(part) - 1))
-            near.append((nearest, float(part[nearest])))
+            near.append((nearest, float(part[nearest]), goes_on))
             start += len(part)
         waypoints = self._waypoints(seen, places, episodes).float().cpu().numpy()
         rows = zip(episodes, requests, near, waypoints, strict=True)
@@ -285,21 +287,22 @@ class GNMPolicy(GoalPolicy):
         self,
         episode: ImageGoalEpisode,
         request: _Request,
-        near: tuple[int, float],
+        near: tuple[int, float, bool],
         waypoints: np.ndarray,
     ) -> ImageGoalStep:
         """The path along `waypoints` (N, H, 2 or more), or to stay if the goal is reached."""
-        nearest, distance = near
+        nearest, distance, goes_on = near
         is_at_end = request.has_end and nearest == len(request.images) - 1
         trajectories = smoothed(waypoints[..., :2] * self.step_m)
         if is_at_end and not request.is_hidden and distance <= self.stop_distance:
             trajectories = np.zeros_like(trajectories)
+        node = request.first + nearest
         if request.is_map:
-            episode.node = request.first + nearest
+            episode.node = min(node + (goes_on and self.leaves_nodes), len(episode.nodes) - 1)
         return ImageGoalStep(
             trajectories[0],
             np.inf if request.is_hidden else distance,
-            episode.node if request.is_map else None,
+            node if request.is_map else None,
             trajectories if len(trajectories) > 1 else None,
         )
 
@@ -319,6 +322,7 @@ class NoMaDPolicy(GNMPolicy):
     """
 
     config_class = NoMaDConfig
+    leaves_nodes = False
 
     def __init__(
         self,

@@ -158,6 +158,17 @@ def test_a_map_is_driven_node_by_node():
     assert again.node == 0  # another map starts anew
 
 
+@pytest.mark.parametrize(("leaves", "farthest"), [(True, 7), (False, 6)])
+def test_a_node_that_is_passed_moves_the_window(leaves, farthest, monkeypatch):
+    policy = GNMPolicy(tiny_image_goal("gnm"), step_m=1.0)
+    monkeypatch.setattr(GNMPolicy, "leaves_nodes", leaves)
+    policy.model = Distances(policy.model)
+    goal = MapGoal([shade(10 * node) for node in range(12)])
+    assert policy.act({"rgb": shade(10)}, goal).node == 1
+    assert policy.act({"rgb": shade(110)}, goal).node == farthest
+    assert (GNMPolicy.leaves_nodes, NoMaDPolicy.leaves_nodes) == (leaves, False)
+
+
 def test_the_first_view_fills_the_memory():
     policy = image_goal_policy("gnm", memory_stride=2)
     policy.act(seen(0), ImageGoal(view(1)))
