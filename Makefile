@@ -168,7 +168,7 @@ $(SYSTEM1)/report.html: $(NAVDP)/model/.complete $(SYSTEM1_MODELS:%=$(SYSTEM1)/%
 	$(BIN)/python scripts/evaluate.py --task point-goal image-goal --out $(SYSTEM1) --seed 0 \
 	  --models $(NAVDP)/model $(SYSTEM1_MODELS:%=$(SYSTEM1)/%) \
 	  --scenes 10 --episodes 10 --density medium --num-parallel 25 --num-samples 8 \
-	  --min-distance 2.5 --max-distance 8 --time-limit 60
+	  --min-distance 2.5 --max-distance 8 --time-limit 60 --steps-per-plan 8
 
 test: $(ENV)  ## run every test (ARGS="-k dialogue" for some)
 	$(PYTEST) -n logical --maxprocesses 4 --dist worksteal --max-worker-restart 0 --durations=15 $(ARGS)
