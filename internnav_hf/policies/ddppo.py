@@ -106,8 +106,6 @@ class DDPPOPolicy(GoalPolicy):
         strict_camera: such a difference is a ValueError.
     """
 
-    goal_kinds = ("point", "position")
-
     def __init__(
         self,
         model: "DDPPOModel",
@@ -138,6 +136,11 @@ class DDPPOPolicy(GoalPolicy):
 
         settings, kwargs = split_settings(cls, kwargs)
         return cls(DDPPOModel.from_pretrained(path, **kwargs), **settings)
+
+    @property
+    def goal_kinds(self) -> tuple[str, ...]:
+        """Points, in the robot's frame or in the world."""
+        return ("point", "position")
 
     def start(self, name: str = "") -> DDPPOEpisode:
         """A new episode; `name` seeds its random numbers, together with `seed`."""
