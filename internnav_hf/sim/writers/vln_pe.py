@@ -35,7 +35,7 @@ from PIL import Image
 
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import FORWARD_STEP_M, camera_pose
-from internnav_hf.sim.expert import Demonstration, Expert
+from internnav_hf.sim.expert import MAX_STEPS, Demonstration, Expert
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.writers.lerobot_folder import LeRobotFolder, lerobot_folder
@@ -114,8 +114,7 @@ def record(
 ) -> RecordedEpisode:
     """The expert's demonstration with images."""
     explored, episode = demonstration.exploring.any(), expert.episode
-    shown = demonstration.poses if explored else ()
-    plans = [expert.plan(np.array([x, y]), yaw) for x, y, yaw in shown]
+    plans = _plans(expert, demonstration) if explored else None
     goal_xy = np.array(episode.goal_xy)
     left = distances_to(expert.field.space, goal_xy, demonstration.poses[:, :2])
     at = (camera.height_m, np.radians(camera.pitch_deg))
@@ -129,8 +128,24 @@ def record(
         actions=demonstration.expert_actions,
         progress=progress_of(left),
         executed=demonstration.actions if explored else None,
-        plans=plans or None,
+        plans=plans,
     )
+
+
+def _plans(expert: Expert, demonstration: Demonstration) -> list[list[int]]:
+    """The expert's actions from each frame to its STOP.
+
+    Where its action was done, they are that one and those of the next frame.
+    """
+    done, best = demonstration.actions.tolist(), demonstration.expert_actions.tolist()
+    plans: list[list[int]] = []
+    for frame in reversed(range(len(done))):
+        if plans and done[frame] == best[frame]:
+            plans.append([best[frame], *plans[-1]][:MAX_STEPS])
+        else:
+            x, y, yaw = demonstration.poses[frame]
+            plans.append(expert.plan(np.array([x, y]), yaw))
+    return plans[::-1]
 
 
 def progress_of(distances: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import Action, camera_pose
 from internnav_hf.sim.episodes import EpisodeSampler
-from internnav_hf.sim.expert import Expert
+from internnav_hf.sim.expert import Expert, draw_demonstrations
 from internnav_hf.sim.writers.vln_pe import (
     PLANNED_STEPS,
     distances_to,
@@ -112,6 +112,15 @@ def test_plans_begin_with_the_taught_actions_and_are_done_where_nothing_disturbs
         assert (plans[t] == done[t : t + PLANNED_STEPS]).all()
     first = int(np.flatnonzero(~calm)[0])
     assert (plans[first] != done[first : first + PLANNED_STEPS]).any()
+
+
+def test_plans_are_what_the_expert_would_do_from_each_frame(scene, space, renderer):
+    given = EpisodeSampler(scene, space), 1, np.random.default_rng(1), 0.2
+    ((expert, steps),) = draw_demonstrations(*given)
+    recorded = record(expert, steps, renderer, CAMERA)
+    assert (recorded.executed != recorded.actions).any()
+    expected = [expert.plan(np.array([x, y]), yaw) for x, y, yaw in steps.poses]
+    assert recorded.plans == expected
 
 
 def test_meta_files_tell_the_instructions_of_each_episode(written, episodes):
