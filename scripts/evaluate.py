@@ -10,10 +10,10 @@ Visual navigation, for models that drive to goals, has options of its own:
 
 --model is a System2 or a dual system, and --vln_models are Seq2Seq, CMA and RDP, in one table. A
 dual system has two rows: along its own trajectories, and as a System2 whose goals a shortest-path
-follower reaches. With --system1, a NavDP, any System2's goals are reached along NavDP's
-trajectories as well (the published decoupled System1). Writes metrics.json, metrics.md and
-report.html to --out. An interrupted run goes on where it was when it is started again with the same
-arguments; under `accelerate launch` the processes share the episodes. Without --model only the
+follower reaches. With --system1, a model that drives to goals, any System2's goals are reached
+along its paths as well (NavDP: the published decoupled System1). Writes metrics.json, metrics.md
+and report.html to --out. An interrupted run goes on where it was when it is started again with the
+same arguments; under `accelerate launch` the processes share the episodes. Without --model only the
 baselines are evaluated. With --data_root and --datasets, single decisions on held-out samples are
 measured too, and a dual system's single trajectories.
 """

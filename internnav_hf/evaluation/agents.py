@@ -30,6 +30,7 @@ from internnav_hf.policies.observations import (
 )
 from internnav_hf.sim.env import NavigationEnv, episode_name
 from internnav_hf.sim.follower import next_action
+from internnav_hf.sim.semantic_views import class_colours_of
 
 Kept = TypeVar("Kept")
 NUM_HEADINGS = round(2 * np.pi / TURN_STEP)
@@ -167,12 +168,20 @@ def checked_sights(
     return sights
 
 
-def look_down_view(env: NavigationEnv, observation: dict) -> dict[str, np.ndarray]:
-    """`rgb` and `depth` at the look-down pitch, rendered unless it is the ordinary one."""
-    if env.camera.pitch_deg == env.camera.look_down_pitch_deg:
+def look_down_view(
+    env: NavigationEnv, observation: dict, semantics: bool = False
+) -> dict[str, np.ndarray]:
+    """`rgb` and `depth` at the look-down pitch, rendered unless it is the ordinary one, and
+    `semantics` (H, W, 3) uint8, colours of classes, if asked for.
+    """
+    pitch = env.camera.look_down_pitch_deg
+    if env.camera.pitch_deg == pitch and not semantics:
         return {"rgb": observation["rgb"], "depth": observation["depth"]}
-    view = env.render_view(env.camera.look_down_pitch_deg)
-    return {"rgb": view.rgb, "depth": view.depth}
+    view = env.render_view(pitch)
+    seen = {"rgb": view.rgb, "depth": view.depth}
+    if semantics:
+        seen["semantics"] = class_colours_of(view, env.camera_pose(pitch), env.camera)
+    return seen
 
 
 def place_at(

@@ -116,6 +116,8 @@ class GNMPolicy(GoalPolicy):
     """
 
     config_class: type = GNMConfig
+    needs_depth = False
+    remembers_views = True
     leaves_nodes: ClassVar[bool] = True
     """Whether a robot that is near a node of a map is looked for around the next from then on."""
 

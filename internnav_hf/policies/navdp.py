@@ -121,6 +121,8 @@ class NavDPPolicy(GoalPolicy):
     A new policy has begun its first episode.
     """
 
+    remembers_views = True
+
     def __init__(
         self,
         model: "NavDPModel",

@@ -13,7 +13,7 @@ the corrected call gives the same answer as without the error.
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -113,7 +113,13 @@ class DrivenPath:
 
 
 class GoalPolicy(Policy):
-    """Drives to a goal."""
+    """Drives to a goal. One that `remembers_views` has `observe(episode, observation)` for frames
+    between two plans, and its `steps` take `observed`, whether these observations were passed to it
+    before.
+    """
+
+    needs_depth: ClassVar[bool] = True
+    remembers_views: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -121,6 +127,11 @@ class GoalPolicy(Policy):
         """The `kind` of each goal that the model was trained for: "point", "image", "pixel", "map",
         "none" (exploration).
         """
+
+    @property
+    def needs_semantics(self) -> bool:
+        """Whether observations need `semantics`, pictures (H, W, 3) in the colours of classes."""
+        return False
 
     @abstractmethod
     def start(self, name: str = "") -> Any:

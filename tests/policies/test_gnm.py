@@ -1,19 +1,10 @@
 """GNM, ViNT and NoMaD as policies: paths in metres, arrival, maps, exploration, many robots."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
 
-from internnav_hf.camera import CameraSpec
-from internnav_hf.evaluation.visual_navigation.benchmark import (
-    VisualNavigationArguments,
-    evaluate_visual_navigation,
-)
-from internnav_hf.evaluation.visual_navigation.drive import DrivingRules
-from internnav_hf.evaluation.visual_navigation.episodes import EpisodeRules
 from internnav_hf.policies import GNMPolicy, ImageGoal, MapGoal, NoGoal, NoMaDPolicy, PointGoal
 from internnav_hf.policies.gnm import smoothed
 from tests.golden import GOLDEN
@@ -229,19 +220,3 @@ def test_a_hidden_goal_changes_the_path_and_not_the_distance():
     np.testing.assert_allclose(found[1][0].path, found[1][1].path, atol=1e-6)
     assert served.hides_goal
     assert (served.step_m, served.stop_distance) == (0.8 / 3, 7)
-
-
-@pytest.mark.parametrize(
-    ("name", "tasks"), [("gnm", ["image-goal"]), ("nomad", ["image-goal", "no-goal"])]
-)
-def test_it_is_in_the_table_of_the_tasks_that_it_can_do(tmp_path, name, tasks):
-    camera = CameraSpec(width=64, height=48).to_dict()
-    tiny_image_goal(name, camera=camera).save_pretrained(tmp_path / "model")
-    small = {"scenes": 1, "episodes": 1, "density": "easy", "baselines": ["none"], "num_samples": 2}
-    args = VisualNavigationArguments(
-        task=tasks, model=str(tmp_path / "model"), out=str(tmp_path / "out"), **small
-    )
-    near = EpisodeRules(min_distance=2.0, max_distance=5.0)
-    evaluate_visual_navigation(args, near, DrivingRules(time_limit=2.0))
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["tasks"]
-    assert [found[task][name]["num_episodes"] for task in tasks] == [1] * len(tasks)

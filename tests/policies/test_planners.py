@@ -1,4 +1,4 @@
-"""The planners' rules: fear, arrival, far goals, colours of no class; and their benchmark."""
+"""The planners' rules: fear, arrival, far goals, colours of no class."""
 
 import json
 
@@ -6,13 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from internnav_hf.camera import CameraSpec
-from internnav_hf.evaluation.visual_navigation.benchmark import (
-    VisualNavigationArguments,
-    evaluate_visual_navigation,
-)
-from internnav_hf.evaluation.visual_navigation.drive import DrivingRules
-from internnav_hf.evaluation.visual_navigation.episodes import EpisodeRules
 from internnav_hf.models.planners.model import PlannerPath
 from internnav_hf.models.planners.semantics import (
     class_colours,
@@ -23,7 +16,7 @@ from internnav_hf.models.planners.semantics import (
 from internnav_hf.models.planners.views import depth_view, semantic_view
 from internnav_hf.policies import PlannerEpisode, PointGoal
 from tests.golden import GOLDEN
-from tests.tiny.planners import iplanner_policy, tiny_iplanner, viplanner_policy
+from tests.tiny.planners import iplanner_policy, viplanner_policy
 
 SEEN = {"rgb": np.zeros((48, 64, 3), np.uint8) + 90, "depth": np.full((48, 64), 3.0, np.float32)}
 STRAIGHT = torch.linspace(0, 2, 51)[:, None] * torch.tensor([1.0, 0, 0])
@@ -152,16 +145,3 @@ def test_settings_that_are_none_are_refused(policy):
     for name, value in {"farthest_goal_m": 0, "fear_threshold": 2, "segmenter": "coco"}.items():
         with pytest.raises(ValueError, match=f"{name}: found {value!r}, expected"):
             policy(**{name: value})
-
-
-def test_it_is_in_the_table_of_the_task_that_it_can_do(tmp_path):
-    camera = CameraSpec(width=64, height=48).to_dict()
-    tiny_iplanner(camera=camera).save_pretrained(tmp_path / "model")
-    small = {"scenes": 1, "episodes": 1, "density": "easy", "baselines": ["none"]}
-    args = VisualNavigationArguments(
-        task=["point-goal"], model=str(tmp_path / "model"), out=str(tmp_path), **small
-    )
-    near = EpisodeRules(min_distance=2.0, max_distance=5.0)
-    evaluate_visual_navigation(args, near, DrivingRules(time_limit=3.0))
-    tasks = json.loads((tmp_path / "metrics.json").read_text())["tasks"]
-    assert tasks["point-goal"]["iplanner"]["num_episodes"] == 1

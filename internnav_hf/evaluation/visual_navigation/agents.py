@@ -19,7 +19,6 @@ from internnav_hf.evaluation.visual_navigation.drive import DrivingRun
 from internnav_hf.evaluation.visual_navigation.episodes import GOAL_KINDS
 from internnav_hf.geometry import camera_pose, pixel_to_floor, robot_to_world, world_to_robot
 from internnav_hf.policies.goals import Goal, PixelGoal, PointGoal
-from internnav_hf.policies.planners import PlannerPolicy
 from internnav_hf.policies.policy import GoalPolicy
 from internnav_hf.sim.smooth_paths import FRAME_SPACING_M, planning_field, smooth_path
 
@@ -66,7 +65,7 @@ class PolicyAgent(DrivingAgent):
 
     def __init__(self, policy: GoalPolicy, name: str):
         self.policy, self.name = policy, name
-        self.needs_semantics = isinstance(policy, PlannerPolicy) and policy.needs_semantics
+        self.needs_semantics = policy.needs_semantics
         self.tasks = [task for task in TASKS if GOAL_KINDS[task] in policy.goal_kinds]
         self.episodes: dict[int, Any] = {}
 

@@ -1,14 +1,16 @@
 """What scripts/evaluate.py is asked for in instruction following."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from internnav_hf.arguments.ranges import check_counts, check_pairs, option
 from internnav_hf.catalog import FAMILIES
 from internnav_hf.evaluation.arguments import TASKS, VLN, BenchmarkArguments, kind_of
 from internnav_hf.sim.scenes import SceneConfig
 
-WITH_SYSTEM2 = ("system2", "system2_navdp", "dual")
+DRIVERS = [
+    kind_of(family.model_type) for family in FAMILIES if family.benchmark == "visual_navigation"
+]
+WITH_SYSTEM2 = ("system2", *(f"system2_{kind}" for kind in DRIVERS), "dual")
 SYSTEM2_FAMILIES = ("System2", "DualSystem")
 # Of several models of a kind the second is called cma_2.
 FOLLOWERS = [
@@ -30,9 +32,14 @@ class VLNArguments(BenchmarkArguments):
     vln_models: list[str] = option(
         [], "Folders of Seq2Seq, CMA, RDP and the like, a row in the table each."
     )
-    system1: str | None = option(None, "A NavDP (folder, released file) that moves to its goals.")
-    system1_goal: Literal["pixel", "point"] = option(
-        "pixel", "Goal of --system1: the pixel, or the point that the pixel shows by depth."
+    system1: str | None = option(
+        None, "A model that drives to goals, of --model: folder, released file or Hub name."
+    )
+    system1_goal: str | None = option(
+        None,
+        "Form of its goals: the pixel, the point that it shows by depth, a closeup of the view "
+        "around it, or the whole look-down view (image); default: the first that --system1 can.",
+        choices=("pixel", "point", "closeup", "image"),
     )
     answer_with: str | None = option(None, "head or text; by default the head if there is one.")
     agents: list[str] = option([], f"Rows of the table, of {', '.join(AGENTS)}; by default all.")

@@ -1,26 +1,31 @@
-"""System2 and NavDP in the simulator, decoupled: System2 points, NavDP moves there.
+"""System2 and a System1 in the simulator, decoupled: System2 points, the other moves there.
 
-The published "InternVLA-N1 (System2) + decoupled System1". Nothing but the goal passes between the
-two, so that any System2 goes with any NavDP:
+The published "InternVLA-N1 (System2) + decoupled System1", with any policy that drives to goals.
+Nothing but the goal passes between the two, so that any System2 goes with any System1:
 
 * System2 is asked when there is no goal, when the robot has taken `max_steps_per_goal` actions
-  towards it, or when NavDP's path ends: nothing of it leads forward. What it says of turns and STOP
-  is done.
-* Its pixel goal is NavDP's. `system1_goal="pixel"`: as the pixel. When the robot has moved, a NavDP
-  that reads two views (7 channels) is shown the pixel in the view in which System2 marked it; one
-  that reads a single view, the place that the pixel showed, marked in the current view. `"point"`:
-  as that place in the robot's frame. The place is found by depth, by the floor plane where there is
-  none, and kept by the robot's odometry.
-* The path that NavDP's critic likes best becomes discrete actions, of which the first
-  `actions_per_path` are taken before the next path. Where the critic trusts no path it turns.
+  towards it, or when System1's path ends: nothing of it leads forward. What it says of turns and
+  STOP is done.
+* Its pixel goal is System1's, in one of the forms that `system1_goal` names; by default the first
+  of them that System1 drives to:
+    pixel    the pixel. When the robot has moved, a NavDP that reads two views (7 channels) is shown
+             the pixel in the view in which System2 marked it; one that reads a single view, the
+             place that the pixel showed, marked in the current view.
+    point    that place in the robot's frame, found by depth, by the floor plane where there is
+             none, and kept by the robot's odometry.
+    closeup  an image, the half of the look-down view around the pixel: what a robot sees on its way
+             there. The whole view would show where the robot is already.
+    image    an image, the look-down view in which System2 marked the pixel.
+* System1's path becomes discrete actions, of which the first `actions_per_path` are taken before
+  the next path; of DD-PPO, its own action. Where NavDP's critic trusts no path it turns.
 * Where no action follows from a new answer it turns left once; that is never taken for STOP.
 
-NavDP sees the look-down view of every step. All environments that need System2 at the same moment
-share one call, and so do all that need NavDP.
+System1 sees the look-down view of every step. All environments that need System2 at the same moment
+share one call, and so do all that need System1.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -37,12 +42,22 @@ from internnav_hf.evaluation.records import DecisionRecord
 from internnav_hf.evaluation.vln.system2_agent import FALLBACK_ACTION, record_of
 from internnav_hf.geometry import Action, robot_to_world, world_to_robot
 from internnav_hf.models.system2.dialogue import AnswerKind
-from internnav_hf.policies import FrameHistory, Goal, NavDPEpisode, NavDPStep, PixelGoal, PointGoal
+from internnav_hf.policies import (
+    DDPPOStep,
+    FrameHistory,
+    Goal,
+    ImageGoal,
+    NavDPStep,
+    PixelGoal,
+    PointGoal,
+)
 from internnav_hf.policies.observations import checked_instruction
+from internnav_hf.policies.policy import GoalStep
 from internnav_hf.sim.env import NavigationEnv, episode_name
-from internnav_hf.trajectory import follow
+from internnav_hf.trajectory import SPACING_M, chord_length, follow, resample
 
-System1Goal = Literal["pixel", "point"]
+# form of a goal -> what System1 must drive to
+SYSTEM1_GOALS = {"pixel": "pixel", "point": "point", "closeup": "image", "image": "image"}
 
 
 @dataclass
@@ -59,13 +74,13 @@ class _Goal:
 
 @dataclass
 class _State:
-    """One environment's episode; `memory` is NavDP's, `actions` are still to take. `frame`, `info`
-    and `down`, the look-down view with its depth, are of the present step.
+    """One environment's episode; `memory` is System1's, `actions` are still to take. `frame`,
+    `info` and `down`, the look-down view with its depth, are of the present step.
     """
 
     env: NavigationEnv
     instruction: str
-    memory: NavDPEpisode
+    memory: Any
     history: FrameHistory = field(default_factory=FrameHistory)
     goal: _Goal | None = None
     actions: list[int] = field(default_factory=list)
@@ -81,31 +96,40 @@ class _State:
 
 
 class DecoupledAgent(Agent):
-    """See the module. `system2` is a `System2Policy`, `system1` a `NavDPPolicy`."""
+    """See the module. `system2` is a `System2Policy`, `system1` a `GoalPolicy` of the kind `kind`,
+    which names the agent's row.
+    """
 
-    name = "system2_navdp"
     needs_images = True
 
     def __init__(
         self,
         system2: Any,
         system1: Any,
-        system1_goal: System1Goal = "pixel",
+        system1_goal: str | None = None,
         max_steps_per_goal: int = 8,
         actions_per_path: int = 4,
         use_depth: bool = True,
+        kind: str = "navdp",
     ):
-        if not use_depth:
-            raise ValueError("use_depth: found False, but NavDP was trained with depth.")
-        if system1_goal not in get_args(System1Goal):
-            raise ValueError(f"system1_goal: found {system1_goal!r}, expected 'pixel' or 'point'.")
-        if system1_goal not in system1.model.config.goal_kinds:
+        self.name = f"system2_{kind}"
+        if system1.needs_depth and not use_depth:
+            raise ValueError(f"use_depth: found False, but the {kind} of --system1 sees depth.")
+        if system1_goal not in (None, *SYSTEM1_GOALS):
+            known = ", ".join(SYSTEM1_GOALS)
+            raise ValueError(f"system1_goal: found {system1_goal!r}, expected one of {known}.")
+        can = [form for form, goal in SYSTEM1_GOALS.items() if goal in system1.goal_kinds]
+        if not can or system1_goal not in (None, *can):
             raise ValueError(
-                f"system1_goal: found {system1_goal!r}, but this NavDP was trained for "
-                f"{', '.join(system1.model.config.goal_kinds)}."
+                f"system1_goal: found {system1_goal!r}, but this {kind} was trained for "
+                f"{', '.join(system1.goal_kinds)}."
             )
-        self.system2, self.system1, self.system1_goal = system2, system1, system1_goal
-        self.reads_earlier_views = system1.model.config.num_pixel_goal_channels == 7
+        self.system2, self.system1 = system2, system1
+        self.system1_goal, self.use_depth = system1_goal or can[0], use_depth
+        config = system1.model.config
+        self.reads_earlier_views = (
+            self.system1_goal == "pixel" and config.num_pixel_goal_channels == 7
+        )
         self.max_steps_per_goal, self.actions_per_path = max_steps_per_goal, actions_per_path
         self.states: dict[int, _State] = {}
 
@@ -122,11 +146,14 @@ class DecoupledAgent(Agent):
     def act(self, env_indices: list[int], observations: list[dict], infos: list[dict]) -> list[int]:
         """One action each; asks System2, or NavDP, for all that have none left, at once."""
         states = episodes_of(self.name, self.states, env_indices, observations, infos)
-        checked_sights(self.name, observations, infos, ("rgb", "depth"))
+        checked_sights(
+            self.name, observations, infos, ("rgb", "depth") if self.use_depth else ("rgb",)
+        )
         for state, seen, info in zip(states, observations, infos, strict=True):
             state.frame, state.info = Image.fromarray(seen["rgb"]), info
-            state.down = look_down_view(state.env, seen)
-            self.system1.observe(state.memory, state.down)
+            state.down = look_down_view(state.env, seen, self.system1.needs_semantics)
+            if self.system1.remembers_views:
+                self.system1.observe(state.memory, state.down)
         self._think([state for state in states if not state.actions])
         for state in states:
             state.history.append(self.system2.prepare(state.frame))
@@ -145,9 +172,11 @@ class DecoupledAgent(Agent):
         self._ask(asking)
         pointed = [state for state in asking if state.goal is not None]
         for state, step in zip(pointed, self._drive(pointed), strict=True):
-            places = robot_to_world(step.trajectories, state.pose)
+            paths = step.path[None] if step.trajectories is None else step.trajectories
+            places = robot_to_world(paths, state.pose)
             state.records[-1].trajectories = np.round(places, 3).tolist()
-            state.records[-1].values = np.round(step.values, 3).tolist()
+            if step.values is not None:
+                state.records[-1].values = np.round(step.values, 3).tolist()
         for state in states:
             state.actions = state.actions or [int(FALLBACK_ACTION)]
 
@@ -166,30 +195,40 @@ class DecoupledAgent(Agent):
             picture, place = state.frame, None
             if decision.kind == AnswerKind.PIXEL_GOAL:
                 picture = view
-                place = place_at(state.env, decision.goal_pixel, state.down["depth"])
-                if place is not None or self.system1_goal == "pixel":
+                depth = state.down["depth"] if self.use_depth else None
+                place = place_at(state.env, decision.goal_pixel, depth)
+                if place is not None or self.system1_goal != "point":
                     state.goal = _Goal(decision.goal_pixel, state.down["rgb"], place)
             elif decision.kind in (AnswerKind.TURN, AnswerKind.STOP):
                 state.actions = [int(a) for a in decision.actions if a != Action.LOOK_DOWN]
             state.records.append(record_of(decision, state.num_steps, state.info, picture, place))
 
-    def _drive(self, states: list[_State]) -> list[NavDPStep]:
-        """NavDP's next actions towards the goals. One whose path leads nowhere is dropped."""
+    def _drive(self, states: list[_State]) -> list[GoalStep]:
+        """System1's next actions towards the goals. One whose path leads nowhere is dropped."""
+        observed = {"observed": True} if self.system1.remembers_views else {}
         steps = self.system1.steps(
             [state.memory for state in states],
-            [state.down for state in states],
+            [self._shown(state) for state in states],
             [self._goal_now(state) for state in states],
-            observed=True,
+            **observed,
         )
         for state, step in zip(states, steps, strict=True):
-            state.actions = self._actions(step)
+            state.actions = actions_of(step, self.actions_per_path)
             state.goal = state.goal if state.actions else None
         return steps
 
+    def _shown(self, state: _State) -> dict[str, np.ndarray]:
+        hidden = () if self.use_depth else ("depth",)
+        return {key: value for key, value in state.down.items() if key not in hidden}
+
     def _goal_now(self, state: _State) -> Goal:
-        """The goal for NavDP, from where the robot is."""
+        """The goal for System1, from where the robot is."""
         goal, pose = state.goal, state.pose
-        assert goal is not None, "NavDP is asked for states with a goal only"
+        assert goal is not None, "System1 is asked for states with a goal only"
+        if self.system1_goal == "image":
+            return ImageGoal(goal.view)
+        if self.system1_goal == "closeup":
+            return ImageGoal(closeup(goal.view, goal.pixel))
         if self.system1_goal == "point" and goal.place is not None:
             x, y = world_to_robot(goal.place, pose)
             return PointGoal((float(x), float(y)))
@@ -199,10 +238,40 @@ class DecoupledAgent(Agent):
         down = replace(camera, pitch_deg=camera.look_down_pitch_deg)
         return PixelGoal(floor_pixel(goal.place, pose, down))
 
-    def _actions(self, step: NavDPStep) -> list[int]:
-        """The first few along the path; none if nothing leads forward."""
-        if step.turn:
-            return [int(Action.TURN_LEFT if step.turn > 0 else Action.TURN_RIGHT)]
-        actions = follow(step.path)
-        found = actions if Action.FORWARD in actions else []
-        return [int(action) for action in found[: self.actions_per_path]]
+
+def closeup(view: np.ndarray, pixel: tuple[float, float]) -> np.ndarray:
+    """The part of `view` (H, W, 3) around `pixel` (u, v), half as high and wide."""
+    sides = np.array(view.shape[:2]) // 2
+    low = np.clip(np.round(pixel[::-1] - sides / 2).astype(int), 0, view.shape[:2] - sides)
+    top, left = low
+    bottom, right = low + sides
+    return view[top:bottom, left:right]
+
+
+def actions_of(step: GoalStep, most: int) -> list[int]:
+    """The first `most` actions along a System1's path, or its turn; none if nothing leads
+    forward.
+    """
+    if isinstance(step, DDPPOStep):
+        return _own_action(step)
+    path = step.path
+    if not isinstance(step, NavDPStep):  # the pursuit counts points as far apart as NavDP's
+        length = chord_length(path)[-1]
+        path = resample(path, SPACING_M, int(length / SPACING_M) + 2)
+    elif step.turn:
+        return [int(Action.TURN_LEFT if step.turn > 0 else Action.TURN_RIGHT)]
+    actions = follow(path)
+    found = actions if Action.FORWARD in actions else []
+    return [int(action) for action in found[:most]]
+
+
+def _own_action(step: DDPPOStep) -> list[int]:
+    """DD-PPO's action; of a continuous one, whatever it does most of."""
+    if step.is_stop:
+        return []
+    if isinstance(step.action, int):
+        return [step.action]
+    ahead, left = step.action
+    if abs(left) > ahead:
+        return [int(Action.TURN_LEFT if left > 0 else Action.TURN_RIGHT)]
+    return [int(Action.FORWARD)]

@@ -20,9 +20,9 @@ from internnav_hf.evaluation.vln.dual_system_agent import DualSystemAgent
 from internnav_hf.evaluation.vln.policy_agent import PolicyAgent
 from internnav_hf.evaluation.vln.system2_agent import System2Agent
 from internnav_hf.geometry import FORWARD_STEP_M
-from internnav_hf.policies import DualSystemPolicy, NavDPPolicy, System2Policy
+from internnav_hf.policies import DualSystemPolicy, System2Policy
 from internnav_hf.policies.loading import split_settings
-from internnav_hf.policies.policy import InstructionPolicy, Policy
+from internnav_hf.policies.policy import GoalPolicy, InstructionPolicy, Policy
 from internnav_hf.sim.scene_sets import SceneSet
 from internnav_hf.weights.loading import check_is_checkpoint
 
@@ -45,10 +45,12 @@ class Follower:
 
 @dataclass
 class Models:
-    """`policy` is a System2 or dual system of --model, `system1` a NavDP, all others followers."""
+    """`policy` is a System2 or dual system of --model, `system1` drives to its goals,
+    all others are followers.
+    """
 
     policy: System2Policy | DualSystemPolicy | None = None
-    system1: NavDPPolicy | None = None
+    system1: GoalPolicy | None = None
     followers: list[Follower] = field(default_factory=list)
 
     @property
@@ -85,11 +87,19 @@ def load_models(args: VLNArguments) -> Models:
     for option, path in paths:
         models.followers.append(load_follower(option, path, args, models.followers))
     if args.system1:
-        if not Path(args.system1).is_file():
-            check_is_checkpoint("--system1", args.system1)
-        models.system1 = NavDPPolicy.from_pretrained(args.system1, seed=args.seed)
-        models.system1.model.to(policies.device())
+        models.system1 = load_system1(args.system1, args.seed)
     return models
+
+
+def load_system1(path: str, seed: int) -> GoalPolicy:
+    """A policy that drives to goals."""
+    family = policies.family_at("--system1", path)
+    if family.benchmark != "visual_navigation":
+        raise ValueError(
+            f"--system1 {path}: found a model of type {family.model_type!r}, expected one that "
+            "drives to goals."
+        )
+    return policies.load_policy(family, path, {"seed": seed})
 
 
 def load_follower(option: str, path: str, args: VLNArguments, others: list[Follower]) -> Follower:
@@ -138,7 +148,7 @@ def main_camera(args: VLNArguments, models: Models) -> CameraSpec:
 def compare_cameras(models: Models, camera: CameraSpec) -> None:
     """Warn if a model was trained with another camera than its view in the evaluation.
 
-    NavDP sees the look-down view, followers of instructions only the ordinary one.
+    A System1 sees the look-down view, followers of instructions only the ordinary one.
     """
     seen: dict[str, tuple[Policy, CameraSpec]] = {}
     if models.system1 is not None:
@@ -196,8 +206,10 @@ def _system2_rows(args: VLNArguments, models: Models) -> list[Row]:
         names = ("max_steps_per_goal", "system1", "system1_goal")
         driven = {name: getattr(args, name) for name in names}
         driven["system1_files"] = file_stamps(Path(args.system1))
-        make = partial(DecoupledAgent, system2, system1, args.system1_goal, max_steps, **seen)
-        rows.append(Row("system2_navdp", make, model | driven))
+        kind = kind_of(system1.model.config.model_type)
+        goals = {"system1_goal": args.system1_goal, "max_steps_per_goal": max_steps}
+        make = partial(DecoupledAgent, system2, system1, kind=kind, **goals, **seen)
+        rows.append(Row(f"system2_{kind}", make, model | driven | seen))
     if isinstance(policy, DualSystemPolicy):
         settings = _named_as_options(type(policy), args)
         rows.append(Row("dual", partial(DualSystemAgent, policy, **seen), model | settings))
@@ -226,8 +238,8 @@ def _what_is_missing(kind: str, args: VLNArguments, models: Models) -> str:
         return " needs one among --vln_models."
     if models.policy is None:
         return " needs --model, a System2 or dual system."
-    if kind == "system2_navdp":
-        return " needs --system1."
+    if kind.startswith("system2_"):
+        return f" needs --system1, {kind.removeprefix('system2_')}."
     return (
         f": --model {args.model} is a System2 alone, which leaves no plans; "
         "recipes/train_dual_system.py makes a dual system of it."

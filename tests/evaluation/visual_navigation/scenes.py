@@ -31,6 +31,8 @@ def start_drive(task="point-goal", rules=None, **places) -> DrivingRun:
 class FanPolicy:
     """Straight lines in five directions, the middle one the best; counts its calls."""
 
+    needs_semantics = False
+
     def __init__(self, goal_kinds=("point", "image", "pixel", "none")):
         self.goal_kinds = goal_kinds
         self.batch_sizes: list[int] = []

@@ -291,6 +291,7 @@ class LeftOfTheGoal:
     """A goal policy that no file of the benchmark names: to points only, without samples."""
 
     goal_kinds = ("point",)
+    needs_semantics = False
     cameras = (CAMERA,)
     camera = CAMERA
     model = SimpleNamespace(config=SimpleNamespace(model_type="internnav_left_turner"))

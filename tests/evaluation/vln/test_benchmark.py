@@ -28,6 +28,7 @@ from internnav_hf.policies.loading import split_settings
 from tests.data.vln_ce import straight_episode, write_scene
 from tests.sim.boxes import hall
 from tests.tiny.dual_system import tiny_dual_system
+from tests.tiny.gnm import tiny_image_goal
 from tests.tiny.navdp import tiny_navdp_model
 from tests.tiny.rdp import tiny_rdp
 from tests.tiny.system2 import tiny_processor, tiny_system2
@@ -160,15 +161,28 @@ def test_what_navdp_is_told_is_remembered(model, navdp_model, tmp_path, caplog):
 def test_a_system1_that_is_none_is_named(model, tmp_path):
     for path, message in (
         (tmp_path / "nowhere", "--system1 .*nowhere: there is no such folder"),
-        (model, "model0: found a model of type 'internnav_system2', expected 'internnav_navdp'"),
+        (model, "--system1 .*found a model of type 'internnav_system2', expected one that drives"),
     ):
         args = arguments(tmp_path / "out", model=str(model), system1=str(path))
         with pytest.raises(ValueError, match=message):
             evaluate_vln(args)
     args = arguments(tmp_path / "out", model=str(model), agents=["system2_navdp"])
-    with pytest.raises(ValueError, match="--agents system2_navdp needs --system1"):
+    with pytest.raises(ValueError, match="--agents system2_navdp needs --system1, navdp"):
         evaluate_vln(args)
     assert not (tmp_path / "out").exists()
+
+
+def test_another_system1_has_a_row_of_its_own(model, tmp_path):
+    tiny_image_goal("gnm", camera=CAMERA.to_dict()).save_pretrained(tmp_path / "gnm")
+    given = {"model": str(model), "system1": str(tmp_path / "gnm"), "agents": ["system2_gnm"]}
+    evaluate_vln(arguments(tmp_path / "out", **given))
+    agents = json.loads((tmp_path / "out" / "metrics.json").read_text())["agents"]
+    assert list(agents) == ["system2_gnm"]
+    args = arguments(tmp_path / "out", **(given | {"system1_goal": "point"}))
+    with pytest.raises(
+        ValueError, match="system1_goal: found 'point', but this gnm was trained for"
+    ):
+        evaluate_vln(args)
 
 
 def test_what_a_dual_system_walks_with_is_remembered(dual_model, tmp_path):

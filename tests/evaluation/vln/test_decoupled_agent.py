@@ -1,18 +1,33 @@
 """System2 and NavDP side by side in the simulator, with rules and with tiny models."""
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from internnav_hf import trajectory
 from internnav_hf.evaluation.metrics import episode_metrics
 from internnav_hf.evaluation.rollout import RolloutStore, evaluate_agent, resample
-from internnav_hf.evaluation.vln.decoupled_agent import DecoupledAgent
+from internnav_hf.evaluation.vln.arguments import DRIVERS
+from internnav_hf.evaluation.vln.decoupled_agent import DecoupledAgent, actions_of, closeup
 from internnav_hf.geometry import Action, lift, project, robot_pose, robot_to_world
-from internnav_hf.policies import NavDPPolicy, NavDPStep, PixelGoal, PointGoal, System2Policy
+from internnav_hf.policies import (
+    DDPPOStep,
+    ImageGoal,
+    NavDPPolicy,
+    NavDPStep,
+    PixelGoal,
+    PlannerStep,
+    PointGoal,
+    System2Policy,
+)
 from internnav_hf.sim.episodes import PLANNING_CLEARANCE_WEIGHT
+from internnav_hf.trajectory import follow
 from tests.evaluation.fakes import LEFT, LOOK_DOWN, STOP, UNPARSABLE, ScriptedPolicy, point
+from tests.tiny.cases import CASES
+from tests.tiny.gnm import image_goal_policy
 from tests.tiny.navdp import tiny_navdp_model
 from tests.tiny.scene_set import CAMERA
 from tests.tiny.system2 import tiny_processor, tiny_system2
@@ -29,9 +44,11 @@ def step_of(path: np.ndarray, turn: int = 0) -> NavDPStep:
 class RuledNavDP:
     """`answer(goal)` is the step that is driven; keeps what it is shown and asked."""
 
-    def __init__(self, answer, num_channels: int = 4):
-        self.answer = answer
-        config = {"goal_kinds": ("point", "pixel"), "num_pixel_goal_channels": num_channels}
+    needs_depth, needs_semantics, remembers_views = True, False, True
+
+    def __init__(self, answer, num_channels: int = 4, goal_kinds=("point", "pixel")):
+        self.answer, self.goal_kinds = answer, goal_kinds
+        config = {"num_pixel_goal_channels": num_channels}
         self.model = SimpleNamespace(config=SimpleNamespace(**config))
         self.batch_sizes: list[int] = []
         self.goals: list = []
@@ -237,21 +254,110 @@ def test_perfect_paths_arrive(scene_set, make_env, tmp_path):
     assert [episode["sr"] for episode in metrics] == [1.0] * 4
 
 
-@pytest.mark.parametrize("system1_goal", ["pixel", "point"])
-def test_tiny_models_walk_the_same_alone_and_beside_others(
-    scene_set, make_env, tmp_path, system1_goal
-):
-    paths = []
+FEW = {"nomad": {"num_samples": 1}}
+SYSTEM1S = {
+    "navdp": ("pixel", lambda: NavDPPolicy(tiny_navdp_model(), num_samples=4)),
+    "navdp, point": ("point", lambda: NavDPPolicy(tiny_navdp_model(), num_samples=4)),
+    "navdp, image": ("image", lambda: NavDPPolicy(tiny_navdp_model(), num_samples=4)),
+    **{
+        kind: (
+            "point" if "depth" in CASES[kind].views else "closeup",
+            partial(CASES[kind].policy, **FEW.get(kind, {})),
+        )
+        for kind in DRIVERS
+        if kind != "navdp"
+    },
+}
+
+
+@pytest.mark.parametrize("name", SYSTEM1S)
+def test_tiny_models_walk_the_same_alone_and_beside_others(scene_set, make_env, tmp_path, name):
+    """Every family that drives to goals, with the form of goal that it takes by default."""
+    paths, (form, make), kind = [], SYSTEM1S[name], name.partition(",")[0]
     for num_parallel in (1, 2):
-        model = tiny_system2(image_width=64, image_height=48)
-        system2 = System2Policy(model, tiny_processor(camera=CAMERA.to_dict()))
-        system2._generate = lambda session: ["↓"] * len(session.last_hidden)
-        system1 = NavDPPolicy(tiny_navdp_model(), num_samples=4)
+        system2 = tiny_pointing()
+        system1, goals = make(), []
+        steps = system1.steps
+
+        def record(episodes, seen, asked, steps=steps, goals=goals, **how):
+            goals.extend(asked)
+            return steps(episodes, seen, asked, **how)
+
+        system1.steps = record
+        options = {"max_steps_per_goal": 3, "num_tasks": 2, "kind": kind}
+        options["system1_goal"] = form if "," in name else None
         out = tmp_path / str(num_parallel)
-        options = {"system1_goal": system1_goal, "max_steps_per_goal": 3, "num_tasks": 2}
         rollouts = walk(system2, system1, scene_set, short(make_env), out, num_parallel, **options)
         paths.append([rollout.actions.tolist() for rollout in rollouts])
+        kinds = {"pixel": PixelGoal, "point": PointGoal}
+        assert {type(goal) for goal in goals} == {kinds.get(form, ImageGoal)}
+        assert {rollout.agent for rollout in rollouts} == {f"system2_{kind}"}
+        assert all(d.trajectories for r in rollouts for d in r.decisions if d.goal_pixel)
     assert paths[0] == paths[1]
+
+
+def tiny_pointing():
+    model = tiny_system2(image_width=64, image_height=48)
+    system2 = System2Policy(model, tiny_processor(camera=CAMERA.to_dict()))
+    system2._generate = lambda session: ["↓"] * len(session.last_hidden)
+    return system2
+
+
+def test_an_image_goal_is_what_is_around_the_pixel_or_the_whole_view(scene_set, make_env, tmp_path):
+    asked = {}
+    for form in ("closeup", "image"):
+        system1 = RuledNavDP(lambda _: step_of(AHEAD), goal_kinds=("image",))
+        walk(saying(LOOK_DOWN, STOP), system1, scene_set, make_env, tmp_path / form,
+             system1_goal=None if form == "closeup" else form)  # fmt: skip
+        assert len(system1.goals) == 2
+        asked[form] = system1.goals
+    view = asked["image"][0].image
+    np.testing.assert_array_equal(view, system1.seen[0]["rgb"])
+    np.testing.assert_array_equal(asked["closeup"][0].image, view[24:, 16:48])
+    np.testing.assert_array_equal(asked["closeup"][0].image, asked["closeup"][1].image)
+    corner = closeup(view, (1.0, 2.0))
+    np.testing.assert_array_equal(corner, view[:24, :32])
+
+
+def test_a_system1_of_colours_alone_walks_without_depth(scene_set, make_env, tmp_path):
+    seen = []
+    system1 = image_goal_policy("gnm", stop_distance=-1e9)
+    observe = system1.observe
+    system1.observe = lambda episode, one: (seen.append(one), observe(episode, one))
+    walk(saying(LOOK_DOWN, STOP), system1, scene_set, make_env, tmp_path, use_depth=False,
+         kind="gnm")  # fmt: skip
+    assert seen
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        (0, []),
+        (1, [1]),
+        (2, [2]),
+        (3, [3]),
+        ((0.9, 0.1), [1]),
+        ((0.1, -0.8), [3]),
+        ((0.2, 0.9), [2]),
+    ],
+)
+def test_ddppo_takes_its_own_action(action, expected):
+    path = np.zeros((20, 2)) if action == 0 else AHEAD
+    assert actions_of(DDPPOStep(path=path, action=action), 4) == expected
+
+
+def test_close_points_do_not_shorten_the_pursuit():
+    """A path of many points, as of planners and image-goal models, turns as early as NavDP's."""
+    bent = np.stack([np.linspace(0, 1.2, 13), np.linspace(0, 0.6, 13) ** 2 * 2], axis=1)
+    dense = resample_to(bent, 0.01)
+    step = PlannerStep(path=dense, fear=0.1)
+    assert actions_of(step, 9) == [int(a) for a in follow(resample_to(bent, trajectory.SPACING_M))]
+    assert actions_of(PlannerStep(path=np.zeros((51, 2)), fear=0.1), 4) == []
+
+
+def resample_to(path, spacing):
+    length = float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
+    return trajectory.resample(path, spacing, int(length / spacing) + 2)
 
 
 def short(make_env):
@@ -266,10 +372,13 @@ def short(make_env):
 def test_what_does_not_go_together_is_refused():
     system1 = NavDPPolicy(tiny_navdp_model(goal_kinds=("point", "none")))
     with pytest.raises(
-        ValueError, match=r"system1_goal: found 'pixel', .* trained for point, none"
+        ValueError, match=r"system1_goal: found 'pixel', .* navdp was trained for point, none"
     ):
-        DecoupledAgent(saying(), system1)
-    with pytest.raises(ValueError, match="system1_goal: found 'image', expected 'pixel' or"):
-        DecoupledAgent(saying(), system1, system1_goal="image")
-    with pytest.raises(ValueError, match="use_depth: found False"):
+        DecoupledAgent(saying(), system1, system1_goal="pixel")
+    with pytest.raises(ValueError, match="system1_goal: found 'voice', expected one of pixel, po"):
+        DecoupledAgent(saying(), system1, system1_goal="voice")
+    with pytest.raises(ValueError, match="use_depth: found False, but the navdp of --system1"):
         DecoupledAgent(saying(), system1, system1_goal="point", use_depth=False)
+    explorer = NavDPPolicy(tiny_navdp_model(goal_kinds=("none",)))
+    with pytest.raises(ValueError, match="system1_goal: found None, .* trained for none"):
+        DecoupledAgent(saying(), explorer)
