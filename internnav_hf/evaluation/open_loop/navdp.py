@@ -120,6 +120,7 @@ def _answer_batch(
                 "goal_is_in_view": bool(0 <= u < width and 0 <= v < height),
                 "robot_pose": decision["robot_pose"],
                 "obstacles": dataset.obstacles(index),
+                "collision_distance": dataset.collision_distance,
                 "answers": {},
                 "judged": [(paths, values[row].float().cpu().numpy())],
             }
@@ -180,7 +181,8 @@ def _judged(sample: dict[str, Any]) -> np.ndarray:
     """(P, 2) the critic's and the true value of each of a sample's trajectories."""
     paths, values = (np.concatenate(parts) for parts in zip(*sample["judged"], strict=True))
     paths_world = robot_to_world(paths, sample["robot_pose"])
-    return np.stack([values, path_value(paths_world, sample["obstacles"])], axis=1)
+    true = path_value(paths_world, sample["obstacles"], sample["collision_distance"])
+    return np.stack([values, true], axis=1)
 
 
 def touches(points: np.ndarray, obstacles: ObstacleField, radius_m: float) -> np.ndarray:
