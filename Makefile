@@ -118,7 +118,7 @@ $(NAVDP)/model/.complete: recipes/demo_navdp.yaml recipes/demo_navdp_model.yaml 
 $(NAVDP)/report.html: $(NAVDP)/model/.complete | $(ENV)
 	$(BIN)/python scripts/evaluate.py --task point-goal image-goal pixel-goal no-goal \
 	  --model $(NAVDP)/model --out $(NAVDP) --seed 0 --scenes 10 --episodes 5 --density medium \
-	  --num-parallel 25 --num-samples 8 --min-distance 2.5 --max-distance 8 --time-limit 60 \
+	  --num-parallel 25 --num-samples 16 --seen-clearance 0.25 --min-distance 2.5 --max-distance 8 --time-limit 60 \
 	  --trainer-state $(NAVDP)/model/trainer_state.json
 
 $(FOLLOWERS)/data/.complete: | $(ENV)
@@ -167,7 +167,7 @@ $(SYSTEM1)/%/.complete: recipes/demo_image_goal_%.yaml recipes/demo_image_goal_%
 $(SYSTEM1)/report.html: $(NAVDP)/model/.complete $(SYSTEM1_MODELS:%=$(SYSTEM1)/%/.complete) | $(ENV)
 	$(BIN)/python scripts/evaluate.py --task point-goal image-goal --out $(SYSTEM1) --seed 0 \
 	  --models $(NAVDP)/model $(SYSTEM1_MODELS:%=$(SYSTEM1)/%) \
-	  --scenes 10 --episodes 10 --density medium --num-parallel 25 --num-samples 8 \
+	  --scenes 10 --episodes 10 --density medium --num-parallel 25 --num-samples 16 --seen-clearance 0.25 \
 	  --min-distance 2.5 --max-distance 8 --time-limit 60 --steps-per-plan 8
 
 test: $(ENV)  ## run every test (ARGS="-k dialogue" for some)

@@ -26,7 +26,15 @@ LEARNT = {
         }
     },
     "navdp": {
-        "metrics.json": {"tasks": {"point-goal": {"navdp": {"sr": 0.16}, "random": {"sr": 0.05}}}},
+        "metrics.json": {
+            "tasks": {
+                "point-goal": {
+                    "navdp": {"sr": 0.61, "collided_share": 0.63},
+                    "straight-line": {"sr": 0.5, "collided_share": 0.8},
+                    "random": {"sr": 0.05},
+                }
+            }
+        },
         "model/eval_results.json": {
             "eval_point_mean_ade_m": 0.29,
             "eval_constant_ade_m": 0.5,
@@ -55,7 +63,8 @@ WORSE = {
     "navdp": [
         ("eval_point_mean_ade_m", 0.31),
         ("eval_critic_rank_correlation", 0.09),
-        ("tasks.point-goal.navdp.sr", 0.14),
+        ("tasks.point-goal.navdp.sr", 0.59),
+        ("tasks.point-goal.navdp.collided_share", 0.65),
     ],
     "vln": [
         *((f"agents.{name}.sr", 0.09) for name in ("seq2seq", "cma")),
