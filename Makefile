@@ -21,7 +21,8 @@ system1_OUT := $(SYSTEM1)
 OUT = $($(WHAT)_OUT)
 SMOKE := outputs/smoke
 LAUNCH := $(BIN)/accelerate launch --num_machines 1 --mixed_precision no --dynamo_backend no
-# Tests compute little and start processes: one thread each, and as many at once as there are cores.
+# Tests compute little, start processes and wait for them: one thread each, and one more at once than
+# there are cores (docs/benchmarks/cpu.md).
 # A test that hangs ends its process (pyproject.toml), which is not begun anew: xdist would start
 # the same test again, and again.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
@@ -152,11 +153,11 @@ $(SYSTEM1)/actions/.complete: | $(ENV)
 	  --exploration 0.05 --turn-deg 10
 	@touch $@
 
-$(SYSTEM1)/iplanner/.complete: recipes/demo_planner.yaml recipes/demo_planner_model.yaml $(NAVDP)/data/.complete | $(ENV)
-	$(call train,planner,planner,1)
+$(SYSTEM1)/iplanner/.complete: recipes/demo_planner_iplanner.yaml recipes/demo_planner_iplanner_model.yaml $(NAVDP)/data/.complete | $(ENV)
+	$(call train,planner,planner_iplanner,1)
 
-$(SYSTEM1)/viplanner/.complete: recipes/demo_viplanner.yaml recipes/demo_viplanner_model.yaml $(NAVDP)/data/.complete | $(ENV)
-	$(call train,planner,viplanner,1)
+$(SYSTEM1)/viplanner/.complete: recipes/demo_planner_viplanner.yaml recipes/demo_planner_viplanner_model.yaml $(NAVDP)/data/.complete | $(ENV)
+	$(call train,planner,planner_viplanner,1)
 
 $(SYSTEM1)/ddppo/.complete: recipes/demo_ddppo.yaml recipes/demo_ddppo_model.yaml $(SYSTEM1)/actions/.complete | $(ENV)
 	$(call train,ddppo,ddppo,1,--data_root $(SYSTEM1)/actions --output_dir $(SYSTEM1)/ddppo)
@@ -171,7 +172,7 @@ $(SYSTEM1)/report.html: $(NAVDP)/model/.complete $(SYSTEM1_MODELS:%=$(SYSTEM1)/%
 	  --min-distance 2.5 --max-distance 8 --time-limit 60 --steps-per-plan 8
 
 test: $(ENV)  ## run every test (ARGS="-k dialogue" for some)
-	$(PYTEST) -n logical --maxprocesses 4 --dist worksteal --max-worker-restart 0 --durations=15 $(ARGS)
+	$(PYTEST) -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 4 --dist worksteal --max-worker-restart 0 --durations=15 $(ARGS)
 
 check: $(ENV)  ## lint, formatting, types
 	$(BIN)/ruff check
@@ -193,7 +194,7 @@ smoke: $(ENV)  ## run each recipe for two steps on a tiny dataset
 	$(BIN)/python scripts/make_dataset.py --format vln_n1 --out $(SMOKE)/vln_n1 --scenes 2 --episodes 2 --seed 0 --width 128 --height 96
 	$(LAUNCH) --num_processes 1 recipes/train_navdp.py recipes/demo_navdp.yaml \
 	  --data_root $(SMOKE)/vln_n1 --output_dir $(SMOKE)/navdp --max_steps 2 --num_eval_samples 8
-	$(LAUNCH) --num_processes 1 recipes/train_planner.py recipes/demo_planner.yaml \
+	$(LAUNCH) --num_processes 1 recipes/train_planner.py recipes/demo_planner_iplanner.yaml \
 	  --data_root $(SMOKE)/vln_n1 --output_dir $(SMOKE)/planner --cache_dir $(SMOKE)/cache --max_steps 2 --num_eval_samples 8
 	for model in gnm vint nomad; do \
 	  $(LAUNCH) --num_processes 1 recipes/train_image_goal.py recipes/demo_image_goal_$$model.yaml \
