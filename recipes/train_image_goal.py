@@ -69,7 +69,7 @@ class DataArguments(data.DataArguments):
 
     data_root: list[str] = field(metadata={"help": "Data sets; all are trained on."})  # pyright: ignore[reportIncompatibleVariableOverride]
     groups: list[str] | None = option(None, "Groups to train on; default: all but --eval_groups.")
-    eval_groups: list[str] | None = option(None, "Held-out groups of the first data set.")
+    eval_groups: list[str] | None = option(None, "Held-out groups, of whichever data set has them.")
     splits: list[str] | None = option(None, "Folders or files of names, one for each data set.")
     eval_splits: list[str] | None = option(None, "The same of held-out trajectories.")
     waypoint_spacing: list[float] | None = option(None, "Metres a frame; default: measured.")

@@ -34,7 +34,7 @@ from transformers import set_seed
 from internnav_hf.arguments.training import NavTrainingArguments, option, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import VLNCollator, VLNDataset
-from internnav_hf.data.formats.vln_n1.reader import training_groups
+from internnav_hf.data.formats.vln_n1.reader import groups_by_root
 from internnav_hf.evaluation.open_loop.vln import evaluate_vln_open_loop
 from internnav_hf.training.dagger_rounds import (
     DaggerArguments,
@@ -103,8 +103,10 @@ def main(
 ):
     """Train, evaluate and save into `args.output_dir`; then run DAgger rounds, if any."""
     args.check_evaluation(data_args.eval_scans)
-    roots, held_out_scans = data_args.data_root, data_args.eval_scans
-    scans = {root: training_groups(root, data_args.scans, held_out_scans) for root in roots}
+    roots, names = data_args.data_root, (data_args.scans, data_args.eval_scans)
+    found = dict(zip(roots, groups_by_root(roots, *names, option="scans"), strict=True))
+    scans = {root: chosen for root, (chosen, _) in found.items()}
+    held_out_scans = {root: kept for root, (_, kept) in found.items() if kept}
     check_scans(args.model, scans, held_out_scans)
     checkpoint = checkpoint_to_resume(args)
     set_seed(args.seed)
@@ -117,7 +119,7 @@ def main(
         return open_dataset(root, scans, model, processor, data_args, args)
 
     datasets = [opened(root, chosen) for root, chosen in scans.items()]
-    held_out = opened(roots[0], held_out_scans) if held_out_scans else None
+    held_out = [opened(root, chosen) for root, chosen in held_out_scans.items()]
     processor.camera = stored_cameras(camera for part in datasets for camera in part.cameras)
     check_camera(dagger_args, processor.camera)
     collator = VLNCollator()
@@ -132,7 +134,7 @@ def main(
             args=stage_args,
             parents=start_args.parents,
             train_dataset=VLNDatasets(datasets),
-            eval_dataset=held_out,
+            eval_dataset=VLNDatasets(held_out) if held_out else None,
             num_eval_samples=data_args.num_eval_samples,
             data_collator=collator,
             open_loop=open_loop,

@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from internnav_hf.data import ImageGoalDataset, ImageGoalDatasets
-from internnav_hf.data.formats.vln_n1.reader import training_groups
+from internnav_hf.data.formats.vln_n1.reader import groups_by_root
 from internnav_hf.data.tasks.image_goal_targets import SampleRules
 from internnav_hf.field_files import read_fields
 from internnav_hf.models.gnm.model import GNMModel
@@ -239,17 +239,16 @@ def open_image_goals(
             roots[part], rules[part], waypoint_spacing_m=spacing, **shared, **chosen
         )
 
-    held_out = args.eval_groups
+    groups = groups_by_root(roots, args.groups, args.eval_groups)
     splits = _each("splits", args.splits, roots)
-    parts = []
-    for part, root in enumerate(roots):
-        groups = training_groups(root, args.groups, held_out)
-        parts.append(opened(part, groups=groups, split=splits[part]))
     eval_splits = _each("eval_splits", args.eval_splits, roots)
+    parts = [
+        opened(part, groups=chosen, split=splits[part]) for part, (chosen, _) in enumerate(groups)
+    ]
     kept = [
         opened(part, groups=held_out, split=split, training=False, spacing=spacing)
-        for part, split in enumerate(eval_splits)
-        if split or (held_out and not part)
+        for part, (split, (_, held_out)) in enumerate(zip(eval_splits, groups, strict=True))
+        if split or held_out
         for spacing in [parts[part].waypoint_spacing_m]
     ]
     return ImageGoalDatasets(parts), ImageGoalDatasets(kept) if kept else None

@@ -82,13 +82,13 @@ class VLNDataArguments(DataArguments):
     cache_features: bool = option(True, "Cache the outputs of frozen encoders.")
 
 
-def check_scans(kind: str, scans: Scans, held_out: Sequence[str] | None) -> None:
+def check_scans(kind: str, scans: Scans, held_out: Scans) -> None:
     """Raise ValueError if scans or their episodes do not exist, or lack what the model `kind`
     learns from; before anything is loaded.
     """
     task = RDP if kind == "rdp" else VLN
-    for number, (root, chosen) in enumerate(scans.items()):
-        check_groups(task, root, chosen, held_out if number == 0 else None)
+    for root, chosen in scans.items():
+        check_groups(task, root, chosen, held_out.get(root))
 
 
 def start(

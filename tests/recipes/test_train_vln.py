@@ -76,7 +76,7 @@ def test_folders_with_other_scans_are_trained_on_together(base, tmp_path):
         info.write_text(json.dumps({"camera": other.to_dict()}))
     roots = [base / "data", tmp_path / "more"]
     train(options(base, tmp_path / "out", data_root=roots, scans=None, **HELD_OUT))
-    assert history(tmp_path / "out", "eval_num_walks")[-1] == 12
+    assert history(tmp_path / "out", "eval_num_walks")[-1] == 24
     assert load_vln_policy(tmp_path / "out", camera=other).cameras == (CAMERA, other)
     nothing_left = options(base, tmp_path, data_root=roots, scans=None, eval_scans=list(SCANS))
     with pytest.raises(ValueError, match="all held out"):

@@ -8,14 +8,19 @@ import torch
 from torch import nn
 from transformers import TrainerState
 
+from internnav_hf.arguments.training import parse_arguments
 from internnav_hf.training.image_goal import (
     ImageGoalTrainer,
     WeightAverage,
     average_decay,
     documented_shares,
     executed_shares,
+    open_image_goals,
 )
+from tests.data.trajectories import write_root
 from tests.golden import GOLDEN
+from tests.recipes.image_goal import KINDS
+from tests.tiny.gnm import tiny_image_goal
 
 NOTES = json.loads((GOLDEN / "gnm_family_data.json").read_text())
 
@@ -73,3 +78,33 @@ def test_the_average_follows_the_weights_and_copies_buffers():
         assert model.weight.item() == pytest.approx(expected)
         assert model.running_mean.item() == 5
     assert model.weight.item() == 5
+
+
+def units(data) -> list[str]:
+    return data.episodes["unit"].to_pylist()
+
+
+def opened(tmp_path, *options: str):
+    """Samples of two data sets, of which the second has longer steps and a group of its own."""
+    write_root(tmp_path / "slow", ("one", "held"), step=0.2)
+    write_root(tmp_path / "fast", ("two", "held", "late"), step=0.8)
+    roots = ("--data_root", f"{tmp_path}/slow", f"{tmp_path}/fast")
+    given = [*roots, f"--cache_dir={tmp_path}/cache", "--use_cpu", *options]
+    return open_image_goals(tiny_image_goal("vint"), parse_arguments(KINDS, given)[1], (0, 10), 0)
+
+
+def test_every_data_set_has_its_own_held_out_groups_and_options(tmp_path):
+    own = ("--end_slack", "2", "5", "--waypoint_spacing", "1", "2")
+    train, held_out = opened(tmp_path, "--eval_groups", "held", "late", *own)
+    assert [part.rules.end_slack for part in train.datasets] == [2, 5]
+    assert list(train.spacings.values()) == list(held_out.spacings.values()) == [1, 2]
+    assert [units(part) for part in train.datasets] == [["one"], ["two"]]
+    assert [units(part) for part in held_out.datasets] == [["held"], ["held", "late"]]
+    only_fast = opened(tmp_path, "--eval_groups", "late")[1]
+    assert [part.data_root.name for part in only_fast.datasets] == ["fast"]
+
+
+@pytest.mark.parametrize("option", ["end_slack", "waypoint_spacing", "splits", "eval_splits"])
+def test_options_for_another_number_of_data_sets_are_one_error(tmp_path, option):
+    with pytest.raises(ValueError, match=f"--{option}: found 3, expected 2, as --data_root"):
+        opened(tmp_path, f"--{option}", "1", "2", "3")

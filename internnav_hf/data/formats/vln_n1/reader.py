@@ -94,6 +94,42 @@ def training_groups(
     return [group for group in there if group not in left_out]
 
 
+def groups_by_root(
+    roots: Sequence[str | Path],
+    groups: Sequence[str] | None,
+    held_out: Sequence[str] | None,
+    option: str = "groups",
+) -> list[tuple[list[str] | None, list[str]]]:
+    """Return for each of `roots` the groups to train on, None for all, and those held out: of the
+    named ones those that it has, while a single root is asked for all.
+
+    Raises ValueError naming `option` for a name that no root has, and for a root without any of
+    `groups`.
+    """
+    chosen = _named_by_root(f"--{option}", roots, groups)
+    kept = _named_by_root(f"--eval_{option}", roots, held_out)
+    found = []
+    for root, named, left_out in zip(roots, chosen, kept, strict=True):
+        if groups and not named:
+            raise ValueError(f"--{option}: found none of {groups} below {root}, expected some")
+        found.append((training_groups(root, named or None, left_out), left_out))
+    return found
+
+
+def _named_by_root(
+    option: str, roots: Sequence[str | Path], names: Sequence[str] | None
+) -> list[list[str]]:
+    if len(roots) == 1 or not names:
+        return [list(names or ()) for _ in roots]
+    folders = [Path(root) for root in roots]
+    found = [[n for n in names if (root / group_folder(root, n)).is_dir()] for root in folders]
+    unknown = [name for name in names if not any(name in there for there in found)]
+    if unknown:
+        places = ", ".join(map(str, roots))
+        raise ValueError(f"{option}: found {unknown[0]!r}, expected a group below one of {places}")
+    return found
+
+
 def group_folder(data_root: Path, group: str) -> str:
     """Return a group's folder; a `vln_ce` dataset may be named with its camera, r2r_125cm_0_30."""
     match = WITH_CAMERA.fullmatch(group)

@@ -14,6 +14,7 @@ from internnav_hf.data.formats.vln_n1.reader import (
     FrameFiles,
     find_units,
     frame_file,
+    groups_by_root,
     robot_poses,
     training_groups,
     view_of,
@@ -157,6 +158,21 @@ def test_what_is_held_out_is_not_trained_on(tmp_path):
     assert training_groups(root, ["a"], None) == ["a"]
     with pytest.raises(ValueError, match="all held out: nothing is left to train on"):
         training_groups(root, ["a"], ["a", "b"])
+
+
+def test_each_of_several_roots_has_its_own_groups(tmp_path):
+    for folder in ("one/a", "one/held", "two/b", "two/held"):
+        (tmp_path / folder).mkdir(parents=True)
+    roots = [tmp_path / "one", tmp_path / "two"]
+    both = [(["a"], ["held"]), (["b"], ["held"])]
+    assert groups_by_root(roots, None, ["held"]) == both
+    assert groups_by_root(roots, ["a", "b"], ["held"]) == both
+    assert groups_by_root(roots, None, None) == [(None, []), (None, [])]
+    assert groups_by_root(roots[:1], ["c"], None) == [(["c"], [])]
+    with pytest.raises(ValueError, match=r"--eval_groups: found 'c', expected a group"):
+        groups_by_root(roots, None, ["c"])
+    with pytest.raises(ValueError, match=r"--scans: found none of \['a'\] below .*two"):
+        groups_by_root(roots, ["a"], None, "scans")
 
 
 def test_the_first_broken_episode_raises(root):
