@@ -2,7 +2,8 @@
 transformer over the images that they encode.
 
 Differs from transformers' models: the momentum of batch norm is the published one; a dropped
-connection is dropped for a whole sample.
+connection is dropped for a whole sample; new weights are drawn by the model that has the encoder.
+transformers draws the factors of EfficientNet's batch norm around 0, and no image gets through.
 
 Legend: B samples, N tokens, C width, H, W image size.
 """
@@ -32,6 +33,8 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.features = features
         self.size = size
+        for module in features.modules():  # of which transformers says that its weights are drawn
+            module.__dict__.pop("_is_hf_initialized", None)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, images: Tensor) -> Tensor:

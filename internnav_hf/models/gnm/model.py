@@ -3,6 +3,9 @@
 Two MobileNetV2 see the stacked views, and the stacked views with the goal; layers predict waypoints
 and the distance to the goal, in frames.
 
+Linear layers begin with torch's own weights, not with the encoder's published rule (N(0, 0.01)):
+five of them in a row would let so little through that nothing of the images is learnt at first.
+
 Legend: B samples, M memory frames, C width, h, w image size.
 """
 
@@ -13,8 +16,6 @@ from torch import Tensor, nn
 from internnav_hf.models.gnm.base import WaypointModel, layers
 from internnav_hf.models.gnm.config import GNMConfig
 from internnav_hf.models.gnm.encoders import mobilenet, normalised
-
-_LINEAR_STD = 0.01
 
 
 class GNMModel(WaypointModel):
@@ -38,9 +39,6 @@ class GNMModel(WaypointModel):
         super()._init_weights(module)
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=_LINEAR_STD)
-            nn.init.zeros_(module.bias)
 
     def read(self, rgb: Tensor) -> Tensor:
         """(B, C) of `rgb` (B, M, 3, h, w)."""

@@ -70,6 +70,16 @@ def test_batch_norm_has_the_published_momentum(name):
     assert momenta == {"gnm": {0.1}, "vint": {0.01}, "nomad": set()}[name]
 
 
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_new_model_sees_its_images(name):
+    model = tiny_image_goal(name).train()
+    norms = (torch.nn.BatchNorm2d, torch.nn.GroupNorm)
+    factors = [module.weight for module in model.modules() if isinstance(module, norms)]
+    assert all(bool((factor == 1).all()) for factor in factors)
+    views = torch.rand(16, 3, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    assert model.read(views).std(0).mean() > 0.05
+
+
 def test_features_of_images_are_dropped_in_training_as_published():
     vision = EFFICIENTNET | {"drop_connect_rate": 0.0}
     encoder = tiny_image_goal("vint", vision_config=vision).rgb_encoder.train()
