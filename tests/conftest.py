@@ -1,6 +1,7 @@
 """Settings of the whole suite: offline, one thread, repeatable, and no forks of a test process."""
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -32,3 +33,8 @@ hypothesis.settings.register_profile(
     "suite", deadline=None, derandomize=True, max_examples=50, database=None
 )
 hypothesis.settings.load_profile("suite")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: the garbage collector, which trainings call, need not look at it."""
+    gc.freeze()

@@ -6,6 +6,7 @@ starts a real interpreter instead: `tests.processes`.
 """
 
 import functools
+import gc
 import importlib
 import json
 import os
@@ -87,6 +88,7 @@ def _serve(asked: socket.socket) -> Callable[[], object]:
     """What to do, in each fork; never returns in the warm process itself."""
     for name in IMPORTED:
         importlib.import_module(name)
+    gc.freeze()
     names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
     others = [name for name in names[1:] if name not in HARMLESS]
     assert not others, f"a fork of threads, {others}, copies locks that nobody opens"
