@@ -14,7 +14,6 @@ import json
 import multiprocessing
 import os
 import runpy
-import subprocess
 import sys
 import tempfile
 import time
@@ -107,19 +106,19 @@ def make_inputs(folder: Path, names: list[str]) -> None:
         if needed_by & set(names):
             more = ["--landmarks", "true"] if kind == "vln_ce" else []
             what = ["--format", kind, "--out", folder / kind, "--episodes", "3"]
-            run("scripts/make_dataset.py", *what, *SMALL, *more)
+            make(folder, "scripts/make_dataset.py", *what, *SMALL, *more)
     if kinds["vln_ce"] & set(names):
         size = ["--hidden-size", "64", "--num-hidden-layers", "2", "--vision-hidden-size", "48"]
         places = ["--out", folder / "vlm", "--data-root", folder / "vln_ce"]
-        run("scripts/make_tiny_vlm.py", *places, *size)
+        make(folder, "scripts/make_tiny_vlm.py", *places, *size)
     if "dual" in names:
-        run(*recipes(folder)["system2"], "--max_steps=1", f"--output_dir={folder / 'system2'}")
+        finish_training([*recipes(folder)["system2"], "--max_steps=1"], folder / "system2")
 
 
-def run(*command) -> None:
-    """Run a program to its end."""
-    words = [sys.executable, *map(str, command)]
-    subprocess.run(words, cwd=ROOT, check=True, capture_output=True, env=environment())
+def make(folder: Path, *command) -> None:
+    """Run a script to its end."""
+    log = folder / "make.log"
+    finish(start([*map(str, command)], log), log)
 
 
 def environment() -> dict[str, str]:
@@ -127,28 +126,34 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
-def train(command: list[str], out: Path) -> None:
-    """Run a recipe as the command line does; called in its own process."""
+def play(command: list[str], log: Path) -> None:
+    """Run a script as the command line does; called in its own process."""
     end_with_parent()
     os.setsid()
     multiprocessing.set_start_method(None, force=True)  # workers start as in a program of its own
-    log = os.open(f"{out}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
     os.chdir(ROOT)
-    sys.argv = [*command, f"--output_dir={out}", "--resume_from_checkpoint=auto"]
+    sys.argv = command
     runpy.run_path(command[0], run_name="__main__")
 
 
-def start(command: list[str], out: Path) -> Any:
+def start(command: list[str], log: Path) -> Any:
     """Forked from a process that has imported everything: a start takes a second."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["internnav_hf.training.trainer", "internnav_hf.training.dagger_rounds"]
     )
-    process: multiprocessing.Process = context.Process(target=train, args=(command, out))  # type: ignore[assignment]
+    process: multiprocessing.Process = context.Process(target=play, args=(command, log))  # type: ignore[assignment]
     process.start()
     return process
+
+
+def start_training(command: list[str], out: Path) -> Any:
+    """From the last checkpoint in `out`, if there is one."""
+    there = [f"--output_dir={out}", "--resume_from_checkpoint=auto"]
+    return start([*command, *there], Path(f"{out}.log"))
 
 
 def kill(process: Any, out: Path, rng, saving: bool, seconds: float) -> str:
@@ -173,14 +178,18 @@ def kill(process: Any, out: Path, rng, saving: bool, seconds: float) -> str:
     return "saving" if any(out.glob(".*.partial")) else "else"
 
 
-def finish(command: list[str], out: Path) -> float:
-    """Seconds until the run ended; exits with its log if it failed."""
-    begun = time.monotonic()
-    process = start(command, out)
+def finish(process: Any, log: Path) -> None:
+    """Wait for the end; exits with the log if the process failed."""
     process.join(PATIENCE_S)
     if process.exitcode != 0:
         process.kill()
-        sys.exit(f"{out} ended with {process.exitcode}:\n{Path(f'{out}.log').read_text()[-4000:]}")
+        sys.exit(f"{log} ended with {process.exitcode}:\n{log.read_text()[-4000:]}")
+
+
+def finish_training(command: list[str], out: Path) -> float:
+    """Seconds until the run ended."""
+    begun = time.monotonic()
+    finish(start_training(command, out), Path(f"{out}.log"))
     return time.monotonic() - begun
 
 
@@ -227,20 +236,23 @@ def campaign(
 ) -> dict[str, Counter]:
     """Counts by recipe; `num_kills` kills are distributed in turn, as long as time permits."""
     end = time.monotonic() + 60 * minutes
+    (folder / "inputs").mkdir()
     make_inputs(folder / "inputs", names)
     commands = {name: recipes(folder / "inputs")[name] for name in names}
     counts = {name: Counter() for name in names}
-    seconds = {n: finish(command, folder / f"reference {n}") for n, command in commands.items()}
+    seconds = {
+        n: finish_training(command, folder / f"reference {n}") for n, command in commands.items()
+    }
     rng, kills, number = np.random.default_rng(seed), 0, 0
     while kills < num_kills and time.monotonic() < end:
         name = names[number % len(names)]
         out, number = folder / f"run {number}", number + 1
         for _ in range(min(int(rng.integers(1, 5)), num_kills - kills)):
-            process = start(commands[name], out)
+            process = start_training(commands[name], out)
             doing = kill(process, out, rng, kills % 2 == 0, seconds[name])
             counts[name][doing] += 1
             kills += doing != "ended"
-        finish(commands[name], out)
+        finish_training(commands[name], out)
         changes = differences(out, folder / f"reference {name}")
         counts[name]["runs"] += 1
         counts[name]["exact"] += not changes

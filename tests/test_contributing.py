@@ -103,12 +103,8 @@ def copy_tree(root: Path) -> None:
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
 
 
-@pytest.fixture(scope="module")
-def passed(tmp_path_factory) -> list[str]:
-    """What passes in one copy of the tree with all of them: a copy for each would run the rules of
-    the house, and import everything, four times.
-    """
-    root = tmp_path_factory.mktemp("tree")
+def passing(root: Path) -> list[str]:
+    """The tests that pass in a copy of the tree with all additions."""
     copy_tree(root)
     by_name = sorted(ADDITIONS, key=lambda addition: addition.name)  # as imports are sorted
     made = [change for addition in by_name for change in changes(addition.heading)]
@@ -128,23 +124,29 @@ def is_test(path: str) -> bool:
     return Path(path).name.startswith("test_")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("addition", ADDITIONS, ids=lambda addition: addition.name)
-def test_a_worked_addition_passes_the_contract_suites(addition, passed):
+def test_a_worked_addition_is_what_the_page_says(addition):
     made = changes(addition.heading)
     assert tuple(change.path for change in made if not change.is_new) == addition.edits
     assert sum(change.is_new for change in made) == addition.num_new
     text = "\n".join(line for change in made for line in (change.path, *change.lines))
     for other in ADDITIONS:  # it leans on no other
         assert bool(re.search(other.word, text)) == (other is addition), other.name
-    own = [change.path for change in made if is_test(change.path)]
-    assert own, "an addition has a test of its own"
-    named = [test for test in passed if re.search(addition.word, test)]
-    for file in (*own, *addition.suites):
-        assert any(test.startswith(f"{file}::") for test in named), file
-    assert len(named) >= addition.least
+    assert own_tests(addition), "an addition has a test of its own"
 
 
-def test_a_copy_keeps_the_rules_of_the_house(passed):
+def own_tests(addition: Addition) -> list[str]:
+    return [change.path for change in changes(addition.heading) if is_test(change.path)]
+
+
+@pytest.mark.slow
+def test_worked_additions_pass_the_contract_suites_and_keep_the_rules_of_the_house(tmp_path):
+    """All in one copy of the tree, which imports everything once."""
+    passed = passing(tmp_path)
+    for addition in ADDITIONS:
+        named = [test for test in passed if re.search(addition.word, test)]
+        for file in (*own_tests(addition), *addition.suites):
+            assert any(test.startswith(f"{file}::") for test in named), file
+        assert len(named) >= addition.least, addition.name
     for rule in RULES.split(" or "):
         assert any(rule in test for test in passed), rule

@@ -308,20 +308,31 @@ def repository() -> tuple[NavDPPolicy, list[NavDPEpisode]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["point", "image", "pixel", "none", "point_image"])
 def test_the_repository_says_the_same(repository, monkeypatch, kind):
+    """Also before its rules, which set short paths to zero and lower their values by 10."""
     (policy, episodes), given = repository, golden(REPOSITORY)
     # Goals and noise are the golden's; its depth has pixels nearer than preprocessing leaves them.
-    goals, sample = repository_goals()[kind], policy.model.sample
-    noised = lambda _, **inputs: sample(goals, **(inputs | repository_noise()))  # noqa: E731
+    goals, sample, sampled = repository_goals()[kind], policy.model.sample, []
+
+    def noised(_, **inputs):
+        sampled.append(sample(goals, **(inputs | repository_noise())))
+        return sampled[0]
+
     monkeypatch.setattr(policy.model, "sample", noised)
     monkeypatch.setattr(navdp, "letterbox_depth", lambda depth, size: torch.from_numpy(depth))
     depth = views(golden(INTERNNAV))["depth"].numpy()
     observations = [{"depth": seen} for seen in depth]
     told = [NoGoal() if kind == "none" else PointGoal((1.0, 0.0))] * 2
-    for row, step in enumerate(policy.steps(episodes, observations, told, observed=True)):
-        values, order = given[f"{kind}_values"][row].sort(descending=True)
-        paths = given[f"{kind}_all_traj"][row, order, :, :2]
-        assert_close(torch.from_numpy(step.values), values, **LOOP)
-        assert_close(torch.from_numpy(step.trajectories[:, 1:]), paths, **LOOP)
+    steps = policy.steps(episodes, observations, told, observed=True)
+    values, order = given[f"{kind}_values"].sort(dim=1, descending=True)
+    paths = given[f"{kind}_all_traj"].take_along_dim(order[..., None, None], dim=1)
+    is_moving = (paths[..., :2] != 0).any(-1).any(-1)[..., None, None]
+    found = sampled[0].trajectories * torch.tensor([1.0, 1.0, 0.0])
+    heading = sampled[0].trajectories - found
+    assert_close(sampled[0].values, values + 10 * (values < -5), **LOOP)
+    assert_close(found * is_moving + heading, paths, **LOOP)
+    for row, step in enumerate(steps):
+        assert_close(torch.from_numpy(step.values), values[row], **LOOP)
+        assert_close(torch.from_numpy(step.trajectories[:, 1:]), paths[row, ..., :2], **LOOP)
         assert_close(
             torch.from_numpy(step.path[1:]), given[f"{kind}_positive"][row, 0, :, :2], **LOOP
         )

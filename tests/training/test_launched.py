@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.processes import run_ranks, started
+from tests.warm import Program
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -103,7 +104,7 @@ def losses(folder: Path) -> list:
 @pytest.mark.slow
 def test_two_processes_save_together_when_one_is_told(tmp_path):
     words = command(tmp_path, "left", *TWO)
-    with started(words, cwd=ROOT, env=ENVIRONMENT) as launcher:
+    with started(words, cwd=ROOT, env=ENVIRONMENT, start=Program) as launcher:
         wait_until((tmp_path / "left").exists)
         found = programs(psutil.Process(launcher.pid))  # on busy cores this takes steps
         wait_until((tmp_path / "left" / "checkpoint-8" / "trainer_state.json").exists)

@@ -12,12 +12,9 @@ from tests.golden import GOLDEN
 from tests.tiny.navdp import tiny_navdp_model
 from tests.tiny.navdp_golden import (
     INTERNNAV,
-    REPOSITORY,
     goal_views,
     golden,
     released_model,
-    repository_goals,
-    repository_noise,
     views,
 )
 
@@ -124,26 +121,6 @@ def test_sampling_of_the_reference(model, memory, kind):
     assert_close(found.actions[0], given[f"{kind}_actions"][order] / SCALE, **LOOP)
     assert_close(found.trajectories[0, :8], given[f"{kind}_positive"], **LOOP)
     assert_close(found.trajectories[0, -8:].flip(0), given[f"{kind}_negative"], **LOOP)
-
-
-def test_samples_of_the_repository_before_its_rules(memory):
-    """All kinds in one batch. The rules set short paths to zero, and take 10 from their values."""
-    model, given = released_model(REPOSITORY), golden(REPOSITORY)
-    goals, noises = repository_goals(), repository_noise()
-    noises["noise"] = torch.cat([noises["noise"]] * len(goals))
-    noises["step_noise"] = torch.cat([noises["step_noise"]] * len(goals), dim=1)
-    # the colour encoders of the two layouts have the same weights by the rule
-    scenes = {name: torch.cat([tensor] * len(goals)) for name, tensor in memory.items()}
-    found = model.sample([goal for rows in goals.values() for goal in rows], **scenes, **noises)
-    for row, kind in zip(range(0, 10, 2), goals, strict=True):
-        values, order = given[f"{kind}_values"].sort(dim=1, descending=True)
-        assert_close(found.values[row : row + 2], values + 10 * (values < -5), **LOOP)
-        paths = given[f"{kind}_all_traj"]
-        paths = paths.gather(1, order[..., None, None].expand_as(paths))
-        is_moving = (paths[..., :2] != 0).any(-1).any(-1)[..., None, None]
-        ours = found.trajectories[row : row + 2]
-        ours = torch.cat([ours[..., :2] * is_moving, ours[..., 2:]], dim=-1)
-        assert_close(ours, paths, **LOOP)
 
 
 def test_the_published_mixture_of_goals():
