@@ -21,9 +21,10 @@ system1_OUT := $(SYSTEM1)
 OUT = $($(WHAT)_OUT)
 SMOKE := outputs/smoke
 LAUNCH := $(BIN)/accelerate launch --num_machines 1 --mixed_precision no --dynamo_backend no
-# Tests compute little and start processes: one thread each, and as many at once as there are cores.
+# Tests compute little and wait for processes that they start: one thread each, one more than cores.
 # A test that hangs ends its process (pyproject.toml), which is not begun anew: xdist would start
 # the same test again, and again.
+TEST_PROCESSES := $(shell echo $$(($$(nproc) < 4 ? $$(nproc) + 1 : 4)))
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 # OpenMP's threads wait for each other in a loop. One that has lost its core to another program would
@@ -171,7 +172,7 @@ $(SYSTEM1)/report.html: $(NAVDP)/model/.complete $(SYSTEM1_MODELS:%=$(SYSTEM1)/%
 	  --min-distance 2.5 --max-distance 8 --time-limit 60 --steps-per-plan 8
 
 test: $(ENV)  ## run every test (ARGS="-k dialogue" for some)
-	$(PYTEST) -n logical --maxprocesses 4 --dist worksteal --max-worker-restart 0 --durations=15 $(ARGS)
+	$(PYTEST) -n $(TEST_PROCESSES) --dist worksteal --max-worker-restart 0 --durations=15 $(ARGS)
 
 check: $(ENV)  ## lint, formatting, types
 	$(BIN)/ruff check
