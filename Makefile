@@ -159,8 +159,8 @@ $(SYSTEM1)/iplanner/.complete: recipes/demo_planner_iplanner.yaml recipes/demo_p
 $(SYSTEM1)/viplanner/.complete: recipes/demo_planner_viplanner.yaml recipes/demo_planner_viplanner_model.yaml $(NAVDP)/data/.complete | $(ENV)
 	$(call train,planner,planner_viplanner,1)
 
-$(SYSTEM1)/ddppo/.complete: recipes/demo_ddppo.yaml recipes/demo_ddppo_model.yaml $(SYSTEM1)/actions/.complete | $(ENV)
-	$(call train,ddppo,ddppo,1,--data_root $(SYSTEM1)/actions --output_dir $(SYSTEM1)/ddppo)
+$(SYSTEM1)/ddppo/.complete: recipes/demo_cloning.yaml recipes/demo_ddppo_model.yaml $(SYSTEM1)/actions/.complete | $(ENV)
+	$(call train,cloning,cloning,1,--data_root $(SYSTEM1)/actions --output_dir $(SYSTEM1)/ddppo)
 
 $(SYSTEM1)/%/.complete: recipes/demo_image_goal_%.yaml recipes/demo_image_goal_%_model.yaml $(NAVDP)/data/.complete | $(ENV)
 	$(call train,image_goal,image_goal_$*,1)
@@ -201,10 +201,10 @@ smoke: $(ENV)  ## run each recipe for two steps on a tiny dataset
 	    --data_root $(SMOKE)/vln_n1 --output_dir $(SMOKE)/$$model --max_steps 2 --num_eval_samples 8 || exit $$?; \
 	done
 	$(BIN)/python scripts/make_dataset.py --format vln_pe --out $(SMOKE)/vln_pe --scenes 2 --episodes 4 --seed 0 --width 128 --height 96
-	$(LAUNCH) --num_processes 1 recipes/train_ddppo.py recipes/demo_ddppo.yaml \
-	  --data_root $(SMOKE)/vln_pe --output_dir $(SMOKE)/ddppo --max_steps 2 --num_eval_samples 4
-	$(LAUNCH) --num_processes 1 recipes/train_ddppo.py recipes/demo_ddppo_ppo.yaml --init_from $(SMOKE)/ddppo \
-	  --output_dir $(SMOKE)/ppo --scenes 2 --rollout_steps 4 --max_steps 16
+	$(LAUNCH) --num_processes 1 recipes/train_cloning.py recipes/demo_cloning.yaml \
+	  --data_root $(SMOKE)/vln_pe --output_dir $(SMOKE)/clone --max_steps 2 --num_eval_samples 4
+	$(LAUNCH) --num_processes 1 recipes/train_ddppo.py recipes/demo_ddppo.yaml --init_from $(SMOKE)/clone \
+	  --output_dir $(SMOKE)/ddppo --scenes 2 --rollout_steps 4 --max_steps 16
 	encoder=random; for model in cma seq2seq rdp; do \
 	  $(LAUNCH) --num_processes 1 recipes/train_vln.py recipes/demo_vln_$$model.yaml \
 	    --data_root $(SMOKE)/vln_pe --output_dir $(SMOKE)/$$model --cache_dir $(SMOKE)/cache \

@@ -1,9 +1,10 @@
 """Start of a training of DD-PPO's agent."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
-from internnav_hf.arguments.training import read_fields
+from internnav_hf.arguments.training import option, read_fields
 from internnav_hf.data import DDPPODataset
 from internnav_hf.models.ddppo.config import DDPPOConfig
 from internnav_hf.models.ddppo.model import DDPPOModel
@@ -11,6 +12,14 @@ from internnav_hf.weights.loading import check_is_checkpoint
 from internnav_hf.weights.weight_files import is_weight_file
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class DDPPOArguments:
+    """Initial weights and sizes, by cloning and by PPO."""
+
+    init_from: str | None = option(None, "Weights to continue from: ours or released ones.")
+    model_config: str | None = option(None, "YAML or JSON file with other sizes, for a new model.")
 
 
 def start_ddppo(init_from: str | None = None, sizes: str | None = None) -> DDPPOModel:

@@ -6,7 +6,17 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from internnav_hf.arguments.training import parse_arguments
-from tests.recipes import ddppo, dual, fixed_noise, image_goal, navdp, planner, system2, vln
+from tests.recipes import (
+    cloning,
+    ddppo,
+    dual,
+    fixed_noise,
+    image_goal,
+    navdp,
+    planner,
+    system2,
+    vln,
+)
 
 
 class Case(NamedTuple):
@@ -48,7 +58,7 @@ _EVALUATED = {"eval_strategy": "steps", "eval_steps": 2}
 _TEXT = {"eval_datasets": "r2r_val_unseen_125cm_0_30", **_EVALUATED}
 _POINTS = navdp.HELD_OUT | _EVALUATED
 _FRAMES = image_goal.HELD_OUT | _EVALUATED
-_WALKS = ddppo.HELD_OUT | _EVALUATED
+_WALKS = cloning.HELD_OUT | _EVALUATED
 _EPISODES = {"eval_scans": [vln.SCANS[1]], **_EVALUATED}
 _MOVING = {"max_steps": 4, **dual.MOVING}
 
@@ -134,8 +144,8 @@ CASES = {
         collator=("ImageGoalCollator", fixed_noise.FixedImageGoalCollator),
         tolerance=1e-4,
     ),
-    "ddppo": Case(
-        ddppo,
+    "cloning": Case(
+        cloning,
         ("action_loss",),
         ("eval_action_accuracy", "eval_stop_recall", "eval_repeat_accuracy"),
         _WALKS,
@@ -172,7 +182,7 @@ CASES = {
 HELPERS: dict[str, ModuleType] = {"system2": system2, "dual": dual, "navdp": navdp, "vln": vln}
 HELPERS["planner"] = planner
 HELPERS["image_goal"] = image_goal
-HELPERS["ddppo"] = ddppo
+HELPERS |= {"cloning": cloning, "ddppo": ddppo}
 """By the middle of the demos' file names."""
 
 

@@ -105,7 +105,7 @@ def test_a_killed_run_goes_on_where_it_was_saved(bases, tmp_path, name):
 @pytest.mark.parametrize(
     ("config", "names", "accumulation"),
     [
-        ("ddp.yaml", ("system2", "nextdit_async", "navdp", "rdp", "ddppo"), 2),
+        ("ddp.yaml", ("system2", "nextdit_async", "navdp", "rdp", "cloning"), 2),
         ("zero2.yaml", ("system2", "navdp_async"), 2),
         ("zero3.yaml", ("system2",), 1),
     ],
@@ -181,7 +181,7 @@ def test_every_file_of_settings_is_understood(path):
             assert sizes is None or yaml.safe_load((ROOT / sizes).read_text())
 
 
-@pytest.mark.parametrize("name", [name for name in HELPERS if name != "ddppo"])  # not published
+@pytest.mark.parametrize("name", [name for name in HELPERS if name not in ("cloning", "ddppo")])
 def test_every_recipe_starts_as_documented_and_says_what_changes(name, capsys):
     kinds = HELPERS[name].KINDS
     parsed = parse_arguments(kinds, ["--data_root=d", "--use_cpu"])

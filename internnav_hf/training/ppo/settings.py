@@ -52,8 +52,19 @@ class PPOArguments:
     def fit(self, args: NavTrainingArguments) -> None:
         """Set in `args` what follows from PPO, before a checkpoint is compared with them.
 
-        Raises ValueError if they accumulate gradients.
+        Raises ValueError if they accumulate gradients, or set what follows.
         """
+        size = self.num_environments * self.rollout_steps // self.num_minibatches
+        fields = NavTrainingArguments.__dataclass_fields__
+        for name, ours in {"per_device_train_batch_size": size, "num_train_epochs": None}.items():
+            found = getattr(args, name)
+            if found not in (fields[name].default, ours):
+                raise ValueError(
+                    f"{name}: found {found:g}, expected none: batches follow from "
+                    "--num_environments, --rollout_steps and --num_minibatches, the end from "
+                    "--num_frames or --max_steps."
+                )
+        args.check_evaluation(None)
         if args.gradient_accumulation_steps != 1:
             raise ValueError(
                 f"gradient_accumulation_steps: found {args.gradient_accumulation_steps}, expected "
@@ -61,9 +72,7 @@ class PPOArguments:
             )
         if args.max_steps < 1:
             args.max_steps = self.optimisation_steps(args.world_size)
-        args.per_device_train_batch_size = (
-            self.num_environments * self.rollout_steps // self.num_minibatches
-        )
+        args.per_device_train_batch_size = size
         args.train_sampling_strategy = "random"
         args.ignore_data_skip = True  # what is left of a rollout is in the checkpoint
         args.ddp_find_unused_parameters = False  # both heads learn, so all weights do
