@@ -15,6 +15,7 @@ from internnav_hf.camera import CameraSpec, difference_from_all
 from internnav_hf.policies.observations import (
     Frame,
     depth_doubts,
+    farthest_depth,
     picture_doubts,
     pose_doubts,
     size_of,
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 UNKNOWN = "the model does not say which camera it was trained with; yours is not compared."
 TWO_VIEWS = ("depth_scale",)
+NUM_NEAR_VIEWS = 20  # a robot in front of a wall sees nothing farther than a metre, for a while
 ONE_VIEW = ("look_down_pitch_deg", "depth_scale")  # depth comes in metres
 
 
@@ -42,6 +44,8 @@ class CameraContract:
     ):
         self.policy, self.trained, self.camera, self.strict = policy, trained, camera, strict
         self._told: set[str] = set()
+        self._near_views = 0
+        self._shows_metres = False
         self._sizes: set[tuple[str, tuple[int, int]]] = set()
         if camera is not None and not isinstance(camera, CameraSpec):
             raise ValueError(
@@ -71,9 +75,16 @@ class CameraContract:
                 self.tell_once(f"{key} {kind}", f"{key}: {told}")
 
     def check_depth(self, key: str, depth: np.ndarray) -> None:
-        """Report suspicious values of `depth`."""
+        """Report suspicious values of `depth`, and if no view ever shows more than a metre."""
         for kind, told in depth_doubts(depth):
             self.tell_once(f"{key} {kind}", f"{key}: {told}")
+        farthest = farthest_depth(depth)
+        self._shows_metres |= farthest > 1
+        self._near_views += farthest > 0
+        if self._near_views >= NUM_NEAR_VIEWS and not self._shows_metres:
+            found = f"found nothing farther than 1 in {NUM_NEAR_VIEWS} views, expected metres"
+            told = f"{found}: is it a share of the largest depth? Then multiply by that."
+            self.tell_once("share", f"{key}: {told}")
 
     def check_pose(self, pose: np.ndarray, before: np.ndarray | None) -> None:
         """Report suspicious values of `pose`, which follows the pose `before`."""

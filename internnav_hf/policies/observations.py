@@ -195,9 +195,12 @@ def depth_doubts(depth: np.ndarray) -> Iterator[tuple[str, str]]:
     elif np.median(known) > LARGE_MEDIAN_DEPTH_M:
         found = f"found a median of {np.median(known):.0f}, expected metres"
         yield "far", f"{found}: is it an open place, or are these centimetres?"
-    elif known.max() <= 1.0:
-        found = f"found nothing farther than {known.max():.3g}, expected metres"
-        yield "share", f"{found}: is it a share of the largest depth? Then multiply by that."
+
+
+def farthest_depth(depth: np.ndarray) -> float:
+    """The largest known depth of a checked one, 0 if none is known."""
+    seen = sampled(depth)
+    return float(np.max(seen, where=np.isfinite(seen), initial=0.0))
 
 
 def checked_pose(value: Any, where: str) -> np.ndarray:

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from internnav_hf.camera import CameraSpec
-from internnav_hf.policies.camera_contract import CameraContract
+from internnav_hf.geometry import camera_pose
+from internnav_hf.policies.camera_contract import NUM_NEAR_VIEWS, CameraContract
+from internnav_hf.sim.render import Renderer
+from tests.sim.boxes import hall
 
 
 def view(width: int, height: int) -> np.ndarray:
@@ -43,3 +46,20 @@ def test_a_dark_view_is_told_once(caplog):
     for value in (2, 1, 0):
         contract.check_views([("rgb", np.full((480, 640, 3), value, np.uint8))])
     assert caplog.text.count("Policy: rgb: found nothing brighter than 1 of 255") == 1
+
+
+def test_depth_that_never_exceeds_one_is_told_once_but_not_a_robot_in_front_of_a_wall(caplog):
+    metres = Renderer(hall()).render(camera_pose(5.7, 3, 0, 0.5, 0), CameraSpec(64, 48)).depth
+    assert metres.max() < 0.4  # the wall fills the view
+    contract = CameraContract("Policy", [])
+    for _ in range(NUM_NEAR_VIEWS - 1):
+        contract.check_depth("depth", metres)
+    contract.check_depth("depth", 4 * metres)
+    for _ in range(2 * NUM_NEAR_VIEWS):
+        contract.check_depth("depth", metres)
+    assert "share" not in caplog.text
+    contract = CameraContract("Policy", [])
+    for _ in range(2 * NUM_NEAR_VIEWS):
+        contract.check_depth("depth", np.linspace(0, 1, 12).reshape(3, 4))
+        contract.check_depth("depth", np.full((3, 4), np.nan))
+    assert caplog.text.count("expected metres: is it a share of the largest depth") == 1

@@ -3,7 +3,7 @@
 Waypoints are compared with the recorded path where they count (`action_mask`), the predicted
 distance with the goal's where the goal is ahead on the same path. Beside them are a mean path of
 the set (`constant`), and for NoMaD its trajectory without the goal (`free`) and the error of the
-noise with and without it, as published.
+noise with it, without it, and with some goals hidden as in training, as published.
 
 Legend: B samples of a batch, H horizon, A channels of a waypoint.
 """
@@ -43,7 +43,8 @@ def evaluate_image_goal_open_loop(
       `waypoint_cosine` of each waypoint, `path_cosine` of all of them in one vector,
       `heading_cosine` of the headings, if there are any
     * `constant_ade_m` of the mean path of the set; `free_...` of NoMaD without the goal, and its
-      `noise_error`, the squared error of the noise in its steps
+      `noise_error`, the squared error of the noise in its steps; `mixed_noise_error`: of the
+      samples whose goal the dataset hides without it, of the others with it
     * `distance_error`: in frames, of goals on the same path; `far_distance`: the mean prediction
       for goals that are not
     """
@@ -88,11 +89,8 @@ def _answer_batch(
             "spacing_m": dataset.spacing_of(index),
             "distance": float(distance[row]),
             "true_distance": float(batch["distance"][row]),
-            "answers": {
-                name: path_metrics(path[row], label[row])
-                | ({"noise_error": float(errors[name][row])} if name in errors else {})
-                for name, path in paths.items()
-            },
+            "answers": {name: path_metrics(path[row], label[row]) for name, path in paths.items()},
+            "errors": {name: float(error[row]) for name, error in errors.items()},
         }
         for row, index in enumerate(indices)
     ]
@@ -101,7 +99,7 @@ def _answer_batch(
 def _answers(
     model: ImageGoalModel, batch: dict[str, Tensor], generators: list[torch.Generator]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-    """Waypoints (B, H, A) and NoMaD's errors of the noise (B,) by prefix of their metrics, and
+    """Waypoints (B, H, A) by prefix of their metrics, NoMaD's errors of the noise (B,) by name, and
     distances (B,).
     """
     rgb, goal = batch["rgb"], batch["goal_image"]
@@ -116,7 +114,10 @@ def _answers(
         condition = model.condition(rgb, goal, goal_mask, memory)
         paths[prefix] = model.denoise(condition, 1, generators)[:, 0]
         predicted = model.predict_noise(condition, batch["actions"], noise, timesteps)
-        errors[prefix] = mean_square(predicted - noise)
+        errors[f"{prefix}noise_error"] = mean_square(predicted - noise)
+    if "goal_mask" in batch:
+        pair = (errors["noise_error"], errors["free_noise_error"])
+        errors["mixed_noise_error"] = torch.where(batch["goal_mask"], *pair)
     return paths, errors, model.distance(condition)
 
 
@@ -147,5 +148,6 @@ def _row(sample: dict[str, Any], mean_path: np.ndarray | None) -> dict[str, floa
     for prefix, metrics in sample["answers"].items():
         for name, value in metrics.items():
             row[f"{prefix}{name}"] = value * spacing if name.endswith("_m") else value
+    row |= sample["errors"]
     constant = np.linalg.norm(mean_path - sample["label"], axis=-1).mean()
     return row | {"constant_ade_m": float(constant) * spacing}

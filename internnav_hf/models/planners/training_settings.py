@@ -5,6 +5,7 @@ is.
 """
 
 import logging
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,18 @@ logger = logging.getLogger(__name__)
 SETTINGS = "model.yaml"
 _WHAT = "ViPlanner's training settings"
 _LARGEST = 1 << 20  # bytes; the published one has some thousand
-# Fields of our configuration -> names that they may have in the settings. What they stand for and
-# their values are published with the model; how they are spelt in its file was not seen.
+# fields of our configuration -> their published names; other published settings say how it was
+# trained, not what it is
 _NAMES = {
-    "fear_distance_m": ("fear_ahead_dist",),
-    "obstacle_loss_weight": ("w_obs",),
-    "height_loss_weight": ("w_height",),
-    "motion_loss_weight": ("w_motion",),
-    "goal_loss_weight": ("w_goal",),
-    "fear_threshold": (
-        "obstacle_thread",
-        "obstacle_thred",
-        "obstalce_thread",
-        "obstacle_threshold",
-    ),
-    "image_height": ("rows",),
-    "image_width": ("columns",),
-    "max_depth_m": ("max_depth",),
+    "fear_distance_m": "fear_ahead_dist",
+    "obstacle_loss_weight": "w_obs",
+    "height_loss_weight": "w_height",
+    "motion_loss_weight": "w_motion",
+    "goal_loss_weight": "w_goal",
+    "max_depth_m": "max_depth",
 }
-_NEGATIVE_REWARD = 0.5
+_SIZE = "img_input_size"
+_ALIKE = 0.75  # of a name that can only be meant for another
 
 
 class PlainLoader(yaml.SafeLoader):
@@ -80,19 +74,29 @@ def fields_of(file: str | Path) -> dict[str, Any]:
     data = settings.get("data_cfg")
     data = data[0] if isinstance(data, list) and data else data
     settings = (data if isinstance(data, dict) else {}) | settings
-    size = settings.get("img_input_size")
-    if isinstance(size, list | tuple) and len(size) == 2:
-        settings |= {"rows": size[0], "columns": size[1]}
-    elif size is not None:
-        raise ValueError(f"{file}: img_input_size: found {size!r}, expected rows and columns.")
-    fields = {}
-    for ours, names in _NAMES.items():
-        value = next((settings[name] for name in names if name in settings), None)
-        if isinstance(value, bool) or not isinstance(value, int | float | None):
-            raise ValueError(f"{file}: {ours}: found {value!r}, expected a number.")
-        if value is not None:
-            fields[ours] = value + (_NEGATIVE_REWARD if ours == "fear_threshold" else 0)
-    absent = [names[0] for ours, names in _NAMES.items() if ours not in fields]
+    absent = [name for name in (*_NAMES.values(), _SIZE) if name not in settings]
+    for name in absent:
+        if alike := get_close_matches(name, map(str, settings), cutoff=_ALIKE):
+            raise ValueError(f"{file}: found {alike[0]}, expected {name}.")
     if absent:
         logger.warning("%s: found no %s: the published values hold.", file, ", ".join(absent))
-    return fields
+    return _size_of(settings, file) | {
+        ours: _number(settings, name, file) for ours, name in _NAMES.items() if name in settings
+    }
+
+
+def _size_of(settings: dict[str, Any], file: str | Path) -> dict[str, int]:
+    size = settings.get(_SIZE)
+    if size is None:
+        return {}
+    is_pair = isinstance(size, list) and len(size) == 2 and all(type(n) is int for n in size)
+    if not is_pair:
+        raise ValueError(f"{file}: {_SIZE}: found {size!r}, expected rows and columns.")
+    return {"image_height": size[0], "image_width": size[1]}
+
+
+def _number(settings: dict[str, Any], name: str, file: str | Path) -> float:
+    value = settings[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{file}: {name}: found {value!r}, expected a number.")
+    return value

@@ -64,8 +64,10 @@ def test_nomad_is_also_measured_without_the_goal_and_batches_make_no_difference(
     assert "heading_cosine" not in one
     assert one == pytest.approx(many, rel=1e-3, abs=1e-4)
     batch = ImageGoalCollator()([data[index] for index in range(len(data))])
-    for prefix, is_shown in (("", True), ("free_", False)):
-        goal_mask = torch.full((len(data),), is_shown)
+    shown = torch.ones(len(data), dtype=torch.bool)
+    assert 0 < batch["goal_mask"].sum() < len(data)
+    masks = {"": shown, "free_": ~shown, "mixed_": batch["goal_mask"]}
+    for prefix, goal_mask in masks.items():
         with torch.no_grad():
             loss = model(**batch | {"goal_mask": goal_mask}).diffusion_loss
         count = batch["action_mask"].sum()

@@ -29,7 +29,6 @@ YAML = """config: !!python/object:viplanner.config.learning_cfg.TrainCfg
   fear_ahead_dist: 3.0
   harm: !!python/object/apply:os.mkdir [HARM]
   img_input_size: [96, 128]
-  obstacle_thred: 1.25
   rgb: false
   w_obs: 0.5
 loss: {val_loss: 8.098, test_loss: 8.24}
@@ -136,7 +135,7 @@ def test_settings_beside_viplanner_are_read_and_their_tags_are_not_run(tmp_path,
     (tmp_path / "model.yaml").write_text(YAML.replace("HARM", str(harm)))
     config = ViPlannerModel.from_pretrained(tmp_path, **ENCODER).config
     assert not harm.exists()
-    assert (config.fear_distance_m, config.fear_threshold) == (3.0, 1.75)
+    assert (config.fear_distance_m, config.fear_threshold) == (3.0, 1.7)
     assert (config.obstacle_loss_weight, config.goal_loss_weight) == (0.5, 4.0)
     assert (config.max_depth_m, config.image_height, config.image_width) == (12.0, 96, 128)
     assert "model.yaml: found no w_height, w_motion, w_goal: the published" in caplog.text
@@ -147,10 +146,13 @@ def test_settings_beside_viplanner_are_read_and_their_tags_are_not_run(tmp_path,
     [
         ("config: [1", "found .*expected YAML"),
         ("a: 1", "config: found none"),
-        ("config: {w_obs: much}", "obstacle_loss_weight: found 'much', expected a number"),
+        ("config: {w_obs: much}", "w_obs: found 'much', expected a number"),
         ("config: {rgb: true}", "rgb: found True"),
         ("config: {img_input_size: 96}", "img_input_size: found 96, expected rows and columns"),
-        ("config: {obstacle_thread: [1]}", r"fear_threshold: found \[1\], expected a number"),
+        ("config: {w_goal: [1]}", r"w_goal: found \[1\], expected a number"),
+        ("config: {fear_ahead: 3}", "found fear_ahead, expected fear_ahead_dist"),
+        ("config: {data_cfg: {max_depths: 3}}", "found max_depths, expected max_depth"),
+        ("config: {img_input_size: [a, 3]}", r"img_input_size: found \['a', 3\], expected rows"),
         ("x" * (2 << 20), "found 2097152 bytes"),
     ],
 )
