@@ -25,7 +25,7 @@ from internnav_hf.camera import stored_cameras
 from internnav_hf.data import DDPPOCollator, DDPPODataset
 from internnav_hf.data.formats.vln_n1.reader import training_groups
 from internnav_hf.data.tasks.common import DDPPO, check_groups
-from internnav_hf.evaluation.open_loop.ddppo import evaluate_ddppo_open_loop
+from internnav_hf.evaluation.open_loop.vln import evaluate_vln_open_loop
 from internnav_hf.training.ddppo import DDPPOArguments, start_ddppo, tell_steps
 from internnav_hf.training.trainer import NavTrainer, checkpoint_to_resume
 
@@ -90,7 +90,7 @@ def main(
     collator = DDPPOCollator()
 
     def open_loop(dataset: DDPPODataset, **drawn) -> dict[str, float]:
-        return evaluate_ddppo_open_loop(model, dataset, collator, **drawn)
+        return evaluate_vln_open_loop(model, dataset, collator, **drawn)
 
     NavTrainer(
         model=model,

@@ -2,9 +2,10 @@
 
 It goes 0.25 m ahead, turns 10 degrees or stops, or, with continuous actions, drives a short arc; it
 remembers in its recurrent state, which every robot has for itself. A step is also told as a line of
-20 points in its direction, which is followed until the next one, as in NavDP's benchmark.
-`as_benchmarked` follows NavDP's server instead, which forgets the state at every step, shows depth
-in metres, unscaled and with walls at 6.55 m where nothing is, and cuts x and y of the goal apart.
+20 points in its direction, for robots that follow paths, and as the motion that was meant, after
+which it must see again. `as_benchmarked` follows NavDP's server instead, which has the line
+followed, however far, forgets the state at every step, shows depth in metres, unscaled and with
+walls at 6.55 m where nothing is, and cuts x and y of the goal apart.
 
 Legend: L layers of the LSTM, C its width.
 """
@@ -52,12 +53,14 @@ class DDPPOStep:
     """`action` is 0 stop, 1 forward, 2 left, 3 right, or the numbers of a continuous action, in
     -1..1: forward and left as shares of the configuration's `forward_step_m` and `turn_angle_deg`.
     `path` (20, 2) leads there, in metres in the robot's frame, from (0, 0), where it stays to stop;
-    it goes on beyond the step. `value` estimates the return, None without that head.
+    it goes on beyond the step, which is `motion`, metres ahead and radians to the left; None as
+    benchmarked. `value` estimates the return, None without that head.
     """
 
     action: int | tuple[float, ...]
     path: np.ndarray
     value: float | None = None
+    motion: tuple[float, float] | None = None
     trajectories: None = None
     values: None = None
 
@@ -232,7 +235,8 @@ class DDPPOPolicy(GoalPolicy):
         for episode, after, action, value in rows:
             episode.state, episode.previous_action = after.clone(), action
             told = int(action) if config.is_discrete else tuple(action.tolist())
-            steps.append(DDPPOStep(told, self._path(told), value))
+            motion = None if self.as_benchmarked else self._motion(told)
+            steps.append(DDPPOStep(told, self._path(told), value, motion))
         return steps
 
     def _asked(self, xy: tuple[float, float]) -> tuple[float, float]:
@@ -255,13 +259,19 @@ class DDPPOPolicy(GoalPolicy):
         drawn = [torch.normal(*row[:2], generator=row[2]) for row in pairs]
         return [one.clamp(-1, 1) for one in drawn]
 
+    def _motion(self, action: int | tuple[float, ...]) -> tuple[float, float]:
+        """Metres ahead and radians to the left."""
+        config = self.model.config
+        turn = float(np.radians(config.turn_angle_deg))
+        ahead, left = _ENDS[action] if isinstance(action, int) else action
+        return ahead * config.forward_step_m, left * turn
+
     def _path(self, action: int | tuple[float, ...]) -> np.ndarray:
         """(20, 2) the line of an action, at most 1 m long; an arc's for a continuous one."""
-        config, shares = self.model.config, np.linspace(0, 1, NUM_POINTS)
+        shares = np.linspace(0, 1, NUM_POINTS)
         if isinstance(action, int):
             return shares[:, None] * np.array(_ENDS[action])
-        ahead = action[0] * config.forward_step_m
-        turn = np.radians(action[1] * config.turn_angle_deg)
+        ahead, turn = self._motion(action)
         if abs(turn) > abs(ahead):  # as good as on the spot
             return shares[:, None] * np.array([0.0, np.sign(turn)])
         turns = shares * turn

@@ -99,6 +99,13 @@ class GoalStep(Protocol):
         """Values (N,) of `trajectories`, higher is better; None without a critic."""
         ...
 
+    @property
+    def motion(self) -> tuple[float, float] | None:
+        """The step that is meant, metres ahead and radians to the left, after which the policy asks
+        to see again; None: it may be asked anywhere along `path`.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class DrivenPath:
@@ -110,6 +117,11 @@ class DrivenPath:
     def is_stop(self) -> bool:
         """Whether the path is to stay."""
         return not self.path.any()
+
+    @property
+    def motion(self) -> None:
+        """No step in particular."""
+        return None
 
 
 class GoalPolicy(Policy):

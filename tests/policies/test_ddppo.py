@@ -49,6 +49,10 @@ def test_actions_are_lines_of_20_points():
     assert all(step.path.shape == (20, 2) and not step.path[0].any() for step in steps)
     assert [step.is_stop for step in steps] == [True, False, False, False]
     assert isinstance(steps[0].value, float)
+    turn = np.radians(10)
+    assert [step.motion for step in steps] == [(0, 0), (0.25, 0), (0, turn), (0, -turn)]
+    benchmarked = choosing(ddppo_policy(as_benchmarked=True), 1)
+    assert benchmarked.act(SEEN, GOAL).motion is None  # NavDP's robot follows the line
 
 
 def test_each_robot_has_its_state_and_its_last_action():

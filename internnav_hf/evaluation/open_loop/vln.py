@@ -1,6 +1,7 @@
-"""Open loop: what Seq2Seq, CMA and RDP would do at each frame of held-out episodes, no simulator.
+"""Open loop: what models that say actions would do at each frame of held-out walks, no simulator.
 
-The views are those of the episode, whatever the model would have done: teacher forcing. The model
+Seq2Seq, CMA, RDP and DD-PPO's agent. The views are those of the walk, whatever the model would have
+done: teacher forcing. The model
 is compared, on the same frames, with
 
     majority    always the action that is most frequent in this set
@@ -69,7 +70,7 @@ def _answer_actions(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """One pass over whole episodes."""
     output = model(**batch)
     answers = {"actions": output.logits.argmax(-1)}
-    return answers if output.progress is None else answers | {"progress": output.progress}
+    return answers | {"progress": output["progress"]} if "progress" in output else answers
 
 
 @torch.no_grad()

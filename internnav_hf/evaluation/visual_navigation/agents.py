@@ -31,11 +31,13 @@ FAR_M = 5.0  # to a pixel without floor
 class Plan:
     """`path` (K, 2): what to drive, metres in the robot's frame, from (0, 0); standing still is one
     point. `trajectories` (N, K, 2) and their `values` (N,) by a critic, best first: for pictures.
+    `motion`: metres and radians after which to plan again, see `GoalStep`.
     """
 
     path: np.ndarray
     trajectories: np.ndarray | None = None
     values: np.ndarray | None = None
+    motion: tuple[float, float] | None = None
 
 
 class DrivingAgent(Protocol):
@@ -79,7 +81,7 @@ class PolicyAgent(DrivingAgent):
         """The policy's path, with all samples."""
         episodes = episodes_of(self.name, self.episodes, env_indices, observations, goals=goals)
         steps = self.policy.steps(episodes, observations, goals)
-        return [Plan(step.path, step.trajectories, step.values) for step in steps]
+        return [Plan(one.path, one.trajectories, one.values, one.motion) for one in steps]
 
 
 class StraightLine(DrivingAgent):

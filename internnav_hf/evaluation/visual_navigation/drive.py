@@ -45,7 +45,9 @@ class DrivingRules:
         True, "A robot slides along an obstacle that it meets, as physics would have it."
     )
     steps_per_plan: int = option(
-        4, "Control steps between plans: 0.3 m at full speed, near the 0.25 m of NavDP's frames."
+        4,
+        "Control steps between plans: 0.3 m at full speed, near the 0.25 m of NavDP's frames. "
+        "DD-PPO plans when its own step, 0.25 m or 10 degrees, is done.",
     )
     goal_marked_once: bool = option(
         False, "A pixel goal is marked in the first view only, and not again in every view."
@@ -106,10 +108,14 @@ class DrivingRun:
         x, y = world_to_robot(np.array(goal[:2]), pose)
         return PointGoal((float(x), float(y)))
 
-    def follow(self, path: np.ndarray) -> str | None:
-        """Follow `path` (K, 2), in the robot's frame, until the next plan; the ending, if any."""
+    def follow(self, path: np.ndarray, motion: tuple[float, float] | None = None) -> str | None:
+        """Follow `path` (K, 2), in the robot's frame, until the next plan; the ending, if any.
+
+        `motion`, metres and radians: plan when it is done, to the nearest control step at full
+        speed, instead of after `steps_per_plan`.
+        """
         path_world = robot_to_world(path, self.robot.pose)
-        for _ in range(self.rules.steps_per_plan):
+        for _ in range(self._control_steps(motion)):
             robot, rules = self.robot, self.rules
             speeds = track(path_world, robot.pose, rules.max_speed, rules.max_turn_rate)
             self.collisions.append(robot.step(*speeds))
@@ -118,6 +124,13 @@ class DrivingRun:
             if self.ending is not None:
                 break
         return self.ending
+
+    def _control_steps(self, motion: tuple[float, float] | None) -> int:
+        rules = self.rules
+        if motion is None:
+            return rules.steps_per_plan
+        seconds = max(abs(motion[0]) / rules.max_speed, abs(motion[1]) / rules.max_turn_rate)
+        return max(1, round(seconds / rules.control_period))
 
     @property
     def goal_distance(self) -> float:

@@ -1,6 +1,6 @@
 """Closed loop: an agent drives episodes in several environments in lockstep.
 
-All robots plan at the same moments, in one call, and then drive for the same control steps.
+All robots plan in one call, and then each drives until it plans again.
 """
 
 from collections.abc import Callable, Iterator
@@ -114,7 +114,7 @@ def run_agent(
         for (index, run), plan, *given in zip(runs.items(), plans, goals, views, strict=True):
             records[index].append(record_of(run, plan, *given))
             waits[index].append(wait)
-            if run.follow(plan.path) is not None:
+            if run.follow(plan.path, plan.motion) is not None:
                 on_finished(_finished(agent.name, run, records[index], waits[index]))
                 yield index
 

@@ -1,16 +1,17 @@
-"""Open loop of Seq2Seq, CMA and RDP on small walks: tiny models, and who knows the answers."""
+"""Open loop of models that say actions on small walks: tiny ones, and who knows the answers."""
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from internnav_hf.data import VLNCollator, VLNDataset
+from internnav_hf.data import DDPPOCollator, DDPPODataset, VLNCollator, VLNDataset
 from internnav_hf.evaluation.open_loop.vln import evaluate_vln_open_loop, summarize
 from internnav_hf.models.rdp.model import RDPPrediction
 from internnav_hf.models.vln.base import VLNOutput
 from internnav_hf.models.vln.processor import VLNProcessor, word_tokenizer
 from tests.data.vln_pe import WORDS, write_root
+from tests.tiny.ddppo import tiny_ddppo
 from tests.tiny.rdp import tiny_rdp
 from tests.tiny.vln import tiny_cma
 
@@ -128,3 +129,17 @@ def test_walks_of_different_lengths_weigh_by_their_frames():
         return {"labels": labels, "previous": labels, "actions": labels if right else 2 * labels}
 
     assert summarize([walk(1, True), walk(3, False)])["action_accuracy"] == 0.25
+
+
+def test_of_ddppo_it_is_the_same_in_any_batch_and_counts_steps(root):
+    model = tiny_ddppo().train()
+    dataset = DDPPODataset(root, model.config, cache_dir=root.parent / "cache")
+    one, three = (
+        evaluate_vln_open_loop(model, dataset, DDPPOCollator(), batch_size=size) for size in (1, 3)
+    )
+    assert one == pytest.approx(three)
+    assert one["num_frames"] == dataset.lengths.sum()
+    assert one["num_walks"] == len(dataset)
+    assert 0 <= one["action_accuracy"] <= 1
+    assert "progress_error" not in one
+    assert model.training

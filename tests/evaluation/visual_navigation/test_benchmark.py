@@ -302,7 +302,10 @@ class LeftOfTheGoal:
     def steps(self, episodes, observations, goals):
         assert all(seen["depth"].shape == (48, 64) for seen in observations)
         paths = [np.array([(0.0, 0.0), (goal.xy[0], goal.xy[1] + 0.1)]) for goal in goals]
-        return [SimpleNamespace(path=path, trajectories=None, values=None) for path in paths]
+        return [
+            SimpleNamespace(path=path, trajectories=None, values=None, motion=None)
+            for path in paths
+        ]
 
 
 def test_any_goal_policy_is_driven(tmp_path, monkeypatch):

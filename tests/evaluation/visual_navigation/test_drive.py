@@ -51,6 +51,21 @@ def test_standing_near_the_goal_is_arriving_and_far_from_it_being_stuck():
     assert len(far.collisions) == 30
 
 
+def test_a_step_that_is_meant_ends_the_plan():
+    drive = start_drive(**BESIDE)
+    done = []
+    for path, motion in (
+        (AHEAD, (0.25, 0)),
+        (AHEAD[:, ::-1], (0, np.radians(10))),
+        (STAND, (0, 0)),
+    ):
+        drive.follow(path, motion)
+        done.append(len(drive.collisions))
+    assert done == [3, 5, 6]  # 0.225 m and 8.6 degrees, as near as control steps come
+    assert drive.positions[-1][0] == pytest.approx(1.225)
+    assert np.degrees(drive.robot.pose[2]) == pytest.approx(8.6, abs=0.1)
+
+
 def test_passing_the_goal_at_full_speed_is_not_arriving():
     drive = start_drive(start=(1.0, 1.0, 0.0), goal=(3.0, 1.0, 0.0))
     assert drive_on(drive, lambda _: AHEAD) == STUCK  # at the wall behind it
