@@ -6,9 +6,9 @@
     ... --pairs graph --frame_stride 1                  # goals all around, not on the robot's path
     ... --model CHECKPOINT                              # go on from one, ours or released
 
-The network learns what its paths cost on maps, which are made once and cached. DATA is one of
-iPlanner's or ViPlanner's folders, or recorded walks of any format (`vln_n1`, ...). Defaults are the
-publications' (arXiv 2302.11434, 2310.00982; one GPU):
+The network learns what its paths cost on maps, made once and cached. DATA is one of iPlanner's or
+ViPlanner's folders, or walks of any format. Defaults are the publications' (arXiv 2302.11434,
+2310.00982; one GPU):
 
                   iplanner                            viplanner
     optimiser     AdamW 1e-4, decay 1e-3              SGD 2e-3, momentum 0.1, decay 1e-4
@@ -30,7 +30,7 @@ from transformers import set_seed
 from internnav_hf.arguments.training import NavTrainingArguments, option, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import PlannerCollator, PlannerDataset
-from internnav_hf.data.tasks.planner import training_groups
+from internnav_hf.data.tasks.planner import SECOND_IMAGES, training_groups
 from internnav_hf.evaluation.open_loop.planners import evaluate_planner_open_loop
 from internnav_hf.training.planners import (
     PairArguments,
@@ -67,7 +67,7 @@ class ModelArguments:
 
     model: str | None = option(None, "Planner to continue from: folder, file or Hub name.")
     model_config: str | None = option(None, "YAML or JSON file with other sizes, for a new model.")
-    use_semantics: bool = option(True, "viplanner: also see the classes' colours.")
+    second_image: Literal["semantics", "rgb", "none"] = option("semantics", "Seen by viplanner.")
 
 
 @dataclass
@@ -120,8 +120,8 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: PlannerTrai
     set_seed(args.seed)
 
     # ---------------------------------- model ---------------------------------
-    own = {"use_semantics": model_args.use_semantics} if args.planner == "viplanner" else {}
-    own = own if model_args.model is None else {}
+    own = {f"use_{kind}": kind == model_args.second_image for kind in SECOND_IMAGES}
+    own = own if args.planner == "viplanner" and model_args.model is None else {}
     model = start_planner(args.planner, own, model_args.model, model_args.model_config)
     config = model.config
 
@@ -131,7 +131,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: PlannerTrai
         "image_height": config.image_height,
         "image_width": config.image_width,
         "max_depth_m": config.max_depth_m,
-        "uses_semantics": len(model.encoders) > 1,
+        "second_image": model.second_image,
         "map_settings": map_settings(model, data_args.follows_ground, data_args.map_rule),
         "pairs": data_args.pairs or PAIRS[args.planner],
         "frame_stride": data_args.frame_stride,

@@ -20,7 +20,12 @@ from torch import Tensor
 from internnav_hf.camera import CameraSpec
 from internnav_hf.models.planners.config import ViPlannerConfig, iPlannerConfig
 from internnav_hf.models.planners.semantics import class_colours
-from internnav_hf.models.planners.views import depth_view, semantic_view, without_unknown_colours
+from internnav_hf.models.planners.views import (
+    depth_view,
+    rgb_view,
+    semantic_view,
+    without_unknown_colours,
+)
 from internnav_hf.policies.benchmarked import sent_depth
 from internnav_hf.policies.camera_contract import CameraContract
 from internnav_hf.policies.episodes import check_count, check_numbers
@@ -75,9 +80,9 @@ class PlannerEpisode:
 class PlannerPolicy(GoalPolicy):
     """See the module; for one robot (`reset`, `act`) or many (`start`, `steps`).
 
-    An observation has `rgb` (H, W, 3) uint8, which is only compared with the rest, and `depth`
-    (H, W) in metres; for a model of semantics also `semantics` (H, W, 3) uint8, the classes'
-    colours, unless a `segmenter` makes them of `rgb`. Settings:
+    An observation has `rgb` (H, W, 3) uint8, which is only compared with the rest unless the model
+    sees colours, and `depth` (H, W) in metres; for a model of semantics also `semantics` (H, W, 3)
+    uint8, the classes' colours, unless a `segmenter` makes them of `rgb`. Settings:
 
         farthest_goal_m: distance to which farther goals are drawn nearer; by default that of
             NavDP's servers, 5 m for iPlanner, 10 m for ViPlanner.
@@ -141,7 +146,7 @@ class PlannerPolicy(GoalPolicy):
     @property
     def needs_semantics(self) -> bool:
         """Whether observations need `semantics`."""
-        return len(self.model.encoders) > 1 and self.segmenter is None
+        return self.model.second_image == "semantics" and self.segmenter is None
 
     def start(self, name: str = "") -> PlannerEpisode:
         """A new episode of one robot; nothing is drawn, so `name` does not matter."""
@@ -188,7 +193,9 @@ class PlannerPolicy(GoalPolicy):
         if self.as_benchmarked:
             depth, farthest = sent_depth(depth), BENCHMARKED_MAX_DEPTH_M
         images = {"depth": depth_view(depth, *size, farthest)}
-        if len(self.model.encoders) > 1:
+        if self.model.second_image == "rgb":
+            images["rgb"] = rgb_view(np.asarray(rgb), *size)
+        elif self.model.second_image == "semantics":
             seen = observation["semantics"] if self.segmenter is None else self.segmenter(rgb)
             colours = np.asarray(checked_picture(seen, f"{where}: semantics"))
             images["semantics"] = semantic_view(self._known(colours), *size)

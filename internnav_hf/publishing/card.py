@@ -214,7 +214,9 @@ def describe(config: Any) -> list[str]:
         return [f"A {name}: RGB images of {size} pixels, depth and an instruction in, actions out."]
     if kind in ("internnav_iplanner", "internnav_viplanner"):
         size, name = f"{config.image_width}x{config.image_height}", _title(config)
-        seen = "depth and semantic" if getattr(config, "use_semantics", False) else "depth"
+        others = {"use_semantics": "depth and semantic", "use_rgb": "depth and RGB"}
+        found = [words for name, words in others.items() if getattr(config, name, False)]
+        seen = found[0] if found else "depth"
         return [f"{name.removesuffix('Model')}: {seen} images of {size} pixels in, paths out."]
     if kind in ("internnav_gnm", "internnav_vint", "internnav_nomad"):
         size, name = f"{config.image_width}x{config.image_height}", _title(config)

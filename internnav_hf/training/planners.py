@@ -107,7 +107,7 @@ def map_settings(
     """How maps that are not there are made for a planner: published of each, or those of shapes by
     `rule`.
     """
-    if len(model.encoders) > 1:
+    if model.second_image == "semantics":
         if rule is not None:
             raise ValueError(
                 f"--map_rule: found {rule}, expected none: a model of classes has maps of classes."

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,6 +13,8 @@ from internnav_hf.arguments.training import parse_arguments
 from internnav_hf.data.cost_maps.geometric import VIPLANNER, GeometricSettings
 from internnav_hf.data.cost_maps.semantic import SemanticSettings
 from internnav_hf.models.planners.config import ViPlannerConfig, iPlannerConfig
+from internnav_hf.policies.goals import PointGoal
+from internnav_hf.policies.loading import load_policy
 from internnav_hf.training.planners import (
     EndAtLowestRate,
     FreezeStatistics,
@@ -21,7 +24,7 @@ from internnav_hf.training.planners import (
 )
 from internnav_hf.training.tuning import parameter_groups
 from tests.recipes.launch import history
-from tests.recipes.planner import KINDS, held_out, options, recipe, write_base
+from tests.recipes.planner import GROUPS, KINDS, held_out, options, recipe, write_base
 from tests.tiny.planners import planner_batch, tiny_iplanner, tiny_viplanner
 
 
@@ -177,6 +180,23 @@ def test_maps_are_the_planners_own():
     assert map_settings(tiny_iplanner(), rule="viplanner") == VIPLANNER
     with pytest.raises(ValueError, match="--map_rule: found iplanner, expected none"):
         map_settings(tiny_viplanner(), rule="iplanner")
+
+
+def test_a_viplanner_of_colours_trains_and_drives_with_colours_and_depth_alone(base, tmp_path):
+    """Walks with colours but without classes, whose maps are made of shapes."""
+    walks = {"data_root": base / "iplanner", "groups": GROUPS["iplanner"][0], "max_steps": 1}
+    with pytest.raises(ValueError, match="scene_0: semantics: found no images, expected"):
+        train(options(base, tmp_path, "viplanner", **walks))
+    train(options(base, tmp_path, "viplanner", second_image="rgb", **walks))
+    policy = load_policy(tmp_path)
+    assert not policy.needs_semantics
+    seen = {"rgb": np.full((48, 64, 3), 90, np.uint8), "depth": np.full((48, 64), 3, np.float32)}
+    paths = [
+        policy.act(seen | {"rgb": rgb}, PointGoal((2.0, 0.0))).path
+        for rgb in (seen["rgb"], 255 - seen["rgb"])
+    ]
+    assert not np.array_equal(*paths)
+    assert "depth and RGB images" in (tmp_path / "README.md").read_text()
 
 
 def test_held_out_environments_are_told(base):

@@ -60,7 +60,7 @@ def test_a_viplanner_learns_from_written_semantics(tmp_path):
     files = sorted(folder.glob("videos/*/observation.images.semantics/*.png"))
     assert len(files) == len(sorted(folder.glob("videos/*/observation.images.depth/*.png")))
     assert named(np.asarray(Image.open(files[0])), "floor").any()
-    told = {"uses_semantics": True, "cache_dir": tmp_path / "cache"}
+    told = {"second_image": "semantics", "cache_dir": tmp_path / "cache"}
     dataset = PlannerDataset(tmp_path / "data", 96, 128, **told)
     sample, grid = dataset[0], dataset.places[0].grid
     assert sample["semantics"].shape == (3, 96, 128)

@@ -37,7 +37,14 @@ from internnav_hf.data.tasks.common import PLANNER
 from internnav_hf.data.tasks.planner_noise import ImageNoise
 from internnav_hf.data.tasks.planner_pairs import DrawnPairs, PairRules
 from internnav_hf.models.planners.semantics import class_colours
-from internnav_hf.models.planners.views import depth_view, semantic_view, without_unknown_colours
+from internnav_hf.models.planners.views import (
+    depth_view,
+    rgb_view,
+    semantic_view,
+    without_unknown_colours,
+)
+
+SECOND_IMAGES = ("semantics", "rgb")
 
 
 class PlannerDataset(Dataset):
@@ -45,7 +52,8 @@ class PlannerDataset(Dataset):
     ViPlanner, or recorded walks of any format; `groups` are some of its environments, or groups of
     walks.
 
-    `uses_semantics`: items have semantic images, and maps of recorded walks are made of classes.
+    `second_image`: what items have beside depth: "semantics", and then maps of recorded walks are
+    made of classes, or "rgb".
     `pairs`: "ahead", of which `frame_stride` frames are a step, or "graph", by `pair_rules`.
     `held_out_fraction` of the pairs are those of a dataset with `training=False`, the rest those of
     one for training, drawn by `seed`; with 0 both have all. `map_reach_m`: the map of an item ends
@@ -60,7 +68,7 @@ class PlannerDataset(Dataset):
         image_height: int = 360,
         image_width: int = 640,
         max_depth_m: float = 10.0,
-        uses_semantics: bool = False,
+        second_image: str | None = None,
         groups: Sequence[str] | None = None,
         pairs: str = "ahead",
         frame_stride: int = 1,
@@ -76,7 +84,10 @@ class PlannerDataset(Dataset):
     ):
         self.data_root = Path(data_root)
         self.image_height, self.image_width = image_height, image_width
-        self.max_depth_m, self.uses_semantics = max_depth_m, uses_semantics
+        self.max_depth_m, self.second_image = max_depth_m, second_image
+        if second_image not in (None, *SECOND_IMAGES):
+            raise ValueError(f"second_image: found {second_image!r}, expected {SECOND_IMAGES}")
+        uses_semantics = second_image == "semantics"
         self.map_reach_m = map_reach_m
         if pairs not in ("ahead", "graph"):
             raise ValueError(f"pairs: found {pairs!r}, expected 'ahead' or 'graph'")
@@ -88,10 +99,8 @@ class PlannerDataset(Dataset):
             Path(cache_dir or DEFAULT_CACHE),
             max_broken_fraction,
         )
-        for scene in self.places if uses_semantics else ():
-            if scene.semantics(scene.walks[0][0]) is None:
-                expected = "an image; a planner of depth alone needs none"
-                raise broken(self.data_root / scene.name, "semantics", "none", expected)
+        for scene in self.places if second_image else ():
+            self._seen(scene, scene.walks[0][0], "an image; a planner of depth alone needs none")
         self.noise, self.training, self.seed = noise, training, seed
         rules = pair_rules or PairRules()
         if uses_semantics:
@@ -167,23 +176,30 @@ class PlannerDataset(Dataset):
         }
         if grid.ground is not None:
             item["ground_map"] = _float(grid.ground)
-        if self.uses_semantics:
-            item["semantics"] = semantic_view(self._colours(scene, frame), *size)
+        if self.second_image == "semantics":
+            item["semantics"] = semantic_view(self._classes(scene, frame), *size)
+        elif self.second_image == "rgb":
+            item["rgb"] = rgb_view(self._seen(scene, frame), *size)
         if self.noise is not None and self.training:
             rng = np.random.default_rng([self.seed, self.epoch, index])
             item["depth"] = self.noise.depth(item["depth"], rng)
-            if self.uses_semantics:
+            if "semantics" in item:
                 item["semantics"] = self.noise.semantics(item["semantics"], rng)
         if is_mirrored:
-            item |= {key: item[key].flip(-1) for key in ("depth", "semantics") if key in item}
+            images = ("depth", *SECOND_IMAGES)
+            item |= {key: item[key].flip(-1) for key in images if key in item}
         return item
 
-    def _colours(self, scene: PlannerScene, frame: int) -> np.ndarray:
-        colours = scene.semantics(frame)
-        if colours is None:
+    def _seen(self, scene: PlannerScene, frame: int, expected: str = "an image") -> np.ndarray:
+        """(rows, columns, 3) the second image."""
+        seen = scene.rgb(frame) if self.second_image == "rgb" else scene.semantics(frame)
+        if seen is None:
             found = f"none of frame {frame}"
-            raise broken(self.data_root / scene.name, "semantics", found, "an image")
-        known, share = without_unknown_colours(colours, class_colours())
+            raise broken(self.data_root / scene.name, str(self.second_image), found, expected)
+        return seen
+
+    def _classes(self, scene: PlannerScene, frame: int) -> np.ndarray:
+        known, share = without_unknown_colours(self._seen(scene, frame), class_colours())
         if share > 0:
             found = f"{share:.0%} of the pixels of frame {frame} in colours of no class"
             expected = "colours of ViPlanner's table"
@@ -197,7 +213,7 @@ class PlannerCollator:
     Two samples of 360x640 pixels:
 
         depth            (2, 360, 640)     float32  metres, 0.2 to 10; 0 unknown
-        semantics        (2, 3, 360, 640)  uint8    the classes' colours, if it has any
+        semantics        (2, 3, 360, 640)  uint8    the classes' colours, or `rgb`, if it has any
         goal_point       (2, 3)            float32  [[2.1, 0.4, 0], [5.0, -1.2, 0]] m
         T_world_robot    (2, 4, 4)         float32  poses, m
         cost_map         (2, 481, 300)     float32  0 on free floor, to about 4; [x, y]

@@ -107,6 +107,8 @@ class ViPlannerConfig(PlannerConfig):
 
     Fields, besides those of `PlannerConfig`:
         use_semantics: whether it sees semantic images; published with and without.
+        use_rgb: whether it sees colours instead. Published with a frozen ResNet-50 of a segmenter;
+            here the encoder of semantic images learns from them.
     """
 
     model_type = "internnav_viplanner"
@@ -122,3 +124,9 @@ class ViPlannerConfig(PlannerConfig):
     fear_threshold: float = 1.7
     traversable_cost: float = 0.5
     use_semantics: bool = True
+    use_rgb: bool = False
+
+    def check(self) -> None:
+        """See `NavConfig.check`."""
+        super().check()
+        self.expect("use_rgb", not (self.use_rgb and self.use_semantics), "no use_semantics then")

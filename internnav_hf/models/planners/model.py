@@ -1,10 +1,10 @@
 """iPlanner (arXiv 2302.11434) and ViPlanner (arXiv 2310.00982): a path to a point from one view.
 
-A network answers a depth image, in ViPlanner also a semantic one, and a goal with a few keypoints
-and the fear that the path through them collides. It learns without labels: what the path costs on a
-map is differentiable. Differs from the published code: maps come with each sample, so that samples
-of all environments mix in a batch; `sample_mask`; two equal keypoints do not make ViPlanner's
-loss NaN (`guard_equal_keypoints`).
+A network answers a depth image, in ViPlanner also a semantic one or one of colours, and a goal with
+a few keypoints and the fear that the path through them collides. It learns without labels: what the
+path costs on a map is differentiable. Differs from the published code: maps come with each sample,
+so that samples of all environments mix in a batch; `sample_mask`; two equal keypoints do not make
+ViPlanner's loss NaN (`guard_equal_keypoints`).
 
 Legend: B samples, V valid samples, H and W rows and columns of images, K keypoints, N points of a
 path, X and Y cells of a map.
@@ -87,6 +87,8 @@ class PlannerModel(PushesWithCard, CountedLosses, BareRelease, PreTrainedModel):
     released_keys = staticmethod(released_keys)
     encoders: tuple[str, ...] = ("encoder",)
     """Names of the encoders, of depth first."""
+    second_image: str | None = None
+    """What else it sees, "semantics" or "rgb"."""
     statistics_are_frozen = False
     """Whether batch norm uses its stored statistics in training, too."""
 
@@ -134,13 +136,17 @@ class PlannerModel(PushesWithCard, CountedLosses, BareRelease, PreTrainedModel):
         }
 
     def predict(
-        self, depth: Tensor, goal_point: Tensor, semantics: Tensor | None = None
+        self,
+        depth: Tensor,
+        goal_point: Tensor,
+        semantics: Tensor | None = None,
+        rgb: Tensor | None = None,
     ) -> PlannerPath:
         """The path to `goal_point` (B, 3) from `depth` (B, H, W) in metres, 0 where unknown, and
-        for a model that uses them `semantics` (B, 3, H, W), the classes' colours, as bytes or
-        floats in [0, 1].
+        for a model that uses them `semantics` (B, 3, H, W), the classes' colours, or `rgb`, those
+        of the view, as bytes or floats in [0, 1].
         """
-        images = self._images(depth, goal_point, semantics)
+        images = self._images(depth, goal_point, {"semantics": semantics, "rgb": rgb})
         pairs = zip(self.encoders, images, strict=True)
         features = [self.get_submodule(name)(image) for name, image in pairs]
         keypoints, fear = self.decoder(torch.cat(features, dim=1), goal_point)
@@ -157,6 +163,7 @@ class PlannerModel(PushesWithCard, CountedLosses, BareRelease, PreTrainedModel):
         map_resolution: Tensor,
         ground_map: Tensor | None = None,
         semantics: Tensor | None = None,
+        rgb: Tensor | None = None,
         is_mirrored: Tensor | None = None,
         sample_mask: Tensor | None = None,
         num_samples_in_batch: Tensor | int | None = None,
@@ -173,12 +180,13 @@ class PlannerModel(PushesWithCard, CountedLosses, BareRelease, PreTrainedModel):
         mask = depth.new_ones(len(depth), dtype=torch.bool) if sample_mask is None else sample_mask
         batch = {"depth": depth, "goal": goal_point, "pose": T_world_robot, "costs": cost_map}
         batch |= {"origin": map_origin, "resolution": map_resolution, "ground": ground_map}
-        batch |= {"semantics": semantics, "mirrored": is_mirrored}
+        batch |= {"semantics": semantics, "rgb": rgb, "mirrored": is_mirrored}
         batch = {name: None if value is None else value[mask] for name, value in batch.items()}
         side = torch.ones_like(batch["goal"])
         if batch["mirrored"] is not None:
             side[:, 1] -= 2 * batch["mirrored"].to(side)
-        path = self.predict(batch["depth"], batch["goal"] * side, batch["semantics"])
+        seen = batch["semantics"], batch["rgb"]
+        path = self.predict(batch["depth"], batch["goal"] * side, *seen)
         waypoints = path.waypoints * side[:, None]
         costs = CostMap(batch["costs"], batch["origin"], batch["resolution"], batch["ground"])
         found = path_costs(waypoints, batch["goal"], batch["pose"], costs, self.config)
@@ -225,15 +233,16 @@ class PlannerModel(PushesWithCard, CountedLosses, BareRelease, PreTrainedModel):
         }
 
     def _images(
-        self, depth: Tensor, goal_point: Tensor, semantics: Tensor | None
+        self, depth: Tensor, goal_point: Tensor, others: dict[str, Tensor | None]
     ) -> tuple[Tensor, ...]:
         """Inputs (B, 3, H, W) of the encoders; ValueError for shapes other than the
         configuration's.
         """
         size = (self.config.image_height, self.config.image_width)
         given = {"depth": (depth, size), "goal_point": (goal_point, (3,))}
-        if len(self.encoders) > 1:
-            given["semantics"] = (semantics, (3, *size))
+        second = None if self.second_image is None else others[self.second_image]
+        if self.second_image is not None:
+            given[self.second_image] = (second, (3, *size))
         for name, (tensor, expected) in given.items():
             if tensor is None or tuple(tensor.shape[1:]) != expected:
                 found = None if tensor is None else tuple(tensor.shape)
@@ -241,10 +250,10 @@ class PlannerModel(PushesWithCard, CountedLosses, BareRelease, PreTrainedModel):
                 model = type(self).__name__
                 raise ValueError(f"{model}: {name}: found {found}, expected (B, {sizes}).")
         images = (depth[:, None].expand(-1, 3, -1, -1).to(self.dtype),)
-        if len(self.encoders) < 2:
+        if second is None:
             return images
-        scale = 1 if semantics.is_floating_point() else 255
-        return (*images, semantics.to(self.dtype) / scale)
+        scale = 1 if second.is_floating_point() else 255
+        return (*images, second.to(self.dtype) / scale)
 
     @property
     def dummy_inputs(self) -> dict[str, Tensor]:
@@ -261,9 +270,9 @@ class PlannerModel(PushesWithCard, CountedLosses, BareRelease, PreTrainedModel):
             "map_origin": torch.tensor([[-2.0, -2.5]]).expand(2, 2).clone(),
             "map_resolution": torch.full((2,), 0.1),
         }
-        if len(self.encoders) > 1:
+        if self.second_image is not None:
             shape = (2, 3, *size)
-            inputs["semantics"] = torch.randint(256, shape, generator=generator).byte()
+            inputs[self.second_image] = torch.randint(256, shape, generator=generator).byte()
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 
 
@@ -275,14 +284,16 @@ class iPlannerModel(PlannerModel):
 
 
 class ViPlannerModel(PlannerModel):
-    """ViPlanner, with semantic images or without."""
+    """ViPlanner, with semantic images, with colours, or without both."""
 
     config_class = ViPlannerConfig
     config: ViPlannerConfig
 
     def __init__(self, config: ViPlannerConfig):
         if config.use_semantics:
-            self.encoders = ("encoder_depth", "encoder_sem")
+            self.encoders, self.second_image = ("encoder_depth", "encoder_sem"), "semantics"
+        elif config.use_rgb:
+            self.encoders, self.second_image = ("encoder_depth", "encoder_rgb"), "rgb"
         super().__init__(config)
 
     @classmethod

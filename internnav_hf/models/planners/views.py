@@ -33,6 +33,14 @@ def semantic_view(colours: np.ndarray, height: int, width: int) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
+def rgb_view(picture: np.ndarray, height: int, width: int) -> Tensor:
+    """(3, H, W) bytes of a `picture` (rows, columns, 3), resized bilinearly as depth is."""
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
 def without_unknown_colours(colours: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, float]:
     """`colours` (rows, columns, 3) with `UNKNOWN_CLASS` where they are none of `known` (C, 3), and
     the share of such pixels.

@@ -120,8 +120,9 @@ def test_on_maps_of_classes_costs_are_counted_from_that_of_the_ground(tmp_path):
     assert len(pairs_of_graph(scene, PairRules(ground_cost=0.5), np.random.default_rng(0)))
     write_viplanner(tmp_path)
     told = {"cache_dir": tmp_path / "cache", **SMALL}
-    costs = [PlannerDataset(tmp_path, uses_semantics=s, **told).drawn.rules for s in (0, 1)]
-    assert [rules.ground_cost for rules in costs] == [0.0, 0.5]
+    for second_image, cost in ((None, 0.0), ("semantics", 0.5)):
+        dataset = PlannerDataset(tmp_path, second_image=second_image, **told)
+        assert dataset.drawn.rules.ground_cost == cost
 
 
 def test_a_sample_of_iplanners_data(tmp_path):
@@ -168,7 +169,7 @@ def test_a_mirrored_sample_is_the_mirror_image(tmp_path):
     depth, _ = views(0.0)
     depth[:, :20] = 1.0
     np.save(folder / "depth" / "0000_cam0.npy", 1000 * depth)
-    told = {"uses_semantics": True, "cache_dir": tmp_path / "cache"}
+    told = {"second_image": "semantics", "cache_dir": tmp_path / "cache"}
     dataset = PlannerDataset(tmp_path, image_height=48, image_width=64, **told)
     dataset.pairs = np.array([[0, 0, 6, 0], [0, 0, 6, 1]])
     plain, mirrored = dataset[0], dataset[1]
@@ -229,7 +230,7 @@ def test_later_stages_have_other_pairs_as_many_and_none_that_are_held_out(tmp_pa
 
 def test_images_are_damaged_in_training_alone(tmp_path):
     write_viplanner(tmp_path)
-    told = {"uses_semantics": True, "cache_dir": tmp_path / "cache", **SMALL}
+    told = {"second_image": "semantics", "cache_dir": tmp_path / "cache", **SMALL}
     told["noise"] = ImageNoise(depth_pixels=0.5, black_share=1.0)
     train, other = (PlannerDataset(tmp_path, training=t, **told) for t in (True, False))
     assert not train[0]["semantics"].any()
@@ -254,7 +255,7 @@ def test_colours_of_no_class_are_an_error(tmp_path):
     folder = write_viplanner(tmp_path)
     odd = np.full((48, 64, 3), 7, np.uint8)
     Image.fromarray(odd).save(folder / "semantics" / "0001_cam1.png")
-    dataset = PlannerDataset(tmp_path, uses_semantics=True, cache_dir=tmp_path, **SMALL)
+    dataset = PlannerDataset(tmp_path, second_image="semantics", cache_dir=tmp_path, **SMALL)
     index = dataset.pairs[:, 1].tolist().index(1)
     with pytest.raises(ValueError, match=r"home: semantics: found .*% of the pixels of frame 1"):
         dataset[index]
@@ -264,9 +265,11 @@ def test_colours_of_no_class_are_an_error(tmp_path):
     ("changes", "told"),
     [
         (
-            {"uses_semantics": True},
-            "indoor: semantics: found none, expected an image; a planner of",
+            {"second_image": "semantics"},
+            "indoor: semantics: found none of frame 0, expected an image; a planner of",
         ),
+        ({"second_image": "rgb"}, "indoor: rgb: found none of frame 0, expected an image; a pl"),
+        ({"second_image": "colours"}, "second_image: found 'colours', expected"),
         ({"pairs": "all"}, "pairs: found 'all'"),
         ({"groups": ["outdoor"]}, "there is no environment outdoor"),
         ({"data_root": "nowhere"}, "nowhere: folder: found none"),

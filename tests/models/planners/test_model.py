@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from internnav_hf.models.planners.config import ViPlannerConfig, iPlannerConfig
 from internnav_hf.models.planners.cost import CostMap, fear_labels, footprint, path_costs
+from internnav_hf.models.planners.model import ViPlannerModel
 from internnav_hf.models.planners.spline import spline, straight_path
 from tests.tiny.planners import SIZES, tiny_viplanner
 
@@ -94,6 +95,25 @@ def test_semantics_matter_only_to_those_that_use_them():
     alone = tiny_viplanner(use_semantics=False)
     assert "semantics" not in alone.dummy_inputs
     assert [name for name, _ in alone.named_children()] == ["encoder", "decoder"]
+
+
+def test_colours_may_take_the_place_of_classes(tmp_path):
+    model = tiny_viplanner(use_semantics=False, use_rgb=True)
+    batch = model.dummy_inputs
+    assert batch["rgb"].shape == (2, 3, 96, 128)
+    model(**batch).loss.backward()
+    assert all(weight.grad.isfinite().all() for weight in model.parameters())
+    model.save_pretrained(tmp_path)
+    seen = batch["depth"], batch["goal_point"]
+    with torch.no_grad():
+        path = ViPlannerModel.from_pretrained(tmp_path).predict(*seen, rgb=batch["rgb"])
+        other = model.predict(*seen, rgb=255 - batch["rgb"])
+        assert_close(path.keypoints, model.predict(*seen, rgb=batch["rgb"]).keypoints)
+    assert not torch.equal(path.keypoints, other.keypoints)
+    with pytest.raises(ValueError, match=r"rgb: found None, expected \(B, 3, 96, 128\)"):
+        model.predict(*seen, batch["rgb"])
+    with pytest.raises(ValueError, match="use_rgb: found True, expected no use_semantics"):
+        tiny_viplanner(use_rgb=True)
 
 
 def test_inputs_of_other_shapes_are_named():

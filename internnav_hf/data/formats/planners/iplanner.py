@@ -96,6 +96,9 @@ class IPlannerScene:
     def semantics(self, frame: int) -> None:
         """There are none."""
 
+    def rgb(self, frame: int) -> None:
+        """There are none."""
+
     @cached_property
     def grid(self) -> GridMap:
         """The published map in the folder, or one built here."""

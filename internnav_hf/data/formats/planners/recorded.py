@@ -84,6 +84,11 @@ class RecordedScene:
             raise broken(path, "size", found, f"{size[0]}x{size[1]} as of the depth")
         return np.asarray(colours)
 
+    def rgb(self, frame: int) -> np.ndarray | None:
+        """(rows, columns, 3) uint8 the view in colours, if the format has any."""
+        row, number = self._place(frame)
+        return np.asarray(row.image(number)) if row.has("rgb_file") else None
+
     @cached_property
     def grid(self) -> GridMap:
         """Made once, in the cache folder."""

@@ -55,6 +55,10 @@ class PlannerScene(Protocol):
         """(rows, columns, 3) uint8 colours of the classes at the pixels of `depth`, if known."""
         ...
 
+    def rgb(self, frame: int) -> np.ndarray | None:
+        """(rows, columns, 3) uint8 the view in colours, of whatever size, if there is any."""
+        ...
+
 
 @dataclass(frozen=True)
 class Pinhole:

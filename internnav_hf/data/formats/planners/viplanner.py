@@ -111,6 +111,9 @@ class ViPlannerScene:
         poses = (self.poses[frame], self.semantic_poses[frame])
         return warped(colours, self.depth(frame), *matrices, *poses)
 
+    def rgb(self, frame: int) -> None:
+        """There are none."""
+
     @cached_property
     def grid(self) -> GridMap:
         """The published map in the folder, of classes or of shapes as the settings are if there are
