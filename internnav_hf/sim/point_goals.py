@@ -27,6 +27,7 @@ from internnav_hf.geometry import (
     world_to_robot,
     wrap_angle,
 )
+from internnav_hf.models.ddppo.views import scaled_depth, sized_rgb
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.render import Renderer
 from internnav_hf.sim.scenes import Scene, SceneConfig, generate_scene, load_scene
@@ -62,7 +63,7 @@ class PointGoalTask:
     """Scenes and how one drives through them; can be pickled, so that each process builds its own.
 
     `sources` are seeds of generated scenes or paths of meshes; depths in `depth_range_m` become
-    0 .. 1.
+    0 .. 1. The camera's views are shown with `view_size` (rows, columns), by default its own.
     """
 
     sources: tuple[int | str, ...]
@@ -71,6 +72,27 @@ class PointGoalTask:
     config: SceneConfig = field(default_factory=SceneConfig)
     rules: PointGoalRules = field(default_factory=PointGoalRules)
     grid_resolution_m: float = 0.05
+    view_size: tuple[int, int] | None = None
+
+    @property
+    def image_height(self) -> int:
+        """Rows of what is shown."""
+        return self.camera.height if self.view_size is None else self.view_size[0]
+
+    @property
+    def image_width(self) -> int:
+        """Columns of what is shown."""
+        return self.camera.width if self.view_size is None else self.view_size[1]
+
+    @property
+    def min_depth_m(self) -> float:
+        """What is shown as 0."""
+        return self.depth_range_m[0]
+
+    @property
+    def max_depth_m(self) -> float:
+        """What is shown as 1."""
+        return self.depth_range_m[1]
 
     @property
     def cameras(self) -> list[CameraSpec]:
@@ -138,7 +160,7 @@ class PointGoalEnv(gymnasium.Env[Observation, int]):
         self.task, self.rules, self._places = task, task.rules, places
         self._seed: int | None = seed
         self.action_space = spaces.Discrete(NUM_ACTIONS)
-        size = (task.camera.height, task.camera.width)
+        size = (task.image_height, task.image_width)
         self.observation_space = spaces.Dict(
             {
                 "pointgoal": spaces.Box(-np.inf, np.inf, (2,), np.float32),
@@ -240,14 +262,16 @@ class PointGoalEnv(gymnasium.Env[Observation, int]):
         return float(space.lookup(metres, self._xy, outside=np.inf))
 
     def _observe(self) -> Observation:
-        camera, (near, far) = self.task.camera, self.task.depth_range_m
+        camera = self.task.camera
         pose = (float(self._xy[0]), float(self._xy[1]), self._yaw)
         T_world_camera = camera_pose(*pose, camera.height_m, np.radians(camera.pitch_deg))
         view = self.place.renderer.render(T_world_camera, camera)
-        depth = (view.depth.clip(near, far) - near) / (far - near)
+        depth, rgb = scaled_depth(view.depth, self.task).numpy(), view.rgb
+        if rgb.shape[:2] != depth.shape[:2]:
+            rgb = sized_rgb(rgb, self.task).numpy()
         x, y = world_to_robot(self._goal, pose)
         goal = np.array([np.hypot(x, y), np.arctan2(y, x)], dtype=np.float32)
-        return {"pointgoal": goal, "depth": depth[..., None].astype(np.float32), "rgb": view.rgb}
+        return {"pointgoal": goal, "depth": depth, "rgb": rgb}
 
     def _info(self) -> dict[str, Any]:
         spl = self._success * self._shortest / max(self._shortest, self._walked)

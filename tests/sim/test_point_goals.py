@@ -5,7 +5,7 @@ from gymnasium.utils.env_checker import check_env
 from internnav_hf.camera import CameraSpec
 from internnav_hf.geometry import Action, camera_pose
 from internnav_hf.models.ddppo.config import DDPPOConfig
-from internnav_hf.models.ddppo.views import scaled_depth
+from internnav_hf.models.ddppo.views import scaled_depth, sized_rgb
 from internnav_hf.sim.navigation import NavigableSpace
 from internnav_hf.sim.point_goals import Place, Places, PointGoalEnv, PointGoalRules, PointGoalTask
 from internnav_hf.sim.render import Renderer
@@ -30,8 +30,10 @@ class Hall(Places):
         self.metres = self._metres
 
 
-def environment(place, seed=0, depth_range_m=(0.0, 10.0), **rules):
-    task = PointGoalTask((0,), CAMERA, depth_range_m, rules=PointGoalRules(**rules))
+def environment(place, seed=0, depth_range_m=(0.0, 10.0), view_size=None, **rules):
+    task = PointGoalTask(
+        (0,), CAMERA, depth_range_m, rules=PointGoalRules(**rules), view_size=view_size
+    )
     return PointGoalEnv(task, Hall(place), seed)
 
 
@@ -131,14 +133,17 @@ def test_depth_is_scaled(place):
     np.testing.assert_allclose(part, (whole * 10 - 1).clip(0, 2) / 2, atol=1e-6)
 
 
-def test_a_policy_scales_depth_alike(place):
-    env = environment(place, depth_range_m=(0.5, 5.0))
+@pytest.mark.parametrize("size", [(12, 16), (6, 6)])
+def test_a_policy_scales_views_alike(place, size):
+    env = environment(place, depth_range_m=(0.5, 5.0), view_size=size)
     env.reset()
     camera, (x, y, yaw) = CAMERA, env.state()["pose"]
-    seen = place.renderer.render(camera_pose(x, y, yaw, camera.height_m, 0.0), camera).depth
-    config = DDPPOConfig(image_height=12, image_width=16, min_depth_m=0.5, max_depth_m=5.0)
-    found = env.restore(env.state())["depth"]
-    np.testing.assert_allclose(found, scaled_depth(seen, config), atol=1e-6)
+    view = place.renderer.render(camera_pose(x, y, yaw, camera.height_m, 0.0), camera)
+    sizes = dict(zip(("image_height", "image_width"), size, strict=True))
+    config = DDPPOConfig(**sizes, min_depth_m=0.5, max_depth_m=5.0)
+    found = env.restore(env.state())
+    np.testing.assert_allclose(found["depth"], scaled_depth(view.depth, config), atol=1e-6)
+    np.testing.assert_array_equal(found["rgb"], sized_rgb(view.rgb, config))
 
 
 def test_starts_and_goals_are_as_far_as_asked(place):

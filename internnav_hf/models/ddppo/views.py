@@ -1,16 +1,39 @@
 """Views and goals as DD-PPO's agent takes them, in training as on a robot."""
 
 import math
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from internnav_hf.models.ddppo.config import DDPPOConfig
+
+class Sizes(Protocol):
+    """The part of `DDPPOConfig` that views need."""
+
+    @property
+    def image_height(self) -> int:
+        """Rows."""
+        ...
+
+    @property
+    def image_width(self) -> int:
+        """Columns."""
+        ...
+
+    @property
+    def min_depth_m(self) -> float:
+        """What becomes 0."""
+        ...
+
+    @property
+    def max_depth_m(self) -> float:
+        """What becomes 1."""
+        ...
 
 
-def scaled_depth(depth: np.ndarray, config: DDPPOConfig, metres: bool = False) -> Tensor:
+def scaled_depth(depth: np.ndarray, config: Sizes, metres: bool = False) -> Tensor:
     """(..., h, w, 1) in 0..1 of the model's size, from `depth` (..., H, W) in metres, 0, NaN or
     infinite where unknown; `metres` leaves it in metres, unclipped.
 
@@ -30,7 +53,7 @@ def scaled_depth(depth: np.ndarray, config: DDPPOConfig, metres: bool = False) -
     return (mean.clamp(low, high) - low) / (high - low)
 
 
-def sized_rgb(rgb: np.ndarray, config: DDPPOConfig) -> Tensor:
+def sized_rgb(rgb: np.ndarray, config: Sizes) -> Tensor:
     """(h, w, 3) uint8 of the model's size, from `rgb` (H, W, 3) uint8; means over areas."""
     seen = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].float()
     sized = F.interpolate(seen, (config.image_height, config.image_width), mode="area")

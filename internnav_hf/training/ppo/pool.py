@@ -32,7 +32,7 @@ class EnvironmentPool:
         self, task: PointGoalTask, seeds: Sequence[int], views: Sequence[str], num_workers: int
     ):
         """Start the environments."""
-        size, count = (task.camera.height, task.camera.width), len(seeds)
+        size, count = (task.image_height, task.image_width), len(seeds)
         shapes = {"pointgoal": (2,), "depth": (*size, 1), "rgb": (*size, 3)}
         names = ("pointgoal", *views)
         self.board = {

@@ -85,7 +85,9 @@ class PPOArguments:
 
 @dataclass
 class SceneArguments:
-    """Where PPO drives, and with which camera; the images have the model's size."""
+    """Where PPO drives, and with which camera. It renders as large as those of the model's data,
+    if it has seen any, and shows the model's size, as data and robots do.
+    """
 
     scenes: int = option(200, "Generated scenes.", low=1)
     density: str = option("medium", "Their clutter.", choices=tuple(DENSITIES))
@@ -128,13 +130,15 @@ class SceneArguments:
             config=self._scene_config(),
             rules=rules,
             grid_resolution_m=self.grid_resolution,
+            view_size=(model.image_height, model.image_width),
         )
 
     def _camera(self, model: DDPPOConfig) -> CameraSpec:
-        known = cameras_of(model.camera) or (CameraSpec(height_m=0.88),)
+        size = {"width": model.image_width, "height": model.image_height}
+        known = cameras_of(model.camera) or (CameraSpec(height_m=0.88, **size),)
         chosen = {"height_m": self.camera_height, "hfov_deg": self.hfov, "pitch_deg": self.pitch}
         chosen = {name: value for name, value in chosen.items() if value is not None}
-        return replace(known[0], width=model.image_width, height=model.image_height, **chosen)
+        return replace(known[0], **chosen)
 
     def _scene_config(self) -> SceneConfig:
         if self.num_rooms is None and self.num_objects is None:

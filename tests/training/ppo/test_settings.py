@@ -32,11 +32,12 @@ def test_the_task_of_a_model():
         image_height=96,
         image_width=128,
         turn_angle_deg=15.0,
-        camera=CameraSpec(height_m=0.5, hfov_deg=90).to_dict(),
+        camera=CameraSpec(width=64, height=64, height_m=0.5, hfov_deg=90).to_dict(),
     )
     task = SceneArguments(pitch=10).task(cloned, seed=0)
-    camera = CameraSpec(width=128, height=96, height_m=0.5, hfov_deg=90, pitch_deg=10)
+    camera = CameraSpec(width=64, height=64, height_m=0.5, hfov_deg=90, pitch_deg=10)
     assert (task.camera, task.rules.turn_angle_deg) == (camera, 15)
+    assert task.view_size == (96, 128)  # the data's view, in the model's size
     assert SceneArguments(meshes=["a.glb"]).task(config, seed=0).sources == ("a.glb",)
 
 
