@@ -148,9 +148,8 @@ $(FOLLOWERS)/report.html: $(FOLLOWERS)/seq2seq/.complete $(FOLLOWERS)/cma/.compl
 # NavDP and the walks are those of its own demo; DD-PPO clones discrete steps in the same rooms.
 $(SYSTEM1)/actions/.complete: | $(ENV)
 	$(BIN)/python scripts/make_dataset.py --format vln_pe --out $(SYSTEM1)/actions --seed 0 \
-	  --scenes 200 --held-out-scenes 20 --episodes 6 --instructions 1 --density medium hard \
-	  --width 128 --height 96 --pitch 30 --look-down-pitch 30 --image_files true \
-	  --exploration 0.05 --turn-deg 10
+	  --scenes 100 --held-out-scenes 8 --episodes 6 --instructions 1 --density medium hard \
+	  --width 128 --height 96 --pitch 30 --look-down-pitch 30 --exploration 0.1 --turn-deg 10
 	@touch $@
 
 $(SYSTEM1)/iplanner/.complete: recipes/demo_planner_iplanner.yaml recipes/demo_planner_iplanner_model.yaml $(NAVDP)/data/.complete | $(ENV)
