@@ -18,8 +18,8 @@ from internnav_hf.sim.scenes import Scene
 
 BASELINE_COLORS = {
     "random": "#e8890c",
-    "forward": "#868e96",
-    "straight-line": "#868e96",
+    "forward": "#495057",
+    "straight-line": "#495057",
     "oracle": "#2b8a3e",
 }
 MODEL_COLORS = ("#1c7ed6", "#d6336c", "#7048e8", "#0c8599", "#5c940d", "#a61e4d", "#8d4a1f")
@@ -83,8 +83,7 @@ def draw_side_by_side(
 
     plan, T_pixel_world = top_down(scene, PLAN_PIXELS_PER_METRE)
     low, high = _window(plan, T_pixel_world, rollouts, margin_m)
-    num_columns = min(len(rollouts), MAPS_IN_A_ROW)
-    num_rows = -(-len(rollouts) // num_columns)
+    num_rows, num_columns = grid_of(len(rollouts))
     height = MAP_WIDTH * float(np.clip((high - low)[1] / (high - low)[0], 0.4, 1.6))
     figure = Figure(figsize=(MAP_WIDTH * num_columns, (height + TITLE_HEIGHT) * num_rows))
     panels = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
@@ -102,6 +101,12 @@ def draw_side_by_side(
         title = f"{plain(rollout.agent)}\n{plain(rollout.outcome)}"
         axes.set_title(title, color=color, fontsize=8, fontweight="bold", y=1.0, pad=3)
     return png(figure, is_tight=False)
+
+
+def grid_of(num_maps: int) -> tuple[int, int]:
+    """Rows and columns of so many maps, rows as equally long as can be: 7 are 4 and 3."""
+    num_rows = -(-num_maps // MAPS_IN_A_ROW)
+    return num_rows, -(-num_maps // num_rows)
 
 
 def _window(
@@ -171,6 +176,7 @@ def _draw_task(plot: PlanAxes, rollout: StoredRollout, success_distance: float) 
     angle = np.linspace(0, 2 * np.pi, 60)
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1) * success_distance
     plot.plot(circle + rollout.goal_xy, ":", color="#f08c00", lw=1.6, zorder=3)
+    plot.plot(rollout.reference_path, "-", color="white", lw=2.6, alpha=0.6, zorder=4.5)
     plot.plot(rollout.reference_path, "--", color="black", lw=1.3, label="reference", zorder=5)
     style = {"marker": "*", "ms": 15, "mfc": "#ffd43b", "mec": "black", "ls": "none"}
     plot.plot([rollout.goal_xy], label="goal", zorder=8, **style)
@@ -195,7 +201,7 @@ def _draw_path(
     label = plain(f"{rollout.agent} ({rollout.outcome})")
     plot.plot(rollout.positions, "-", color=color, lw=width, label=label, zorder=order)
     marker = "s" if is_success else "X"
-    plot.plot(rollout.positions[-1:], marker, color=color, ms=8, mec="white", zorder=7)
+    plot.plot(rollout.positions[-1:], marker, color=color, ms=8, mec="white", zorder=9)
 
 
 def draw_decision(

@@ -15,6 +15,7 @@ from internnav_hf.evaluation.agents import OracleAgent, RandomWalker
 from internnav_hf.evaluation.drawing import (
     BUNDLE_COLOR,
     draw_decision,
+    grid_of,
     overlay_heatmap,
     plot_training_curve,
 )
@@ -156,6 +157,16 @@ def test_tables_of_trajectories_leave_out_what_was_not_measured():
     assert rows["dual: mean path"] == ["0.50 m", "1.25 m", "-", "-"]
     assert rows["straight to System2's pixel"] == ["0.75 m", "-", "-", "-"]
     assert rows["the expert's path"] == ["-"] * 4
+
+
+def test_maps_side_by_side_fill_their_rows():
+    assert [grid_of(count) for count in (1, 5, 6, 7, 10)] == [
+        (1, 1),
+        (1, 5),
+        (2, 3),
+        (2, 4),
+        (2, 5),
+    ]
 
 
 def test_a_training_curve_is_a_picture():
