@@ -36,7 +36,7 @@ from internnav_hf.policies.observations import (
     checked_pose,
     place_of,
 )
-from internnav_hf.policies.policy import GoalPolicy
+from internnav_hf.policies.policy import DrivenPath, GoalPolicy
 
 if TYPE_CHECKING:
     from internnav_hf.models.ddppo.model import DDPPOModel
@@ -49,7 +49,7 @@ _ENDS = {STOP: (0.0, 0.0), FORWARD: (1.0, 0.0), LEFT: (0.0, 1.0), RIGHT: (0.0, -
 
 
 @dataclass(frozen=True)
-class DDPPOStep:
+class DDPPOStep(DrivenPath):
     """`action` is 0 stop, 1 forward, 2 left, 3 right, or the numbers of a continuous action, in
     -1..1: forward and left as shares of the configuration's `forward_step_m` and `turn_angle_deg`.
     `path` (20, 2) leads there, in metres in the robot's frame, from (0, 0), where it stays to stop;
@@ -58,16 +58,10 @@ class DDPPOStep:
     """
 
     action: int | tuple[float, ...]
-    path: np.ndarray
     value: float | None = None
     motion: tuple[float, float] | None = None
     trajectories: None = None
     values: None = None
-
-    @property
-    def is_stop(self) -> bool:
-        """Whether the step is to stay."""
-        return not self.path.any()
 
 
 @dataclass
@@ -236,7 +230,7 @@ class DDPPOPolicy(GoalPolicy):
             episode.state, episode.previous_action = after.clone(), action
             told = int(action) if config.is_discrete else tuple(action.tolist())
             motion = None if self.as_benchmarked else self._motion(told)
-            steps.append(DDPPOStep(told, self._path(told), value, motion))
+            steps.append(DDPPOStep(self._path(told), told, value, motion))
         return steps
 
     def _asked(self, xy: tuple[float, float]) -> tuple[float, float]:
