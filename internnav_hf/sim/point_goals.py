@@ -274,7 +274,8 @@ class PointGoalEnv(gymnasium.Env[Observation, int]):
         return {"pointgoal": goal, "depth": depth, "rgb": rgb}
 
     def _info(self) -> dict[str, Any]:
-        spl = self._success * self._shortest / max(self._shortest, self._walked)
+        longest = max(self._shortest, self._walked)  # 0 for a start at the goal
+        spl = self._success * (self._shortest / longest if longest else 1.0)
         return {
             "success": float(self._success),
             "spl": float(spl),

@@ -100,6 +100,13 @@ def test_success_is_a_stop_near_the_goal(place):
     assert info["episode_steps"] == 3
 
 
+def test_a_start_at_the_goal_is_a_success(place):
+    env = environment(place)
+    put(env, [1.0, 1.0, 0.0], [1.0, 1.0])
+    *_, info = env.step(Action.STOP)
+    assert (info["success"], info["spl"]) == (1, 1)
+
+
 def test_detours_lower_spl(place):
     env = environment(place)
     put(env, [1.0, 1.0, np.pi], [1.1, 1.0])

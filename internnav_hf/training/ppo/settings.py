@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from internnav_hf.arguments.ranges import check_numbers, check_pairs, option
 from internnav_hf.arguments.training import NavTrainingArguments
@@ -111,6 +112,8 @@ class SceneArguments:
         check_numbers(self)
         given = [name for name in ("num_rooms", "num_objects") if getattr(self, name) is not None]
         check_pairs(self, *given)
+        if self.meshes:
+            self._check_meshes(self.meshes)
 
     def task(self, model: DDPPOConfig, seed: int) -> PointGoalTask:
         """What a model with this configuration is trained on; ValueError if it acts otherwise."""
@@ -132,6 +135,17 @@ class SceneArguments:
             grid_resolution_m=self.grid_resolution,
             view_size=(model.image_height, model.image_width),
         )
+
+    def _check_meshes(self, meshes: list[str]) -> None:
+        for path in meshes:
+            if not Path(path).is_file():
+                raise ValueError(f"--meshes {path}: there is no such file.")
+        for name in ("scenes", "density", "num_rooms", "num_objects"):
+            found = getattr(self, name)
+            if found != self.__dataclass_fields__[name].default:
+                raise ValueError(
+                    f"--{name}: found {found}, expected none: with --meshes no scene is generated."
+                )
 
     def _camera(self, model: DDPPOConfig) -> CameraSpec:
         size = {"width": model.image_width, "height": model.image_height}

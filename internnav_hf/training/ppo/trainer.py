@@ -86,7 +86,7 @@ class PPOTrainer(NavTrainer):
         if not path.is_file():
             logger.warning("%s is not there: its environments begin new episodes.", path)
             return None
-        return torch.load(path, weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
 
     def _count(self, frames: int, results: Tensor) -> None:
         """Note a rollout for the log."""

@@ -38,7 +38,16 @@ def test_the_task_of_a_model():
     camera = CameraSpec(width=64, height=64, height_m=0.5, hfov_deg=90, pitch_deg=10)
     assert (task.camera, task.rules.turn_angle_deg) == (camera, 15)
     assert task.view_size == (96, 128)  # the data's view, in the model's size
-    assert SceneArguments(meshes=["a.glb"]).task(config, seed=0).sources == ("a.glb",)
+
+
+def test_meshes_are_there_and_instead_of_generated_scenes(tmp_path):
+    mesh = tmp_path / "a.glb"
+    with pytest.raises(ValueError, match="--meshes .*a.glb: there is no such file"):
+        SceneArguments(meshes=[str(mesh)])
+    mesh.touch()
+    assert SceneArguments(meshes=[str(mesh)]).task(DDPPOConfig(), 0).sources == (str(mesh),)
+    with pytest.raises(ValueError, match="--density: found hard, expected none: with --meshes"):
+        SceneArguments(meshes=[str(mesh)], density="hard")
 
 
 def test_processes_share_cores(monkeypatch):
