@@ -84,14 +84,17 @@ def policy_settings(args: VisualNavigationArguments) -> dict[str, Any]:
 def make_entrants(args: VisualNavigationArguments, models: list[Model]) -> list[Entrant]:
     """The models, then the baselines; a baseline that is --model comes first.
 
-    Raises ValueError if --model cannot do a task, or a task has no agent at all.
+    Raises ValueError if --model cannot do a task, a task has no agent at all, or none of the models
+    has a setting that is asked for.
     """
+    _check_settings_are_used(args, models)
     known: dict[str, Callable[[], DrivingAgent]] = {
         "straight-line": StraightLine,
         "random": lambda: RandomPath(args.seed),
         "oracle": Oracle,
     }
-    names = [name for name in BASELINES if name in (args.model, *args.baselines)]
+    asked_for = (args.model, *args.models, *args.baselines)
+    names = [name for name in BASELINES if name in asked_for]
     entrants = [
         *[_driven(args, model) for model in models],
         *[Entrant(known[name](), {"seed": args.seed}) for name in names],
@@ -103,6 +106,16 @@ def make_entrants(args: VisualNavigationArguments, models: list[Model]) -> list[
                 f"--task {task}: found no model that can do it, expected one, or --baselines."
             )
     return entrants
+
+
+def _check_settings_are_used(args: VisualNavigationArguments, models: list[Model]) -> None:
+    for name in ("stop_threshold", "seen_clearance", "num_inference_steps"):
+        given = {name: getattr(args, name)}
+        if given[name] is None or any(split_settings(type(m.policy), given)[0] for m in models):
+            continue
+        raise ValueError(
+            f"--{name}: found {given[name]}, expected none: it is a setting of none of the models."
+        )
 
 
 def _driven(args: VisualNavigationArguments, model: Model) -> Entrant:

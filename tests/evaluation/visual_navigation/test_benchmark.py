@@ -260,6 +260,17 @@ def test_a_goal_that_the_model_was_not_trained_for_is_named(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_baseline_may_be_one_of_the_models(tmp_path):
+    args = arguments(tmp_path, models=["oracle"], baselines=["none"])
+    assert [one.agent.name for one in make_entrants(args, [])] == ["oracle"]
+
+
+def test_a_setting_that_no_model_has_is_named(tmp_path):
+    args = arguments(tmp_path, seen_clearance=0.2)
+    with pytest.raises(ValueError, match="--seen_clearance: found 0.2, expected none"):
+        make_entrants(args, [])
+
+
 def test_another_kind_of_model_is_named(tmp_path):
     tiny_system2().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="found a model of type 'internnav_system2'"):
