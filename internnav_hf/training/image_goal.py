@@ -117,6 +117,11 @@ class ImageGoalTrainer(NavTrainer):
         makes the average forget: 0.75 as published for NoMaD, None or 0 for no average.
         """
         super().__init__(*args, **kwargs)
+        if epoch_shares is not None and self.args.warmup_steps:
+            raise ValueError(
+                f"--warmup_steps: found {self.args.warmup_steps:g}, expected 0: published rates "
+                "are by epoch, see --warmup_epochs; --lr_scheduler_type asks for others."
+            )
         self.epoch_shares = epoch_shares
         self.average: WeightAverage | None = None
         if average_power:
@@ -242,6 +247,11 @@ def open_image_goals(
     groups = groups_by_root(roots, args.groups, args.eval_groups)
     splits = _each("splits", args.splits, roots)
     eval_splits = _each("eval_splits", args.eval_splits, roots)
+    if args.eval_splits and not (args.splits or args.groups):
+        raise ValueError(
+            f"--eval_splits: found {args.eval_splits} without --splits, expected both: all "
+            "trajectories would be trained on, those held out among them."
+        )
     parts = [
         opened(part, groups=chosen, split=splits[part]) for part, (chosen, _) in enumerate(groups)
     ]

@@ -104,6 +104,15 @@ def test_every_data_set_has_its_own_held_out_groups_and_options(tmp_path):
     assert [part.data_root.name for part in only_fast.datasets] == ["fast"]
 
 
+def test_held_out_trajectories_are_not_trained_on(tmp_path):
+    (tmp_path / "names.txt").write_text("held\n")
+    split = str(tmp_path / "names.txt")
+    with pytest.raises(ValueError, match="--eval_splits: found .* without --splits, expected both"):
+        opened(tmp_path, "--eval_splits", split, split)
+    with pytest.raises(ValueError, match="found groups .*one.* and the split .*, expected one of"):
+        opened(tmp_path, "--splits", split, split, "--eval_groups", "held")
+
+
 @pytest.mark.parametrize("option", ["end_slack", "waypoint_spacing", "splits", "eval_splits"])
 def test_options_for_another_number_of_data_sets_are_one_error(tmp_path, option):
     with pytest.raises(ValueError, match=f"--{option}: found 3, expected 2, as --data_root"):

@@ -79,6 +79,9 @@ class ImageGoalDataset(EpisodeDataset):
         self.data_root = Path(self.data_root)
         self.data_roots = (self.data_root,)
         self._check_options()
+        if self.groups and self.split is not None:
+            found = f"groups {self.groups} and the split {self.split}"
+            raise ValueError(f"{self.data_root}: found {found}, expected one of the two")
         groups = self.groups if self.split is None else read_names(Path(self.split))
         place = (self.data_root, groups, Path(self.cache_dir or DEFAULT_CACHE))
         tables = IMAGE_GOAL.below(*place, self.max_broken_fraction)

@@ -116,6 +116,8 @@ def test_a_split_chooses(root, tmp_path):
     (tmp_path / "names.txt").write_text("two\n")
     assert len(opened(root, split=tmp_path / "names.txt")) == 13
     assert len(opened(root, groups="one")) == 11
+    with pytest.raises(ValueError, match="found groups one and the split .*, expected one of"):
+        opened(root, groups="one", split=tmp_path / "names.txt")
 
 
 def test_bad_data_and_options_are_one_error(root, tmp_path):
