@@ -3,7 +3,7 @@
     accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/train_planner.py \\
         --planner iplanner --data_root DATA
     ... --groups simulated_train --eval_groups simulated_val_unseen    # held-out environments
-    ... --pairs graph --frame_stride 1                  # goals all around, not on the robot's path
+    ... --pairs graph                                   # goals all around, not on the robot's path
     ... --model CHECKPOINT                              # go on from one, ours or released
 
 The network learns what its paths cost on maps, made once and cached. DATA is one of iPlanner's or
@@ -30,12 +30,13 @@ from transformers import set_seed
 from internnav_hf.arguments.training import NavTrainingArguments, option, run_recipe
 from internnav_hf.camera import stored_cameras
 from internnav_hf.data import PlannerCollator, PlannerDataset
-from internnav_hf.data.tasks.planner import SECOND_IMAGES, training_groups
+from internnav_hf.data.tasks.planner import training_groups
 from internnav_hf.evaluation.open_loop.planners import evaluate_planner_open_loop
 from internnav_hf.training.planners import (
     PairArguments,
     PlannerTrainer,
     map_settings,
+    seen_fields,
     start_planner,
 )
 from internnav_hf.training.trainer import checkpoint_to_resume
@@ -58,7 +59,6 @@ PUBLISHED = {
         "lr_scheduler_kwargs": {"factor": 0.5, "patience": 3, "min_lr": 1e-5},
     },
 }
-PAIRS = {"iplanner": "ahead", "viplanner": "graph"}
 
 
 @dataclass
@@ -67,7 +67,9 @@ class ModelArguments:
 
     model: str | None = option(None, "Planner to continue from: folder, file or Hub name.")
     model_config: str | None = option(None, "YAML or JSON file with other sizes, for a new model.")
-    second_image: Literal["semantics", "rgb", "none"] = option("semantics", "Seen by viplanner.")
+    second_image: Literal["semantics", "rgb", "none"] | None = option(
+        None, "Seen by a new viplanner; default: semantics, or as --model_config."
+    )
 
 
 @dataclass
@@ -77,9 +79,7 @@ class DataArguments(PairArguments):
     data_root: str = field(metadata={"help": "Folder of environments, or of groups of scenes."})
     groups: list[str] | None = option(None, "Environments or groups to train on; default: all.")
     eval_groups: list[str] | None = option(None, "Held-out ones, for metrics while training.")
-    held_out_fraction: float = option(
-        0.1, "Share of pairs held out, without --eval_groups.", low=0, high=0.9
-    )
+    held_out_fraction: float = option(0.1, "Pairs held out, if no --eval_groups.", low=0, high=0.9)
     map_reach: float = option(12.0, "Metres of the map around a robot.", above=0)
 
 
@@ -120,8 +120,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: PlannerTrai
     set_seed(args.seed)
 
     # ---------------------------------- model ---------------------------------
-    own = {f"use_{kind}": kind == model_args.second_image for kind in SECOND_IMAGES}
-    own = own if args.planner == "viplanner" and model_args.model is None else {}
+    own = seen_fields(args.planner, model_args.second_image, model_args.model)
     model = start_planner(args.planner, own, model_args.model, model_args.model_config)
     config = model.config
 
@@ -133,7 +132,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, args: PlannerTrai
         "max_depth_m": config.max_depth_m,
         "second_image": model.second_image,
         "map_settings": map_settings(model, data_args.follows_ground, data_args.map_rule),
-        "pairs": data_args.pairs or PAIRS[args.planner],
+        "pairs": data_args.pairs_for(args.planner),
         "frame_stride": data_args.frame_stride,
         "pair_rules": data_args.rules,
         "map_reach_m": data_args.map_reach,

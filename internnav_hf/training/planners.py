@@ -1,7 +1,7 @@
 """What training a planner needs besides `NavTrainer`: published schedules and a published slip."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,19 @@ from internnav_hf.arguments.training import option, read_fields
 from internnav_hf.data.cost_maps.geometric import VIPLANNER, GeometricSettings
 from internnav_hf.data.cost_maps.semantic import SemanticSettings
 from internnav_hf.data.readers.folders import did_you_mean
+from internnav_hf.data.tasks.planner import SECOND_IMAGES
 from internnav_hf.data.tasks.planner_noise import ImageNoise
 from internnav_hf.data.tasks.planner_pairs import PairRules
 from internnav_hf.models.planners.model import PlannerModel, ViPlannerModel, iPlannerModel
 from internnav_hf.training.trainer import NavTrainer
 from internnav_hf.weights.loading import check_is_checkpoint
 from internnav_hf.weights.weight_files import is_weight_file
+
+PAIRS = {"iplanner": "ahead", "viplanner": "graph"}
+_RULES_OF = {
+    "ahead": ("frame_stride",),
+    "graph": ("farthest_goal", "pose_spacing", "pairs_per_pose", "kind_shares", "stage_epochs"),
+}
 
 
 @dataclass
@@ -52,6 +59,20 @@ class PairArguments(DataArguments):
     image_noise: str | None = option(
         None, "YAML or JSON file with fields of ImageNoise, damage of the images in training."
     )
+
+    def pairs_for(self, planner: str) -> str:
+        """The kind of goals of a planner; ValueError for rules of the other kind."""
+        kind = self.pairs or PAIRS[planner]
+        other = next(other for other in _RULES_OF if other != kind)
+        for one in fields(self):
+            factory, found = one.default_factory, getattr(self, one.name)
+            default = one.default if factory is MISSING else factory()
+            if one.name in _RULES_OF[other] and found != default:
+                raise ValueError(
+                    f"--{one.name}: found {found}, expected {default}: it is a rule of --pairs "
+                    f"{other}, and these are {kind}."
+                )
+        return kind
 
     @property
     def noise(self) -> ImageNoise | None:
@@ -101,6 +122,18 @@ def start_planner(
     return loaded
 
 
+def seen_fields(planner: str, second_image: str | None, model: str | None) -> dict[str, bool]:
+    """Fields of a new ViPlanner that sees `second_image`, None for its own; ValueError where there
+    is no choice.
+    """
+    if second_image is None:
+        return {}
+    if planner != "viplanner" or model is not None:
+        why = "iPlanner sees depth alone" if model is None else "a checkpoint says what it sees"
+        raise ValueError(f"--second_image: found {second_image}, expected none: {why}.")
+    return {f"use_{kind}": kind == second_image for kind in SECOND_IMAGES}
+
+
 def map_settings(
     model: PlannerModel, follows_ground: bool = False, rule: str | None = None
 ) -> GeometricSettings | SemanticSettings:
@@ -113,6 +146,11 @@ def map_settings(
                 f"--map_rule: found {rule}, expected none: a model of classes has maps of classes."
             )
         return SemanticSettings(follows_ground=follows_ground)
+    if follows_ground:
+        raise ValueError(
+            "--follows_ground: found True, expected False: maps of shapes are level; a ViPlanner "
+            "of semantics has maps of classes."
+        )
     rule = rule or ("viplanner" if isinstance(model, ViPlannerModel) else "iplanner")
     return VIPLANNER if rule == "viplanner" else GeometricSettings()
 

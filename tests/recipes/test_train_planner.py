@@ -20,6 +20,7 @@ from internnav_hf.training.planners import (
     FreezeStatistics,
     map_settings,
     read_noise,
+    seen_fields,
     start_planner,
 )
 from internnav_hf.training.tuning import parameter_groups
@@ -180,6 +181,25 @@ def test_maps_are_the_planners_own():
     assert map_settings(tiny_iplanner(), rule="viplanner") == VIPLANNER
     with pytest.raises(ValueError, match="--map_rule: found iplanner, expected none"):
         map_settings(tiny_viplanner(), rule="iplanner")
+
+
+def test_options_that_would_change_nothing_are_named():
+    for option, value, told in (
+        ("planner", "iplanner", "iPlanner sees depth alone"),
+        ("model", "CHECKPOINT", "a checkpoint says what it sees"),
+    ):
+        given = {"planner": "viplanner", "second_image": "rgb", "model": None, option: value}
+        with pytest.raises(ValueError, match=f"--second_image: found rgb, expected none: {told}"):
+            seen_fields(**given)
+    assert seen_fields("viplanner", "rgb", None) == {"use_semantics": False, "use_rgb": True}
+    with pytest.raises(ValueError, match="--follows_ground: found True, expected False"):
+        map_settings(tiny_iplanner(), follows_ground=True)
+    ahead, graph = parse("--pose_spacing=0.5")[1], parse("--frame_stride=2")[1]
+    with pytest.raises(ValueError, match="--pose_spacing: found 0.5, expected 0.0: .* graph"):
+        ahead.pairs_for("iplanner")
+    with pytest.raises(ValueError, match="--frame_stride: found 2, expected 1: .* ahead"):
+        graph.pairs_for("viplanner")
+    assert (ahead.pairs_for("viplanner"), graph.pairs_for("iplanner")) == ("graph", "ahead")
 
 
 def test_a_viplanner_of_colours_trains_and_drives_with_colours_and_depth_alone(base, tmp_path):

@@ -87,6 +87,8 @@ class PlannerDataset(Dataset):
         self.max_depth_m, self.second_image = max_depth_m, second_image
         if second_image not in (None, *SECOND_IMAGES):
             raise ValueError(f"second_image: found {second_image!r}, expected {SECOND_IMAGES}")
+        if noise is not None:
+            noise.check_seen(second_image)
         uses_semantics = second_image == "semantics"
         self.map_reach_m = map_reach_m
         if pairs not in ("ahead", "graph"):

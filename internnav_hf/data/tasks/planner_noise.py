@@ -51,6 +51,13 @@ class ImageNoise:
             if not is_number or not 0 <= value <= (1 if is_share else np.inf):
                 raise ValueError(f"{name}: found {value!r}, expected {expected}.")
 
+    def check_seen(self, second_image: str | None) -> None:
+        """Raise ValueError for damage of images of classes where there are none."""
+        for name in ("semantic_pixels", "black_share", "semantic_polygons"):
+            if second_image != "semantics" and getattr(self, name):
+                found = f"noise: {name}: found {getattr(self, name)}"
+                raise ValueError(f"{found}, expected 0: the second image is {second_image}")
+
     def depth(self, view: Tensor, rng: np.random.Generator) -> Tensor:
         """(H, W) metres for a view (H, W) metres, 0 where unknown."""
         depth = view.numpy().copy()

@@ -271,6 +271,7 @@ def test_colours_of_no_class_are_an_error(tmp_path):
         ({"second_image": "rgb"}, "indoor: rgb: found none of frame 0, expected an image; a pl"),
         ({"second_image": "colours"}, "second_image: found 'colours', expected"),
         ({"pairs": "all"}, "pairs: found 'all'"),
+        ({"noise": ImageNoise(black_share=0.5)}, "noise: black_share: found 0.5, expected 0: the"),
         ({"groups": ["outdoor"]}, "there is no environment outdoor"),
         ({"data_root": "nowhere"}, "nowhere: folder: found none"),
     ],
