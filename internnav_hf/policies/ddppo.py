@@ -26,7 +26,7 @@ from internnav_hf.policies.benchmarked import sent_depth
 from internnav_hf.policies.camera_contract import CameraContract
 from internnav_hf.policies.episodes import check_numbers, episode_generator, undone_on_error
 from internnav_hf.policies.goals import Goal, PointGoal, PositionGoal, checked_goal
-from internnav_hf.policies.loading import split_settings
+from internnav_hf.policies.loading import open_policy
 from internnav_hf.policies.observations import (
     check_parts,
     checked_batch,
@@ -125,14 +125,8 @@ class DDPPOPolicy(GoalPolicy):
 
     @classmethod
     def from_pretrained(cls, path, **kwargs) -> "DDPPOPolicy":
-        """Load from a folder, Hub repository or released file.
-
-        `kwargs` are settings of the policy and arguments of the model's loading.
-        """
-        from internnav_hf.models.ddppo.model import DDPPOModel
-
-        settings, kwargs = split_settings(cls, kwargs)
-        return cls(DDPPOModel.from_pretrained(path, **kwargs), **settings)
+        """See `Policy`."""
+        return open_policy(cls, DDPPOConfig.model_type, path, kwargs)
 
     @property
     def goal_kinds(self) -> tuple[str, ...]:

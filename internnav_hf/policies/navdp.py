@@ -42,7 +42,7 @@ from internnav_hf.policies.episodes import (
     undone_on_error,
 )
 from internnav_hf.policies.goals import Goal, PointGoal, PointImageGoal, checked_goal
-from internnav_hf.policies.loading import split_settings
+from internnav_hf.policies.loading import open_policy
 from internnav_hf.policies.observations import (
     Frame,
     check_parts,
@@ -171,15 +171,12 @@ class NavDPPolicy(GoalPolicy):
         `kwargs` are settings of the policy and arguments of the model's loading. Raises ValueError
         for a folder with another model.
         """
-        from internnav_hf.models.navdp.model import NavDPModel
-
         config = Path(path, CONFIG_NAME)
         stored = read_json(config) if config.exists() else {}
         found, expected = stored.get("model_type"), NavDPConfig.model_type
         if found not in (None, expected):
             raise ValueError(f"{path}: found a model of type {found!r}, expected {expected!r}.")
-        settings, kwargs = split_settings(cls, kwargs)
-        return cls(NavDPModel.from_pretrained(path, **kwargs), **settings)
+        return open_policy(cls, expected, path, kwargs)
 
     @property
     def goal_kinds(self) -> tuple[str, ...]:
