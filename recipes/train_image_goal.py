@@ -81,6 +81,8 @@ class DataArguments(data.DataArguments):
     longest_goal: int = option(20, "Strides to the farthest goal.", low=1)
     crop: bool = option(True, "Crop images to 4 to 3, as published.")
     goal_drop_share: float = option(0.5, "NoMaD: share of hidden goals.", low=0, high=1)
+    mirrored_share: float = option(0.0, "Samples seen in a mirror; published: 0.", low=0, high=1)
+    keep_images: bool = option(False, "Keep images that were read, at their size here, in memory.")
 
 
 @dataclass

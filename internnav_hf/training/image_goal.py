@@ -217,6 +217,7 @@ def open_image_goals(
     shared = {
         "image_size": size,
         "crop": args.crop,
+        "keep_images": args.keep_images,
         "goal_drop_share": args.goal_drop_share if isinstance(model, NoMaDModel) else None,
         "seed": seed,
         "max_broken_fraction": args.max_broken_fraction,
@@ -252,8 +253,10 @@ def open_image_goals(
             f"--eval_splits: found {args.eval_splits} without --splits, expected both: all "
             "trajectories would be trained on, those held out among them."
         )
+    mirrored = {"mirrored_share": args.mirrored_share}
     parts = [
-        opened(part, groups=chosen, split=splits[part]) for part, (chosen, _) in enumerate(groups)
+        opened(part, groups=chosen, split=splits[part], **mirrored)
+        for part, (chosen, _) in enumerate(groups)
     ]
     kept = [
         opened(part, groups=held_out, split=split, training=False, spacing=spacing)

@@ -25,7 +25,6 @@ from torch.utils.data import ConcatDataset
 from internnav_hf.camera import CameraSpec
 from internnav_hf.data.formats.trajectories import read_names
 from internnav_hf.data.index import DEFAULT_CACHE
-from internnav_hf.data.rows import EpisodeRow
 from internnav_hf.data.tasks.common import IMAGE_GOAL, EpisodeDataset, check_option
 from internnav_hf.data.tasks.image_goal_targets import SampleRules, mean_spacing, sized, waypoints
 
@@ -56,7 +55,11 @@ class ImageGoalDataset(EpisodeDataset):
     `image_size` is (width, height); images are cropped to 4 to 3 first, unless `crop` is False.
     `waypoint_spacing_m` is measured by default: the mean metres between two frames.
     `goal_drop_share` is the share of samples whose goal is hidden, None for models that do not know
-    that. Index i is the same sample on every process; in training `set_epoch` draws other goals,
+    that. `mirrored_share` is the share of samples that are seen in a mirror, left and right
+    exchanged; for cameras that look straight ahead. `keep_images` keeps every prepared image that
+    was read in memory, of each process that reads: a recorded image is in many samples.
+
+    Index i is the same sample on every process; in training `set_epoch` draws other goals,
     otherwise every epoch has the same.
 
     An item has one row of each key of `ImageGoalCollator`'s batch.
@@ -67,6 +70,8 @@ class ImageGoalDataset(EpisodeDataset):
     image_size: tuple[int, int] = (85, 64)
     crop: bool = True
     goal_drop_share: float | None = None
+    mirrored_share: float = 0.0
+    keep_images: bool = False
     waypoint_spacing_m: float | None = None
     groups: str | Iterable[str] | None = None
     split: str | Path | None = None
@@ -78,6 +83,7 @@ class ImageGoalDataset(EpisodeDataset):
     def __post_init__(self):
         self.data_root = Path(self.data_root)
         self.data_roots = (self.data_root,)
+        self._kept: dict[tuple[int, int], np.ndarray] = {}
         self._check_options()
         if self.groups and self.split is not None:
             found = f"groups {self.groups} and the split {self.split}"
@@ -101,16 +107,18 @@ class ImageGoalDataset(EpisodeDataset):
         item = self.item(draw)
         if self.goal_drop_share is not None:
             item["goal_mask"] = torch.tensor(rng.random() >= self.goal_drop_share)
+        if self.mirrored_share and rng.random() < self.mirrored_share:
+            item |= mirrored(item)
         return item
 
     def item(self, draw: ImageGoalDraw) -> dict[str, Tensor]:
         """Return the sample of a draw."""
         rules, episode = self.rules, self._episode(draw.episode)
         frames = draw.frame - rules.stride * np.arange(rules.num_memory_frames)[::-1]
-        seen = {frame: self._image(episode, frame) for frame in frames.tolist()}
+        seen = {frame: self._image(draw.episode, frame) for frame in frames.tolist()}
         goal = seen.get(draw.goal_frame) if draw.goal_episode == draw.episode else None
         if goal is None:
-            goal = self._image(self._episode(draw.goal_episode), draw.goal_frame)
+            goal = self._image(draw.goal_episode, draw.goal_frame)
         actions = waypoints(episode.poses, draw.frame, rules, self.waypoint_spacing_m)
         counts = rules.action_counts(draw.distance, draw.is_negative)
         return {
@@ -149,8 +157,13 @@ class ImageGoalDataset(EpisodeDataset):
         goal = _place(self._frame_ends, int(rng.integers(self._frame_ends[-1])))
         return ImageGoalDraw(episode, frame, *goal, self.rules.longest_goal, True), rng
 
-    def _image(self, episode: EpisodeRow, frame: int) -> np.ndarray:
-        return sized(episode.image(frame), self.image_size, self.crop)
+    def _image(self, episode: int, frame: int) -> np.ndarray:
+        kept = self._kept.get((episode, frame))
+        if kept is None:
+            kept = sized(self._episode(episode).image(frame), self.image_size, self.crop)
+            if self.keep_images:
+                self._kept[episode, frame] = kept
+        return kept
 
     def _group(self, row: Mapping[str, str]) -> str:
         """Of the published layout: the whole data set, not each trajectory."""
@@ -160,9 +173,11 @@ class ImageGoalDataset(EpisodeDataset):
         for key in ("num_memory_frames", "action_horizon", "stride", "longest_goal"):
             value = getattr(self.rules, key)
             check_option(key, value, value >= 1, "at least 1")
-        slack, share = self.rules.end_slack, self.goal_drop_share
+        slack = self.rules.end_slack
         check_option("end_slack", slack, slack >= 0, "at least 0")
-        check_option("goal_drop_share", share, share is None or 0 <= share <= 1, "a share, 0 to 1")
+        for key in ("goal_drop_share", "mirrored_share"):
+            share = getattr(self, key)
+            check_option(key, share, share is None or 0 <= share <= 1, "a share, 0 to 1")
 
     def _check_lengths(self) -> None:
         if not len(self):
@@ -261,6 +276,13 @@ class ImageGoalCollator:
         """The keys are the arguments of the models' `forward`."""
         batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
         return batch | {"sample_mask": torch.ones(len(samples), dtype=torch.bool)}
+
+
+def mirrored(item: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Images and waypoints of `item` with left and right exchanged."""
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0])  # x, y, cosine, sine
+    images = {key: item[key].flip(-1) for key in ("rgb", "goal_image")}
+    return images | {"actions": item["actions"] * signs[: item["actions"].shape[-1]]}
 
 
 def _differ(paths: Sequence[tuple[str, ...]], depth: int) -> bool:

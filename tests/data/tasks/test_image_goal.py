@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from internnav_hf.data import ImageGoalCollator, ImageGoalDataset, ImageGoalDatasets
+from internnav_hf.data.rows import EpisodeRow
 from internnav_hf.data.tasks.image_goal_targets import SampleRules, waypoints
 from tests.data import vln_n1
 from tests.data.trajectories import path, write_root, write_trajectory
@@ -66,6 +67,31 @@ def test_goals_are_hidden_by_the_share(root):
         assert abs(np.mean(shown) - (1 - share)) < 0.3
         assert share == 0.5 or len(set(shown)) == 1
     assert "goal_mask" not in opened(root)[0]
+
+
+def test_a_mirror_exchanges_left_and_right(root):
+    plain, mirror = opened(root), opened(root, mirrored_share=1.0)
+    for index in range(0, len(plain), 5):
+        given, seen = plain[index], mirror[index]
+        for key in ("rgb", "goal_image"):
+            assert torch.equal(seen[key], given[key].flip(-1))
+        assert torch.equal(seen["actions"][:, ::2], given["actions"][:, ::2])
+        assert torch.equal(seen["actions"][:, 1::2], -given["actions"][:, 1::2])
+        assert seen["distance"] == given["distance"]
+    headless = opened(root, rules=SampleRules(predicts_heading=False), mirrored_share=1.0)
+    assert headless[0]["actions"].shape == (5, 2)
+
+
+def test_images_that_are_kept_are_read_once(root, monkeypatch):
+    plain, keeping = opened(root), opened(root, keep_images=True)
+    first = [keeping[index] for index in range(len(keeping))]
+    monkeypatch.setattr(EpisodeRow, "image", lambda *_: pytest.fail("read again"))
+    again = [keeping[index] for index in range(len(keeping))]
+    monkeypatch.undo()
+    for index, (one, other) in enumerate(zip(first, again, strict=True)):
+        for key, value in plain[index].items():
+            assert torch.equal(one[key], value)
+            assert torch.equal(other[key], value)
 
 
 def test_a_batch_has_the_arguments_of_forward(root):
@@ -135,5 +161,7 @@ def test_bad_data_and_options_are_one_error(root, tmp_path):
         opened(root, rules=SampleRules(stride=0))
     with pytest.raises(ValueError, match="goal_drop_share is 2"):
         opened(root, goal_drop_share=2)
+    with pytest.raises(ValueError, match="mirrored_share is -1"):
+        opened(root, mirrored_share=-1)
     with pytest.raises(IndexError, match="sample 24 of 24"):
         opened(root)[24]
