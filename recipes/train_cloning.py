@@ -82,8 +82,8 @@ def main(
         cache_dir=data_args.cache_dir,
     )
     train_dataset = opened(groups)
+    tell_steps(model, train_dataset)  # before what is held out, which may have to be laid in steps
     held_out = opened(eval_groups) if eval_groups else None
-    tell_steps(model, train_dataset)
     model.config.camera = stored_cameras(train_dataset.cameras)
 
     # -------------------------------- training --------------------------------
