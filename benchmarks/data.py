@@ -31,11 +31,13 @@ from internnav_hf.data.formats.vln_ce.names import DatasetName, scene_folders
 from internnav_hf.data.index import EPISODES, fingerprint
 from internnav_hf.data.tables import write_table
 from internnav_hf.data.tasks.system2_sampling import SAMPLE_SCHEMA, SAMPLES, history_indices
+from internnav_hf.geometry import FORWARD_STEP_M, camera_pose
 from internnav_hf.models.system2.dialogue import AnswerKind
 from internnav_hf.models.system2.processor import System2Processor
 from tests.tiny.qwen_tokenizer import qwen_tokenizer
 
 NAME = DatasetName.parse("r2r_125cm_0_30")
+PITCH = float(np.radians(NAME.look_down_pitch_deg))
 LENGTH = 60
 HISTORY_SIZE = (384, 384)
 ARROW_FILES = (SAMPLES, EPISODES)
@@ -255,12 +257,13 @@ def write_depth(folder: Path, episode_index: int, rng: np.random.Generator) -> N
 
 
 def synthetic_columns() -> dict[str, list]:
-    """Poses on a straight line."""
+    """Steps ahead on a straight line."""
     setting = NAME.look_down_setting
+    steps = [FORWARD_STEP_M * frame for frame in range(LENGTH)]
     relative = [8 if frame % 4 == 0 and frame < LENGTH - 8 else -1 for frame in range(LENGTH)]
     return {
         "action": [-1] + [1] * (LENGTH - 1),
-        f"pose.{setting}": [np.eye(4).tolist()] * LENGTH,
+        f"pose.{setting}": [camera_pose(x, 0.0, 0.0, 1.25, PITCH).tolist() for x in steps],
         f"goal.{setting}": [[320, 240] if ahead > 0 else [-1, -1] for ahead in relative],
         f"relative_goal_frame_id.{setting}": relative,
     }

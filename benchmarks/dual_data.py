@@ -23,6 +23,7 @@ import torch
 from benchmarks.data import (
     LENGTH,
     NAME,
+    PITCH,
     image_processor,
     is_whole,
     milliseconds,
@@ -44,7 +45,6 @@ from tests.tiny.qwen_tokenizer import qwen_tokenizer
 LIMIT_MS = 100.0
 ROUNDS = 6  # the best one counts, for each sample: other processes slow the others down
 FRAMES_AHEAD = 12  # distance of the goal; every second frame is part of the sample
-PITCH = float(np.radians(NAME.look_down_pitch_deg))
 
 
 def main() -> None:

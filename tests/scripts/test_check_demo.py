@@ -29,10 +29,24 @@ LEARNT = {
         "metrics.json": {
             "tasks": {
                 "point-goal": {
-                    "navdp": {"sr": 0.61, "collided_share": 0.63},
+                    "navdp": {"sr": 0.61, "collided_share": 0.39},
                     "straight-line": {"sr": 0.5, "collided_share": 0.8},
                     "random": {"sr": 0.05},
-                }
+                },
+                "image-goal": {
+                    "navdp": {"sr": 0.22},
+                    "straight-line": {"sr": 0.14},
+                    "random": {"sr": 0.05},
+                },
+                "pixel-goal": {
+                    "navdp": {"sr": 0.9},
+                    "straight-line": {"sr": 0.8},
+                    "random": {"sr": 0.05},
+                },
+                "no-goal": {
+                    "navdp": {"contact_time_s": 13.0},
+                    "straight-line": {"contact_time_s": 4.0},
+                },
             }
         },
         "model/eval_results.json": {
@@ -64,7 +78,10 @@ WORSE = {
         ("eval_point_mean_ade_m", 0.31),
         ("eval_critic_rank_correlation", 0.09),
         ("tasks.point-goal.navdp.sr", 0.59),
-        ("tasks.point-goal.navdp.collided_share", 0.65),
+        ("tasks.point-goal.navdp.collided_share", 0.41),
+        ("tasks.image-goal.navdp.sr", 0.2),
+        ("tasks.pixel-goal.navdp.sr", 0.87),
+        ("tasks.no-goal.navdp.contact_time_s", 11.0),
     ],
     "vln": [
         *((f"agents.{name}.sr", 0.09) for name in ("seq2seq", "cma")),

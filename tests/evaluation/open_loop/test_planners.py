@@ -20,7 +20,7 @@ def dataset(tmp_path):
 def test_a_straight_planner_measures_as_the_straight_line(dataset):
     model = tiny_iplanner()
 
-    def predict(depth, goal_point, semantics=None):
+    def predict(depth, goal_point, semantics=None, rgb=None):
         path = straight_path(goal_point, 51)
         return PlannerPath(path[:, 10::10], path, torch.full((len(depth),), -9.0))
 
