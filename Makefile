@@ -24,7 +24,7 @@ LAUNCH := $(BIN)/accelerate launch --num_machines 1 --mixed_precision no --dynam
 # Tests compute little and wait for processes that they start: one thread each, one more than cores.
 # A test that hangs ends its process (pyproject.toml), which is not begun anew: xdist would start
 # the same test again, and again.
-TEST_PROCESSES := $(shell echo $$(($$(nproc) < 4 ? $$(nproc) + 1 : 4)))
+TEST_PROCESSES = $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores + 1 : 4)))
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 # OpenMP's threads wait for each other in a loop. One that has lost its core to another program would
