@@ -6,7 +6,7 @@ import torch
 from internnav_hf.arguments.training import parse_arguments
 from internnav_hf.training.ddppo import start_ddppo
 from tests.models.ddppo.test_released import SIZE, released
-from tests.recipes.cloning import KINDS, options, recipe, write_base
+from tests.recipes.cloning import HELD_OUT, KINDS, options, recipe, write_base
 from tests.recipes.launch import history
 from tests.tiny.ddppo import tiny_ddppo
 
@@ -39,3 +39,17 @@ def test_it_starts_from_released_weights(tmp_path):
     found = start_ddppo(str(tmp_path / "gibson.pth"), str(tmp_path / "sizes.yaml"))
     expected = model.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in found.state_dict().items())
+
+
+def test_held_out_walks_are_opened_with_the_steps_of_the_training_data(base, tmp_path, monkeypatch):
+    """Which those without actions are laid in; the walks' turns are 15 degrees, the model's 10."""
+    turns = []
+
+    class Seen(recipe.DDPPODataset):
+        def __init__(self, root, config, *args, **kwargs):
+            turns.append(config.turn_angle_deg)
+            super().__init__(root, config, *args, **kwargs)
+
+    monkeypatch.setattr(recipe, "DDPPODataset", Seen)
+    train(options(base, tmp_path, **HELD_OUT, max_steps=1, save_steps=1))
+    assert turns == [10.0, 15.0]
